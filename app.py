@@ -1,0 +1,21 @@
+"""Watch knowledge distillation happen: page config, navigation and the status strip."""
+
+import streamlit as st
+
+from kd.ui import owner, state, status
+from kd.ui.chart import provide_plotly
+
+st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="auto")
+provide_plotly()
+owner.remember()
+page = st.navigation(
+    [
+        st.Page("pages/distil.py", title="Distil", icon=":material/school:", default=True),
+        st.Page("pages/draw.py", title="Draw", icon=":material/draw:"),
+        st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:"),
+    ],
+    position="top",
+)
+status.strip()
+state.show_notice()
+page.run()

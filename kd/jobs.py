@@ -1,0 +1,470 @@
+"""The background worker: one thread that trains, a short queue before it, and leases.
+
+The thread never touches Streamlit. Pages give commands, which it follows between
+two optimizer steps, and read snapshots. A job is found by its id, which cannot be
+guessed and may be shared; only who holds the owner's token can command it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kd import data, runs, teacher
+from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, TeacherConfig, check_live
+from kd.errors import UserError
+from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.train import Record
+
+TICK = 0.25  # seconds between the records of a job
+LEASE = 180.0  # seconds without a viewer after which a job ends; hidden tabs poll once a minute
+PATIENCE = 120.0  # seconds that a paused job keeps the worker while others wait
+MAX_WAITING = 8
+MAX_PER_OWNER = 3
+MAX_REMEMBERED = 20  # finished jobs kept in memory
+MAX_ROWS = 1200  # records of a job kept for its charts
+
+#: States are strings, since stored objects outlive reloads of this module.
+ACTIVE = ("queued", "running", "paused")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a page may know of a job at one moment."""
+
+    id: str
+    kind: str
+    config: DistilConfig | TeacherConfig
+    state: str  # queued, running, paused, done, stopped or failed
+    message: str  # a plain sentence, or empty
+    place: int  # in the queue: 1 is next; 0 where not queued
+    mine: bool
+    version: int  # grows with each change
+    rows: tuple[dict[str, float], ...]
+    steps: int  # of how many
+    changes: tuple[Change, ...]  # made by hand or by the schedule
+    settings: Mapping[str, float]
+    saved: bool
+    measures: Mapping[str, Any]
+    source: str | None  # of the data: full, sample, or None before the start
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+@dataclass
+class _Job:
+    id: str
+    config: DistilConfig | TeacherConfig
+    owner: str  # digest of the token
+    lease: float | None
+    state: str = "queued"
+    message: str = ""
+    version: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+    changes: list[Change] = field(default_factory=list)
+    settings: dict[str, float] = field(default_factory=dict)
+    touched: float = field(default_factory=time.monotonic)
+    saved: bool = False
+    measures: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    last: Record | None = None
+    # Commands, followed by the worker between two steps.
+    stop: str = ""  # why
+    to_step: int = 0
+    pending: dict[str, float] = field(default_factory=dict)
+    attention: threading.Event = field(default_factory=threading.Event)
+    paused_at: float = 0.0
+    # The worker's own.
+    experiment: Experiment | None = None
+    records: Any = None
+    published: dict[str, nn.Module] = field(default_factory=dict)
+    publishing: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def kind(self) -> str:
+        return "distil" if hasattr(self.config, "student") else "teacher"
+
+
+class JobManager:
+    """The one place where training is started, queued, commanded and watched.
+
+    Args:
+        source: where the data come from.
+        tick: seconds between records.
+        lease: seconds after which an unwatched job ends.
+        patience: seconds that a paused job keeps the worker from others.
+    """
+
+    def __init__(self, source: data.Source, tick: float = TICK, lease: float = LEASE, patience: float = PATIENCE):
+        self.source = source
+        self._tick, self._lease, self._patience = tick, lease, patience
+        self._jobs: dict[str, _Job] = {}
+        self._waiting: deque[_Job] = deque()
+        self._current: _Job | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self._teachers: dict[str, teacher.CachedTeacher] = {}
+        self._thread: threading.Thread | None = None
+        atexit.register(self.close)
+
+    # -- for pages -----------------------------------------------------------------
+
+    def start(self, config: DistilConfig | TeacherConfig, token: str, paused: bool = False) -> str:
+        """Queues a run and returns its id.
+
+        Args:
+            token: the owner's secret.
+            paused: it waits for a step or for resume as soon as it is its turn.
+
+        Raises:
+            UserError: the queue is full, or this owner has enough jobs in it.
+        """
+        owner = runs.owner_digest(token)
+        if owner is None:
+            raise UserError("This browser has no token yet; reload the page and press Start again.")
+        if isinstance(config, DistilConfig):
+            self.teacher(config.teacher)  # a wrong name is told now
+        with self._changed:
+            active = [job for job in self._jobs.values() if job.state in ACTIVE]
+            if sum(job.owner == owner for job in active) >= MAX_PER_OWNER:
+                raise UserError(f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end.")
+            if len(self._waiting) >= MAX_WAITING:
+                raise UserError(f"{MAX_WAITING} runs are already waiting; try again when one has ended.")
+            job = _Job(runs.new_id(), config, owner, self._lease)
+            if paused:
+                job.to_step = -1  # pause before the first step
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._forget_old()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="kd-worker", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        return job.id
+
+    def snapshot(self, id: str, token: str | None = None) -> Snapshot | None:
+        """The job as it is now, or None where there is none. Being asked renews its lease."""
+        with self._changed:
+            job = self._jobs.get(id)
+            if job is None:
+                return None
+            job.touched = time.monotonic()
+            place = self._waiting.index(job) + 1 if job in self._waiting else 0
+            return Snapshot(
+                job.id, job.kind, job.config, job.state, job.message, place, job.owner == runs.owner_digest(token),
+                job.version, tuple(job.rows), job.steps, tuple(job.changes), dict(job.settings), job.saved,
+                job.measures, job.source,
+            )
+
+    def active(self) -> int:
+        """How many jobs train, are paused or wait."""
+        with self._changed:
+            return sum(job.state in ACTIVE for job in self._jobs.values())
+
+    def pause(self, id: str, token: str) -> None:
+        with self._owned(id, token) as job:
+            if job.state == "running":
+                self._set(job, "paused")
+            elif job.state == "queued":
+                job.to_step = -1
+
+    def resume(self, id: str, token: str) -> None:
+        with self._owned(id, token) as job:
+            job.to_step = 0
+            if job.state == "paused":
+                self._go_on(job)
+
+    def step(self, id: str, token: str) -> None:
+        """One optimizer step, then paused."""
+        with self._owned(id, token) as job:
+            if job.state == "paused":
+                job.to_step += 1
+                self._go_on(job)
+            elif job.state == "running":
+                job.to_step = 1
+
+    def stop(self, id: str, token: str) -> None:
+        """Ends the job; what it has learned is measured and stored."""
+        with self._owned(id, token) as job:
+            if job.state in ACTIVE:
+                self._end(job, "Stopped by hand.")
+
+    def change(self, id: str, token: str, name: str, value: float) -> None:
+        """Another temperature or soft_weight from the next step on.
+
+        Raises:
+            UserError: a setting that cannot change, or a value out of range.
+        """
+        if name not in LIVE_SETTINGS:
+            raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+        value = check_live(name, value)
+        with self._owned(id, token) as job:
+            if job.kind != "distil" or job.state not in ACTIVE:
+                return
+            if len(job.changes) >= MAX_CHANGES:
+                raise UserError(f"A run can hold at most {MAX_CHANGES} changes.")
+            if job.settings.get(name) != value or name in job.pending:
+                job.pending[name] = value
+
+    def save_again(self, id: str, token: str) -> None:
+        """Tries again to store a finished run that could not be stored.
+
+        Raises:
+            UserError: it still cannot be.
+        """
+        with self._owned(id, token) as job:
+            if job.experiment and not job.saved and job.state in ("done", "stopped"):
+                self._save(job, job.state)
+                job.message = ""
+                job.version += 1
+
+    def predict(self, id: str, inputs: Tensor) -> dict[str, Tensor]:
+        """Logits (N, 10) on ``inputs`` by the job's models as they were at its last record; empty before it."""
+        job = self._jobs.get(id)
+        if job is None:
+            return {}
+        with job.publishing, torch.inference_mode():
+            return {name: model(inputs.to(next(model.parameters()).device)).cpu() for name, model in job.published.items()}
+
+    def teacher(self, name: str) -> teacher.CachedTeacher:
+        """The teacher called ``name``, loaded once."""
+        found = self._teachers.get(name)
+        if found is None:
+            found = teacher.load(name, data.device())
+            if len(self._teachers) >= 3:  # each holds 3 MB of logits
+                self._teachers.pop(next(iter(self._teachers)))
+            self._teachers[name] = found
+        return found
+
+    def close(self) -> None:
+        """Stops the worker and waits for it; the run under way is stored as interrupted."""
+        with self._changed:
+            self._closed = True
+            for job in self._jobs.values():
+                job.attention.set()
+            self._changed.notify_all()
+        self.source.close()
+        if self._thread is not None:
+            self._thread.join(5)
+        atexit.unregister(self.close)
+
+    # -- under the lock ------------------------------------------------------------
+
+    class _Owned:
+        def __init__(self, manager: JobManager, id: str, token: str):
+            self._manager, self._id, self._token = manager, id, token
+
+        def __enter__(self) -> _Job:
+            self._manager._changed.acquire()
+            job = self._manager._jobs.get(self._id)
+            if job is None or job.owner != runs.owner_digest(self._token):
+                self._manager._changed.release()
+                raise UserError(
+                    "This run is no longer there; press Reset." if job is None else "Only the person who started this run can command it."
+                )
+            return job
+
+        def __exit__(self, *error: object) -> None:
+            job = self._manager._jobs[self._id]
+            job.attention.set()
+            self._manager._changed.notify_all()
+            self._manager._changed.release()
+
+    def _owned(self, id: str, token: str) -> _Owned:
+        return self._Owned(self, id, token)
+
+    def _set(self, job: _Job, state: str, message: str = "") -> None:
+        job.state, job.message = state, message
+        job.version += 1
+        if state == "paused":
+            job.paused_at = time.monotonic()
+
+    def _go_on(self, job: _Job) -> None:
+        """From paused to running, or back into the queue where another has the worker."""
+        if self._current is job:
+            self._set(job, "running")
+        else:
+            self._set(job, "queued")
+            self._waiting.append(job)
+
+    def _end(self, job: _Job, why: str) -> None:
+        job.stop = why
+        if job is not self._current:
+            # It does not hold the worker: give it the next turn, to be measured and stored.
+            if job in self._waiting:
+                self._waiting.remove(job)
+            if job.records is None:
+                self._set(job, "stopped", why)
+            else:
+                self._waiting.appendleft(job)
+        job.attention.set()
+
+    def _forget_old(self) -> None:
+        finished = [job for job in self._jobs.values() if job.state not in ACTIVE]
+        for job in finished[: max(0, len(finished) - MAX_REMEMBERED)]:
+            del self._jobs[job.id]
+
+    def _expire(self) -> None:
+        for job in self._jobs.values():
+            if job.state in ACTIVE and not job.stop and job.lease and time.monotonic() - job.touched > job.lease:
+                self._end(job, "Ended because nobody was watching.")
+
+    def _next(self) -> _Job | None:
+        """The job that may have the worker now, or None."""
+        job = self._current
+        if job is not None and (job.state == "running" or job.stop):
+            return job
+        if job is not None and job.state == "paused":
+            if not self._waiting or time.monotonic() - job.paused_at < self._patience:
+                return None
+            job.message = "Paused; others are training meanwhile. Resume puts it back into the queue."
+            job.version += 1
+        self._current = self._waiting.popleft() if self._waiting else None
+        if self._current is not None:
+            self._set(self._current, "running")
+            for waiting in self._waiting:
+                waiting.version += 1
+        return self._current
+
+    # -- the worker ----------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._expire()
+                while not self._closed and (job := self._next()) is None:
+                    self._changed.wait(0.5)
+                    self._expire()
+                if self._closed:
+                    break
+            try:
+                self._advance(job)
+            except UserError as error:
+                self._fail(job, str(error))
+            except Exception:
+                log.exception("job %s failed", job.id)
+                self._fail(job, "Training failed because of an error in the program; the server's log tells more.")
+        if self._current is not None and self._current.last is not None:
+            try:
+                self._save(self._current, "interrupted")
+            except UserError:
+                log.warning("the run under way could not be stored")
+
+    def _advance(self, job: _Job) -> None:
+        """Trains ``job`` up to its next record, or ends it."""
+        if job.records is None:
+            self._begin(job)
+        with self._changed:
+            if job.to_step < 0 and not job.stop:  # asked to pause before the first step
+                job.to_step = 0
+                self._set(job, "paused")
+                return
+            job.attention.clear()
+            pending, job.pending = job.pending, {}
+        if job.stop:
+            self._finish(job, "stopped", job.stop)
+            return
+        if pending and job.last is None:  # before the first step: simply other settings
+            job.experiment.settings.update(pending)
+            pending_now = None
+        else:
+            pending_now = pending or None
+        if pending:
+            step = job.last.step if job.last else 0
+            with self._changed:
+                job.changes += [(step, name, value) for name, value in pending.items()]
+                job.settings.update(pending)
+                job.version += 1
+        self._due_at = time.monotonic() + self._tick
+        try:
+            record = next(job.records) if job.last is None else job.records.send(pending_now)
+        except StopIteration:
+            self._finish(job, "done", "")
+            return
+        self._publish(job)
+        with self._changed:
+            job.last = record
+            job.rows.append(record.row())
+            if len(job.rows) > MAX_ROWS:  # thin out, but keep the ends of epochs
+                job.rows = [row for i, row in enumerate(job.rows) if i % 2 or row["whole_validation"]]
+            job.steps = record.steps
+            for step, name, value in job.changes:
+                if step <= record.step:
+                    job.settings[name] = value
+            job.version += 1
+            if job.to_step > 0:
+                job.to_step -= 1
+                if job.to_step == 0 and job.state == "running":
+                    self._set(job, "paused")
+
+    def _begin(self, job: _Job) -> None:
+        mnist = self.source.mnist()
+        if job.kind == "distil":
+            job.experiment = Distillation(job.config, mnist, self.teacher(job.config.teacher))
+            job.changes = list(job.config.schedule)
+        else:
+            job.experiment = TeacherTraining(job.config, mnist)
+        job.settings, job.source = dict(job.experiment.settings), mnist.source
+        job.published = {name: copy.deepcopy(model).eval() for name, model in job.experiment.trained.items()}
+
+        def due(step: int) -> bool:
+            return job.to_step > 0 or job.attention.is_set() or self._closed or time.monotonic() >= self._due_at
+
+        job.records = job.experiment.records(due)
+
+    def _publish(self, job: _Job) -> None:
+        """Copies the weights for predictions, so that pages never read a model in training."""
+        with job.publishing, torch.no_grad():
+            for name, model in job.experiment.trained.items():
+                for theirs, ours in zip(job.published[name].state_dict().values(), model.state_dict().values()):
+                    theirs.copy_(ours)
+
+    def _finish(self, job: _Job, state: str, message: str) -> None:
+        job.records.close()
+        if job.last is None:  # stopped before it learned anything: nothing to store
+            self._leave(job, "stopped", message)
+            return
+        with self._changed:
+            self._set(job, job.state, "Measuring on the test set…")
+        job.measures = job.experiment.measures(job.last)
+        try:
+            self._save(job, state)
+        except UserError as error:
+            message = str(error)
+        self._leave(job, state, message)
+
+    def _fail(self, job: _Job, message: str) -> None:
+        if job.records is not None:
+            job.records.close()
+        self._leave(job, "failed", message)
+
+    def _leave(self, job: _Job, state: str, message: str) -> None:
+        with self._changed:
+            self._set(job, state, message)
+            job.records = None
+            if job.saved:
+                job.experiment = None  # frees the optimizer's weights; the published copies stay
+            if self._current is job:
+                self._current = None
+            self._changed.notify_all()
+
+    def _save(self, job: _Job, state: str) -> None:
+        config = job.config
+        if job.kind == "distil":
+            config = config.replace(schedule=tuple(job.changes))
+        runs.save(job.id, config, state, job.rows, job.experiment.trained, job.measures, job.owner)
+        job.saved = True

@@ -1,0 +1,64 @@
+"""OBJECTIVES: pure loss functions by name.
+
+An objective takes what student and teacher said about one batch and returns its
+named terms, already weighted: their sum is the loss, their names are the legend of
+the loss chart.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Outputs(NamedTuple):
+    """What a model says about a batch."""
+
+    logits: Tensor  # (N, 10)
+
+
+Objective = Callable[[Outputs, Outputs | None, Tensor, Mapping[str, float]], dict[str, Tensor]]
+
+
+def soft_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(teacher_T || student_T), summed over classes and averaged over the batch.
+
+    Args:
+        student_logits: (N, C).
+        teacher_logits: (N, C), without gradient.
+        temperature: T > 0; both softmaxes divide their logits by it.
+
+    Returns:
+        A scalar in nats, times T^2. The factor keeps the gradient's size when T
+        changes, since the gradient of the KL itself falls as 1/T^2.
+
+    Source: Hinton, Vinyals & Dean 2015, section 2 and equation 2-4.
+    """
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    # "batchmean" divides by N alone; "mean" would divide by N * C.
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
+    """soft_weight * T^2 * KL(teacher_T || student_T) + (1 - soft_weight) * CE(labels).
+
+    ``labels``: (N,) class numbers. ``settings``: temperature and soft_weight.
+    Source: Hinton, Vinyals & Dean 2015, section 2.
+    """
+    soft_weight = settings["soft_weight"]
+    return {
+        "soft": soft_weight * soft_loss(student.logits, teacher.logits, settings["temperature"]),
+        "hard": (1 - soft_weight) * F.cross_entropy(student.logits, labels),
+    }
+
+
+def labels_only(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
+    """Cross-entropy with the labels, mean over the batch: how controls and teachers learn."""
+    return {"hard": F.cross_entropy(student.logits, labels)}
+
+
+#: The methods that a student can be taught by.
+OBJECTIVES: dict[str, Objective] = {"hinton": hinton}

@@ -1,0 +1,76 @@
+"""A personal test set: drawings that somebody kept, with their labels.
+
+    <home>/drawings/<owner>/<number>-<label>.png   28x28, greyscale, as models see it
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from kd import runs
+from kd.errors import UserError
+
+MAX_DRAWINGS = 500
+_NAME = re.compile(r"(\d{6})-(\d)\.png")
+
+
+def _folder(token: str) -> Path:
+    return runs.home() / "drawings" / runs.owner_digest(token)[:32]
+
+
+def _files(token: str) -> list[tuple[Path, int]]:
+    """The kept files and their labels, oldest first."""
+    try:
+        found = [(path, _NAME.fullmatch(path.name)) for path in sorted(_folder(token).iterdir())]
+    except OSError:
+        return []
+    return [(path, int(match[2])) for path, match in found if match]
+
+
+def keep(pixels: np.ndarray, label: int, token: str) -> int:
+    """Adds a drawing, (28, 28) uint8, and returns how many there are now.
+
+    Raises:
+        UserError: the label is no digit, there are too many drawings, or the disk refuses.
+    """
+    if label not in range(10):
+        raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")
+    files = _files(token)
+    if len(files) >= MAX_DRAWINGS:
+        raise UserError(f"You have kept {MAX_DRAWINGS} drawings, which is the most; forget them to begin anew.")
+    number = int(files[-1][0].name[:6]) + 1 if files else 0
+    path = _folder(token) / f"{number:06}-{label}.png"
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels, "L").save(temporary, "PNG")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"The drawing was not kept: {path.parent} cannot be written to ({error.strerror or error}).") from None
+    return len(files) + 1
+
+
+def load(token: str) -> tuple[Tensor, Tensor]:
+    """The kept drawings, (N, 28, 28) uint8, and their labels, (N,). Files that cannot be read are left out."""
+    images, labels = [], []
+    for path, label in _files(token):
+        try:
+            picture = np.asarray(Image.open(path).convert("L"))
+        except (OSError, UnidentifiedImageError):
+            continue
+        if picture.shape == (28, 28):
+            images.append(torch.from_numpy(picture.copy()))
+            labels.append(label)
+    return (torch.stack(images) if images else torch.zeros(0, 28, 28, dtype=torch.uint8)), torch.tensor(labels, dtype=torch.long)
+
+
+def forget(token: str) -> None:
+    """Deletes all kept drawings."""
+    for path, _ in _files(token):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,243 @@
+"""A run on disk: config, metrics, weights and measures, whole or absent.
+
+    <home>/<id>/config.json  metrics.csv  measures.json  student.safetensors  control.safetensors
+
+A run is written under a temporary name and then renamed.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+
+from kd import models
+from kd.config import DistilConfig, TeacherConfig, Config
+from kd.errors import UserError
+
+KINDS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
+NAME_LENGTH = 60
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
+
+
+def home() -> Path:
+    """The folder of the runs: ``$KD_HOME``, else ``runs`` beside the app."""
+    return Path(os.environ.get("KD_HOME") or Path(__file__).parent.parent / "runs")
+
+
+def new_id() -> str:
+    """Sorts by time; cannot be guessed."""
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(8)}"
+
+
+def is_id(text: Any) -> bool:
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+def owner_digest(token: str | None) -> str | None:
+    """What is stored of an owner's token: enough to know it again, not to use it."""
+    return hashlib.sha256(token.encode()).hexdigest() if token else None
+
+
+def clean_name(name: str) -> str:
+    """A name that is safe to show: one line, no control characters, not too long."""
+    text = "".join(" " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C")
+    text = " ".join(text.split())
+    if not text:
+        raise UserError("A run needs a name of at least one visible character.")
+    if len(text) > NAME_LENGTH:
+        raise UserError(f"A run's name can have at most {NAME_LENGTH} characters; this one has {len(text)}.")
+    return text
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run. ``measures`` is empty where the run was interrupted."""
+
+    id: str
+    kind: str  # "distil" or "teacher"
+    name: str
+    owner: str | None  # digest of the owner's token; None: made from the command line
+    created: str  # ISO 8601, with time zone
+    state: str  # "done", "stopped" or "interrupted"
+    config: DistilConfig | TeacherConfig
+    measures: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def architecture(self) -> str:
+        """Of the student, or of the teacher in a teacher run."""
+        return self.config.student if self.kind == "distil" else self.config.teacher
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return ("student", "control") if self.kind == "distil" else ("teacher",)
+
+    def model(self, which: str) -> nn.Module:
+        """The trained "student", "control" or "teacher", in eval mode."""
+        return models.load(self.folder / f"{which}.safetensors", self.architecture)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv."""
+        try:
+            with open(self.folder / "metrics.csv", newline="") as file:
+                return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError):
+            raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
+
+
+def default_name(config: DistilConfig | TeacherConfig) -> str:
+    if isinstance(config, DistilConfig):
+        return f"{config.student} T={config.temperature:g} ×{config.epochs}"
+    return f"teacher {config.teacher} ×{config.epochs}"
+
+
+def save(
+    id: str,
+    config: DistilConfig | TeacherConfig,
+    state: str,
+    records: Sequence[Mapping[str, float]],
+    trained: Mapping[str, nn.Module],
+    measures: Mapping[str, Any],
+    owner: str | None = None,
+) -> Run:
+    """Stores a run, whole or not at all.
+
+    Args:
+        records: rows of metrics.csv, flat.
+        owner: the digest of the owner's token.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to.
+    """
+    kind = next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
+    about = {
+        "id": id,
+        "kind": kind,
+        "name": default_name(config),
+        "owner": owner,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "state": state,
+        "config": config.to_dict(),
+    }
+    folder, temporary = home() / id, home() / f".{id}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        _write_json(temporary / "config.json", about)
+        _write_json(temporary / "measures.json", measures)
+        with open(temporary / "metrics.csv", "w", newline="") as file:
+            columns = list(dict.fromkeys(key for record in records for key in record))
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(records)
+        for which, model in trained.items():
+            save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary / f"{which}.safetensors")
+        os.rename(temporary, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(_cannot_save(error)) from None
+    return load(id)
+
+
+def _cannot_save(error: Exception) -> str:
+    code = getattr(error, "errno", None)
+    if code == errno.ENOSPC or "No space" in str(error):
+        return f"The run was not saved because the disk is full: free some space in {home()} and save again."
+    return f"The run was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME, and save again."
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False))
+
+
+def load(id: str) -> Run:
+    """The stored run called ``id``.
+
+    Raises:
+        UserError: no such run, or a damaged one.
+    """
+    if not is_id(id):
+        raise UserError("That is not the id of a run; choose one from the Runs page.")
+    folder = home() / id
+    if folder.is_symlink() or not folder.is_dir():
+        raise UserError("This run is no longer there: it was deleted or never saved. Choose another from the Runs page.")
+    try:
+        about = json.loads((folder / "config.json").read_text())
+        measures = json.loads((folder / "measures.json").read_text())
+        if about["id"] != id or not isinstance(measures, dict):
+            raise ValueError
+        config = KINDS[about["kind"]].from_dict(about["config"])
+        return Run(
+            id, about["kind"], clean_name(about["name"]), about["owner"], str(about["created"]), str(about["state"]), config, measures, folder
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None
+
+
+def list_runs() -> tuple[list[Run], list[str]]:
+    """All stored runs, newest first, and one sentence for each that cannot be read."""
+    found, problems = [], []
+    try:
+        names = sorted(os.listdir(home()), reverse=True)
+    except OSError:
+        return [], []
+    for name in filter(is_id, names):
+        try:
+            found.append(load(name))
+        except UserError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def _owned(id: str, token: str | None) -> Run:
+    run = load(id)
+    if run.owner is None:
+        raise UserError(f"{run.name} was made from the command line; manage it in its folder, {run.folder}.")
+    if run.owner != owner_digest(token):
+        raise UserError(f"{run.name} belongs to somebody else; only they can rename or delete it.")
+    return run
+
+
+def rename(id: str, name: str, token: str | None) -> None:
+    """Gives the run another name. Only its owner may.
+
+    Raises:
+        UserError: a bad name, somebody else's run, or a disk that refuses.
+    """
+    run, name = _owned(id, token), clean_name(name)
+    path = run.folder / "config.json"
+    temporary = path.with_name(".config.json.tmp")
+    try:
+        _write_json(temporary, {**json.loads(path.read_text()), "name": name})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(_cannot_save(error).replace("saved", "renamed").replace("save again", "try again")) from None
+
+
+def delete(id: str, token: str | None) -> None:
+    """Deletes the run: first out of sight, then off the disk. Only its owner may.
+
+    Raises:
+        UserError: somebody else's run, or a disk that refuses.
+    """
+    run = _owned(id, token)
+    gone = run.folder.with_name(f".{id}.deleted")
+    try:
+        os.rename(run.folder, gone)
+    except OSError as error:
+        raise UserError(f"{run.name} could not be deleted: {error.strerror or error}.") from None
+    shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""Trained teachers, and the cache that computes each of their logits once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kd import models, runs
+from kd.data import Digits, cache_folder
+from kd.errors import UserError
+
+WEIGHTS = Path(__file__).parent / "weights"
+ROWS = {"train": 60000, "test": 10000}
+
+
+def shipped() -> list[str]:
+    """The names of the teachers in the repository."""
+    return sorted(path.name.removesuffix(".safetensors") for path in WEIGHTS.glob("*.safetensors") if "." not in path.stem)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Names a model by its weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class CachedTeacher:
+    """A trained model whose logits are computed once per image, as they are asked for.
+
+    Logits are raw, so that every temperature and method can use them, and are found
+    by the image's id, never by its place in a batch. The model stays in eval mode
+    and never changes.
+
+    Args:
+        shipped_logits: a file of logits that were computed earlier by the same weights.
+    """
+
+    def __init__(self, name: str, architecture: str, model: nn.Module, shipped_logits: Path | None = None):
+        self.name, self.architecture = name, architecture
+        self.model = model.eval().requires_grad_(False)
+        self.digest = weights_digest(model)
+        self._device = next(model.parameters()).device
+        self._tables = {file: torch.full((rows, models.CLASSES), torch.nan, device=self._device) for file, rows in ROWS.items()}
+        self._filled = {file: torch.zeros(rows, dtype=torch.bool, device=self._device) for file, rows in ROWS.items()}
+        self._complete: set[tuple[str, int]] = set()
+        for path in (shipped_logits, self._kept_at()):
+            if path is not None and path.exists():
+                self._read(path)
+        self._computed = 0
+
+    def logits(self, digits: Digits) -> Tensor:
+        """(N, 10) raw logits of ``digits``, in their order."""
+        table, filled = self._tables[digits.file], self._filled[digits.file]
+        missing = ~filled[digits.ids]
+        if missing.any():
+            new = digits.take(missing)
+            # Not an inference tensor, so that losses may use rows of the table.
+            table[new.ids] = models.logits_in_chunks(self.model, new.inputs()).clone()
+            filled[new.ids] = True
+            self._computed += len(new)
+        return table[digits.ids]
+
+    def accuracy(self, digits: Digits) -> float:
+        """The share of ``digits`` that the teacher classifies right."""
+        return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
+
+    def keep(self) -> None:
+        """Saves what was computed since loading, for the next start. A cache: failing is no harm."""
+        if not self._computed:
+            return
+        path = self._kept_at()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.save_logits(path)
+            self._computed = 0
+        except (OSError, SafetensorError):
+            pass
+
+    def save_logits(self, path: Path) -> None:
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        save_file({file: table.cpu() for file, table in self._tables.items()}, temporary, {"teacher": self.digest})
+        os.replace(temporary, path)
+
+    def _kept_at(self) -> Path:
+        return cache_folder() / "logits" / f"{self.digest[:32]}.safetensors"
+
+    def _read(self, path: Path) -> None:
+        """Takes over logits from ``path`` unless they are another teacher's or damaged."""
+        try:
+            with safe_open(path, "pt") as file:
+                if (file.metadata() or {}).get("teacher") != self.digest:
+                    return
+                tables = {name: file.get_tensor(name) for name in ROWS}
+        except (SafetensorError, OSError):
+            return
+        for name, table in tables.items():
+            if table.shape == self._tables[name].shape:
+                known = ~table.isnan().any(1)
+                self._tables[name][known] = table[known].to(self._device)
+                self._filled[name] |= known.to(self._device)
+
+
+def describe(name: str) -> dict:
+    """The json beside a shipped teacher: how it was made and what it scores."""
+    try:
+        return json.loads((WEIGHTS / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
+
+
+def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher:
+    """A shipped teacher by name or a trained one by its run's id, ready to answer.
+
+    Raises:
+        UserError: no such teacher, or a damaged file.
+    """
+    if name in shipped():
+        architecture = describe(name)["architecture"]
+        model = models.load(WEIGHTS / f"{name}.safetensors", architecture)
+        return CachedTeacher(name, architecture, model.to(device), WEIGHTS / f"{name}.logits.safetensors")
+    if runs.is_id(name):
+        run = runs.load(name)
+        if run.kind != "teacher":
+            raise UserError(f"{run.name} is not a teacher; choose a run that trained one.")
+        return CachedTeacher(name, run.architecture, run.model("teacher").to(device))
+    raise UserError(
+        f"There is no teacher called {name[:40]!r}; choose one of {', '.join(shipped())}, or the id of a teacher run."
+    )

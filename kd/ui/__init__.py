@@ -1,0 +1,1 @@
+"""The only part of kd that imports streamlit."""

@@ -1,0 +1,33 @@
+"""The drawing that all pages share: strokes on a canvas, and the 28x28 picture made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+from streamlit_drawable_canvas import st_canvas
+
+from kd import drawing
+from kd.ui import keys
+
+SIZE = 280
+PEN = 20
+
+
+def canvas(page: str) -> np.ndarray | None:
+    """Shows the canvas and returns the drawing as models see it, (28, 28) uint8, or None where it is empty.
+
+    The strokes are kept when the page changes. A canvas that is made anew tells its
+    picture only after the next stroke, so the picture is kept as well.
+    """
+    kept = st.session_state.setdefault(keys.DRAWING, {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "visit": 0})
+    if kept["page"] != page:
+        # Frozen for this visit: a changed initial drawing would reset the canvas.
+        kept.update(page=page, initial=kept["strokes"], visit=kept["visit"] + 1)
+    result = st_canvas(
+        stroke_width=PEN, stroke_color="#FFFFFF", background_color="#000000", height=SIZE, width=SIZE,
+        initial_drawing=kept["initial"], return_image_data=True, key=f"canvas_{page}_{kept['visit']}",
+    )
+    png = result.image_bytes
+    if png is not None and png != kept["png"]:
+        kept.update(png=png, strokes=result.json_data, picture=drawing.prepare(drawing.ink_from_canvas(result.image_data)))
+    return kept["picture"]

@@ -1,0 +1,86 @@
+"""A Plotly chart that is updated in place.
+
+st.plotly_chart builds the whole chart anew whenever its data change: zoom is lost
+and nodes leak. This component draws into the same node with Plotly.react, reading
+text and grid colours from the theme. Plotly itself is served as a static file from
+the installed package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import plotly
+import streamlit as st
+
+from kd.figures import Figure
+
+_STATIC = Path(__file__).parents[2] / "static"
+
+_JS = """
+const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
+  const script = document.createElement("script")
+  script.src = new URL("./app/static/plotly.min.js", document.baseURI).href
+  script.onload = () => done(window.Plotly)
+  script.onerror = () => { window.kdPlotly = undefined; failed(new Error("The chart library could not be loaded.")) }
+  document.head.append(script)
+}))
+
+const themed = (layout, div) => {
+  const style = getComputedStyle(div)
+  const ink = style.getPropertyValue("--st-text-color").trim() || "#444"
+  const lines = style.getPropertyValue("--st-border-color").trim() || "#ddd"
+  const paper = style.getPropertyValue("--st-background-color").trim() || "#fff"
+  const axis = { gridcolor: lines, zerolinecolor: lines, linecolor: lines, automargin: true }
+  return {
+    ...layout,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: ink, family: style.fontFamily, size: 12 },
+    hoverlabel: { bgcolor: paper, bordercolor: lines, font: { color: ink } },
+    xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+  }
+}
+
+export default function ({ data, parentElement }) {
+  const div = parentElement.querySelector(".kd-chart")
+  const figure = JSON.parse(data.figure)
+  div.style.height = figure.layout.height + "px"
+  div.setAttribute("aria-label", data.label)
+  div.latest = figure
+  load().then((Plotly) => {
+    if (div.latest !== figure || !div.isConnected) return
+    Plotly.react(div, figure.data, themed(figure.layout, div), { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] })
+  }).catch((error) => { div.textContent = error.message })
+  return () => { if (window.Plotly && div._fullLayout) window.Plotly.purge(div) }
+}
+"""
+
+# An own prefix on the class, since the styles are not isolated: Plotly's stylesheet
+# goes into the document's head and would not reach a shadow root.
+_chart = st.components.v2.component(
+    "kd_live_chart", html='<div class="kd-chart" role="img"></div>', css=".kd-chart {\n  width: 100%;\n}", js=_JS, isolate_styles=False
+)
+
+
+def provide_plotly() -> None:
+    """Puts plotly.min.js of the installed package into static/, where the server finds it."""
+    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    target = _STATIC / source.name
+    if target.exists() and target.stat().st_size == source.stat().st_size:
+        return
+    _STATIC.mkdir(exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+
+
+def live_chart(figure: Figure | str, key: str, label: str) -> None:
+    """Draws ``figure`` (a dict, or its JSON) where ``key`` was drawn before.
+
+    ``label`` says in words what the chart shows, for those who cannot see it.
+    """
+    text = figure if isinstance(figure, str) else json.dumps(figure)
+    _chart(data={"figure": text, "label": label}, key=key)

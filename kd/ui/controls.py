@@ -1,0 +1,131 @@
+"""The settings of a run as widgets. Labels, ranges and help come from the config classes."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import streamlit as st
+
+from kd import models
+from kd.config import LIVE_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.errors import UserError
+from kd.ui import keys, state
+
+CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
+OWN = "your own"
+OWN_START = (64,)
+
+
+def restore() -> str:
+    """On a session's first run takes the settings from the link; returns the mode, "distil" or "teacher"."""
+    if keys.SETTINGS in st.session_state:
+        return st.session_state[keys.MODE]
+    mode = "teacher" if st.query_params.get("mode") == "teacher" else "distil"
+    settings = {name: config().to_dict() for name, config in CONFIGS.items()}
+    try:
+        settings[mode] = CONFIGS[mode].from_query(st.query_params.to_dict()).to_dict()
+    except UserError as error:
+        state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+    st.session_state[keys.SETTINGS] = settings
+    st.session_state[keys.MODE] = mode
+    return mode
+
+
+def adopt(config: Config, mode: str) -> None:
+    """Shows ``config`` in the widgets, which must not have been drawn in this run yet."""
+    st.session_state[keys.SETTINGS][mode] = config.to_dict()
+    for name in config.to_dict():
+        st.session_state.pop(keys.setting(mode, name), None)
+    for name in ("layers", *(f"width{i}" for i in range(models.MAX_LAYERS))):
+        st.session_state.pop(keys.setting(mode, name), None)
+
+
+def _apply_preset() -> None:
+    preset = PRESETS.get(st.session_state[keys.PRESET])
+    if preset is not None:
+        kept = st.session_state[keys.SETTINGS]["distil"]
+        adopt(DistilConfig(seed=kept["seed"], teacher=kept["teacher"], **preset), "distil")
+
+
+def settings(mode: str, locked: bool, on_live_change: Callable[[str], None] | None) -> Config | None:
+    """The widgets of all settings; returns the config that they make, or None where it is not valid.
+
+    Args:
+        locked: a run is under way, so that only what may change live can be moved.
+        on_live_change: told the setting's name when it was moved during a run; None: nothing can be moved.
+    """
+    kept: dict[str, Any] = st.session_state[keys.SETTINGS][mode]
+    cls = CONFIGS[mode]
+
+    def widget(kind: Callable, name: str, **options: Any) -> Any:
+        key = keys.setting(mode, name)
+        if key not in st.session_state:
+            st.session_state[key] = kept[name]
+        live = name in LIVE_SETTINGS and locked
+        about = cls.setting(name)
+        return kind(
+            about["label"], key=key, help=about["help"], disabled=locked and not (live and on_live_change),
+            on_change=on_live_change if live else None, args=(name,) if live and on_live_change else None, **options,
+        )
+
+    def number(kind: Callable, name: str, **options: Any) -> Any:
+        about = cls.setting(name)
+        return widget(kind, name, min_value=about["low"], max_value=about["high"], step=about["step"], **options)
+
+    values = dict(kept)
+    if mode == "distil":
+        st.selectbox(
+            "Preset", list(PRESETS), index=None, placeholder="Start from a preset", key=keys.PRESET, on_change=_apply_preset,
+            disabled=locked, help="Fills in the settings below. The seed and the teacher stay.",
+        )
+        values["student"] = _student(kept["student"], locked)
+        known = state.teachers()
+        names = list(known) if kept["teacher"] in known else [kept["teacher"], *known]
+        values["teacher"] = widget(st.selectbox, "teacher", options=names, format_func=lambda name: known.get(name, name))
+        values["temperature"] = number(st.slider, "temperature", format="%.1f")
+        values["soft_weight"] = number(st.slider, "soft_weight", format="%.2f")
+    else:
+        values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))
+        values["augmentation"] = widget(st.selectbox, "augmentation", options=["none", "jitter", "affine"])
+    values["epochs"] = number(st.number_input, "epochs")
+    with st.expander("Optimizer and seed"):
+        values["batch_size"] = number(st.number_input, "batch_size")
+        values["learning_rate"] = number(st.number_input, "learning_rate", format="%.4f")
+        values["seed"] = number(st.number_input, "seed")
+    try:
+        config = cls.from_dict(values)
+    except UserError as error:
+        st.error(str(error))
+        return None
+    st.session_state[keys.SETTINGS][mode] = config.to_dict()
+    return config
+
+
+def _student(kept: str, locked: bool) -> str:
+    """Chooses the student: one of the list, or an MLP of one's own by sliders."""
+    own = models.own_widths(kept) if kept not in models.ARCHITECTURES else None
+    about = DistilConfig.setting("student")
+    key = keys.setting("distil", "student")
+    if key not in st.session_state:
+        st.session_state[key] = OWN if own else kept
+    options = [*models.STUDENTS, OWN] if own or kept in models.STUDENTS else [kept, *models.STUDENTS, OWN]
+    choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
+    if choice != OWN:
+        return choice
+    widths = own or OWN_START
+    layers = st.slider("Hidden layers", 1, models.MAX_LAYERS, len(widths), key=keys.setting("distil", "layers"), disabled=locked)
+    chosen = [
+        st.slider(
+            f"Units in layer {i + 1}", 2, models.MAX_WIDTH, widths[i] if i < len(widths) else 64, 2,
+            key=keys.setting("distil", f"width{i}"), disabled=locked,
+        )
+        for i in range(layers)
+    ]
+    return models.own_name(tuple(chosen))
+
+
+def write_link(config: Config, mode: str, run_id: str | None) -> None:
+    """Puts the whole setting into the URL."""
+    query = config.to_query() | ({"mode": mode} if mode != "distil" else {}) | ({"run": run_id} if run_id else {})
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)

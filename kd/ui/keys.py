@@ -1,0 +1,18 @@
+"""The names under which pages keep things in st.session_state. One place, so that none collide."""
+
+OWNER = "owner"
+OWNER_COMPONENT = "owner_component"
+RUN = "run"  # the id of the run on show
+SETTINGS = "settings"  # mode -> dict of settings, kept over page changes
+MODE = "mode"  # "distil" or "teacher"
+PRESET = "preset"
+NOTICE = "notice"  # (kind, sentence) to show once after a rerun
+DRAWING = "drawing"  # the strokes and the 28x28 picture, shared by all pages
+SHOW_AT = "show_at"  # temperature of the answer bars
+MODE_WIDGET = "mode_widget"
+ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
+
+
+def setting(mode: str, name: str) -> str:
+    """The key of the widget of one setting."""
+    return f"{mode}_{name}"

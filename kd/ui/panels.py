@@ -1,0 +1,172 @@
+"""The pieces of the main area that several pages show."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Mapping
+
+import numpy as np
+import streamlit as st
+from torch import Tensor
+
+from kd import data, figures, measure, models
+from kd.config import DistilConfig
+from kd.jobs import Snapshot
+from kd.ui import state
+from kd.ui.chart import live_chart
+
+MARKS = {"teacher": "◆", "student": "●", "control": "▲"}
+STREAMLIT_COLOURS = {"teacher": "blue", "student": "orange", "control": "gray"}
+
+
+def kilobytes(count: int) -> str:
+    return f"{count / 1024:,.0f} KB"
+
+
+def macs(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count < 10e6 else f"{count / 1e6:.1f} M"
+
+
+def ratio(part: float, whole: float) -> str:
+    """ "1/73" or "×2.7": how ``part`` compares with ``whole``."""
+    return f"1/{whole / part:.0f}" if part * 1.5 < whole else f"×{part / whole:.1f}"
+
+
+def cost(architecture: str, teacher: str) -> str:
+    """One line on what a student costs beside its teacher."""
+    ours, theirs = measure.size(architecture), measure.size(teacher)
+    return (
+        f"{ours.parameters:,} weights, {kilobytes(ours.bytes)} ({ratio(ours.bytes, theirs.bytes)} of the teacher's), "
+        f"{macs(ours.macs)} multiplications an image ({ratio(ours.macs, theirs.macs)})"
+    )
+
+
+def students_table(teacher: str) -> None:
+    """All students and what they cost, before any training."""
+    theirs = measure.size(teacher)
+    rows = []
+    for name in [teacher, *models.STUDENTS]:
+        ours = measure.size(name)
+        rows.append(
+            {
+                "network": f"{name} (teacher)" if name == teacher else name,
+                "what it is": models.architecture(name).purpose,
+                "weights": ours.parameters,
+                "size": kilobytes(ours.bytes),
+                "multiplications an image": macs(ours.macs),
+                "of the teacher's": "" if name == teacher else ratio(ours.macs, theirs.macs),
+            }
+        )
+    st.dataframe(rows, hide_index=True, width="stretch", column_config={"weights": st.column_config.NumberColumn(format="localized")})
+
+
+def progress(snap: Snapshot) -> None:
+    """Where the run is, in a bar and one line."""
+    last = snap.rows[-1] if snap.rows else None
+    share = last["step"] / snap.steps if last and snap.steps else 0.0
+    parts = []
+    if snap.state == "queued":
+        parts.append(f"Waiting: {snap.place - 1} before this one" if snap.place > 1 else "Waiting: next in line")
+    elif snap.state == "running" and last is None:
+        parts.append("Starting…")
+    if last:
+        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.epochs}")
+        if snap.active:
+            parts.append(f"{last['images_per_second']:,.0f} images/s")
+            if snap.state == "running":
+                parts.append(f"{last['seconds'] / max(share, 1e-9) * (1 - share):.0f} s left")
+        else:
+            parts.append(f"{last['seconds']:.1f} s of training")
+    if snap.settings and snap.active:
+        parts.append(f"T = {snap.settings['temperature']:g}, soft weight = {snap.settings['soft_weight']:g}")
+    label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+    st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
+    if snap.message:
+        (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Snapshot) -> tuple[str, str]:
+    """Both charts as JSON, made once for all who watch the run."""
+    shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
+    return (
+        json.dumps(figures.loss(_snap.rows, _snap.config.epochs, shown)),
+        json.dumps(figures.accuracy(_snap.rows, _snap.config.epochs, shown, teacher_accuracy)),
+    )
+
+
+def charts(snap: Snapshot) -> None:
+    """Loss and accuracy, in place."""
+    level = None
+    if snap.kind == "distil":
+        level = state.find_teacher(snap.config.teacher).accuracy(state.manager().source.mnist().to(data.device()).validation)
+    loss, accuracy = _charts(snap.id, snap.version, level, snap)
+    last = snap.rows[-1] if snap.rows else {}
+    said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+    left, right = st.columns(2)
+    with left:
+        live_chart(loss, "chart_loss", f"Loss of each model over {snap.config.epochs} epochs.")
+    with right:
+        live_chart(accuracy, "chart_accuracy", f"Accuracy on validation images: {said or 'nothing measured yet'}.")
+
+
+def results(snap: Snapshot) -> None:
+    """The outcome on the test set: student beside control beside teacher."""
+    if not snap.measures:
+        return
+    found: Mapping[str, Mapping[str, float]] = snap.measures["models"]
+    sample = snap.source == "sample"
+    count = snap.measures["test_images"]
+    st.subheader("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
+    names = [name for name in ("teacher", "student", "control") if name in found]
+    for column, name in zip(st.columns(len(names)), names):
+        model = found[name]
+        with column:
+            st.metric(
+                f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}", f"{model['test_accuracy']:.2%}",
+                help="Share of the test images that it classifies right.",
+            )
+            st.caption(
+                f"{model['test_errors']:,.0f} errors in {count:,}"
+                + (f"; says what the teacher says on {model['agreement']:.2%}" if name != "teacher" else "")
+            )
+    if "control" in found:
+        st.caption(_verdict(found["student"]["test_errors"], found["control"]["test_errors"], snap))
+
+
+def _verdict(student: float, control: float, snap: Snapshot) -> str:
+    """What the difference between student and control is worth."""
+    chance = 2 * math.sqrt(max(1.0, student + control))
+    gap = control - student
+    same = "The control had the same initial weights and the same batches, but only the labels."
+    if abs(gap) <= chance:
+        verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
+    else:
+        verdict = f"The student made {abs(gap):.0f} {'fewer' if gap > 0 else 'more'} errors, beyond what chance explains (about {chance:.0f})."
+    seconds = f" Training both took {snap.measures['seconds']:.1f} s."
+    return f"{same} {verdict}{seconds}"
+
+
+def answer_bars(logits: Mapping[str, Tensor], temperature: float, key: str) -> None:
+    """The models' answers to one picture: a headline, and bars that move in place."""
+    said = []
+    for name, values in logits.items():
+        shares = values.double().softmax(0)
+        digit = int(shares.argmax())
+        said.append(f":{STREAMLIT_COLOURS[name]}[{MARKS[name]} {name}] **{digit}** ({shares[digit]:.0%})")
+    st.markdown(" &nbsp; ".join(said))
+    plain = ", ".join(f"{name} says {int(values.argmax())}" for name, values in logits.items())
+    live_chart(figures.bars(logits, temperature), key, f"Probabilities of the ten digits: {plain}.")
+
+
+def model_view(pixels: np.ndarray) -> None:
+    """The 28x28 picture that the models see, enlarged without smoothing."""
+    st.image(np.kron(pixels, np.ones((5, 5), np.uint8)), caption="What the models see: 28×28", width=140)
+
+
+def run_title(snap: Snapshot) -> str:
+    config = snap.config
+    if isinstance(config, DistilConfig):
+        return f"{config.student} taught by {config.teacher}, T = {config.temperature:g}, soft weight = {config.soft_weight:g}, seed {config.seed}"
+    return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

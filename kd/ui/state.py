@@ -1,0 +1,138 @@
+"""What all sessions share, and how a page finds the run that it shows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import streamlit as st
+import torch
+from torch import Tensor, nn
+
+from kd import data, drawing, jobs, models, runs, teacher
+from kd.errors import UserError
+from kd.teacher import CachedTeacher
+from kd.ui import keys, owner
+
+
+@st.cache_resource(show_spinner="Loading the teacher and MNIST…")
+def manager() -> jobs.JobManager:
+    """The process's one job manager, with its data source."""
+    return jobs.JobManager(data.Source())
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def stored_model(run_id: str, which: str) -> nn.Module:
+    """A stored run's "student", "control" or "teacher", in eval mode."""
+    return runs.load(run_id).model(which)
+
+
+def notify(kind: str, sentence: str) -> None:
+    """Keeps a sentence to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
+    st.session_state[keys.NOTICE] = (kind, sentence)
+
+
+def show_notice() -> None:
+    if notice := st.session_state.pop(keys.NOTICE, None):
+        kind, sentence = notice
+        getattr(st, kind)(sentence)
+
+
+def shown_run() -> str | None:
+    """The id of the run on show: from this session, else from the link."""
+    if keys.RUN not in st.session_state:
+        linked = st.query_params.get("run")
+        st.session_state[keys.RUN] = linked if runs.is_id(linked) else None
+        if linked and not runs.is_id(linked):
+            notify("error", "The link's run is not a run's id; start a run of your own or choose one from the Runs page.")
+    return st.session_state[keys.RUN]
+
+
+def snapshot(run_id: str | None) -> jobs.Snapshot | None:
+    """A run as it is now, whether it is training or on disk.
+
+    Raises:
+        UserError: the run is neither.
+    """
+    if run_id is None:
+        return None
+    live = manager().snapshot(run_id, owner.token())
+    if live is not None:
+        return live
+    return _from_disk(runs.load(run_id))
+
+
+def _from_disk(run: runs.Run) -> jobs.Snapshot:
+    rows = tuple(run.metrics())
+    message = "" if run.state == "done" else "This run was cut short by the server's end." if run.state == "interrupted" else "Stopped by hand."
+    per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
+    return jobs.Snapshot(
+        id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
+        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.epochs),
+        changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
+        source=run.measures.get("source"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What each model says of one picture: raw logits (10,), by "teacher", "student", "control"."""
+
+    logits: dict[str, Tensor]
+    is_digit: bool  # False where every model finds that this is no digit
+
+
+def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
+    """Teacher, student and control on one picture.
+
+    Args:
+        pixels: (28, 28) uint8.
+        snap: the run whose student and control answer, or None for the teacher alone.
+    """
+    inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
+    found = manager().teacher(teacher_name)
+    logits = {"teacher": models.logits_in_chunks(found.model, inputs.to(data.device())).cpu()}
+    looks = [is_digit(logits["teacher"], teacher_threshold(teacher_name))]
+    if snap is not None and snap.kind == "distil":
+        live = manager().predict(snap.id, inputs)
+        if live:
+            # While it trains a student has no settled idea of what a digit is: the teacher decides.
+            logits |= live
+        elif snap.saved:
+            for which in ("student", "control"):
+                logits[which] = models.logits_in_chunks(stored_model(snap.id, which), inputs)
+                looks.append(is_digit(logits[which], stored_threshold(snap.id, which)))
+    return Answers({name: value[0] for name, value in logits.items()}, any(looks))
+
+
+def is_digit(logits: Tensor, threshold: float) -> bool:
+    return bool(drawing.score(logits)[0] >= threshold)
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def teacher_threshold(name: str) -> float:
+    """The score under which the teacher finds that a picture is no digit; set on validation images."""
+    return drawing.threshold(manager().teacher(name).logits(manager().source.mnist().to(data.device()).validation).cpu())
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def stored_threshold(run_id: str, which: str) -> float:
+    inputs = manager().source.mnist().validation.inputs()
+    return drawing.threshold(models.logits_in_chunks(stored_model(run_id, which), inputs, 512))
+
+
+def teachers() -> dict[str, str]:
+    """The teachers to choose from: name or run id -> what to call it."""
+    found = {name: f"{name} (shipped)" for name in teacher.shipped()}
+    for run in runs.list_runs()[0]:
+        if run.kind == "teacher" and run.measures:
+            found[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
+    return found
+
+
+def find_teacher(name: str) -> CachedTeacher:
+    """The teacher called ``name``; the shipped one, with a notice, where that one is gone or damaged."""
+    try:
+        return manager().teacher(name)
+    except UserError as error:
+        st.warning(f"{error} The shipped teacher answers instead.")
+        return manager().teacher("cnn")

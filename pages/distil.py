@@ -1,0 +1,158 @@
+"""Choose teacher, student and temperature, and watch the student learn beside its control."""
+
+import streamlit as st
+
+from kd import models
+from kd.config import DistilConfig
+from kd.errors import UserError
+from kd.ui import controls, keys, owner, panels, state
+from kd.ui.canvas import canvas
+
+TICK = 0.25  # seconds
+
+manager = state.manager()
+mode = controls.restore()
+run_id = state.shown_run()
+try:
+    snap = state.snapshot(run_id)
+except UserError as error:
+    st.error(str(error))
+    run_id = snap = st.session_state[keys.RUN] = None
+if snap is not None and not st.session_state.get(keys.ADOPTED) == snap.id:
+    # A run found by its link or opened from the list brings its settings along.
+    mode = st.session_state[keys.MODE] = snap.kind
+    controls.adopt(snap.config, mode)
+    st.session_state[keys.ADOPTED] = snap.id
+active, mine = snap is not None and snap.active, snap is not None and snap.mine
+
+
+def command(what, *arguments) -> None:
+    """Gives a command to the shown run; what cannot be done is said in a sentence."""
+    try:
+        what(run_id, owner.token(), *arguments)
+    except UserError as error:
+        state.notify("error", str(error))
+
+
+def change_live(name: str) -> None:
+    command(manager.change, name, st.session_state[keys.setting("distil", name)])
+
+
+def start(config, paused: bool) -> None:
+    try:
+        new = manager.start(config, owner.token(), paused)
+        st.session_state[keys.RUN] = st.session_state[keys.ADOPTED] = new
+    except UserError as error:
+        state.notify("error", str(error))
+    st.rerun()
+
+
+def reset() -> None:
+    if active and mine:
+        command(manager.stop)
+    st.session_state[keys.RUN] = None
+
+
+def switch_mode() -> None:
+    st.session_state[keys.MODE] = st.session_state[keys.MODE_WIDGET] or "distil"
+    st.session_state[keys.RUN] = None
+
+
+with st.sidebar:
+    st.session_state[keys.MODE_WIDGET] = mode
+    st.segmented_control(
+        "What to do", ["distil", "teacher"], key=keys.MODE_WIDGET, disabled=active and mine, on_change=switch_mode, width="stretch",
+        format_func={"distil": "Distil a student", "teacher": "Train a teacher"}.get, label_visibility="collapsed",
+    )
+    config = controls.settings(mode, active, change_live if active and mine else None)
+
+if mode == "distil":
+    st.title("Watch a small network learn from a big one", anchor=False)
+    st.markdown(
+        "Press **Start**: the student learns to answer like the teacher, doubts included, while its control, an identical network, "
+        "learns from the labels alone. Draw a digit below and watch both minds change."
+    )
+else:
+    st.title("Train a teacher from scratch", anchor=False)
+    st.markdown(
+        "Press **Start**: a network learns MNIST from its labels. When it has finished, choose it as the teacher under *Distil a student*. "
+        "This takes minutes, which is what distillation asks for once."
+    )
+
+with st.container(horizontal=True):
+    if active and mine and snap.state == "paused":
+        st.button("Resume", key="resume", type="primary", icon=":material/play_arrow:", on_click=command, args=(manager.resume,))
+    elif active and mine:
+        st.button("Pause", key="pause", icon=":material/pause:", on_click=command, args=(manager.pause,))
+    else:
+        wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", disabled=config is None)
+        if wanted and config is not None:
+            start(config, False)
+    if st.button(
+        "Step", key="step", icon=":material/skip_next:", disabled=config is None or (active and not (mine and snap.state == "paused")),
+        help="One optimizer step, on one batch.",
+    ):
+        if active:
+            command(manager.step)
+            st.rerun()
+        start(config, True)
+    st.button("Stop", key="stop", icon=":material/stop:", disabled=not (active and mine), on_click=command, args=(manager.stop,),
+              help="Ends training; what was learned is measured and stored.")
+    st.button("Reset", key="reset", icon=":material/restart_alt:", disabled=snap is None, on_click=reset,
+              help="Clears the page for a new run. A run under way is stopped and stored.")
+if active and not mine:
+    st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
+if snap is not None:
+    st.caption(panels.run_title(snap))
+elif config is not None and mode == "distil":
+    architecture = state.find_teacher(config.teacher).architecture
+    st.caption(f"**{config.student}** has {panels.cost(config.student, architecture)}.")
+
+
+@st.fragment(run_every=TICK if active else None)
+def live() -> None:
+    """All that changes while a run goes on."""
+    try:
+        now = state.snapshot(run_id)
+    except UserError as error:
+        state.notify("error", str(error))
+        st.session_state[keys.RUN] = None
+        st.rerun()
+    if snap is not None and (now.state, now.saved) != (snap.state, snap.saved):
+        st.rerun()
+    if now is not None:
+        panels.progress(now)
+        if now.mine and not now.saved and now.state in ("done", "stopped") and now.rows:
+            if st.button("Save again", key="save_again"):
+                command(manager.save_again)
+                st.rerun()
+        panels.charts(now)
+        panels.results(now)
+    if mode == "distil":
+        your_digit(now)
+
+
+def your_digit(now) -> None:
+    st.subheader("Your digit", anchor=False)
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        picture = canvas("distil")
+    with right:
+        chosen = config.temperature if config else 1.0
+        at = st.segmented_control("Show answers at", [1.0, chosen] if chosen != 1 else [1.0], default=1.0, key=keys.SHOW_AT,
+                                  format_func=lambda value: f"T = {value:g}", help="Temperature 1 is what a model would answer; higher shows its doubts.")
+        if picture is None:
+            st.info("Draw a digit with the mouse or a finger. " + ("" if now else "The teacher answers at once; student and control join when you press Start."))
+            return
+        teacher_name = now.config.teacher if now else config.teacher if config else "cnn"
+        found = state.answers(picture, now, teacher_name)
+        panels.answer_bars(found.logits, at or 1.0, "chart_answers")
+        if not found.is_digit:
+            st.warning("This does not look like a digit to any of them.")
+
+
+if snap is None and mode == "distil" and config is not None:
+    panels.students_table(state.find_teacher(config.teacher).architecture)
+live()
+if config is not None:
+    controls.write_link(snap.config if snap else config, mode, run_id)

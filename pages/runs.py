@@ -1,0 +1,106 @@
+"""The stored runs: open, rename, delete, download, and score on your own drawings."""
+
+import streamlit as st
+import torch
+
+from kd import data, models, personal, runs
+from kd.errors import UserError
+from kd.ui import keys, owner, panels, state
+
+st.title("Runs", anchor=False)
+found, problems = runs.list_runs()
+for problem in problems:
+    st.warning(problem)
+if not found:
+    st.info("Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`.")
+    st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
+    st.stop()
+
+drawings, labels = personal.load(owner.token())
+
+
+@st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
+def score(run_id: str, which: str, count: int, newest: int) -> int:
+    """How many of the kept drawings the model reads right."""
+    return int((models.logits_in_chunks(state.stored_model(run_id, which), data.normalize(drawings)).argmax(1) == labels).sum())
+
+
+def row(run: runs.Run) -> dict:
+    measured = run.measures.get("models", {})
+    test = {name: value["test_accuracy"] for name, value in measured.items()}
+    line = {
+        "name": run.name, "student": run.architecture if run.kind == "distil" else f"{run.architecture} (teacher)",
+        "T": getattr(run.config, "temperature", None), "epochs": run.config.epochs, "seed": run.config.seed,
+        "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
+        "data": run.measures.get("source", ""), "state": run.state, "when": run.created[:16].replace("T", " "),
+        "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
+    }
+    if len(labels):
+        try:
+            line["your drawings"] = " / ".join(str(score(run.id, which, len(labels), int(labels[-1]))) for which in run.models) + f" of {len(labels)}"
+        except UserError as error:
+            line["your drawings"] = str(error)
+    return line
+
+
+percent = st.column_config.NumberColumn(format="percent")
+picked = st.dataframe(
+    [row(run) for run in found], hide_index=True, width="stretch", on_select="rerun", selection_mode="single-row", key="runs_table",
+    column_config={"student accuracy": percent, "control accuracy": percent, "teacher accuracy": percent,
+                   "your drawings": st.column_config.TextColumn(help="How many of your kept drawings student / control read right.")},
+)
+st.caption("Accuracies are on the test set, which nothing was chosen on. Select a row to open, download, rename or delete a run.")
+if len(labels):
+    with st.popover(f"Your {len(labels)} kept drawings"):
+        st.image([(255 - d).numpy() for d in drawings[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
+        st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
+
+chosen = [found[i] for i in picked.selection.rows if i < len(found)]
+if not chosen:
+    st.stop()
+run = chosen[0]
+mine = run.owner is not None and run.owner == runs.owner_digest(owner.token())
+
+
+def rename() -> None:
+    try:
+        runs.rename(run.id, st.session_state[f"name_{run.id}"], owner.token())
+    except UserError as error:
+        state.notify("error", str(error))
+
+
+def delete() -> None:
+    try:
+        runs.delete(run.id, owner.token())
+        if st.session_state.get(keys.RUN) == run.id:
+            st.session_state[keys.RUN] = None
+        state.notify("success", f"{run.name} was deleted.")
+    except UserError as error:
+        state.notify("error", str(error))
+
+
+st.subheader(run.name, anchor=False)
+try:
+    snap = state.snapshot(run.id)
+    st.caption(panels.run_title(snap))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
+            st.session_state[keys.RUN] = run.id
+            st.session_state.pop(keys.ADOPTED, None)
+            st.switch_page("pages/distil.py")
+        for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
+            st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
+    if mine:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.text_input("Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename)
+            with st.popover("Delete", icon=":material/delete:"):
+                st.write(f"Delete **{run.name.replace('*', '')}** and its weights? This cannot be undone.")
+                st.button("Delete it", key="delete", type="primary", on_click=delete)
+    elif run.owner is None:
+        st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
+    else:
+        st.caption("Somebody else's run: only they can rename or delete it.")
+    panels.charts(snap)
+    panels.results(snap)
+except (UserError, OSError) as error:
+    st.error(str(error))
