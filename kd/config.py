@@ -25,7 +25,7 @@ Change = tuple[int, str, float]
 #: What may change while training. Everything else is fixed at the start.
 LIVE_SETTINGS = ("temperature", "soft_weight")
 
-MAX_STEPS = 2_000_000
+MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
 
 
@@ -46,8 +46,16 @@ def _number(value: Any, kind: type, label: str) -> int | float:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         wanted = "a whole number" if kind is int else "a number"
-        raise UserError(f"{label} must be {wanted}, not {str(value)[:40]!r}.") from None
+        raise UserError(f"{label} must be {wanted}, not {_shown(value)}.") from None
     return kind(number)
+
+
+def _shown(value: Any) -> str:
+    """``value`` as it stands in a message, kept short."""
+    try:
+        return repr(str(value)[:40])
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "so large a number"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +80,16 @@ class Config:
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
+            value, label = getattr(self, spec.name), spec.metadata["label"]
+            if spec.type == "str" and not isinstance(value, str):
+                raise UserError(f"{label} must be a name, not {_shown(value)}.")
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             if low is None:
                 continue
-            label = spec.metadata["label"]
             kind = int if spec.type == "int" else float
-            value = _number(getattr(self, spec.name), kind, label)
+            value = _number(value, kind, label)
             if not low <= value <= high:
-                raise UserError(f"{label} must be between {low:g} and {high:g}, not {value:g}.")
+                raise UserError(f"{label} must be between {low:,} and {high:,}, not {value:,}.")
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
             models.architecture(getattr(self, name))  # raises UserError
@@ -139,7 +149,7 @@ class Config:
                 "--" + spec.name.replace("_", "-"),
                 default=default,
                 metavar="X",
-                help=f"{spec.metadata['help']} (default: {default or 'none'})".replace("%", "%%"),
+                help=f"{spec.metadata['help']} (default: {'none' if default == '' else default})".replace("%", "%%"),
             )
 
     @classmethod
@@ -188,9 +198,9 @@ class DistilConfig(Config):
         super().__post_init__()
         if self.method not in OBJECTIVES:
             raise UserError(
-                f"There is no method called {str(self.method)[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
+                f"There is no method called {self.method[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
             )
-        if not isinstance(self.teacher, str) or len(self.teacher) > 100:
+        if len(self.teacher) > 100:
             raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
         object.__setattr__(self, "schedule", self._checked_schedule())
 
@@ -198,6 +208,8 @@ class DistilConfig(Config):
         schedule = self.schedule
         if isinstance(schedule, str):
             schedule = parse_schedule(schedule)
+        if not isinstance(schedule, (list, tuple)):
+            raise UserError("A schedule is a list of changes, each a step, a setting and a value.")
         if len(schedule) > MAX_CHANGES:
             raise UserError(f"A schedule can hold at most {MAX_CHANGES} changes.")
         checked = []
@@ -208,7 +220,10 @@ class DistilConfig(Config):
                 raise UserError("Each change in a schedule is a step, a setting and a value.") from None
             if name not in LIVE_SETTINGS:
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
-            checked.append((_number(step, int, "A schedule's step"), name, check_live(name, value)))
+            step = _number(step, int, "A schedule's step")
+            if not 0 <= step <= MAX_STEPS:
+                raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
+            checked.append((step, name, check_live(name, value)))
         return tuple(sorted(checked, key=lambda change: change[0]))
 
 

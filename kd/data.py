@@ -13,6 +13,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -116,6 +117,8 @@ class Mnist:
         return hashlib.sha256(b"".join(hashlib.sha256(p.cpu().numpy().tobytes()).digest() for p in parts)).hexdigest()
 
     def to(self, where: torch.device) -> Mnist:
+        if self.train.images.device == where:
+            return self
         return Mnist(self.train.to(where), self.validation.to(where), self.test.to(where), self.source)
 
 
@@ -237,9 +240,9 @@ def set_aside(folder: Path) -> list[str]:
             read_idx(path)
         except FileProblem as problem:
             try:
-                path.replace(path.with_name(path.name + ".damaged"))
                 # torchvision would otherwise unpack the old download again.
                 path.with_name(path.name + ".gz").unlink(missing_ok=True)
+                path.replace(path.with_name(path.name + ".damaged"))
                 messages.append(f"{problem} It was set aside as {path.name}.damaged.")
             except OSError:
                 messages.append(f"{problem} It could not be set aside: remove {path} yourself.")
@@ -275,7 +278,7 @@ class Source:
         self._process: subprocess.Popen | None = None
         self._closed = False
         try:
-            self._mnist, self.state = load_full(self.folder), "full"
+            self._mnist, self.state = load_full(self.folder).to(device()), "full"
         except FileProblem:
             self.retry()
 
@@ -283,7 +286,7 @@ class Source:
         """The full set where it is there, else the sample. The first call for the sample takes 2 s."""
         with self._lock:
             if self._mnist is None:
-                self._mnist = load_sample()
+                self._mnist = load_sample().to(device())
             return self._mnist
 
     def retry(self) -> None:
@@ -321,11 +324,14 @@ class Source:
     def _download(self) -> None:
         problem = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open(os.devnull, "rb") as nothing:
-                self._process = subprocess.Popen(
-                    self._command(self.folder), stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
+            raw_folder(self.folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=raw_folder(self.folder)):
+                pass  # a folder that refuses files must not look like a missing network
+            self._process = subprocess.Popen(
+                self._command(self.folder), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            if self._closed:  # closed in the meantime, when there was no process to end yet
+                self._process.kill()
             try:
                 if self._process.wait(self._time_limit):
                     problem = "MNIST could not be downloaded: there seems to be no network."
@@ -338,7 +344,7 @@ class Source:
         mnist = None
         if problem is None:
             try:
-                mnist = load_full(self.folder)
+                mnist = load_full(self.folder).to(device())
             except FileProblem as error:
                 problem = f"The download of MNIST is not right: {error}"
         with self._lock:

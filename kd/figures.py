@@ -20,15 +20,10 @@ COLOURS = {"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}
 #: And told apart without colour: dashes of lines, patterns of bars.
 DASHES = {"teacher": "dash", "student": "solid", "control": "dot"}
 PATTERNS = {"teacher": "", "student": "/", "control": "."}
-LOSS_NAMES = {
-    "student soft": "student: match the teacher",
-    "student hard": "student: match the labels",
-    "control hard": "control: match the labels",
-    "teacher hard": "teacher: match the labels",
-}
+LOSS_NAMES = {"student soft": "student, soft", "student hard": "student, hard", "control hard": "control", "teacher hard": "teacher"}
 SHORT = {"temperature": "T", "soft_weight": "soft weight"}
 MAX_POINTS = 400
-HEIGHT = 300
+HEIGHT = 290
 
 
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
@@ -47,7 +42,7 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
         if who == "student" and term == "hard":
             traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5}
     layout = _layout("Loss", epochs, rows, changes)
-    layout["yaxis"] = {"type": "log", "title": {"text": "loss (nats)"}, "dtick": 1, "exponentformat": "none"}
+    layout["yaxis"] = {"type": "log", "title": {"text": "loss, nats"}, "dtick": 1, "exponentformat": "none"}
     return {"data": traces, "layout": layout}
 
 
@@ -80,7 +75,7 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
             traces.append(
                 {
                     "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
-                    "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 5, "fgcolor": "rgba(255,255,255,.75)"}},
+                    "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
                     "hovertemplate": "%{x}: %{y:.1%}",
                 }
             )

@@ -8,13 +8,15 @@ guessed and may be shared; only who holds the owner's token can command it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import copy
+import dataclasses
 import logging
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from typing import Any, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +120,7 @@ class JobManager:
         self._changed = threading.Condition()
         self._closed = False
         self._teachers: dict[str, teacher.CachedTeacher] = {}
+        self._loading = threading.Lock()
         self._thread: threading.Thread | None = None
         atexit.register(self.close)
 
@@ -139,6 +142,8 @@ class JobManager:
         if isinstance(config, DistilConfig):
             self.teacher(config.teacher)  # a wrong name is told now
         with self._changed:
+            if self._closed:
+                raise UserError("The server is shutting down; start the run again in a minute.")
             active = [job for job in self._jobs.values() if job.state in ACTIVE]
             if sum(job.owner == owner for job in active) >= MAX_PER_OWNER:
                 raise UserError(f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end.")
@@ -178,6 +183,7 @@ class JobManager:
     def pause(self, id: str, token: str) -> None:
         with self._owned(id, token) as job:
             if job.state == "running":
+                job.to_step = 0
                 self._set(job, "paused")
             elif job.state == "queued":
                 job.to_step = -1
@@ -191,11 +197,10 @@ class JobManager:
     def step(self, id: str, token: str) -> None:
         """One optimizer step, then paused."""
         with self._owned(id, token) as job:
+            if job.state in ("paused", "running"):
+                job.to_step = max(0, job.to_step) + 1
             if job.state == "paused":
-                job.to_step += 1
                 self._go_on(job)
-            elif job.state == "running":
-                job.to_step = 1
 
     def stop(self, id: str, token: str) -> None:
         """Ends the job; what it has learned is measured and stored."""
@@ -215,7 +220,7 @@ class JobManager:
         with self._owned(id, token) as job:
             if job.kind != "distil" or job.state not in ACTIVE:
                 return
-            if len(job.changes) >= MAX_CHANGES:
+            if len(job.changes) + len({*job.pending, name}) > MAX_CHANGES:
                 raise UserError(f"A run can hold at most {MAX_CHANGES} changes.")
             if job.settings.get(name) != value or name in job.pending:
                 job.pending[name] = value
@@ -229,8 +234,8 @@ class JobManager:
         with self._owned(id, token) as job:
             if job.experiment and not job.saved and job.state in ("done", "stopped"):
                 self._save(job, job.state)
-                job.message = ""
-                job.version += 1
+                self._set(job, job.state)
+                job.experiment = None
 
     def predict(self, id: str, inputs: Tensor) -> dict[str, Tensor]:
         """Logits (N, 10) on ``inputs`` by the job's models as they were at its last record; empty before it."""
@@ -242,16 +247,17 @@ class JobManager:
 
     def teacher(self, name: str) -> teacher.CachedTeacher:
         """The teacher called ``name``, loaded once."""
-        found = self._teachers.get(name)
-        if found is None:
-            found = teacher.load(name, data.device())
-            if len(self._teachers) >= 3:  # each holds 3 MB of logits
-                self._teachers.pop(next(iter(self._teachers)))
-            self._teachers[name] = found
-        return found
+        with self._loading:
+            found = self._teachers.get(name)
+            if found is None:
+                found = teacher.load(name, data.device())
+                if len(self._teachers) >= 3:  # each holds 3 MB of logits
+                    self._teachers.pop(next(iter(self._teachers)))
+                self._teachers[name] = found
+            return found
 
     def close(self) -> None:
-        """Stops the worker and waits for it; the run under way is stored as interrupted."""
+        """Stops the worker and waits for it; runs that have begun are stored as interrupted."""
         with self._changed:
             self._closed = True
             for job in self._jobs.values():
@@ -264,28 +270,18 @@ class JobManager:
 
     # -- under the lock ------------------------------------------------------------
 
-    class _Owned:
-        def __init__(self, manager: JobManager, id: str, token: str):
-            self._manager, self._id, self._token = manager, id, token
-
-        def __enter__(self) -> _Job:
-            self._manager._changed.acquire()
-            job = self._manager._jobs.get(self._id)
-            if job is None or job.owner != runs.owner_digest(self._token):
-                self._manager._changed.release()
-                raise UserError(
-                    "This run is no longer there; press Reset." if job is None else "Only the person who started this run can command it."
-                )
-            return job
-
-        def __exit__(self, *error: object) -> None:
-            job = self._manager._jobs[self._id]
+    @contextlib.contextmanager
+    def _owned(self, id: str, token: str) -> Iterator[_Job]:
+        """The job under the lock, for a command by its owner; the worker is told."""
+        with self._changed:
+            job = self._jobs.get(id)
+            if job is None:
+                raise UserError("This run is no longer there; press Reset.")
+            if job.owner != runs.owner_digest(token):
+                raise UserError("Only the person who started this run can command it.")
+            yield job
             job.attention.set()
-            self._manager._changed.notify_all()
-            self._manager._changed.release()
-
-    def _owned(self, id: str, token: str) -> _Owned:
-        return self._Owned(self, id, token)
+            self._changed.notify_all()
 
     def _set(self, job: _Job, state: str, message: str = "") -> None:
         job.state, job.message = state, message
@@ -295,6 +291,8 @@ class JobManager:
 
     def _go_on(self, job: _Job) -> None:
         """From paused to running, or back into the queue where another has the worker."""
+        if job.stop:
+            return
         if self._current is job:
             self._set(job, "running")
         else:
@@ -302,9 +300,11 @@ class JobManager:
             self._waiting.append(job)
 
     def _end(self, job: _Job, why: str) -> None:
+        if job.stop:
+            return
         job.stop = why
         if job is not self._current:
-            # It does not hold the worker: give it the next turn, to be measured and stored.
+            # It does not hold the worker: it goes first, to be measured and stored between two records.
             if job in self._waiting:
                 self._waiting.remove(job)
             if job.records is None:
@@ -325,6 +325,8 @@ class JobManager:
 
     def _next(self) -> _Job | None:
         """The job that may have the worker now, or None."""
+        if self._waiting and self._waiting[0].stop:
+            return self._waiting.popleft()
         job = self._current
         if job is not None and (job.state == "running" or job.stop):
             return job
@@ -358,40 +360,42 @@ class JobManager:
             except Exception:
                 log.exception("job %s failed", job.id)
                 self._fail(job, "Training failed because of an error in the program; the server's log tells more.")
-        if self._current is not None and self._current.last is not None:
-            try:
-                self._save(self._current, "interrupted")
-            except UserError:
-                log.warning("the run under way could not be stored")
+        for job in self._jobs.values():
+            if job.state in ACTIVE and job.last is not None:
+                try:
+                    self._save(job, "interrupted")
+                except UserError as error:
+                    log.warning("the run %s was interrupted: %s", job.id, error)
 
     def _advance(self, job: _Job) -> None:
         """Trains ``job`` up to its next record, or ends it."""
         if job.records is None:
             self._begin(job)
         with self._changed:
-            if job.to_step < 0 and not job.stop:  # asked to pause before the first step
+            if job.to_step < 0 and not job.stop:  # asked to pause while it was waiting
                 job.to_step = 0
                 self._set(job, "paused")
+            if job.state == "paused" and not job.stop:
                 return
             job.attention.clear()
             pending, job.pending = job.pending, {}
         if job.stop:
             self._finish(job, "stopped", job.stop)
             return
-        if pending and job.last is None:  # before the first step: simply other settings
-            job.experiment.settings.update(pending)
-            pending_now = None
-        else:
-            pending_now = pending or None
         if pending:
-            step = job.last.step if job.last else 0
+            changes = [(job.last.step if job.last else 0, name, value) for name, value in pending.items()]
             with self._changed:
-                job.changes += [(step, name, value) for name, value in pending.items()]
+                job.changes += changes
                 job.settings.update(pending)
                 job.version += 1
-        self._due_at = time.monotonic() + self._tick
+            if job.last is None:  # a generator takes nothing before its first record
+                plan = job.experiment.plan
+                job.experiment.plan = dataclasses.replace(plan, schedule=(*plan.schedule, *changes))
+                job.records = self._records(job)
+        # The very first record comes after one step, so that the charts begin at once.
+        self._due_at = time.monotonic() + (self._tick if job.last else 0)
         try:
-            record = next(job.records) if job.last is None else job.records.send(pending_now)
+            record = next(job.records) if job.last is None else job.records.send(pending)
         except StopIteration:
             self._finish(job, "done", "")
             return
@@ -399,10 +403,10 @@ class JobManager:
         with self._changed:
             job.last = record
             job.rows.append(record.row())
-            if len(job.rows) > MAX_ROWS:  # thin out, but keep the ends of epochs
-                job.rows = [row for i, row in enumerate(job.rows) if i % 2 or row["whole_validation"]]
+            if len(job.rows) > MAX_ROWS:  # thin out, but keep the ends of epochs and the newest
+                job.rows = [row for i, row in enumerate(job.rows) if i % 2 == 0 or row["whole_validation"]]
             job.steps = record.steps
-            for step, name, value in job.changes:
+            for step, name, value in sorted(job.changes, key=lambda change: change[0]):
                 if step <= record.step:
                     job.settings[name] = value
             job.version += 1
@@ -419,16 +423,19 @@ class JobManager:
         else:
             job.experiment = TeacherTraining(job.config, mnist)
         job.settings, job.source = dict(job.experiment.settings), mnist.source
-        job.published = {name: copy.deepcopy(model).eval() for name, model in job.experiment.trained.items()}
+        job.records = self._records(job)
 
+    def _records(self, job: _Job) -> Iterator[Record]:
         def due(step: int) -> bool:
             return job.to_step > 0 or job.attention.is_set() or self._closed or time.monotonic() >= self._due_at
 
-        job.records = job.experiment.records(due)
+        return job.experiment.records(due)
 
     def _publish(self, job: _Job) -> None:
         """Copies the weights for predictions, so that pages never read a model in training."""
         with job.publishing, torch.no_grad():
+            if not job.published:
+                job.published = {name: copy.deepcopy(model).eval() for name, model in job.experiment.trained.items()}
             for name, model in job.experiment.trained.items():
                 for theirs, ours in zip(job.published[name].state_dict().values(), model.state_dict().values()):
                     theirs.copy_(ours)
@@ -456,8 +463,8 @@ class JobManager:
         with self._changed:
             self._set(job, state, message)
             job.records = None
-            if job.saved:
-                job.experiment = None  # frees the optimizer's weights; the published copies stay
+            if job.saved or state == "failed" or job.last is None:  # else it can still be saved
+                job.experiment = None
             if self._current is job:
                 self._current = None
             self._changed.notify_all()

@@ -22,6 +22,8 @@ from kd.errors import UserError
 INPUT_SHAPE = (1, 28, 28)
 CLASSES = 10
 
+CHUNK = 64  # images that a network answers about at once
+
 MAX_LAYERS = 3
 MAX_WIDTH = 2048
 
@@ -165,7 +167,7 @@ def load(path: Path, name: str) -> nn.Sequential:
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = 64) -> Tensor:
+def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
     """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
 
     Small chunks in channels_last stay in the processor's cache: a convolutional

@@ -31,7 +31,7 @@ from kd.errors import UserError
 
 KINDS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
 NAME_LENGTH = 60
-_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 
 
 def home() -> Path:
@@ -96,7 +96,7 @@ class Run:
         try:
             with open(self.folder / "metrics.csv", newline="") as file:
                 return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, csv.Error):
             raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
 
 
@@ -147,9 +147,11 @@ def save(
         for which, model in trained.items():
             save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary / f"{which}.safetensors")
         os.rename(temporary, folder)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(_cannot_save(error)) from None
+        if isinstance(error, (OSError, SafetensorError)):
+            raise UserError(_cannot_save(error)) from None
+        raise
     return load(id)
 
 
@@ -225,6 +227,7 @@ def rename(id: str, name: str, token: str | None) -> None:
         _write_json(temporary, {**json.loads(path.read_text()), "name": name})
         os.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise UserError(_cannot_save(error).replace("saved", "renamed").replace("save again", "try again")) from None
 
 

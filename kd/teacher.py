@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -64,8 +65,11 @@ class CachedTeacher:
         missing = ~filled[digits.ids]
         if missing.any():
             new = digits.take(missing)
-            # Not an inference tensor, so that losses may use rows of the table.
-            table[new.ids] = models.logits_in_chunks(self.model, new.inputs()).clone()
+            # Matrix products round differently for other numbers of rows. Chunks that are
+            # always full make an image's logits the same to the bit whatever is asked with it.
+            inputs = F.pad(new.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(new) % models.CHUNK))
+            # Cloned, since losses may not use an inference tensor.
+            table[new.ids] = models.logits_in_chunks(self.model, inputs)[: len(new)].clone()
             filled[new.ids] = True
             self._computed += len(new)
         return table[digits.ids]
@@ -88,8 +92,11 @@ class CachedTeacher:
 
     def save_logits(self, path: Path) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        save_file({file: table.cpu() for file, table in self._tables.items()}, temporary, {"teacher": self.digest})
-        os.replace(temporary, path)
+        try:
+            save_file({file: table.cpu() for file, table in self._tables.items()}, temporary, {"teacher": self.digest})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _kept_at(self) -> Path:
         return cache_folder() / "logits" / f"{self.digest[:32]}.safetensors"
@@ -104,17 +111,20 @@ class CachedTeacher:
         except (SafetensorError, OSError):
             return
         for name, table in tables.items():
-            if table.shape == self._tables[name].shape:
-                known = ~table.isnan().any(1)
-                self._tables[name][known] = table[known].to(self._device)
-                self._filled[name] |= known.to(self._device)
+            if table.shape == self._tables[name].shape and table.dtype == torch.float32:
+                # What was read first stays: shipped logits are the same on every machine.
+                new = (table.isfinite().all(1) & ~self._filled[name].cpu()).to(self._device)
+                self._tables[name][new] = table.to(self._device)[new]
+                self._filled[name] |= new
 
 
 def describe(name: str) -> dict:
     """The json beside a shipped teacher: how it was made and what it scores."""
     try:
-        return json.loads((WEIGHTS / f"{name}.json").read_text())
-    except (OSError, ValueError):
+        about = json.loads((WEIGHTS / f"{name}.json").read_text())
+        models.architecture(about["architecture"])
+        return about
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
 
 

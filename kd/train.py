@@ -167,11 +167,11 @@ def fit(
 
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(step, steps, plan.learning_rate)
-                if has_dropout:  # dropout draws from the global generator
-                    torch.manual_seed(generator(plan.seed, "dropout", step).initial_seed())
                 taught = Outputs(teacher.logits(batch)) if teacher else None
                 total = 0.0
                 for learner in learners:
+                    if has_dropout:  # dropout draws from the global generator; each learner gets the same masks
+                        torch.manual_seed(generator(plan.seed, "dropout", step).initial_seed())
                     said = Outputs(learner.model(images))
                     terms = learner.objective(said, taught, batch.labels, settings)
                     since.add(learner.name, terms, said.logits, batch.labels)
@@ -187,7 +187,8 @@ def fit(
                 epoch_ends = step % steps_per_epoch == 0
                 if epoch_ends or due(step):
                     losses, train_accuracy = since.means()
-                    if not all(map(math.isfinite, losses.values())):
+                    # The last step of all can spoil the weights without a loss that shows it.
+                    if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(parameters):
                         raise Diverged(
                             f"Training went out of bounds after {step:,} steps (a loss is not a number); try a lower learning rate."
                         )
@@ -202,6 +203,10 @@ def fit(
                     )
                     settings.update((yield record) or {})
                     since, started = _Sums(), time.perf_counter()
+
+
+def _finite(values: list[Tensor]) -> bool:
+    return all(value.isfinite().all() for value in values)
 
 
 def _changes_after(step: int, schedule: tuple[tuple[int, str, float], ...]) -> dict[str, float]:

@@ -18,8 +18,8 @@ try:
 except UserError as error:
     st.error(str(error))
     run_id = snap = st.session_state[keys.RUN] = None
-if snap is not None and not st.session_state.get(keys.ADOPTED) == snap.id:
-    # A run found by its link or opened from the list brings its settings along.
+if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
+    # A run opened from the list brings its settings along.
     mode = st.session_state[keys.MODE] = snap.kind
     controls.adopt(snap.config, mode)
     st.session_state[keys.ADOPTED] = snap.id
@@ -62,9 +62,9 @@ with st.sidebar:
     st.session_state[keys.MODE_WIDGET] = mode
     st.segmented_control(
         "What to do", ["distil", "teacher"], key=keys.MODE_WIDGET, disabled=active and mine, on_change=switch_mode, width="stretch",
-        format_func={"distil": "Distil a student", "teacher": "Train a teacher"}.get, label_visibility="collapsed",
+        format_func={"distil": "Distil", "teacher": "Train a teacher"}.get, label_visibility="collapsed",
     )
-    config = controls.settings(mode, active, change_live if active and mine else None)
+    config = controls.settings(mode, active and mine, change_live)
 
 if mode == "distil":
     st.title("Watch a small network learn from a big one", anchor=False)
@@ -151,8 +151,9 @@ def your_digit(now) -> None:
             st.warning("This does not look like a digit to any of them.")
 
 
-if snap is None and mode == "distil" and config is not None:
-    panels.students_table(state.find_teacher(config.teacher).architecture)
 live()
+if snap is None and mode == "distil" and config is not None:
+    st.subheader("The students, and what they cost", anchor=False)
+    panels.students_table(state.find_teacher(config.teacher).architecture)
 if config is not None:
-    controls.write_link(snap.config if snap else config, mode, run_id)
+    controls.write_link(config, mode, run_id)

@@ -71,7 +71,7 @@ with left:
         pictures = most_disagreed(snap.id, teacher_name) if order.startswith("most") else range(len(mnist.test))
         place = st.number_input(f"Which of {len(pictures):,}", 1, len(pictures), 1) - 1
         number = pictures[min(max(0, place), len(pictures) - 1)]
-        picture, label = mnist.test.images[number].numpy(), int(mnist.test.labels[number])
+        picture, label = mnist.test.images[number].cpu().numpy(), int(mnist.test.labels[number])
         st.caption(f"Its label is **{label}**.")
     else:
         given = st.file_uploader("A picture of one digit, up to 5 MB", type=["png", "jpg", "jpeg", "webp", "bmp", "gif"])

@@ -47,12 +47,12 @@ def _apply_preset() -> None:
         adopt(DistilConfig(seed=kept["seed"], teacher=kept["teacher"], **preset), "distil")
 
 
-def settings(mode: str, locked: bool, on_live_change: Callable[[str], None] | None) -> Config | None:
+def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> Config | None:
     """The widgets of all settings; returns the config that they make, or None where it is not valid.
 
     Args:
-        locked: a run is under way, so that only what may change live can be moved.
-        on_live_change: told the setting's name when it was moved during a run; None: nothing can be moved.
+        locked: a run of this visitor is under way, so that only what may change live can be moved.
+        on_live_change: told the setting's name when it was moved during a run.
     """
     kept: dict[str, Any] = st.session_state[keys.SETTINGS][mode]
     cls = CONFIGS[mode]
@@ -64,8 +64,8 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None] | No
         live = name in LIVE_SETTINGS and locked
         about = cls.setting(name)
         return kind(
-            about["label"], key=key, help=about["help"], disabled=locked and not (live and on_live_change),
-            on_change=on_live_change if live else None, args=(name,) if live and on_live_change else None, **options,
+            about["label"], key=key, help=about["help"], disabled=locked and not live,
+            on_change=on_live_change if live else None, args=(name,) if live else None, **options,
         )
 
     def number(kind: Callable, name: str, **options: Any) -> Any:
@@ -84,6 +84,9 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None] | No
         values["teacher"] = widget(st.selectbox, "teacher", options=names, format_func=lambda name: known.get(name, name))
         values["temperature"] = number(st.slider, "temperature", format="%.1f")
         values["soft_weight"] = number(st.slider, "soft_weight", format="%.2f")
+        if kept["schedule"]:
+            st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
+            st.button("Forget the schedule", key=keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
     else:
         values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))
         values["augmentation"] = widget(st.selectbox, "augmentation", options=["none", "jitter", "affine"])

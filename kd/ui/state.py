@@ -42,6 +42,8 @@ def shown_run() -> str | None:
     if keys.RUN not in st.session_state:
         linked = st.query_params.get("run")
         st.session_state[keys.RUN] = linked if runs.is_id(linked) else None
+        if len(st.query_params) > 1:  # the link has settings of its own, which stay
+            st.session_state[keys.ADOPTED] = linked
         if linked and not runs.is_id(linked):
             notify("error", "The link's run is not a run's id; start a run of your own or choose one from the Runs page.")
     return st.session_state[keys.RUN]

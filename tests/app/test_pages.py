@@ -1,0 +1,152 @@
+"""Every page in Streamlit's own test harness: first visit, links good and bad, runs whole and damaged."""
+
+import json
+import secrets
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from kd import data, jobs, runs
+from kd.config import DistilConfig
+from kd.experiment import Distillation
+from kd.ui import keys, state
+
+pytestmark = pytest.mark.app
+TOKEN = secrets.token_urlsafe(24)
+
+
+@pytest.fixture
+def app(monkeypatch, tmp_path, mnist):
+    """Opens the app at a page with a query, on a small MNIST; the worker is stopped afterwards."""
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "runs"))
+
+    class Small(data.Source):
+        def __init__(self):
+            super().__init__(tmp_path / "nothing", command=lambda folder: ["false"])
+            self.wait()
+            self._mnist = mnist
+
+    managers = []
+
+    def small_manager():
+        managers.append(jobs.JobManager(Small(), tick=0.05))
+        return managers[-1]
+
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setattr(data, "Source", Small)
+
+    def open_at(page: str | None = None, **query: str) -> AppTest:
+        at = AppTest.from_file("app.py", default_timeout=60)
+        at.session_state[keys.OWNER] = TOKEN
+        for name, value in query.items():
+            at.query_params[name] = value
+        at.run()
+        if page:
+            at.switch_page(f"pages/{page}.py").run()
+        return at
+
+    yield open_at
+    state.manager().close()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def stored(app, mnist):
+    """A finished run of this visitor."""
+    config = DistilConfig(student="mlp-30", epochs=1, temperature=8.0, schedule=((3, "temperature", 2.0),))
+    experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
+    rows, last = [], None
+    for last in experiment.records():
+        rows.append(last.row())
+    return runs.save(runs.new_id(), config, "done", rows, experiment.trained, experiment.measures(last), runs.owner_digest(TOKEN))
+
+
+def said(at: AppTest) -> str:
+    return " ".join(element.value for kind in (at.error, at.warning, at.info, at.markdown, at.caption) for element in kind)
+
+
+@pytest.mark.parametrize("page", [None, "draw", "runs"])
+def test_a_first_visit_shows_every_page_without_an_error(app, page):
+    at = app(page)
+    assert not at.exception and not at.error
+    assert at.title
+
+
+def test_the_sample_is_labelled_and_a_retry_is_offered(app):
+    at = app()
+    assert "5,000 real MNIST images" in said(at) and "its recipe was chosen on them" in said(at)
+    assert at.button(key="retry_download")
+
+
+def test_a_link_restores_every_setting(app):
+    at = app(student="mlp-64-32", temperature="7.5", soft_weight="0.25", epochs="3", batch_size="64", learning_rate="0.01", seed="9")
+    assert not at.error
+    config = DistilConfig.from_dict(at.session_state[keys.SETTINGS]["distil"])
+    assert config == DistilConfig(
+        student="mlp-64-32", temperature=7.5, soft_weight=0.25, epochs=3, batch_size=64, learning_rate=0.01, seed=9
+    )
+    assert at.slider(key="distil_width0").value == 64 and at.slider(key="distil_width1").value == 32
+
+
+@pytest.mark.parametrize(
+    "query, words",
+    [
+        ({"temperature": "1e9"}, "Temperature must be between 1 and 20"),
+        ({"temperature": "nan"}, "Temperature must be a number"),
+        ({"student": "mlp-99999999"}, "1 to 2048 units"),
+        ({"student": "<script>alert(1)</script>"}, "There is no architecture"),
+        ({"epochs": "-3"}, "Epochs must be between"),
+        ({"teacher": "nobody"}, "There is no teacher"),
+        ({"run": "../../etc"}, "not a run's id"),
+        ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
+    ],
+)
+def test_a_bad_link_is_told_in_one_sentence_and_the_page_still_works(app, query, words):
+    at = app(**query)
+    assert not at.exception
+    assert words in said(at)
+    assert at.button(key="start")
+
+
+def test_a_preset_fills_in_the_settings(app):
+    at = app()
+    at.selectbox(key=keys.PRESET).set_value("Hinton 2015").run()
+    assert at.session_state[keys.SETTINGS]["distil"]["student"] == "mlp-800x2"
+    assert at.slider(key="distil_temperature").value == 20.0
+
+
+def test_start_queues_a_run_of_this_visitor_and_the_link_finds_it(app):
+    at = app(student="linear", epochs="1")
+    at.button(key="start").click().run()
+    assert not at.exception
+    run_id = at.session_state[keys.RUN]
+    assert at.query_params["run"] in (run_id, [run_id])
+    assert state.manager().snapshot(run_id, TOKEN).mine
+    assert not state.manager().snapshot(run_id, "x" * 32).mine
+
+
+def test_a_stored_run_opens_with_its_curves_result_and_settings(app, stored):
+    at = app(run=stored.id)
+    assert not at.exception
+    assert [metric.label.split()[-1] for metric in at.metric] == ["teacher", "student", "control"]
+    assert at.slider(key="distil_temperature").value == 8.0
+    assert "after step 3 temperature → 2" in said(at)
+
+
+def test_a_damaged_run_is_named_and_the_others_are_still_listed(app, stored):
+    broken = runs.home() / runs.new_id()
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    at = app("runs")
+    assert not at.exception
+    assert broken.name in said(at)
+    assert len(at.dataframe[0].value) == 1
+
+
+def test_metrics_that_cannot_be_read_are_told_and_lose_nothing(app, stored):
+    (stored.folder / "metrics.csv").write_bytes(b"\x00\xff")
+    at = app(run=stored.id)
+    assert not at.exception and "metrics" in said(at)
+    assert json.loads((stored.folder / "measures.json").read_text())["models"]["student"]

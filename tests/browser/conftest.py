@@ -1,0 +1,94 @@
+"""A server, a browser and people who use them. Without a browser all these tests are skipped, loudly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.serving import NO_BROWSER, PATIENCE, Server, button, chromium_path, finish, launch, start, visit
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(r.longrepr)]
+    if skipped:
+        terminalreporter.write_sep("!", f"{len(skipped)} browser tests did not run", red=True)
+        terminalreporter.write_line(NO_BROWSER)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if chromium_path() is None:
+        if os.environ.get("CI", "").lower() in ("true", "1"):
+            pytest.fail(NO_BROWSER, pytrace=False)
+        pytest.skip(NO_BROWSER)
+    expect.set_options(timeout=PATIENCE * 1000)
+    with sync_playwright() as playwright, launch(playwright) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that most tests share."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Makes pages, each of another person: with cookies of their own.
+
+    Whatever a page complains about in its console fails the test; a run that is left under way is ended.
+    """
+    opened: list[Page] = []
+    complaints: list[str] = []
+
+    def new(**options) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.set_default_timeout(PATIENCE * 1000)
+        page = context.new_page()
+        page.on("console", lambda message: message.type == "error" and complaints.append(f"{message.text} ({message.location['url']})"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        opened.append(page)
+        return page
+
+    yield new
+    for page in opened:
+        stop = button(page, "Stop")
+        if stop.is_visible() and stop.is_enabled():
+            stop.click()
+            expect(stop).to_be_disabled()
+        page.context.close()
+    assert not complaints, "the browser's console: " + "; ".join(complaints)
+
+
+@pytest.fixture
+def page(visitor: Callable[..., Page], server: Server) -> Iterator[Page]:
+    """A page of one person on the shared server, whose log must stay clean."""
+    server.complaints()
+    yield visitor()
+    assert not (found := server.complaints()), found
+
+
+@pytest.fixture(scope="session")
+def student(browser: Browser, server: Server) -> str:
+    """The id of a stored run with a student worth asking."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    visit(page, server.link(epochs=server.epochs(5)))
+    run = start(page)
+    finish(page)
+    page.context.close()
+    return run

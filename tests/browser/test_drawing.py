@@ -1,0 +1,129 @@
+"""Drawing with the mouse, pictures from the test set and from files, and what teacher and student make of them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.serving import Server, answers, button, choose, clear, draw, errors, go_to, idle, settle, until, visit
+from tests.strokes import DIGITS, SCRIBBLES, Stroke, line, render
+
+
+def lit(page: Page) -> int:
+    """How many pixels of the canvas are drawn on."""
+    return page.locator("canvas.dc-canvas.lower-canvas").evaluate(
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 == 0 && v > 128).length"
+    )
+
+
+def picture(page: Page) -> str:
+    """Names the 28x28 picture that the models see; the same pixels have the same name."""
+    return page.get_by_test_id("stImage").locator("img").first.get_attribute("src")
+
+
+def png(strokes: list[Stroke]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(255 - render(strokes)[:, :, 0]).save(file, "PNG")
+    return file.getvalue()
+
+
+def upload(page: Page, name: str, content: bytes) -> None:
+    page.get_by_text("Upload", exact=True).first.click()
+    page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+    page.get_by_text(name).wait_for()
+    idle(page)
+
+
+def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(page: Page, server: Server, student: str) -> None:
+    visit(page, server.link("draw", run=student))
+    said = {}
+    for digit, strokes in DIGITS.items():
+        draw(page, strokes)
+        said[digit] = {name: answer for name, (answer, _) in answers(page).items()}
+        clear(page)
+    for name in ("teacher", "student"):
+        right = sum(answer.get(name) == digit for digit, answer in said.items())
+        assert right >= 9, f"{name} read {right} of 10: {said}"
+
+
+def test_undo_takes_back_one_stroke_and_clear_all_of_them(page: Page, server: Server) -> None:
+    visit(page, server.link("draw"))
+    draw(page, DIGITS[1])
+    before, said = picture(page), answers(page)
+    draw(page, [line((0.2, 0.3), (0.8, 0.35))])
+    assert picture(page) != before
+    button(page, "Undo").click()
+    settle(page)
+    until(page, lambda: picture(page) == before and answers(page) == said, "the answer of before the second stroke")
+    clear(page)
+    assert lit(page) == 0
+
+
+def test_a_drawing_is_still_there_after_a_visit_to_another_page(page: Page, server: Server) -> None:
+    visit(page, server.link("draw"))
+    draw(page, DIGITS[3])
+    ink, said = lit(page), answers(page)["teacher"][0]
+    for name in ("Distil", "Draw"):
+        go_to(page, name)
+        until(page, lambda: abs(lit(page) - ink) < 20, f"the same strokes on {name}")
+        until(page, lambda: answers(page).get("teacher", (None,))[0] == said, f"the same answer on {name}")
+    draw(page, [line((0.2, 0.5), (0.8, 0.5))])
+    assert lit(page) > ink + 500, "the old strokes were lost with the next one"
+
+
+def test_a_scribble_is_said_not_to_look_like_a_digit(page: Page, server: Server, student: str) -> None:
+    visit(page, server.link("draw", run=student))
+    warning = page.get_by_text("does not look like a digit")
+    draw(page, SCRIBBLES["fence"])
+    expect(warning).to_be_visible()
+    clear(page)
+    draw(page, DIGITS[3])
+    expect(page.get_by_test_id("stMetric").first).to_be_visible()
+    expect(warning).to_have_count(0)
+
+
+def test_a_test_picture_comes_with_its_label_and_the_hardest_first_where_asked(page: Page, server: Server, student: str) -> None:
+    visit(page, server.link("draw", run=student))
+    page.get_by_text("Test set", exact=True).click()
+    label = page.get_by_text("Its label is")
+    expect(label).to_be_visible()
+    until(page, lambda: answers(page), "answers to a test picture")
+    assert answers(page)["teacher"][0] == int(label.inner_text()[-2])
+    page.get_by_text("most disagreement first").click()
+    expect(page.get_by_text("Which of 100")).to_be_visible()
+    idle(page)
+    said = answers(page)
+    assert said["teacher"][0] != said["student"][0], f"they agree even here: {said}"
+
+
+def test_an_uploaded_picture_is_read_like_a_drawing(page: Page, server: Server) -> None:
+    visit(page, server.link("draw"))
+    upload(page, "four.png", png(DIGITS[4]))
+    until(page, lambda: answers(page), "answers to an upload")
+    assert answers(page)["teacher"][0] == 4
+
+
+@pytest.mark.parametrize("content", [b"These are words.\n", png(DIGITS[4])[:200]], ids=["text", "truncated"])
+def test_an_upload_that_is_no_picture_is_refused_in_a_plain_sentence(page: Page, server: Server, content: bytes) -> None:
+    visit(page, server.link("draw"))
+    upload(page, "digit.png", content)
+    until(page, lambda: errors(page), "an error")
+    (sentence,) = errors(page)
+    assert sentence.endswith(".") and not any(word in sentence for word in ("Traceback", "Error", "PIL", "/")), sentence
+    page.get_by_text("Draw", exact=True).last.click()
+    draw(page, DIGITS[7])
+    assert answers(page)["teacher"][0] == 7
+
+
+def test_a_kept_drawing_becomes_a_score_on_the_runs_page(page: Page, server: Server, student: str) -> None:
+    visit(page, server.link("draw", run=student))
+    draw(page, DIGITS[3])
+    choose(page, "This is a", "3")
+    button(page, "Keep this drawing").click()
+    expect(page.get_by_text("Your test set has 1 drawing;")).to_be_visible()
+    go_to(page, "Runs")
+    expect(button(page, "Your 1 kept drawings")).to_be_visible()
+    expect(page.get_by_role("gridcell", name="1 / 1 of 1").first).to_be_attached()

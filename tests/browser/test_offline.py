@@ -1,0 +1,71 @@
+"""No network and no MNIST, not even a whole file of it: everything works on the sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from kd import data
+from tests.serving import Server, answers, button, draw, finish, idle, start, visit
+from tests.strokes import DIGITS
+
+
+@pytest.fixture(scope="module")
+def offline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose data folder has one truncated file."""
+    folder = tmp_path_factory.mktemp("offline")
+    damage(folder / "data")
+    with Server(folder, folder / "data") as server:
+        yield server
+    assert not server.complaints(), server.log()[-3000:]
+
+
+def damage(folder: Path) -> Path:
+    raw = data.raw_folder(folder)
+    raw.mkdir(parents=True, exist_ok=True)
+    file = raw / "t10k-images-idx3-ubyte"
+    file.write_bytes(b"\0\0\x08\x03" + bytes(1000))
+    return file
+
+
+def test_the_page_is_usable_at_once_and_says_what_it_works_on(visitor, offline: Server) -> None:
+    page: Page = visitor()
+    visit(page, offline.url)
+    expect(button(page, "Start")).to_be_enabled()
+    strip = page.get_by_test_id("stAlertContentWarning")
+    expect(strip).to_contain_text("5,000 real MNIST images")
+    expect(strip).to_contain_text("could not be downloaded")
+    expect(strip).to_contain_text("t10k-images-idx3-ubyte is 1,004 bytes long")
+    assert (data.raw_folder(offline.data_dir) / "t10k-images-idx3-ubyte.damaged").exists()
+    draw(page, DIGITS[5])
+    assert answers(page)["teacher"][0] == 5
+
+
+def test_another_try_at_the_download_fails_in_plain_words_and_sets_damaged_files_aside(visitor, offline: Server) -> None:
+    page: Page = visitor()
+    visit(page, offline.url)
+    strip = page.get_by_test_id("stAlertContentWarning")
+    expect(strip).to_contain_text("could not be downloaded")
+    file = damage(offline.data_dir)
+    button(page, "Try the download again").click()
+    expect(strip).to_contain_text("set aside as t10k-images-idx3-ubyte.damaged")
+    expect(strip).to_contain_text("could not be downloaded")
+    expect(button(page, "Try the download again")).to_be_enabled()
+    assert not file.exists()
+    button(page, "Try the download again").click()
+    idle(page)
+    expect(strip).not_to_contain_text("set aside")
+    expect(strip).to_contain_text("could not be downloaded")
+
+
+def test_a_run_trains_on_4000_images_and_is_judged_on_1000(visitor, offline: Server) -> None:
+    page: Page = visitor()
+    visit(page, offline.link(student="mlp-30", epochs=40))
+    start(page)
+    finish(page)
+    expect(page.get_by_role("heading", name="Result on the 1,000 held-out images")).to_be_visible()
+    for name in ("teacher", "student", "control"):
+        expect(page.get_by_text("errors in 1,000").nth(("teacher", "student", "control").index(name))).to_be_visible()

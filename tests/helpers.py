@@ -1,0 +1,65 @@
+"""What several test files need."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Callable
+
+import torch
+from torch import Tensor, nn
+
+from kd import models
+from kd.data import Mnist
+from kd.teacher import CachedTeacher
+
+
+def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = 30.0) -> Any:
+    """Polls until ``condition()`` is true and returns what it gave; fails after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(0.005)
+    return found
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a model has learned, buffers of batch normalization too."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def identical(one: nn.Module | dict, other: nn.Module | dict) -> bool:
+    """Whether two models have the same weights, bit for bit."""
+    one, other = (m if isinstance(m, dict) else m.state_dict() for m in (one, other))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def small_teacher(architecture: str = "mlp-30", seed: int = 7) -> CachedTeacher:
+    """A teacher that was never trained but has opinions: its last layer speaks louder."""
+    model = models.build(architecture, seed)
+    with torch.no_grad():
+        model[-1].weight.mul_(10)
+    return CachedTeacher("small", architecture, model)
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+class Given:
+    """Stands in for data.Source: the data are simply there."""
+
+    state = "full"
+
+    def __init__(self, mnist: Mnist):
+        self._mnist = mnist
+        self.messages: list[str] = []
+
+    def mnist(self) -> Mnist:
+        return self._mnist
+
+    def wait(self, seconds: float | None = None) -> Mnist:
+        return self._mnist
+
+    def close(self) -> None:
+        pass

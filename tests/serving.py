@@ -1,0 +1,280 @@
+"""A server and a browser for tests and benchmarks: the app in a process of its own, and hands to use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, Callable, Sequence
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect
+
+from kd import data
+
+ROOT = Path(__file__).parents[1]
+NO_BROWSER = (
+    "No Chromium or Chrome was found, so nothing was tried in a browser: install one (on Debian or Ubuntu "
+    "`apt install chromium`) or set KD_CHROME to the path of one."
+)
+DEBOUNCE = 0.2  # seconds from a mouse-up until the canvas tells the server
+PATIENCE = 60.0  # seconds; slow machines are slow, and what goes right does not wait
+
+# Read now, before a fixture gives the tests a cache folder of their own.
+_DATA = data.data_folder()
+
+# -- the server ----------------------------------------------------------------
+
+
+def mnist_folder() -> Path | None:
+    """The folder with all of MNIST that the environment names, or None where it is not there."""
+    sizes = {name: 4 + 4 * len(shape) + _product(shape) for name, (_, shape, _) in data.FILES.items()}
+    files = [data.raw_folder(_DATA) / name for name in sizes]
+    return _DATA if all(file.exists() and file.stat().st_size == sizes[file.name] for file in files) else None
+
+
+def _product(shape: Sequence[int]) -> int:
+    result = 1
+    for length in shape:
+        result *= length
+    return result
+
+
+class Server:
+    """The app, served by its own process on a free port of this machine.
+
+    Args:
+        folder: where it keeps runs, cache and log.
+        data_dir: its data folder; left out: MNIST where the environment has it, else an empty folder.
+
+    A download of MNIST fails at once, whatever the network: results must not depend on it.
+    """
+
+    def __init__(self, folder: Path, data_dir: Path | None = None):
+        self.home, self.log_file = folder / "runs", folder / "server.log"
+        self.full = data_dir is None and mnist_folder() is not None
+        self.data_dir = data_dir or mnist_folder() or folder / "data"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        nowhere = "http://127.0.0.1:9"
+        environment = os.environ | {
+            "KD_HOME": str(self.home), "KD_CACHE_DIR": str(folder / "cache"), "KD_DATA_DIR": str(self.data_dir),
+            "http_proxy": nowhere, "https_proxy": nowhere, "no_proxy": "127.0.0.1",
+        }
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), "--server.headless", "true"]
+        self._read = 0
+        with open(self.log_file, "wb") as log:
+            # A process group of its own, so that what it started can be ended with it, and nothing else.
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait_until_healthy()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def link(self, page: str = "", **settings: Any) -> str:
+        """The address of a page with settings in its query."""
+        return f"{self.url}/{page}" + (f"?{urlencode(settings)}" if settings else "")
+
+    def epochs(self, on_all: int) -> int:
+        """As many epochs as make about the same number of steps on the data that this server has."""
+        return on_all if self.full else min(200, on_all * 14)
+
+    def steps_per_epoch(self, batch_size: int = 128) -> int:
+        return -(-(55_000 if self.full else 4_000) // batch_size)
+
+    def endless(self) -> dict[str, Any]:
+        """Settings of a run that trains for minutes on any machine: a small student, many epochs, small batches."""
+        return {"student": "mlp-30", "epochs": 200, "batch_size": 8 if self.full else 1}
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def complaints(self) -> str:
+        """What the log has of errors since it was last asked."""
+        text, start = self.log(), self._read
+        self._read = len(text)
+        return text[start:] if re.search(r"Traceback|\bERROR\b|Uncaught", text[start:]) else ""
+
+    def stop(self, seconds: float = 15.0) -> int:
+        """Asks the process to end, as a service manager would, and returns its exit code; kills it after ``seconds``."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        return self.process.returncode
+
+    def _wait_until_healthy(self) -> None:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with opener.open(f"{self.url}/_stcore/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                pass
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                raise RuntimeError(f"The server did not start; its log:\n{self.log()}")
+            time.sleep(0.05)
+
+
+# -- the browser ---------------------------------------------------------------
+
+
+def chromium_path() -> str | None:
+    """Chromium or Chrome: ``$KD_CHROME``, else the first on PATH; None where there is none."""
+    if named := os.environ.get("KD_CHROME"):
+        return shutil.which(named)
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def launch(playwright: Playwright) -> Browser:
+    """A browser without a window, which asks nobody on the network for anything."""
+    path = chromium_path()
+    if path is None:
+        raise FileNotFoundError(NO_BROWSER)
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync", "--no-proxy-server"]
+    return playwright.chromium.launch(executable_path=path, args=quiet)
+
+
+# -- hands and eyes ------------------------------------------------------------
+
+
+def until(page: Page, check: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Polls until ``check()`` is true and returns what it gave. The page lives on meanwhile."""
+    end = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        page.wait_for_timeout(40)
+    return found
+
+
+def idle(page: Page) -> None:
+    """Waits until the server has nothing more to say for the moment."""
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE * 1000)
+
+
+def visit(page: Page, link: str) -> None:
+    page.goto(link)
+    page.get_by_role("heading", level=1).wait_for(timeout=PATIENCE * 1000)
+    idle(page)
+
+
+def go_to(page: Page, name: str) -> None:
+    """To another page by the navigation."""
+    page.get_by_role("link", name=name, exact=True).first.click()
+    expect(page).to_have_title(name)
+    idle(page)
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def choose(page: Page, box: str, option: str | re.Pattern[str]) -> None:
+    """An option of a select box."""
+    page.get_by_role("combobox", name=box).click()
+    page.get_by_role("option", name=option).click()
+    idle(page)
+
+
+def run_id(page: Page) -> str | None:
+    """The run in the page's address."""
+    return parse_qs(urlsplit(page.url).query).get("run", [None])[0]
+
+
+def start(page: Page) -> str:
+    """Presses Start, waits until the run is known and returns its id."""
+    before = run_id(page)
+    button(page, "Start").click()
+    return until(page, lambda: run_id(page) not in (None, before) and run_id(page), "a run in the address")
+
+
+def reset(page: Page) -> None:
+    button(page, "Reset").click()
+    expect(button(page, "Start")).to_be_enabled()
+    until(page, lambda: run_id(page) is None, "the run gone from the address")
+
+
+def finish(page: Page) -> None:
+    """Waits until the shown run has ended and its result is there."""
+    expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible(timeout=2 * PATIENCE * 1000)
+
+
+def chart(page: Page, which: str) -> Locator:
+    """The node that a live chart is drawn in: "loss", "accuracy" or "answers"."""
+    return page.locator(f".st-key-chart_{which} .kd-chart")
+
+
+def points(page: Page, which: str = "accuracy") -> list[float]:
+    """The epochs of a chart's points so far; empty where there is no chart."""
+    find = f"document.querySelector('.st-key-chart_{which} .kd-chart')"
+    return page.evaluate(f"{find}?._fullLayout && {find}.data?.[0]?.x || []")
+
+
+def steps(page: Page, per_epoch: int) -> list[int]:
+    """The optimizer steps at which the points were taken."""
+    return [round(epoch * per_epoch) for epoch in points(page)]
+
+
+_ANSWER = re.compile(r"(teacher|student|control)\s+(\d)\s+\(?([\d.]+)%")
+
+
+def answers(page: Page) -> dict[str, tuple[int, float]]:
+    """What the page says each model answers: name -> (digit, share). Empty where nothing is answered."""
+    text = page.get_by_test_id("stMain").inner_text()
+    return {name: (int(digit), float(percent) / 100) for name, digit, percent in _ANSWER.findall(text)}
+
+
+def draw(page: Page, strokes: Sequence[Sequence[tuple[float, float]]], wait: bool = True) -> None:
+    """Draws with the mouse. ``wait``: until the page has answered."""
+    paper = page.locator("canvas.upper-canvas")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    for stroke in strokes:
+        (x, y), *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for x, y in rest or [(x + 1, y)]:
+            page.mouse.move(x, y, steps=2)
+        page.mouse.up()
+    if wait:
+        settle(page)
+
+
+def settle(page: Page) -> None:
+    """Waits until a change on the canvas has reached the server and come back."""
+    page.wait_for_timeout(DEBOUNCE * 1000 + 150)  # nothing on the page tells that the canvas still waits
+    idle(page)
+
+
+def clear(page: Page) -> None:
+    """Empties the canvas by its own toolbar."""
+    button(page, "Reset canvas & history").click()
+    expect(page.get_by_text("Draw a digit").first).to_be_visible()
+    until(page, lambda: not answers(page), "no answers to an empty canvas")
+
+
+def errors(page: Page) -> list[str]:
+    """The sentences that the page shows as errors."""
+    return page.get_by_test_id("stAlertContentError").all_inner_texts()

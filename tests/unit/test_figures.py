@@ -1,0 +1,94 @@
+"""Figures are valid Plotly, keep one colour a model, and stay small."""
+
+import tomllib
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from kd import figures
+
+
+def rows(count: int) -> list[dict[str, float]]:
+    return [
+        {
+            "step": i + 1, "epoch": (i + 1) / 100, "loss student soft": 1 / (i + 1), "loss student hard": 0.0,
+            "loss control hard": 2 / (i + 1), "validation student": 0.9, "validation control": 0.8,
+            "whole_validation": float((i + 1) % 100 == 0),
+        }
+        for i in range(count)
+    ]
+
+
+CHANGES = [(10, "temperature", 8.0), (20, "soft_weight", 0.5)]
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.loss(rows(30), 5, CHANGES),
+        figures.loss([], 5),
+        figures.accuracy(rows(30), 5, CHANGES, 0.99),
+        figures.accuracy([], 5),
+        figures.bars({"teacher": torch.arange(10.0), "student": torch.zeros(10)}, 4.0),
+        figures.bars({}),
+    ],
+)
+def test_plotly_accepts_every_figure(figure):
+    go.Figure(figure)
+
+
+def test_a_change_is_marked_where_it_was_made():
+    layout = figures.loss(rows(30), 5, CHANGES)["layout"]
+    assert [shape["x0"] for shape in layout["shapes"]] == [0.1, 0.2]
+    assert [note["text"] for note in layout["annotations"]] == ["T → 8", "soft weight → 0.5"]
+
+
+def test_a_term_of_weight_zero_is_not_drawn_on_the_logarithmic_axis():
+    names = [trace["name"] for trace in figures.loss(rows(30), 5)["data"]]
+    assert names == ["student, soft", "control"]
+
+
+def test_long_runs_are_thinned_but_keep_the_ends_of_epochs_and_the_newest_point():
+    trace = figures.accuracy(rows(5001), 60)["data"][0]
+    assert len(trace["x"]) < 600
+    assert trace["x"][-1] == 50.01
+    assert set(range(1, 51)) <= set(trace["x"])
+
+
+def test_bars_are_the_softmax_at_the_temperature():
+    logits = torch.tensor([0.0, 2.0, 4.0, *[-9.0] * 7])
+    bars = figures.bars({"student": logits}, 2.0)["data"][0]["y"]
+    exponentials = [2.718281828459045 ** (value / 2) for value in logits.tolist()]
+    assert bars == pytest.approx([e / sum(exponentials) for e in exponentials], abs=1e-5)
+
+
+def test_models_are_told_apart_by_colour_and_without_it():
+    for marks in (figures.COLOURS, figures.DASHES, figures.PATTERNS):
+        assert len(set(marks.values())) == 3
+
+
+def test_the_theme_has_the_same_colours():
+    theme = tomllib.loads((Path(figures.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
+    assert theme["chartCategoricalColors"] == list(figures.COLOURS.values())
+
+
+def _contrast(first: str, second: str) -> float:
+    """Contrast ratio by WCAG 2.1."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_every_colour_stands_out_from_the_page(mode):
+    theme = tomllib.loads((Path(figures.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
+    for colour in figures.COLOURS.values():
+        assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
+    assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5

@@ -1,0 +1,337 @@
+"""Teachers: the cache answers as the live model would, whatever the order; the shipped one is what its json says."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kd import models, runs, teacher
+from kd.config import DistilConfig, TeacherConfig
+from kd.data import Digits
+from kd.errors import UserError
+from kd.objectives import soft_loss
+from kd.teacher import CachedTeacher
+from tests.helpers import identical, small_teacher, weights
+
+
+def live(cached, digits):
+    return models.logits_in_chunks(cached.model, digits.inputs())
+
+
+def close(one, other, tolerance=1e-4):
+    return torch.allclose(one, other, rtol=0, atol=tolerance)
+
+
+class Counted:
+    """How many images a teacher's model was asked about."""
+
+    def __init__(self, cached):
+        self.images, self.modes = 0, set()
+        cached.model.register_forward_hook(self._count)
+
+    def _count(self, model, inputs, output):
+        self.images += len(inputs[0])
+        self.modes |= {module.training for module in model.modules()}
+
+
+@pytest.fixture
+def digits(mnist):
+    return mnist.train
+
+
+# -- the cache ---------------------------------------------------------------------
+
+
+def test_cached_logits_are_the_live_models_in_any_order(digits):
+    cached, random = small_teacher("cnn-tiny"), torch.Generator().manual_seed(0)
+    for size in (1, 7, 64, 100, 333, 1000):
+        batch = digits.take(torch.randperm(len(digits), generator=random)[:size])
+        assert close(cached.logits(batch), live(cached, batch))
+
+
+def test_an_image_may_come_several_times_in_a_batch(digits):
+    cached = small_teacher()
+    batch = digits.take(torch.tensor([3, 3, 9, 3]))
+    logits = cached.logits(batch)
+    assert close(logits, live(cached, batch)) and torch.equal(logits[0], logits[3])
+
+
+@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn"])
+def test_an_images_logits_are_the_same_to_the_bit_whatever_is_asked_with_it(digits, architecture):
+    few = digits.take(slice(0, 150))
+    together, one_by_one, backwards = (small_teacher(architecture) for _ in range(3))
+    for start in (0, 1, 2, 5, 40, 99):
+        one_by_one.logits(few.take(slice(start, start + 1)))
+    backwards.logits(few.take(torch.arange(77, -1, -1)))
+    assert torch.equal(together.logits(few), one_by_one.logits(few))
+    assert torch.equal(together.logits(few), backwards.logits(few))
+
+
+def test_each_image_is_computed_once(digits):
+    cached = small_teacher()
+    counted = Counted(cached)
+    cached.logits(digits.take(slice(0, 128)))
+    assert counted.images == 128
+    cached.logits(digits.take(torch.arange(127, -1, -1)))
+    assert counted.images == 128, "what is known was computed again"
+    cached.logits(digits.take(slice(64, 192)))
+    assert counted.images == 192, "only the unknown half is computed"
+
+
+def test_logits_are_found_by_id_and_not_by_place_or_content(digits):
+    cached = small_teacher()
+    known = cached.logits(digits.take(slice(0, 10)))
+    renamed = Digits(digits.images[50:60], digits.labels[50:60], digits.ids[:10], "train")
+    assert torch.equal(cached.logits(renamed), known)
+    order = torch.tensor([4, 1, 8])
+    assert torch.equal(cached.logits(digits.take(order)), known[order])
+
+
+def test_training_and_test_images_of_the_same_id_are_kept_apart(digits):
+    cached = small_teacher()
+    train, test = digits.take(slice(0, 5)), Digits(digits.images[5:10], digits.labels[5:10], digits.ids[:5], "test")
+    assert close(cached.logits(train), live(cached, train))
+    assert close(cached.logits(test), live(cached, test))
+
+
+def test_a_loss_may_use_cached_logits(digits):
+    student = torch.zeros(20, 10, requires_grad=True)
+    soft_loss(student, small_teacher().logits(digits.take(slice(0, 20))), 4.0).backward()
+    assert student.grad.abs().sum() > 0
+
+
+def test_a_teacher_is_in_eval_mode_without_gradients_and_never_changes(digits):
+    model = models.build("cnn", 0).train()
+    before = weights(model)
+    cached = CachedTeacher("mine", "cnn", model)
+    counted = Counted(cached)
+    cached.logits(digits.take(slice(0, 100)))
+    cached.accuracy(digits.take(slice(0, 150)))
+    assert counted.images >= 150 and counted.modes == {False}
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert identical(before, model)
+
+
+def test_accuracy_is_the_share_that_is_right(digits):
+    cached = small_teacher()
+    right = (live(cached, digits).argmax(1) == digits.labels).sum().item()
+    assert cached.accuracy(digits) == pytest.approx(right / len(digits))
+
+
+# -- kept on disk ------------------------------------------------------------------------
+
+
+def kept_file(cache):
+    (found,) = (cache / "logits").iterdir()
+    return found
+
+
+def test_what_was_computed_is_kept_for_the_next_start(digits, cache):
+    first = small_teacher()
+    logits = first.logits(digits)
+    first.keep()
+    again = small_teacher()
+    counted = Counted(again)
+    assert torch.equal(again.logits(digits), logits) and counted.images == 0
+    again.keep()
+    assert kept_file(cache).name == f"{first.digest[:32]}.safetensors"
+
+
+def test_nothing_is_written_where_nothing_is_new(digits, cache):
+    small_teacher().keep()
+    assert not cache.exists()
+
+
+def test_a_partly_filled_cache_is_filled_up(digits):
+    first = small_teacher()
+    first.logits(digits.take(slice(0, 640)))
+    first.keep()
+    again = small_teacher()
+    counted = Counted(again)
+    assert close(again.logits(digits), live(small_teacher(), digits))
+    assert counted.images == 384, "360 unknown images in six full chunks"
+
+
+def test_another_teachers_file_is_not_used(digits, cache):
+    other, cached = small_teacher(seed=1), small_teacher(seed=2)
+    other.logits(digits)
+    other.keep()
+    kept_file(cache).rename(cache / "logits" / f"{cached.digest[:32]}.safetensors")
+    again = small_teacher(seed=2)
+    assert close(again.logits(digits), live(again, digits))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def garble(path):
+    path.write_bytes(b"\xff" * 5000)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def rewritten(change):
+    """Damage that is still a safetensors file of the same teacher."""
+
+    def damage(path):
+        tables = load_file(path)
+        digest = small_teacher().digest
+        save_file(change(tables), path, {"teacher": digest})
+
+    damage.__name__ = change.__name__
+    return damage
+
+
+def other_shape(tables):
+    return {name: table[:100] for name, table in tables.items()}
+
+
+def other_type(tables):
+    return {name: table.double() for name, table in tables.items()}
+
+
+def without_test(tables):
+    return {"train": tables["train"]}
+
+
+def not_finite(tables):
+    tables["train"][:30000] = torch.nan
+    tables["train"][30000:, 4] = torch.inf
+    return tables
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, garble, empty, *map(rewritten, [other_shape, other_type, without_test, not_finite])], ids=lambda d: d.__name__
+)
+def test_a_damaged_file_is_as_good_as_none(digits, cache, damage):
+    first = small_teacher()
+    first.logits(digits)
+    first.keep()
+    damage(kept_file(cache))
+    again = small_teacher()
+    assert close(again.logits(digits), live(again, digits))
+
+
+def test_a_disk_that_refuses_is_no_harm(digits, cache, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "file" / "below"))
+    cached = small_teacher()
+    cached.logits(digits)
+    cached.keep()
+    monkeypatch.setenv("KD_CACHE_DIR", str(cache))
+
+    def full(tables, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(teacher, "save_file", full)
+    cached.keep()
+    assert list((cache / "logits").iterdir()) == [], "a half-written file was left behind"
+
+
+def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
+    cached = small_teacher()
+    cached.logits(digits)
+    cached.keep()
+    marked = {name: torch.full((rows, 10), 3.0) for name, rows in teacher.ROWS.items()}
+    save_file(marked, tmp_path / "shipped.safetensors", {"teacher": cached.digest})
+    again = CachedTeacher("small", "mlp-30", cached.model, tmp_path / "shipped.safetensors")
+    assert (again.logits(digits) == 3.0).all()
+
+
+# -- names ---------------------------------------------------------------------------------
+
+
+def test_a_teacher_run_is_found_by_its_id(home, mnist):
+    model = models.build("mlp-30", 3)
+    id = runs.save(runs.new_id(), TeacherConfig(teacher="mlp-30"), "done", [], {"teacher": model}, {}).id
+    found = teacher.load(id)
+    assert (found.name, found.architecture) == (id, "mlp-30") and identical(found.model, model)
+
+
+def test_a_run_that_trained_no_teacher_is_refused(home):
+    student = models.build("mlp-30", 3)
+    config = DistilConfig(student="mlp-30")
+    id = runs.save(runs.new_id(), config, "done", [], {"student": student, "control": student}, {}).id
+    with pytest.raises(UserError, match="is not a teacher; choose a run that trained one"):
+        teacher.load(id)
+
+
+@pytest.mark.parametrize("name", ["nobody", "", "../cnn", "cnn.logits", "/etc/passwd", "20260101-000000-0123456789abcdef"])
+def test_a_name_without_a_teacher_is_refused_in_plain_words(home, name):
+    with pytest.raises(UserError, match="choose|Choose"):
+        teacher.load(name)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"architecture": "resnet"}', '{"architecture": 5}'])
+def test_a_damaged_description_is_named(tmp_path, monkeypatch, text):
+    save_file(weights(small_teacher().model), tmp_path / "mine.safetensors")
+    if text is not None:
+        (tmp_path / "mine.json").write_text(text)
+    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    with pytest.raises(UserError, match=r"restore kd/weights/mine\.json"):
+        teacher.load("mine")
+
+
+# -- the shipped teacher ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def about():
+    return json.loads((teacher.WEIGHTS / "cnn.json").read_text())
+
+
+@pytest.fixture
+def cnn():
+    return teacher.load("cnn")
+
+
+def test_the_shipped_teacher_is_the_one_described(cnn, about):
+    assert "cnn" in teacher.shipped() and not any("logits" in name for name in teacher.shipped())
+    assert cnn.digest == about["weights_sha256"] == teacher.weights_digest(cnn.model)
+    assert cnn.architecture == about["architecture"] == "cnn"
+
+
+def test_the_shipped_teacher_makes_at_most_40_errors_and_has_not_seen_the_validation_images(about):
+    assert about["test_errors"] <= 40 and about["test_images"] == 10_000
+    assert about["train_images"] == 55_000 and about["validation_images"] == 5_000
+
+
+def test_how_the_shipped_teacher_was_made_is_a_command_that_gives_its_config(about):
+    command = about["command"]
+    assert command.startswith("python -m kd teacher ") and command.endswith(" --ship cnn")
+    config = TeacherConfig.from_dict(about["config"])
+    assert all(f"--{name.replace('_', '-')} {value}" in command for name, value in config.to_dict().items())
+
+
+def test_shipped_logits_are_the_live_models_and_complete(cnn, sample):
+    counted = Counted(cnn)
+    for part in (sample.train, sample.test):
+        logits = cnn.logits(part)
+        assert counted.images == 0, "the shipped logits have gaps"
+        assert close(logits, models.logits_in_chunks(cnn.model, part.inputs()), 1e-3)
+        counted.images = 0
+
+
+def test_the_errors_on_the_validation_images_are_those_described(cnn, sample, about):
+    # The sample's images are the validation images.
+    wrong = sum(int((cnn.logits(part).argmax(1) != part.labels).sum()) for part in (sample.train, sample.test))
+    assert wrong == about["validation_errors"]
+
+
+def test_the_errors_on_the_test_images_are_those_described(cnn, full_mnist, about):
+    wrong = int((models.logits_in_chunks(cnn.model, full_mnist.test.inputs()).argmax(1) != full_mnist.test.labels).sum())
+    assert abs(wrong - about["test_errors"]) <= 1
+    assert abs(round((1 - cnn.accuracy(full_mnist.test)) * 10_000) - about["test_errors"]) <= 1
+    assert about["data_sha256"] == full_mnist.digest
+
+
+def test_the_shipped_logits_cover_all_of_mnist(cnn, full_mnist):
+    counted = Counted(cnn)
+    for part in (full_mnist.train, full_mnist.validation, full_mnist.test):
+        assert cnn.logits(part).isfinite().all()
+    assert counted.images == 0

@@ -1,0 +1,450 @@
+"""The training loop: what it promises about batches, modes, reproducibility and control from outside."""
+
+import dataclasses
+import math
+import threading
+import types
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from kd import models, train
+from kd.config import DistilConfig
+from kd.data import Mnist
+from kd.errors import UserError
+from kd.experiment import Distillation
+from kd.objectives import hinton, labels_only
+from kd.train import Diverged, Learner, Plan, fit, learning_rate_at
+from tests.helpers import identical, small_teacher, weights
+
+PLAN = Plan(epochs=2, batch_size=100, learning_rate=2e-3, seed=0)
+SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
+
+
+@pytest.fixture
+def few(mnist):
+    """200 images to train on and 40 to judge on: enough for slow networks."""
+    judged = mnist.test.take(slice(None, None, 5))
+    return Mnist(mnist.train.take(slice(None, None, 5)), judged, judged, "sample")
+
+
+def pair(architecture="mlp-30", seed=0):
+    return [
+        Learner("student", models.build(architecture, seed), hinton),
+        Learner("control", models.build(architecture, seed), labels_only),
+    ]
+
+
+def always(step):
+    return True
+
+
+def run(mnist, learners=None, plan=PLAN, teacher=None, due=train.every_epoch, between=lambda record: None):
+    """Trains to the end; ``between`` is told each record and answers with what is sent. Returns weights by learner."""
+    learners = learners or pair()
+    needs_teacher = any(learner.objective is not labels_only for learner in learners)
+    training = fit(learners, mnist, plan, SETTINGS, (teacher or small_teacher()) if needs_teacher else None, due)
+    record = next(training)
+    while True:
+        try:
+            record = training.send(between(record))
+        except StopIteration:
+            return {learner.name: weights(learner.model) for learner in learners}
+
+
+def control_alone(architecture="mlp-30", seed=0):
+    return [Learner("control", models.build(architecture, seed), labels_only)]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(identical(one[name], other[name]) for name in one)
+
+
+class Spy(nn.Module):
+    """A model that remembers what it was trained on, and in which mode it was asked."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.batches, self.modes = [], []
+
+    def forward(self, images):
+        self.modes.append((torch.is_grad_enabled(), {module.training for module in self.modules()}))
+        if torch.is_grad_enabled():
+            self.batches.append(images.clone())
+        return self.model(images)
+
+
+class TeacherSpy:
+    """A teacher that remembers which digits it was asked about."""
+
+    def __init__(self):
+        self.teacher, self.asked = small_teacher(), []
+
+    def logits(self, digits):
+        self.asked.append(digits)
+        return self.teacher.logits(digits)
+
+
+# -- batches -------------------------------------------------------------------
+
+
+def test_student_and_control_see_the_same_batches_in_the_same_order(mnist):
+    learners = pair()
+    spies = [Spy(learner.model) for learner in learners]
+    for learner, spy in zip(learners, spies):
+        learner.model = spy
+    run(mnist, learners)
+    student, control = (spy.batches for spy in spies)
+    assert len(student) == len(control) == 20
+    assert all(torch.equal(a, b) for a, b in zip(student, control))
+
+
+def test_every_image_comes_once_an_epoch_in_another_order_each_epoch(mnist):
+    teacher = TeacherSpy()
+    run(mnist, teacher=teacher, plan=dataclasses.replace(PLAN, batch_size=300))
+    assert [len(digits) for digits in teacher.asked] == [300, 300, 300, 100] * 2
+    epochs = [torch.cat([digits.ids for digits in part]) for part in (teacher.asked[:4], teacher.asked[4:])]
+    assert all(torch.equal(ids.sort().values, mnist.train.ids.sort().values) for ids in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_images_teacher_logits_and_labels_of_a_batch_belong_together(mnist):
+    learners, seen = pair(), []
+    spy = learners[0].model = Spy(learners[0].model)
+
+    def watched(student, teacher, labels, settings):
+        seen.append((teacher.logits, labels))
+        return hinton(student, teacher, labels, settings)
+
+    learners[0].objective = watched
+    run(mnist, learners)
+    live = small_teacher()
+    known = {image.numpy().tobytes(): int(label) for image, label in zip(mnist.train.inputs(), mnist.train.labels)}
+    assert len(seen) == len(spy.batches) == 20
+    for images, (logits, labels) in zip(spy.batches, seen):
+        torch.testing.assert_close(logits, models.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
+        assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
+
+
+def test_training_is_a_plain_loop_written_out(mnist):
+    trained = run(mnist)
+    learner, teacher = pair()[0], small_teacher()
+    model, step = learner.model, 0
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
+    for epoch in range(2):
+        order = torch.randperm(1000, generator=train.generator(0, "order", epoch))
+        for places in order.split(100):
+            optimizer.param_groups[0]["lr"] = learning_rate_at(step, 20, 2e-3)
+            digits = mnist.train.take(places)
+            said, taught = model(digits.inputs()), models.logits_in_chunks(teacher.model, digits.inputs())
+            soft = F.kl_div(F.log_softmax(said / 4, 1), F.softmax(taught / 4, 1), reduction="sum") * 16 / 100
+            loss = 0.9 * soft + 0.1 * F.cross_entropy(said, digits.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trained["student"][name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_the_test_set_is_not_read(mnist):
+    run(dataclasses.replace(mnist, test=None))
+
+
+def test_a_batch_larger_than_the_data_is_refused_in_plain_words(mnist):
+    with pytest.raises(UserError, match=r"Batch size is 1,001, but there are only 1,000 training images; choose a smaller one"):
+        run(mnist, plan=dataclasses.replace(PLAN, batch_size=1001))
+    run(mnist, plan=dataclasses.replace(PLAN, batch_size=1000, epochs=1))
+
+
+# -- the same run again --------------------------------------------------------------
+
+
+def test_student_and_control_start_from_the_same_weights(mnist):
+    experiment = Distillation(DistilConfig(student="mlp-30", seed=5), mnist, small_teacher())
+    student, control = experiment.trained.values()
+    assert student is not control and identical(student, control)
+    assert identical(student, models.build("mlp-30", 5))
+
+
+def test_one_seed_gives_one_result(mnist):
+    first = run(mnist)
+    assert same(first, run(mnist))
+    assert not identical(first["student"], first["control"])
+
+
+def test_another_seed_gives_another_order(mnist):
+    # The same initial weights: only the order differs.
+    assert not same(run(mnist), run(mnist, plan=dataclasses.replace(PLAN, seed=1)))
+
+
+@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
+def test_the_control_beside_a_student_is_the_control_alone(few, architecture):
+    plan = dataclasses.replace(PLAN, epochs=1)
+    together = run(few, pair(architecture), plan)["control"]
+    alone = run(few, control_alone(architecture), plan)["control"]
+    assert identical(together, alone)
+
+
+@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
+def test_how_often_records_are_due_does_not_change_the_weights(few, architecture):
+    plan = dataclasses.replace(PLAN, epochs=1, batch_size=50)
+    seldom = run(few, pair(architecture), plan)
+    assert same(seldom, run(few, pair(architecture), plan, due=always))
+    assert same(seldom, run(few, pair(architecture), plan, due=lambda step: step % 3 == 0))
+
+
+@pytest.mark.parametrize("architecture", ["mlp-30", "cnn"])
+def test_random_numbers_drawn_elsewhere_do_not_change_the_weights(few, architecture):
+    plan = dataclasses.replace(PLAN, epochs=1, batch_size=50)
+
+    def noise(record):
+        torch.manual_seed(record.step)
+        torch.rand(100)
+
+    torch.manual_seed(1)
+    quiet = run(few, pair(architecture), plan, due=always)
+    torch.manual_seed(2)
+    assert same(quiet, run(few, pair(architecture), plan, due=always, between=noise))
+
+
+def test_a_background_thread_gives_the_same_weights(few):
+    found = {}
+    plan = dataclasses.replace(PLAN, epochs=1)
+    thread = threading.Thread(target=lambda: found.update(run(few, pair("cnn-tiny"), plan)))
+    thread.start()
+    thread.join(60)
+    assert same(found, run(few, pair("cnn-tiny"), plan))
+
+
+@pytest.mark.parametrize("augmentation", ["jitter", "affine"])
+def test_augmented_training_can_be_repeated(mnist, augmentation):
+    plan = dataclasses.replace(PLAN, augmentation=augmentation)
+    varied = run(mnist, control_alone(), plan)
+    torch.manual_seed(99)
+    assert same(varied, run(mnist, control_alone(), plan, due=always))
+    assert not same(varied, run(mnist, control_alone()))
+
+
+def test_every_epoch_is_augmented_anew(mnist):
+    learners = control_alone()
+    spy = learners[0].model = Spy(learners[0].model)
+    run(mnist, learners, dataclasses.replace(PLAN, batch_size=1000, augmentation="jitter"))
+    order = [torch.randperm(1000, generator=train.generator(0, "order", epoch)) for epoch in range(2)]
+    first, second = (batch[places.argsort()] for batch, places in zip(spy.batches, order))
+    assert (first != second).flatten(1).any(1).float().mean() > 0.9
+
+
+# -- modes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn"])
+def test_models_train_in_training_mode_and_are_judged_in_eval_mode(few, architecture):
+    learners = pair(architecture)
+    for learner in learners:
+        learner.model = Spy(learner.model)
+
+    def modes(record):
+        assert all(module.training for learner in learners for module in learner.model.modules())
+
+    run(few, learners, dataclasses.replace(PLAN, batch_size=50), due=always, between=modes)
+    for learner in learners:
+        asked = learner.model.modes
+        assert sum(grad for grad, _ in asked) == 8
+        assert all(modes == {grad} for grad, modes in asked), "a step in eval mode, or a validation in training mode"
+
+
+def test_the_teacher_stays_in_eval_mode_and_unchanged(few):
+    teacher, modes = small_teacher("cnn-tiny"), []
+    teacher.model.register_forward_hook(lambda module, *_: modes.append({part.training for part in module.modules()}))
+    before = weights(teacher.model)
+    run(few, teacher=teacher, between=lambda record: modes.append({part.training for part in teacher.model.modules()}))
+    assert len(modes) > 2 and all(mode == {False} for mode in modes)
+    assert identical(before, teacher.model)
+    assert all(parameter.grad is None for parameter in teacher.model.parameters())
+
+
+# -- control from outside -------------------------------------------------------------
+
+
+def temperatures(mnist, plan=PLAN, between=lambda record: None):
+    """The temperature of each step."""
+    learners, seen = pair(), []
+
+    def watched(student, teacher, labels, settings):
+        seen.append(settings["temperature"])
+        return hinton(student, teacher, labels, settings)
+
+    learners[0].objective = watched
+    training = fit(learners, mnist, plan, SETTINGS, small_teacher(), always)
+    record = next(training)
+    try:
+        while True:
+            record = training.send(between(record))
+    except StopIteration:
+        return seen
+
+
+def test_what_is_sent_holds_from_the_next_step_on(mnist):
+    assert temperatures(mnist, between=lambda record: {"temperature": 8.0} if record.step == 3 else None) == [4.0] * 3 + [8.0] * 17
+
+
+def test_a_schedule_holds_from_the_step_after_on(mnist):
+    plan = dataclasses.replace(PLAN, schedule=((0, "temperature", 2.0), (3, "temperature", 8.0), (19, "temperature", 5.0)))
+    assert temperatures(mnist, plan) == [2.0] * 3 + [8.0] * 16 + [5.0]
+
+
+def test_a_schedule_repeats_what_was_changed_by_hand_to_the_bit(mnist):
+    by_hand = {3: {"temperature": 8.0}, 7: {"soft_weight": 0.2, "temperature": 1.5}, 12: {"temperature": 20.0}}
+    changed = run(mnist, due=always, between=lambda record: by_hand.get(record.step))
+    schedule = tuple((step, name, value) for step, changes in by_hand.items() for name, value in changes.items())
+    assert same(changed, run(mnist, plan=dataclasses.replace(PLAN, schedule=schedule)))
+    unchanged = run(mnist)
+    assert not identical(changed["student"], unchanged["student"])
+    assert identical(changed["control"], unchanged["control"]), "temperature and soft weight are the student's alone"
+
+
+def test_a_pause_changes_neither_weights_nor_the_time_that_is_counted(mnist, monkeypatch):
+    clock = [0.0]
+
+    def tick():
+        clock[0] += 0.001
+        return clock[0]
+
+    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=tick))
+    seconds = []
+
+    def pause(record):
+        clock[0] += 1000
+        seconds.append(record.seconds)
+
+    paused = run(mnist, due=lambda step: step in (3, 4), between=pause)
+    assert all(0 < value < 1 for value in seconds)
+    assert same(paused, run(mnist))
+
+
+def test_a_closed_training_stops_at_once(mnist):
+    learners = pair()
+    training = fit(learners, mnist, PLAN, SETTINGS, small_teacher(), always)
+    next(training)
+    stopped = weights(learners[0].model)
+    training.close()
+    assert identical(stopped, learners[0].model)
+    with pytest.raises(StopIteration):
+        next(training)
+
+
+# -- records -----------------------------------------------------------------------
+
+
+def test_records_come_when_due_and_at_the_end_of_each_epoch(mnist):
+    records = list(fit(pair(), mnist, PLAN, SETTINGS, small_teacher(), lambda step: step in (4, 13)))
+    assert [record.step for record in records] == [4, 10, 13, 20]
+    assert [record.epoch for record in records] == [0.4, 1.0, 1.3, 2.0]
+    assert [record.whole_validation for record in records] == [False, True, False, True]
+    assert {record.steps for record in records} == {20}
+
+
+def test_records_hold_means_since_the_record_before(mnist):
+    learners, seen = pair(), []
+
+    def watched(student, teacher, labels, settings):
+        terms = hinton(student, teacher, labels, settings)
+        right = (student.logits.argmax(1) == labels).float().mean().item()
+        seen.append(({name: term.item() for name, term in terms.items()}, right))
+        return terms
+
+    learners[0].objective = watched
+    start = 0
+    for record in fit(learners, mnist, PLAN, SETTINGS, small_teacher(), lambda step: step in (4, 13)):
+        part, start = seen[start:], len(seen)
+        for name in ("soft", "hard"):
+            assert record.losses[f"student {name}"] == pytest.approx(sum(terms[name] for terms, _ in part) / len(part), rel=1e-5)
+        assert record.train_accuracy["student"] == pytest.approx(sum(right for _, right in part) / len(part), rel=1e-5)
+    assert start == 20
+
+
+def test_records_judge_on_the_glance_and_at_epoch_ends_on_all_validation_images(sample):
+    validation = sample.test
+    mnist = Mnist(sample.train.take(slice(None, None, 4)), validation, None, "full")
+    learners = pair()
+    for record in fit(learners, mnist, dataclasses.replace(PLAN, epochs=1), SETTINGS, small_teacher(), always):
+        judged = validation if record.whole_validation else validation.take(slice(None, None, 5))
+        for learner in learners:
+            right = (models.logits_in_chunks(learner.model, judged.inputs()).argmax(1) == judged.labels).sum().item()
+            assert record.validation_accuracy[learner.name] == pytest.approx(right / len(judged), abs=1e-6)
+
+
+def test_a_record_is_one_flat_row(mnist):
+    row = next(fit(pair(), mnist, PLAN, SETTINGS, small_teacher())).row()
+    assert list(row) == [
+        "step", "epoch", "seconds", "images_per_second", "loss student soft", "loss student hard", "loss control hard",
+        "train student", "train control", "validation student", "validation control", "whole_validation",
+    ]
+    assert all(math.isfinite(value) for value in row.values())
+
+
+# -- going wrong ---------------------------------------------------------------------
+
+
+def not_a_number(student, teacher, labels, settings):
+    return {"hard": student.logits.sum() * math.nan}
+
+
+def spoils_the_weights(student, teacher, labels, settings):
+    """A finite loss with a gradient that is not."""
+    return {"hard": (student.logits * 0).abs().sum().sqrt()}
+
+
+@pytest.mark.parametrize("objective", [not_a_number, spoils_the_weights])
+def test_a_number_that_is_not_finite_ends_training_in_plain_words(mnist, objective):
+    learner = Learner("student", models.build("mlp-30", 0), objective)
+    plan = dataclasses.replace(PLAN, epochs=1, batch_size=1000)
+    with pytest.raises(Diverged, match=r"Training went out of bounds after 1 steps .*; try a lower learning rate\."):
+        list(fit([learner], mnist, plan, SETTINGS))
+
+
+def test_too_high_a_learning_rate_is_found_out(mnist):
+    with pytest.raises(Diverged):
+        run(mnist, plan=dataclasses.replace(PLAN, learning_rate=1e30), due=always)
+
+
+# -- the learning rate ------------------------------------------------------------------
+
+
+@given(steps=st.integers(1, 3000), peak=st.floats(1e-6, 1.0))
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, peak):
+    rates = [learning_rate_at(step, steps, peak) for step in range(steps)]
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(peak) and min(rates) > 0
+    assert rates[:top + 1] == sorted(rates[:top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert top + 1 == max(1, round(0.2 * steps))
+    assert steps < 10 or rates[-1] < 0.05 * peak
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
+    rates = [learning_rate_at(step, 100, 1.0) for step in range(100)]
+    assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert rates[20:] == pytest.approx([(1 + math.cos(math.pi * (i + 1) / 81)) / 2 for i in range(80)])
+
+
+def test_random_numbers_depend_on_their_key_alone():
+    def draw(*key):
+        return torch.rand(4, generator=train.generator(*key)).tolist()
+
+    assert draw(0, "order", 1) == draw(0, "order", 1)
+    assert len({tuple(draw(*key)) for key in [(0, "order", 1), (0, "order", 2), (1, "order", 1), (0, "augment", 1), (0, "o", 11)]}) == 5
+
+
+def test_accuracy_is_the_share_that_is_right(mnist):
+    model = models.build("mlp-30", 0)
+    right = sum(
+        int(model(image[None]).argmax()) == int(label) for image, label in zip(mnist.test.inputs(), mnist.test.labels)
+    )
+    assert train.accuracy(model, mnist.test) == pytest.approx(right / 200)
+    assert model.training, "accuracy() leaves the mode as it was"
