@@ -254,6 +254,6 @@ def format_schedule(schedule: tuple[Change, ...]) -> str:
 PRESETS: dict[str, dict[str, Any]] = {
     "Quick look": {},
     "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20},
-    "Tiny student": {"student": "mlp-30", "temperature": 3.0, "soft_weight": 0.9, "epochs": 10},
+    "Tiny student": {"student": "mlp-30", "temperature": 3.0, "epochs": 10},
     "Hard labels only": {"soft_weight": 0.0, "temperature": 1.0},
 }

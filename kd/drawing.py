@@ -33,6 +33,7 @@ MAX_BYTES = 5 * 2**20
 MAX_PIXELS = 20_000_000
 #: No format that Pillow hands to another program, or whose size is not in its header.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+STROKE = 3
 PICTURE_SIDE = 512  # enough for a digit that fills an eighth of a photo
 
 
@@ -107,19 +108,23 @@ def ink_from_picture(data: bytes) -> np.ndarray:
         UserError: not a picture, damaged, or larger than 5 MB or 20 megapixels.
     """
     tone = _tone(_decode(data))
-    border = np.median(np.concatenate([tone[0], tone[-1], tone[:, 0], tone[:, -1]]))
-    darkest, lightest = np.quantile(tone, [0.002, 0.998])
-    # The ink is whatever lies farther from the border's tone.
+    light = _light(tone)
+    # Ink is whatever lies farther from the border's tone. From here on it is the lighter.
+    rest = tone - light
+    border = np.median(np.concatenate([rest[0], rest[-1], rest[:, 0], rest[:, -1]]))
+    darkest, lightest = np.quantile(rest, [0.002, 0.998])
     if border - darkest > lightest - border:
-        tone = 1 - tone
-    rise = tone - _background(tone)
+        rest, light = -rest, 1 - light
+    # An opening wider than any stroke follows the edges of shadows.
+    paper = ndimage.grey_opening(rest, max(rest.shape) // STROKE)
+    # In the shade ink takes away less; as a share of what the paper gives it is even.
+    rise = (rest - paper) / np.maximum(1 - light - paper, 0.2)
 
     # Paper is most of a picture, so the median and its deviation are the paper's.
     middle = np.median(rise)
     floor = middle + 5 * 1.4826 * np.median(np.abs(rise - middle))
-    above = rise[rise > floor]
-    full = np.quantile(above, 0.9) if len(above) else 0.0
-    if full < max(0.08, 1.5 * floor):
+    full = np.median(rise[rise > ndimage.gaussian_filter(rise, 1).max() / 2])
+    if full < max(0.08, 1.2 * floor):
         return np.zeros_like(tone)
     # A JPEG's ringing around the strokes is above the noise: up to a tenth of the ink.
     floor = max(floor, 0.1 * full)
@@ -177,13 +182,22 @@ def _tone(image: Image.Image) -> np.ndarray:
     return tone * alpha + behind * (1 - alpha)
 
 
-def _background(tone: np.ndarray) -> np.ndarray:
-    """The tone of the paper under the (lighter) ink: an opening wider than any stroke, on a small copy."""
-    height, width = tone.shape
-    scale = min(1, 64 / max(tone.shape))
-    small = Image.fromarray(tone).resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)
-    opened = ndimage.grey_opening(np.asarray(small), max(small.size) // 3)
-    return np.asarray(Image.fromarray(opened).resize((width, height), Image.Resampling.BILINEAR))
+def _light(tone: np.ndarray) -> np.ndarray:
+    """(H, W) the smooth surface, of second degree, that most of the picture lies on; ink hardly moves it."""
+
+    def terms(height: int, width: int) -> np.ndarray:
+        y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+        return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+
+    coarse = Image.fromarray(tone)
+    coarse.thumbnail((64, 64), Image.Resampling.BOX)
+    values = np.asarray(coarse).ravel()
+    basis = terms(coarse.height, coarse.width).reshape(-1, 6)
+    weights = np.ones_like(values)
+    for _ in range(15):  # least absolute deviations by reweighting
+        surface = np.linalg.lstsq(basis * weights[:, None], values * weights, rcond=None)[0]
+        weights = 1 / np.sqrt(np.maximum(np.abs(values - basis @ surface), 0.005))
+    return (terms(*tone.shape) @ surface).astype(np.float32)
 
 
 # -- is it a digit? --------------------------------------------------------------
