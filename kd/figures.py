@@ -82,7 +82,7 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
     layout = _base("")
     layout |= {
         "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",
-        "xaxis": {"type": "category", "title": {"text": "digit"}, "fixedrange": True},
+        "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
         "yaxis": {"range": [0, 1], "tickformat": ".0%", "fixedrange": True, "title": {"text": f"probability at T={temperature:g}"}},
     }
     layout["margin"]["t"] = 36

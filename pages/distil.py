@@ -23,6 +23,7 @@ if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
     mode = st.session_state[keys.MODE] = snap.kind
     controls.adopt(snap.config, mode)
     st.session_state[keys.ADOPTED] = snap.id
+state.show_notice()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
 
 

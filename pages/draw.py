@@ -5,10 +5,11 @@ import streamlit as st
 
 from kd import data, drawing, figures, measure, models, personal, runs
 from kd.errors import UserError
-from kd.ui import keys, owner, panels, state
+from kd.ui import entry, keys, owner, panels, state
 from kd.ui.canvas import canvas
 from kd.ui.chart import live_chart
 
+entry.through_app()
 manager = state.manager()
 mnist = manager.source.mnist()
 st.title("Draw, and compare their answers", anchor=False)
@@ -61,9 +62,8 @@ label = None
 with left:
     way = st.segmented_control("Picture", ["Draw", "Test set", "Upload"], default="Draw", key="draw_way", label_visibility="collapsed") or "Draw"
     if way == "Draw":
+        st.caption("The buttons over the canvas undo, redo and clear.")
         picture = canvas("draw")
-        if picture is not None:
-            st.caption("The arrows below the canvas undo and redo; the last button clears.")
     elif way == "Test set":
         comparable = snap is not None and snap.saved
         order = st.radio("Order", ["as in MNIST", "most disagreement first"] if comparable else ["as in MNIST"], horizontal=True,

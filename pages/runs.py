@@ -5,8 +5,9 @@ import torch
 
 from kd import data, models, personal, runs
 from kd.errors import UserError
-from kd.ui import keys, owner, panels, state
+from kd.ui import entry, keys, owner, panels, state
 
+entry.through_app()
 st.title("Runs", anchor=False)
 found, problems = runs.list_runs()
 for problem in problems:
@@ -44,21 +45,20 @@ def row(run: runs.Run) -> dict:
 
 
 percent = st.column_config.NumberColumn(format="percent")
-picked = st.dataframe(
-    [row(run) for run in found], hide_index=True, width="stretch", on_select="rerun", selection_mode="single-row", key="runs_table",
+st.dataframe(
+    [row(run) for run in found], hide_index=True, width="stretch",
     column_config={"student accuracy": percent, "control accuracy": percent, "teacher accuracy": percent,
                    "your drawings": st.column_config.TextColumn(help="How many of your kept drawings student / control read right.")},
 )
-st.caption("Accuracies are on the test set, which nothing was chosen on. Select a row to open, download, rename or delete a run.")
+st.caption("Accuracies are on the test set, which nothing was chosen on.")
 if len(labels):
     with st.popover(f"Your {len(labels)} kept drawings"):
         st.image([(255 - d).numpy() for d in drawings[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
         st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
 
-chosen = [found[i] for i in picked.selection.rows if i < len(found)]
-if not chosen:
-    st.stop()
-run = chosen[0]
+names = {run.id: f"{run.name} ({run.created[:16].replace('T', ' ')})" for run in found}
+chosen = st.selectbox("Run", list(names), format_func=names.get, key="run_choice")
+run = next((run for run in found if run.id == chosen), found[0])
 mine = run.owner is not None and run.owner == runs.owner_digest(owner.token())
 
 

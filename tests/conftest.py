@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from kd import data
 from kd.data import Mnist
+
+# A slow machine is no failure.
+hypothesis.settings.register_profile("kd", deadline=None)
+hypothesis.settings.load_profile("kd")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -11,8 +12,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
@@ -24,8 +26,7 @@ NO_BROWSER = (
     "No Chromium or Chrome was found, so nothing was tried in a browser: install one (on Debian or Ubuntu "
     "`apt install chromium`) or set KD_CHROME to the path of one."
 )
-DEBOUNCE = 0.2  # seconds from a mouse-up until the canvas tells the server
-PATIENCE = 60.0  # seconds; slow machines are slow, and what goes right does not wait
+PATIENCE = 120.0  # seconds; slow and busy machines are slow, and what goes right does not wait
 
 # Read now, before a fixture gives the tests a cache folder of their own.
 _DATA = data.data_folder()
@@ -35,16 +36,9 @@ _DATA = data.data_folder()
 
 def mnist_folder() -> Path | None:
     """The folder with all of MNIST that the environment names, or None where it is not there."""
-    sizes = {name: 4 + 4 * len(shape) + _product(shape) for name, (_, shape, _) in data.FILES.items()}
+    sizes = {name: 4 + 4 * len(shape) + math.prod(shape) for name, (_, shape, _) in data.FILES.items()}
     files = [data.raw_folder(_DATA) / name for name in sizes]
     return _DATA if all(file.exists() and file.stat().st_size == sizes[file.name] for file in files) else None
-
-
-def _product(shape: Sequence[int]) -> int:
-    result = 1
-    for length in shape:
-        result *= length
-    return result
 
 
 class Server:
@@ -79,7 +73,7 @@ class Server:
             )
         self._wait_until_healthy()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -218,7 +212,7 @@ def reset(page: Page) -> None:
 
 def finish(page: Page) -> None:
     """Waits until the shown run has ended and its result is there."""
-    expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible(timeout=2 * PATIENCE * 1000)
+    expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible(timeout=3 * PATIENCE * 1000)
 
 
 def chart(page: Page, which: str) -> Locator:
@@ -246,26 +240,24 @@ def answers(page: Page) -> dict[str, tuple[int, float]]:
     return {name: (int(digit), float(percent) / 100) for name, digit, percent in _ANSWER.findall(text)}
 
 
-def draw(page: Page, strokes: Sequence[Sequence[tuple[float, float]]], wait: bool = True) -> None:
-    """Draws with the mouse. ``wait``: until the page has answered."""
+def draw(page: Page, strokes: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Draws with the mouse. The canvas tells the server of a stroke 0.2 s after it has ended."""
     paper = page.locator("canvas.upper-canvas")
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
     for stroke in strokes:
-        (x, y), *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-        page.mouse.move(x, y)
+        first, *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*first)
         page.mouse.down()
-        for x, y in rest or [(x + 1, y)]:
-            page.mouse.move(x, y, steps=2)
+        for spot in rest or [(first[0] + 1, first[1])]:
+            page.mouse.move(*spot, steps=2)
         page.mouse.up()
-    if wait:
-        settle(page)
 
 
-def settle(page: Page) -> None:
-    """Waits until a change on the canvas has reached the server and come back."""
-    page.wait_for_timeout(DEBOUNCE * 1000 + 150)  # nothing on the page tells that the canvas still waits
-    idle(page)
+def says(page: Page, digit: int, *names: str, seconds: float = PATIENCE) -> None:
+    """Waits until the models of these names, or the teacher, answer ``digit``."""
+    names = names or ("teacher",)
+    until(page, lambda: all(answers(page).get(name, (None,))[0] == digit for name in names), f"{names} saying {digit}", seconds)
 
 
 def clear(page: Page) -> None:

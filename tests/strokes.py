@@ -6,6 +6,7 @@ x to the right and y down, in the order in which a hand would move the mouse.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -23,7 +24,7 @@ def arc(x: float, y: float, wide: float, tall: float, start: float, end: float, 
 def line(*corners: tuple[float, float], points: int = 5) -> Stroke:
     """Straight from corner to corner, with points on the way as a moving mouse leaves them."""
     stroke = [corners[0]]
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:]):
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
         stroke += [(x0 + (x1 - x0) * i / points, y0 + (y1 - y0) * i / points) for i in range(1, points + 1)]
     return stroke
 

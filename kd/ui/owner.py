@@ -25,7 +25,7 @@ _cookie = st.components.v2.component("kd_owner_cookie", js=_JS)
 
 
 def token() -> str:
-    """This browser's token. Call once in each full run of the script, through remember()."""
+    """This browser's token, once remember() ran in this session."""
     return st.session_state[keys.OWNER]
 
 

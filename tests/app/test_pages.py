@@ -2,17 +2,19 @@
 
 import json
 import secrets
+from pathlib import Path
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kd import data, jobs, runs
+from kd import data, runs
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
 
 pytestmark = pytest.mark.app
+APP = str(Path(__file__).parents[2] / "app.py")
 TOKEN = secrets.token_urlsafe(24)
 
 
@@ -27,18 +29,12 @@ def app(monkeypatch, tmp_path, mnist):
             self.wait()
             self._mnist = mnist
 
-    managers = []
-
-    def small_manager():
-        managers.append(jobs.JobManager(Small(), tick=0.05))
-        return managers[-1]
-
     st.cache_resource.clear()
     st.cache_data.clear()
     monkeypatch.setattr(data, "Source", Small)
 
     def open_at(page: str | None = None, **query: str) -> AppTest:
-        at = AppTest.from_file("app.py", default_timeout=60)
+        at = AppTest.from_file(APP, default_timeout=60)
         at.session_state[keys.OWNER] = TOKEN
         for name, value in query.items():
             at.query_params[name] = value

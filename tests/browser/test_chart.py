@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.serving import Server, chart, points, start, until, visit
 
 TICKS = 100
-SECONDS = float(os.environ.get("KD_FLAT_SECONDS", 20))
+SECONDS = float(os.environ.get("KD_FLAT_SECONDS", "20"))
 
 
 def zoom(page: Page, which: str) -> None:

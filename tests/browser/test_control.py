@@ -30,25 +30,27 @@ def test_a_paused_run_stands_still_until_it_is_resumed(page: Page, server: Serve
     until(page, lambda: points(page)[-1:] > before[-1:], "a later point")
 
 
+def step_once(page: Page, per_epoch: int) -> None:
+    before = steps(page, per_epoch)
+    button(page, "Step").click()
+    until(page, lambda: len(points(page)) > len(before), "one point more")
+    assert steps(page, per_epoch) == [*before, before[-1] + 1]
+
+
 def test_a_step_is_exactly_one_optimizer_step(page: Page, server: Server) -> None:
     per_epoch = server.steps_per_epoch()
     visit(page, server.link(student="mlp-30", epochs=100))
     button(page, "Step").click()  # with no run there is one now, paused after its first step
     until(page, lambda: steps(page, per_epoch) == [1], "the first step")
     expect(button(page, "Resume")).to_be_visible()
-    for count in (2, 3):
-        button(page, "Step").click()
-        until(page, lambda: len(points(page)) == count, "one point more")
-        assert steps(page, per_epoch) == list(range(1, count + 1))
+    for _ in range(2):
+        step_once(page, per_epoch)
     button(page, "Resume").click()
     until(page, lambda: len(points(page)) > 4, "more points")
     button(page, "Pause").click()
     expect(button(page, "Resume")).to_be_visible()
     page.wait_for_timeout(600)  # the step under way still ends and is shown
-    before = steps(page, per_epoch)
-    button(page, "Step").click()
-    until(page, lambda: len(points(page)) > len(before), "one point more")
-    assert steps(page, per_epoch) == [*before, before[-1] + 1]
+    step_once(page, per_epoch)
 
 
 def test_stop_measures_and_stores_what_was_learned(page: Page, server: Server) -> None:

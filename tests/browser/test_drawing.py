@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, button, choose, clear, draw, errors, go_to, idle, settle, until, visit
+from tests.serving import Server, answers, button, choose, clear, draw, errors, go_to, idle, says, until, visit
 from tests.strokes import DIGITS, SCRIBBLES, Stroke, line, render
 
 
@@ -42,6 +43,8 @@ def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(page: Page
     said = {}
     for digit, strokes in DIGITS.items():
         draw(page, strokes)
+        with contextlib.suppress(AssertionError):  # one digit may be misread
+            says(page, digit, "teacher", "student", seconds=30)
         said[digit] = {name: answer for name, (answer, _) in answers(page).items()}
         clear(page)
     for name in ("teacher", "student"):
@@ -52,11 +55,11 @@ def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(page: Page
 def test_undo_takes_back_one_stroke_and_clear_all_of_them(page: Page, server: Server) -> None:
     visit(page, server.link("draw"))
     draw(page, DIGITS[1])
+    says(page, 1)
     before, said = picture(page), answers(page)
     draw(page, [line((0.2, 0.3), (0.8, 0.35))])
-    assert picture(page) != before
+    until(page, lambda: picture(page) != before, "another picture")
     button(page, "Undo").click()
-    settle(page)
     until(page, lambda: picture(page) == before and answers(page) == said, "the answer of before the second stroke")
     clear(page)
     assert lit(page) == 0
@@ -65,13 +68,14 @@ def test_undo_takes_back_one_stroke_and_clear_all_of_them(page: Page, server: Se
 def test_a_drawing_is_still_there_after_a_visit_to_another_page(page: Page, server: Server) -> None:
     visit(page, server.link("draw"))
     draw(page, DIGITS[3])
-    ink, said = lit(page), answers(page)["teacher"][0]
+    says(page, 3)
+    ink = lit(page)
     for name in ("Distil", "Draw"):
         go_to(page, name)
         until(page, lambda: abs(lit(page) - ink) < 20, f"the same strokes on {name}")
-        until(page, lambda: answers(page).get("teacher", (None,))[0] == said, f"the same answer on {name}")
+        says(page, 3)
     draw(page, [line((0.2, 0.5), (0.8, 0.5))])
-    assert lit(page) > ink + 500, "the old strokes were lost with the next one"
+    until(page, lambda: lit(page) > ink + 500, "a stroke more")
 
 
 def test_a_scribble_is_said_not_to_look_like_a_digit(page: Page, server: Server, student: str) -> None:
@@ -81,7 +85,7 @@ def test_a_scribble_is_said_not_to_look_like_a_digit(page: Page, server: Server,
     expect(warning).to_be_visible()
     clear(page)
     draw(page, DIGITS[3])
-    expect(page.get_by_test_id("stMetric").first).to_be_visible()
+    says(page, 3)
     expect(warning).to_have_count(0)
 
 
@@ -90,20 +94,21 @@ def test_a_test_picture_comes_with_its_label_and_the_hardest_first_where_asked(p
     page.get_by_text("Test set", exact=True).click()
     label = page.get_by_text("Its label is")
     expect(label).to_be_visible()
-    until(page, lambda: answers(page), "answers to a test picture")
-    assert answers(page)["teacher"][0] == int(label.inner_text()[-2])
+    says(page, int(label.inner_text()[-2]))
     page.get_by_text("most disagreement first").click()
     expect(page.get_by_text("Which of 100")).to_be_visible()
-    idle(page)
-    said = answers(page)
-    assert said["teacher"][0] != said["student"][0], f"they agree even here: {said}"
+
+    def disagree() -> bool:
+        said = answers(page)
+        return len(said) == 3 and said["teacher"][0] != said["student"][0]
+
+    until(page, disagree, "a picture on which teacher and student differ")
 
 
 def test_an_uploaded_picture_is_read_like_a_drawing(page: Page, server: Server) -> None:
     visit(page, server.link("draw"))
     upload(page, "four.png", png(DIGITS[4]))
-    until(page, lambda: answers(page), "answers to an upload")
-    assert answers(page)["teacher"][0] == 4
+    says(page, 4)
 
 
 @pytest.mark.parametrize("content", [b"These are words.\n", png(DIGITS[4])[:200]], ids=["text", "truncated"])
@@ -115,12 +120,13 @@ def test_an_upload_that_is_no_picture_is_refused_in_a_plain_sentence(page: Page,
     assert sentence.endswith(".") and not any(word in sentence for word in ("Traceback", "Error", "PIL", "/")), sentence
     page.get_by_text("Draw", exact=True).last.click()
     draw(page, DIGITS[7])
-    assert answers(page)["teacher"][0] == 7
+    says(page, 7)
 
 
 def test_a_kept_drawing_becomes_a_score_on_the_runs_page(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("draw", run=student))
     draw(page, DIGITS[3])
+    says(page, 3, "student")
     choose(page, "This is a", "3")
     button(page, "Keep this drawing").click()
     expect(page.get_by_text("Your test set has 1 drawing;")).to_be_visible()

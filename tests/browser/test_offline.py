@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from kd import data
-from tests.serving import Server, answers, button, draw, finish, idle, start, visit
+from tests.serving import Server, button, draw, finish, idle, says, start, visit
 from tests.strokes import DIGITS
 
 
@@ -41,7 +41,7 @@ def test_the_page_is_usable_at_once_and_says_what_it_works_on(visitor, offline: 
     expect(strip).to_contain_text("t10k-images-idx3-ubyte is 1,004 bytes long")
     assert (data.raw_folder(offline.data_dir) / "t10k-images-idx3-ubyte.damaged").exists()
     draw(page, DIGITS[5])
-    assert answers(page)["teacher"][0] == 5
+    says(page, 5)
 
 
 def test_another_try_at_the_download_fails_in_plain_words_and_sets_damaged_files_aside(visitor, offline: Server) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, button, points, settle, start, until, visit
+from tests.serving import Server, answers, button, points, says, start, until, visit
 from tests.strokes import DIGITS, Stroke
 
 PHONE = {
@@ -28,7 +28,6 @@ def touch(page: Page, strokes: list[Stroke]) -> None:
             finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [spot]})
             kind = "touchMove"
         finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    settle(page)
 
 
 def overflow(page: Page) -> list[str]:
@@ -52,7 +51,7 @@ def test_a_digit_drawn_with_a_finger_is_answered_while_a_student_trains(visitor:
     background = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
     assert sum(map(int, background[4:-1].split(",")[:3])) < 150, "not dark"
     touch(page, DIGITS[3])
-    assert answers(page)["teacher"][0] == 3
+    says(page, 3)
     start(page)
     until(page, lambda: "student" in answers(page) and points(page), "the student's answer")
     assert not overflow(page)

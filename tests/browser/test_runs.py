@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect

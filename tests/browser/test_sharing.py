@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, button, draw, errors, points, reset, run_id, start, until, visit
+from tests.serving import Server, button, draw, errors, points, reset, run_id, says, start, until, visit
 from tests.strokes import DIGITS
 
 
@@ -75,4 +75,4 @@ def test_a_bad_link_gives_one_plain_sentence_and_a_page_that_works(page: Page, s
     assert sentence.endswith(".") and "\n" not in sentence and "Traceback" not in sentence, sentence
     expect(button(page, "Start")).to_be_enabled()
     draw(page, DIGITS[0])
-    assert answers(page)["teacher"][0] == 0
+    says(page, 0)

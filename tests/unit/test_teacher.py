@@ -204,9 +204,10 @@ def not_finite(tables):
     return tables
 
 
-@pytest.mark.parametrize(
-    "damage", [truncate, garble, empty, *map(rewritten, [other_shape, other_type, without_test, not_finite])], ids=lambda d: d.__name__
-)
+DAMAGES = [truncate, garble, empty, *map(rewritten, [other_shape, other_type, without_test, not_finite])]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_file_is_as_good_as_none(digits, cache, damage):
     first = small_teacher()
     first.logits(digits)

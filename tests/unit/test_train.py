@@ -291,7 +291,8 @@ def temperatures(mnist, plan=PLAN, between=lambda record: None):
 
 
 def test_what_is_sent_holds_from_the_next_step_on(mnist):
-    assert temperatures(mnist, between=lambda record: {"temperature": 8.0} if record.step == 3 else None) == [4.0] * 3 + [8.0] * 17
+    sent = {3: {"temperature": 8.0}}
+    assert temperatures(mnist, between=lambda record: sent.get(record.step)) == [4.0] * 3 + [8.0] * 17
 
 
 def test_a_schedule_holds_from_the_step_after_on(mnist):
@@ -438,7 +439,8 @@ def test_random_numbers_depend_on_their_key_alone():
         return torch.rand(4, generator=train.generator(*key)).tolist()
 
     assert draw(0, "order", 1) == draw(0, "order", 1)
-    assert len({tuple(draw(*key)) for key in [(0, "order", 1), (0, "order", 2), (1, "order", 1), (0, "augment", 1), (0, "o", 11)]}) == 5
+    keys = [(0, "order", 1), (0, "order", 2), (1, "order", 1), (0, "augment", 1), (0, "order", 11)]
+    assert len({tuple(draw(*key)) for key in keys}) == 5
 
 
 def test_accuracy_is_the_share_that_is_right(mnist):

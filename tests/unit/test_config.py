@@ -1,0 +1,302 @@
+"""Settings: what is accepted, what is refused and in which words, and the ways to write them down."""
+
+import argparse
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kd import models
+from kd.config import (
+    LIVE_SETTINGS,
+    MAX_CHANGES,
+    MAX_STEPS,
+    PRESETS,
+    DistilConfig,
+    TeacherConfig,
+    check_live,
+    format_schedule,
+    parse_schedule,
+)
+from kd.errors import UserError
+from kd.objectives import OBJECTIVES
+
+CONFIGS = [DistilConfig, TeacherConfig]
+NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", "temperature", "soft_weight"]
+WHOLE = ["epochs", "batch_size", "seed"]
+
+architectures = st.sampled_from(models.STUDENTS) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
+    lambda widths: models.own_name(tuple(widths))
+)
+temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
+changes = st.tuples(st.integers(0, MAX_STEPS), st.just("temperature"), temperatures) | st.tuples(
+    st.integers(0, MAX_STEPS), st.just("soft_weight"), soft_weights
+)
+shared = {
+    "epochs": st.integers(1, 200), "batch_size": st.integers(1, 4096),
+    "learning_rate": st.floats(1e-6, 1), "seed": st.integers(0, 2**31 - 1),
+}
+distil_configs = st.builds(
+    DistilConfig, **shared, student=architectures, teacher=st.text(max_size=100), method=st.sampled_from(list(OBJECTIVES)),
+    temperature=temperatures, soft_weight=soft_weights, schedule=st.lists(changes, max_size=6),
+)
+teacher_configs = st.builds(
+    TeacherConfig, **shared, teacher=architectures, augmentation=st.sampled_from(["none", "jitter", "affine"])
+)
+configs = distil_configs | teacher_configs
+
+
+def arguments(config, query):
+    """What the command line makes of settings written as URL parameters."""
+    parser = argparse.ArgumentParser()
+    type(config).add_arguments(parser)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in query.items()]
+    return type(config).from_arguments(parser.parse_args(options))
+
+
+def refused(message):
+    """Whether a message can be shown: one short plain line."""
+    return "\n" not in message and 10 < len(message) < 250 and message.endswith(".") and "Error" not in message
+
+
+# -- written down and read again ------------------------------------------------------------
+
+
+@given(configs)
+def test_a_config_survives_dict_query_and_command_line(config):
+    assert type(config).from_dict(config.to_dict()) == config
+    assert type(config).from_query(config.to_query()) == config
+    assert arguments(config, config.to_query()) == config
+    assert config.replace() == config
+
+
+@given(configs)
+def test_a_config_is_hashable_and_its_dict_is_plain(config):
+    assert hash(config) == hash(config.replace())
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_defaults_are_valid_and_need_no_url(cls):
+    assert cls().to_query() == {} and cls.from_query({}) == cls() == cls.from_dict({})
+    assert arguments(cls(), {}) == cls()
+
+
+def test_only_what_differs_from_the_defaults_is_in_the_url():
+    assert DistilConfig(temperature=8, seed=3).to_query() == {"temperature": "8.0", "seed": "3"}
+
+
+def test_parameters_of_other_things_are_ignored_in_a_url_but_not_in_a_dict():
+    assert DistilConfig.from_query({"run": "5", "epochs": "3"}) == DistilConfig(epochs=3)
+    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are batch_size, epochs, "):
+        DistilConfig.from_dict({"run": 5, "epochs": 3})
+
+
+def test_numbers_in_text_become_numbers():
+    config = DistilConfig.from_query({"epochs": "3.0", "temperature": "2", "seed": " 7 "})
+    assert (config.epochs, config.temperature, config.seed) == (3, 2.0, 7)
+    assert type(config.epochs) is int and type(config.temperature) is float
+
+
+def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DistilConfig().epochs = 3
+    with pytest.raises(UserError, match="Epochs must be between 1 and 200"):
+        DistilConfig().replace(epochs=0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_lists_differences_alone(name):
+    config = DistilConfig.from_dict(PRESETS[name])
+    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.STUDENTS
+
+
+# -- refused ----------------------------------------------------------------------------------
+
+BAD = [math.nan, math.inf, -math.inf, "nan", "inf", -1, -0.5, 1e9, 10**18, 10**400, 10**5000, "1e999", "abc", "", "1,5", "0x10",
+       True, False, None, [], [3], {}, (), {"a": 1}, object(), 3j, b"\xff"]
+
+
+@pytest.mark.parametrize("value", BAD, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_bad_number_is_refused_by_the_name_of_its_setting(name, value):
+    if name == "seed" and value == 1e9:
+        value = 2**31
+    with pytest.raises(UserError) as error:
+        DistilConfig(**{name: value})
+    assert str(error.value).startswith(DistilConfig.setting(name)["label"] + " must be ") and refused(str(error.value))
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
+def test_zero_is_refused_where_nothing_would_be_learned(name):
+    with pytest.raises(UserError, match="must be between"):
+        DistilConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers_are_asked_for_where_halves_make_no_sense(name):
+    with pytest.raises(UserError, match=r"must be a whole number, not '2\.5'\."):
+        DistilConfig(**{name: 2.5})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_limits_themselves_are_accepted_and_nothing_beyond(name):
+    about = DistilConfig.setting(name)
+    for limit, beyond in ((about["low"], -1), (about["high"], 1)):
+        assert getattr(DistilConfig(**{name: limit}), name) == limit
+        outside = limit + beyond if name in WHOLE else math.nextafter(limit, beyond * math.inf)
+        with pytest.raises(UserError, match="must be between") as error:
+            DistilConfig(**{name: outside})
+        assert str(error.value).endswith(f", not {outside:,}."), "the number is not told as it was"
+
+
+def test_messages_say_what_to_do():
+    for values, message in [
+        ({"temperature": 0.5}, "Temperature must be between 1.0 and 20.0, not 0.5."),
+        ({"seed": -1}, "Seed must be between 0 and 2,147,483,647, not -1."),
+        ({"epochs": "many"}, "Epochs must be a whole number, not 'many'."),
+        ({"soft_weight": "x" * 1000}, f"Soft weight must be a number, not '{'x' * 40}'."),
+        ({"method": "magic"}, "There is no method called 'magic'; the methods are hinton."),
+        ({"student": None}, "Student must be a name, not 'None'."),
+    ]:
+        with pytest.raises(UserError) as error:
+            DistilConfig(**values)
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize("value", [None, 5, ["mlp-30"], {}, True, 10**5000, b"cnn"], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("name", ["student", "teacher", "method"])
+def test_a_name_must_be_text(name, value):
+    with pytest.raises(UserError, match=f"{name.capitalize()} must be a name") as error:
+        DistilConfig(**{name: value})
+    assert refused(str(error.value))
+
+
+@pytest.mark.parametrize(
+    "student", ["resnet", "", "mlp-", "mlp-0", "mlp-99999", "mlp-1-2-3-4", "../mlp-30", "MLP-30", "x" * 1000]
+)
+def test_an_architecture_that_does_not_exist_is_refused(student):
+    for cls, name in ((DistilConfig, "student"), (TeacherConfig, "teacher")):
+        with pytest.raises(UserError) as error:
+            cls(**{name: student})
+        assert refused(str(error.value)) and "rchitecture" in str(error.value)
+
+
+def test_other_names_are_checked_too():
+    with pytest.raises(UserError, match="Augmentation must be none, jitter or affine"):
+        TeacherConfig(augmentation="mixup")
+    with pytest.raises(UserError, match="Augmentation must be a name"):
+        TeacherConfig(augmentation=["jitter"])
+    with pytest.raises(UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"):
+        DistilConfig(teacher="x" * 101)
+
+
+# -- schedules --------------------------------------------------------------------------------
+
+
+@given(st.lists(changes, max_size=8))
+def test_a_schedule_survives_text(schedule):
+    config = DistilConfig(schedule=schedule)
+    assert DistilConfig(schedule=format_schedule(config.schedule)) == config
+    assert sorted(config.schedule) == sorted(schedule)
+    assert [step for step, *_ in config.schedule] == sorted(step for step, *_ in schedule)
+
+
+def test_a_schedule_is_written_as_documented_and_comes_in_the_order_of_its_steps():
+    config = DistilConfig(schedule="300:soft_weight=0.5;120:temperature=8")
+    assert config.schedule == ((120, "temperature", 8.0), (300, "soft_weight", 0.5))
+    assert config.to_query() == {"schedule": "120:temperature=8.0;300:soft_weight=0.5"}
+    assert parse_schedule("") == [] and DistilConfig(schedule="").schedule == ()
+
+
+def test_of_two_changes_after_one_step_the_last_written_stays_last():
+    config = DistilConfig(schedule=[(5, "temperature", 9.0), (5, "temperature", 2.0)])
+    assert config.schedule == ((5, "temperature", 9.0), (5, "temperature", 2.0))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("abc", "A schedule is written like 120:temperature=8;300:soft_weight=0.5, not 'abc'"),
+        ("5:temperature", "A schedule is written like"),
+        ("5:epochs=3", "Only temperature and soft_weight can change during training"),
+        ("x:temperature=3", "A schedule's step must be a whole number, not 'x'"),
+        ("-1:temperature=3", "A schedule's step must be between 0 and 12,000,000, not -1"),
+        (f"{10**15}:temperature=3", "A schedule's step must be between"),
+        ("5:temperature=300", "Temperature must be between 1.0 and 20.0, not 300.0"),
+        ("5:temperature=nan", "Temperature must be a number"),
+        ([(5, "temperature")], "Each change in a schedule is a step, a setting and a value"),
+        ([7], "Each change in a schedule is"),
+        ([(5, ["temperature"], 3)], "Only temperature and soft_weight"),
+        ([(True, "temperature", 3)], "A schedule's step must be a whole number"),
+        ([(10**5000, "temperature", 3)], "A schedule's step must be a whole number"),
+        (None, "A schedule is a list of changes"),
+        (5, "A schedule is a list of changes"),
+        ({"5": "temperature"}, "A schedule is a list of changes"),
+        ([(1, "temperature", 3)] * (MAX_CHANGES + 1), "A schedule can hold at most 1000 changes"),
+    ],
+)
+def test_a_bad_schedule_is_refused_in_plain_words(schedule, message):
+    with pytest.raises(UserError) as error:
+        DistilConfig(schedule=schedule)
+    assert str(error.value).startswith(message) and refused(str(error.value))
+
+
+def test_what_changes_live_is_checked_as_at_the_start():
+    assert check_live("temperature", "8") == 8.0 and check_live("soft_weight", 0) == 0.0
+    for name in LIVE_SETTINGS:
+        for value in (-1, 21, math.nan, None, "x", True):
+            with pytest.raises(UserError, match=DistilConfig.setting(name)["label"]):
+                check_live(name, value)
+
+
+# -- whatever comes ---------------------------------------------------------------------------
+
+names = st.sampled_from([spec.name for cls in CONFIGS for spec in dataclasses.fields(cls)] + ["other"])
+texts = st.text(max_size=50) | st.sampled_from(["mlp-30", "5", "nan", "1e308", "-0", "5:temperature=2", "mlp-5-5"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(CONFIGS), st.dictionaries(names, texts))
+@example(DistilConfig, {"schedule": "1:temperature=" + "9" * 5000})
+def test_any_url_gives_a_config_or_a_plain_refusal(cls, query):
+    try:
+        assert isinstance(cls.from_query(query), cls)
+    except UserError as error:
+        assert str(error)
+
+
+@given(st.sampled_from(CONFIGS), st.dictionaries(names, values))
+def test_any_stored_settings_give_a_config_or_a_plain_refusal(cls, stored):
+    try:
+        assert isinstance(cls.from_dict(stored), cls)
+    except UserError as error:
+        assert str(error)
+
+
+# -- what the app shows -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_every_setting_has_a_label_and_one_line_of_help(cls):
+    for spec in dataclasses.fields(cls):
+        about = cls.setting(spec.name)
+        assert about["label"] and about["help"] and "\n" not in about["help"] and len(about["help"]) < 160
+        if about.get("low") is not None:
+            assert about["low"] <= about["default"] <= about["high"] and about["step"] > 0
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_the_command_lines_help_tells_every_default(cls):
+    parser = argparse.ArgumentParser()
+    cls.add_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    assert "(default: 0)" in text and "(default: 128)" in text and "(default: 0.002)" in text
+    assert text.count("(default: none)") == (cls is DistilConfig), "the schedule alone has no default"

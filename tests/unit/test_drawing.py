@@ -1,0 +1,401 @@
+"""What becomes of a drawing or a picture before a model sees it, and when it counts as a digit."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kd import data, drawing, models, teacher
+from kd.data import Mnist
+from kd.errors import UserError
+from kd.teacher import CachedTeacher
+from tests.strokes import DIGITS, LETTERS, SCRIBBLES, Stroke, line, render
+
+
+@pytest.fixture(scope="module")
+def shipped() -> CachedTeacher:
+    return teacher.load("cnn")
+
+
+def drawn(strokes: list[Stroke], width: int = 20) -> np.ndarray | None:
+    """What the models see of a drawing on a canvas of 280 px."""
+    return drawing.prepare(drawing.ink_from_canvas(render(strokes, 280, width)))
+
+
+def inputs(pictures: list[np.ndarray]) -> torch.Tensor:
+    return data.normalize(torch.from_numpy(np.stack(pictures)))
+
+
+def answers(model: CachedTeacher, pictures: list[np.ndarray]) -> list[int]:
+    return models.logits_in_chunks(model.model, inputs(pictures)).argmax(1).tolist()
+
+
+def rectangle(top: int, left: int, height: int, width: int, side: int = 280) -> np.ndarray:
+    ink = np.zeros((side, side), np.float32)
+    ink[top : top + height, left : left + width] = 1
+    return ink
+
+
+def centre(picture: np.ndarray, axis: int) -> float:
+    """The centre of mass along ``axis``, in pixel indices."""
+    profile = picture.sum(1 - axis, dtype=float)
+    return (profile * np.arange(28)).sum() / profile.sum()
+
+
+def box(picture: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height and width of what is not black."""
+    rows, columns = np.flatnonzero(picture.any(1)), np.flatnonzero(picture.any(0))
+    return rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+
+
+# -- canvas pixels ----------------------------------------------------------------
+
+
+def test_ink_is_white_on_black_or_on_nothing():
+    rgba = np.zeros((1, 4, 4), np.uint8)
+    rgba[0] = [[0, 0, 0, 255], [0, 0, 0, 0], [255, 255, 255, 255], [255, 255, 255, 51]]
+    assert drawing.ink_from_canvas(rgba) == pytest.approx(np.array([[0, 0, 1, 0.2]]))
+
+
+def test_a_transparent_canvas_gives_the_same_as_a_black_one():
+    black = render(DIGITS[3])
+    clear = black.copy()
+    clear[..., 3], clear[..., :3] = black[..., 0], 255
+    assert (drawing.prepare(drawing.ink_from_canvas(clear)) == drawing.prepare(drawing.ink_from_canvas(black))).all()
+
+
+# -- geometry ---------------------------------------------------------------------
+
+
+def test_mnists_centre_is_the_one_that_is_aimed_at(sample: Mnist):
+    images = sample.train.images.double()
+    place = torch.arange(28, dtype=torch.double)
+    for axis in (1, 2):
+        means = (images.sum(axis) * place).sum(1) / images.sum((1, 2))
+        assert means.mean() == pytest.approx(drawing.CENTRE, abs=0.02)
+        assert (means - drawing.CENTRE).abs().max() < 0.55
+
+
+@pytest.mark.parametrize(
+    "height, width, expected",
+    [
+        (200, 100, (20, 10)),
+        (100, 200, (10, 20)),
+        (100, 100, (20, 20)),
+        (40, 40, (20, 20)),
+        (270, 27, (20, 2)),
+        (150, 38, (20, 5)),
+        (280, 3, (20, 2)),  # hair-thin: 1 pixel would be left
+    ],
+)
+def test_a_rectangle_is_scaled_to_20_and_centred(height, width, expected):
+    picture = drawing.prepare(rectangle(0, 3, height, width))
+    assert picture.shape == (28, 28) and picture.dtype == np.uint8 and picture.max() == 255
+    assert box(picture)[2:] == expected
+    for axis in (0, 1):
+        # By whole pixels, as in MNIST, so half a pixel may be left.
+        assert centre(picture, axis) == pytest.approx(drawing.CENTRE, abs=0.5)
+
+
+def test_a_solid_stays_solid():
+    assert set(np.unique(drawing.prepare(rectangle(7, 3, 200, 100)))) == {0, 255}
+
+
+def test_the_centre_of_mass_is_centred_not_the_box():
+    # A square of 100 with an arm of 50 x 100 at its top right: 10 columns of 10 pixels, then 10 of 5.
+    picture = drawing.prepare(np.maximum(rectangle(50, 50, 100, 100), rectangle(50, 150, 50, 100)))
+    # The mean column is (100 * 4.5 + 50 * 14.5) / 150 = 7.8, so the first is round(14 - 7.8) = 6, not 4.
+    # The mean row is (100 * 4.5 + 50 * 2) / 150 = 3.7, so the first is round(14 - 3.7) = 10, not 9.
+    assert box(picture) == (10, 6, 10, 20)
+
+
+def test_no_ink_is_cut_off_at_the_border():
+    # The arm is 10 thin: the mean column is (100 * 4.5 + 10 * 14.5) / 110 = 5.4, so the first would be 9,
+    # and 9 + 20 is more than 28.
+    picture = drawing.prepare(np.maximum(rectangle(50, 50, 100, 100), rectangle(50, 150, 10, 100)))
+    assert box(picture) == (10, 8, 10, 20)
+
+
+def test_scaling_down_averages():
+    ink = rectangle(40, 40, 200, 200)
+    ink[40:240:2] = 0  # every second line is missing
+    ink[40, 40:240] = 1
+    picture = drawing.prepare(ink)
+    assert picture[6:22, 6:22].mean() > 100 and len(np.unique(picture)) > 1
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_it_does_not_matter_where_on_the_canvas_a_digit_is(digit):
+    ink = drawing.ink_from_canvas(render(DIGITS[digit]))
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    moved = np.zeros_like(ink)
+    part = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    moved[: part.shape[0], -part.shape[1] :] = part
+    assert (drawing.prepare(moved) == drawing.prepare(ink)).all()
+
+
+@pytest.mark.parametrize("digit", DIGITS)
+def test_it_hardly_matters_how_large_a_digit_is(digit):
+    large = drawing.prepare(drawing.ink_from_canvas(render(DIGITS[digit], 560, 40)))
+    middle = drawing.prepare(drawing.ink_from_canvas(render(DIGITS[digit], 280, 20)))
+    # A centre of mass between two pixels may be rounded either way.
+    shifted = [np.roll(middle, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    assert min(np.abs(large.astype(int) - other).mean() for other in shifted) < 6
+
+
+# -- nothing, or a dot ------------------------------------------------------------
+
+
+def test_an_empty_canvas_is_nothing():
+    assert drawing.prepare(np.zeros((280, 280), np.float32)) is None
+    assert drawing.prepare(drawing.ink_from_canvas(np.zeros((280, 280, 4), np.uint8))) is None
+
+
+@pytest.mark.parametrize("width", [1, 12, 20, 28])
+def test_a_click_is_nothing_with_any_pen(width):
+    assert drawn([[(0.4, 0.6)]], width) is None
+
+
+def test_one_pixel_is_nothing():
+    assert drawing.prepare(rectangle(100, 100, 1, 1)) is None
+
+
+@pytest.mark.parametrize("width", [12, 20, 28])
+def test_a_short_one_is_a_one(shipped: CachedTeacher, width: int):
+    short = drawn([line((0.50, 0.40), (0.49, 0.65))], width)
+    assert answers(shipped, [short]) == [1]
+
+
+# -- what models make of it -------------------------------------------------------
+
+
+def test_mnist_images_pass_unchanged(sample: Mnist, shipped: CachedTeacher):
+    digits = sample.train.take(slice(None, None, 20))
+    assert len(digits) == 200
+    enlarged = np.kron(digits.images.numpy(), np.ones((1, 10, 10), np.uint8)).astype(np.float32) / 255
+    pictures = [drawing.prepare(ink) for ink in enlarged]
+    assert np.abs(np.stack(pictures).astype(int) - digits.images.numpy()).mean() < 1
+    agree = torch.tensor(answers(shipped, pictures)) == shipped.logits(digits).argmax(1)
+    assert agree.float().mean() >= 0.99
+
+
+@pytest.mark.parametrize("width", [3, 12, 16, 20, 24, 28])
+def test_the_teacher_reads_all_drawn_digits(shipped: CachedTeacher, width: int):
+    assert answers(shipped, [drawn(strokes, width) for strokes in DIGITS.values()]) == list(DIGITS)
+
+
+@pytest.mark.parametrize("width, expected", [(2, 2), (10, 2), (20, 2), (40, 4)])
+def test_hair_thin_strokes_are_widened_to_two_pixels_and_others_left(width, expected):
+    # A ring 200 px across: 10 px of drawing are one pixel. Its strokes are cut by row 14, left and right.
+    y, x = np.mgrid[:280, :280] - 139.5
+    ring = (np.abs(np.hypot(x, y) - 100 + width / 2) <= width / 2).astype(np.float32)
+    picture = drawing.prepare(ring)
+    assert picture[14, :14].sum() / 255 == pytest.approx(expected, abs=0.35)
+
+
+# -- pictures ---------------------------------------------------------------------
+
+
+def encoded(pixels: np.ndarray, form: str = "PNG", mode: str | None = None, **options) -> bytes:
+    file = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(file, form, **options)
+    return file.getvalue()
+
+
+def photo(strokes: list[Stroke], seed: int = 0) -> np.ndarray:
+    """(300, 400) uint8: a pen on paper in uneven light, with a camera's noise."""
+    random = np.random.default_rng(seed)
+    ink = np.zeros((300, 400))
+    ink[10:290, 60:340] = render(strokes, 280, 10)[..., 0] / 255
+    y, x = np.mgrid[0:1:300j, 0:1:400j]
+    light = 0.9 - 0.3 * x - 0.15 * y**2
+    return np.clip((light * (1 - 0.7 * ink) + random.normal(0, 0.03, ink.shape)) * 255, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clean() -> dict[int, np.ndarray]:
+    """White on black, (280, 280) uint8."""
+    return {digit: render(strokes)[..., 0] for digit, strokes in DIGITS.items()}
+
+
+def seen(pictures: list[bytes]) -> list[np.ndarray]:
+    return [drawing.prepare(drawing.ink_from_picture(picture)) for picture in pictures]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_dark_on_light_and_light_on_dark_give_the_same(clean, form):
+    light_on_dark = seen([encoded(pixels, form) for pixels in clean.values()])
+    dark_on_light = seen([encoded(255 - pixels, form) for pixels in clean.values()])
+    expected = [drawing.prepare(pixels.astype(np.float32) / 255) for pixels in clean.values()]
+    for one, other, wanted in zip(light_on_dark, dark_on_light, expected):
+        assert np.abs(one.astype(int) - other).mean() < 4
+        assert np.abs(one.astype(int) - wanted).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "1", "LA", "RGBA", "I;16"])
+def test_every_colour_mode_is_read(clean, mode):
+    picture = encoded((255 - clean[5]).astype(np.uint16) * 257) if mode == "I;16" else encoded(255 - clean[5], mode=mode)
+    assert np.abs(seen([picture])[0].astype(int) - drawn(DIGITS[5])).mean() < 4
+
+
+def test_photos_are_read(shipped: CachedTeacher):
+    pictures = [encoded(photo(strokes), "JPEG", quality=60) for strokes in DIGITS.values()]
+    assert answers(shipped, seen(pictures)) == list(DIGITS)
+
+
+def test_paper_becomes_exactly_black():
+    picture = seen([encoded(photo(DIGITS[1]), "JPEG", quality=60)])[0]
+    _, _, height, width = box(picture)
+    assert height == 20 and width < 8  # nothing but the stroke, or the box would be wider
+
+
+def test_specks_are_dropped(clean):
+    dirty = 255 - clean[3]
+    dirty[5:9, 5:9] = dirty[270:274, 20:23] = 0
+    assert (seen([encoded(dirty)])[0] == seen([encoded(255 - clean[3])])[0]).all()
+
+
+def test_a_digit_may_be_small_in_its_photo(clean, shipped: CachedTeacher):
+    page = np.full((1400, 1000), 235, np.uint8)
+    page[900:1180, 600:880] = 235 - (clean[4] * 0.8).astype(np.uint8)
+    assert answers(shipped, seen([encoded(page)])) == [4]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_phones_rotation_is_undone(clean, form):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned to the left: turn to the right to view
+    turned = encoded(np.rot90(255 - clean[7]), form, exif=exif)
+    assert np.abs(seen([turned])[0].astype(int) - seen([encoded(255 - clean[7], form)])[0]).mean() < 4
+
+
+@pytest.mark.parametrize("ink", [0, 255], ids=["black strokes", "white strokes"])
+@pytest.mark.parametrize("hidden", [0, 255])
+def test_strokes_on_nothing_are_read(clean, ink, hidden):
+    rgba = np.full((280, 280, 4), hidden, np.uint8)
+    rgba[clean[2] > 0, :3] = ink
+    rgba[..., 3] = clean[2]
+    assert np.abs(seen([encoded(rgba)])[0].astype(int) - drawn(DIGITS[2])).mean() < 4
+
+
+def test_a_hole_in_a_picture_is_no_ink(clean):
+    rgba = np.dstack([255 - clean[2]] * 3 + [np.full((280, 280), 255, np.uint8)])
+    rgba[20:60, 20:60] = 0  # transparent, and black underneath
+    assert np.abs(seen([encoded(rgba)])[0].astype(int) - drawn(DIGITS[2])).mean() < 4
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_mnist_images_survive_as_files(sample: Mnist, shipped: CachedTeacher, inverted: bool):
+    digits = sample.train.take(slice(None, None, 20))
+    pictures = seen([encoded(255 - image if inverted else image) for image in digits.images.numpy()])
+    agree = torch.tensor(answers(shipped, pictures)) == shipped.logits(digits).argmax(1)
+    assert (~agree).sum() <= 1  # an image on which the teacher itself wavers may tip
+
+
+@pytest.mark.parametrize("tone", [0, 128, 255])
+def test_a_picture_of_nothing_has_no_ink(tone):
+    assert seen([encoded(np.full((200, 300), tone, np.uint8))]) == [None]
+    assert seen([encoded(photo([]), "JPEG")]) == [None]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (2, 2), (3, 4000)])
+def test_odd_shapes_do_no_harm(shape):
+    random = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pixels in (random, np.zeros(shape, np.uint8)):
+            ink = drawing.ink_from_picture(encoded(pixels))
+            assert ink.ndim == 2 and np.isfinite(ink).all()
+            drawing.prepare(ink)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of ``side`` x ``side`` pixels by its header, in a few bytes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "cannot be read as a picture"),
+        (b"a text file, not a picture", "cannot be read as a picture"),
+        (b"%PDF-1.7\n", "cannot be read as a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as a picture"),
+        (encoded(render(DIGITS[8]))[:700], "cannot be read as a picture"),
+        (encoded(render(DIGITS[8])[..., 0], "JPEG")[:600], "cannot be read as a picture"),
+        (bomb(5_000), "more than 20 megapixels"),
+        (bomb(12_000), "more than 20 megapixels"),
+        (bomb(100_000), "more than 20 megapixels"),
+        (b"\0" * (5 * 2**20 + 1), "larger than 5 MB"),
+    ],
+    ids=["empty", "text", "PDF", "EPS", "cut PNG", "cut JPEG", "25 MP", "144 MP", "10,000 MP", "over 5 MB"],
+)
+def test_what_is_no_picture_is_refused_in_one_sentence(content, says):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning would reach the log and not the person
+        with pytest.raises(UserError, match=says) as refusal:
+            drawing.ink_from_picture(content)
+    message = str(refusal.value)
+    assert "choose" in message and message.count(".") == 1 and message.endswith(".")
+
+
+# -- is it a digit? ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def familiar(sample: Mnist, shipped: CachedTeacher) -> drawing.Familiar:
+    return drawing.Familiar(shipped.model, sample.train.take(slice(None, None, 2)))
+
+
+def test_nearly_all_digits_look_like_one(sample: Mnist, familiar: drawing.Familiar):
+    assert familiar.knows(sample.validation.inputs()).float().mean() >= 0.98
+
+
+@pytest.mark.parametrize("width", [12, 20, 28])
+def test_drawn_digits_look_like_one(familiar: drawing.Familiar, width: int):
+    assert familiar.knows(inputs([drawn(strokes, width) for strokes in DIGITS.values()])).all()
+
+
+@pytest.mark.parametrize("width", [12, 20, 28])
+@pytest.mark.parametrize("drawings", [LETTERS, SCRIBBLES], ids=["letters", "scribbles"])
+def test_most_letters_and_scribbles_do_not(familiar: drawing.Familiar, drawings: dict[str, list[Stroke]], width: int):
+    known = familiar.knows(inputs([drawn(strokes, width) for strokes in drawings.values()]))
+    assert known.float().mean() <= 0.3, [name for name, is_known in zip(drawings, known) if is_known]
+
+
+def test_asking_leaves_the_teacher_in_eval_mode(sample: Mnist, shipped: CachedTeacher):
+    drawing.Familiar(shipped.model, sample.validation)
+    assert not any(layer.training for layer in shipped.model.modules())
+
+
+def test_any_architecture_can_be_asked(sample: Mnist):
+    for name in ("linear", "mlp-30", "cnn-tiny"):
+        familiar = drawing.Familiar(models.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
+        assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
+
+
+def test_a_threshold_refuses_the_share_it_is_told_to(sample: Mnist, shipped: CachedTeacher):
+    logits = shipped.logits(sample.train)
+    refused = drawing.score(logits) < drawing.threshold(logits, 0.05)
+    assert refused.float().mean() == pytest.approx(0.05, abs=0.001)
+    assert (drawing.score(shipped.logits(sample.validation)) >= drawing.threshold(logits)).float().mean() >= 0.98
+
+
+def test_a_score_is_the_highest_probability_at_temperature_4():
+    logits = torch.zeros(1, 10)
+    logits[0, 3] = 4 * torch.log(torch.tensor(3.0))  # 3 / (3 + 9)
+    assert drawing.score(logits).item() == pytest.approx(0.25)
+    assert drawing.score(logits + 100).item() == pytest.approx(0.25)

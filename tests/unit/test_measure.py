@@ -1,0 +1,106 @@
+"""Sizes counted by hand, and scores of answers made by hand."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kd import measure, models
+from kd.errors import UserError
+
+
+def convolution(side, inputs, outputs):
+    """MACs of a 3x3 convolution that gives side x side."""
+    return side * side * outputs * 9 * inputs
+
+
+# Parameters: weights and biases; a convolution has no bias but two numbers per channel of batch normalization.
+BY_HAND = {
+    "linear": (784 * 10 + 10, 784 * 10),
+    "mlp-30": (784 * 30 + 30 + 30 * 10 + 10, 784 * 30 + 30 * 10),
+    "mlp-128": (784 * 128 + 128 + 128 * 10 + 10, 784 * 128 + 128 * 10),
+    "mlp-800x2": (1_276_810, 784 * 800 + 800 * 800 + 800 * 10),
+    "mlp-64-32": (784 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10, 784 * 64 + 64 * 32 + 32 * 10),
+    "cnn-tiny": (
+        9 * (1 * 8 + 8 * 16 + 16 * 32) + 2 * (8 + 16 + 32) + 4 * 4 * 32 * 10 + 10,
+        convolution(14, 1, 8) + convolution(7, 8, 16) + convolution(4, 16, 32) + 4 * 4 * 32 * 10,
+    ),
+    "cnn": (
+        9 * (1 * 24 + 24 * 32 + 32 * 48 + 48 * 64 + 64 * 64) + 2 * (24 + 32 + 48 + 64 + 64) + 7 * 7 * 64 * 10 + 10,
+        convolution(28, 1, 24) + convolution(14, 24, 32) + convolution(14, 32, 48) + convolution(7, 48, 64)
+        + convolution(7, 64, 64) + 7 * 7 * 64 * 10,
+    ),
+}
+
+
+def test_every_architecture_is_counted_by_hand():
+    assert set(BY_HAND) >= set(models.ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_parameters_and_macs_are_those_counted_by_hand(name):
+    size = measure.size(name)
+    assert (size.parameters, size.macs) == BY_HAND[name]
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({key: value.contiguous() for key, value in models.build(name, 0).state_dict().items()}, path)
+    content = path.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    assert max(entry["data_offsets"][1] for entry in json.loads(content[8:8 + header]).values()) == measure.size(name).bytes
+    assert len(content) - 8 - header == measure.size(name).bytes
+
+
+def test_an_unknown_architecture_has_no_size():
+    with pytest.raises(UserError):
+        measure.size("resnet")
+
+
+NINE = math.log(9.0)
+
+
+def logits(*classes, sure=NINE):
+    """Answers that find one class nine times as likely as each other one."""
+    return torch.nn.functional.one_hot(torch.tensor(classes), 10).float() * sure
+
+
+def test_scores_of_answers_made_by_hand():
+    labels = torch.tensor([1, 2, 3, 4])
+    found = measure.scores(logits(1, 2, 3, 0), labels, logits(1, 2, 0, 0))
+    # Half the mass is on one class and 1/18 on each other one; the third image alone adds to the KL.
+    kl = (1 / 2 - 1 / 18) * math.log(9.0) / 4
+    assert found == {"test_accuracy": 0.75, "test_errors": 1, "agreement": 0.75, "kl": pytest.approx(kl, rel=1e-5)}
+
+
+def test_agreement_counts_shared_errors_too():
+    found = measure.scores(logits(5, 5), torch.tensor([1, 2]), logits(5, 5))
+    assert (found["test_errors"], found["agreement"]) == (2, 1.0) and found["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_kl_is_of_the_teacher_to_the_student():
+    sure, unsure, label = logits(1, sure=8.0), logits(1, sure=0.0), torch.tensor([1])
+
+    def written_out(teacher, student):
+        p, q = teacher.double().softmax(1), student.double().softmax(1)
+        return float((p * (p / q).log()).sum())
+
+    assert measure.scores(sure, label, unsure)["kl"] == pytest.approx(written_out(unsure, sure), rel=1e-5)
+    assert measure.scores(unsure, label, sure)["kl"] == pytest.approx(written_out(sure, unsure), rel=1e-5)
+    assert written_out(unsure, sure) != pytest.approx(written_out(sure, unsure), rel=0.1)
+
+
+def test_scores_are_plain_numbers():
+    found = measure.scores(logits(1), torch.tensor([1]), logits(1))
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_latency_is_measured_on_whole_batches_without_changing_the_model():
+    model, batches = models.build("linear", 0).eval(), []
+    model.register_forward_hook(lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled())))
+    found = measure.latency(model, batch=3, seconds=0.01)
+    assert set(batches) == {(3, True)} and len(batches) >= 20 + found.runs
+    assert found.median > 0 and found.iqr >= 0 and found.runs >= 1

@@ -1,0 +1,398 @@
+"""Runs on disk: whole or absent, owned, and harmless whatever is in the folder."""
+
+import errno
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from kd import models, runs
+from kd.config import DistilConfig, TeacherConfig
+from kd.errors import UserError
+from tests.helpers import identical
+
+CONFIG = DistilConfig(student="mlp-30", temperature=7, schedule=((3, "temperature", 2.5),))
+ROWS = [
+    {"step": 4, "epoch": 0.4, "loss student soft": 1 / 3},
+    {"step": 10, "epoch": 1.0, "loss student soft": 0.1, "validation student": 2 / 3},
+]
+MEASURES = {"seconds": 1.5, "models": {"student": {"test_errors": 3}}}
+STORED = ["config.json", "measures.json", "metrics.csv", "student.safetensors", "control.safetensors"]
+OWNER, OTHER = "the owner's token", "another token"
+
+
+@pytest.fixture(autouse=True)
+def in_home(home):
+    return home
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return {"student": models.build("mlp-30", 1), "control": models.build("mlp-30", 2)}
+
+
+@pytest.fixture
+def save(trained):
+    def make(owner=OWNER, **changes):
+        values = {"config": CONFIG, "state": "done", "records": ROWS, "trained": trained, "measures": MEASURES} | changes
+        return runs.save(runs.new_id(), **values, owner=runs.owner_digest(owner))
+
+    return make
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files under ``folder``."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# -- stored and found again -----------------------------------------------------------------
+
+
+def test_a_run_comes_back_as_it_was_stored(save, trained):
+    run = runs.load(save().id)
+    assert (run.kind, run.state, run.config, run.measures) == ("distil", "done", CONFIG, MEASURES)
+    assert run.metrics() == ROWS, "numbers come back to the last digit, and what was not measured stays out"
+    assert run.models == ("student", "control") and run.architecture == "mlp-30"
+    for which, model in trained.items():
+        assert identical(run.model(which), model) and not run.model(which).training
+    assert run.owner == runs.owner_digest(OWNER)
+
+
+def test_the_folder_holds_the_documented_files(save, home):
+    run = save()
+    assert set(content(home)) == {
+        f"{run.id}/{name}" for name in STORED
+    }
+
+
+def test_a_teacher_run_holds_its_teacher(save, trained):
+    config = TeacherConfig(teacher="mlp-30")
+    run = runs.load(save(config=config, trained={"teacher": trained["student"]}).id)
+    assert (run.kind, run.config, run.models, run.architecture) == ("teacher", config, ("teacher",), "mlp-30")
+    assert identical(run.model("teacher"), trained["student"])
+
+
+def test_an_interrupted_run_has_no_measures_and_perhaps_no_rows(save):
+    run = runs.load(save(state="interrupted", measures={}, records=[]).id)
+    assert (run.state, run.measures, run.metrics()) == ("interrupted", {}, [])
+
+
+def test_ids_cannot_be_guessed_and_are_recognized():
+    ids = {runs.new_id() for _ in range(100)}
+    assert len({id[-16:] for id in ids}) == 100 and all(map(runs.is_id, ids))
+
+
+def test_runs_are_listed_newest_first(save, monkeypatch):
+    ids = [f"2026010{day}-120000-{'0' * 16}" for day in (2, 3, 1)]
+    for id in ids:
+        monkeypatch.setattr(runs, "new_id", lambda id=id: id)
+        save()
+    found, problems = runs.list_runs()
+    assert [run.id for run in found] == sorted(ids, reverse=True) and problems == []
+
+
+def test_a_home_that_is_not_there_holds_no_runs():
+    assert runs.list_runs() == ([], [])
+
+
+def test_the_owners_token_is_not_stored(save, home):
+    save()
+    assert not any(OWNER.encode() in data for data in content(home).values())
+    assert runs.owner_digest("") is None and runs.owner_digest(None) is None
+
+
+# -- whole or absent --------------------------------------------------------------------------
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def refuse_file(name):
+    """Makes the disk full as soon as the file ``name`` is begun, after its first bytes."""
+
+    def arrange(monkeypatch):
+        def guarded(real):
+            def write(*args, **kwargs):
+                path = next(arg for arg in args if isinstance(arg, Path))
+                if path.name != name:
+                    return real(*args, **kwargs)
+                path.write_bytes(b"half")
+                if real is save_file:
+                    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+                full_disk()
+
+            return write
+
+        save_file = runs.save_file
+        monkeypatch.setattr(runs, "_write_json", guarded(runs._write_json))
+        monkeypatch.setattr(runs, "save_file", guarded(save_file))
+        monkeypatch.setattr(runs, "open", guarded(open), raising=False)
+
+    return arrange
+
+
+def refuse_folder(monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", full_disk)
+
+
+def refuse_name(monkeypatch):
+    monkeypatch.setattr(runs.os, "rename", full_disk)
+
+
+@pytest.mark.parametrize("arrange", [refuse_folder, *map(refuse_file, STORED), refuse_name], ids=["folder", *STORED, "name"])
+def test_a_full_disk_leaves_nothing_of_a_run_and_the_others_as_they_were(save, home, arrange):
+    save()
+    before = content(home)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        arrange(monkeypatch)
+        with pytest.raises(UserError, match=f"^The run was not saved because the disk is full: free some space in {home} and"):
+            save()
+    assert content(home) == before and len(list(home.iterdir())) == 1
+    save()
+    assert len(runs.list_runs()[0]) == 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(save, home):
+    home.touch()
+    with pytest.raises(UserError, match=f"because {home} cannot be written to: change its permissions, or set KD_HOME"):
+        save()
+    assert home.read_bytes() == b""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_any_other_end_leaves_nothing_either(save, home, monkeypatch, error):
+    def end(*_):
+        raise error
+
+    monkeypatch.setattr(runs, "save_file", end)
+    with pytest.raises(error):
+        save()
+    assert list(home.iterdir()) == []
+
+
+def test_a_measure_that_is_not_a_number_is_not_stored(save, home):
+    with pytest.raises(ValueError):
+        save(measures={"kl": math.nan})
+    assert list(home.iterdir()) == []
+
+
+# -- owners ----------------------------------------------------------------------------------
+
+
+def test_the_owner_may_rename_and_delete(save, home):
+    run = save()
+    runs.rename(run.id, "my best", OWNER)
+    assert runs.load(run.id).name == "my best"
+    assert runs.load(run.id).config == CONFIG and runs.load(run.id).metrics() == ROWS
+    runs.delete(run.id, OWNER)
+    assert list(home.iterdir()) == []
+    with pytest.raises(UserError, match="no longer there"):
+        runs.load(run.id)
+
+
+@pytest.mark.parametrize("token", [OTHER, "", None, runs.owner_digest(OWNER)])
+def test_nobody_else_may(save, home, token):
+    run = save()
+    before = content(home)
+    for command in (lambda: runs.rename(run.id, "mine now", token), lambda: runs.delete(run.id, token)):
+        with pytest.raises(UserError, match="belongs to somebody else; only they can rename or delete it"):
+            command()
+    assert content(home) == before
+
+
+@pytest.mark.parametrize("token", [OWNER, "", None])
+def test_a_run_from_the_command_line_is_managed_in_its_folder(save, home, token):
+    run = save(owner=None)
+    before = content(home)
+    for command in (lambda: runs.rename(run.id, "mine now", token), lambda: runs.delete(run.id, token)):
+        with pytest.raises(UserError, match=f"was made from the command line; manage it in its folder, {run.folder}"):
+            command()
+    assert content(home) == before
+
+
+@pytest.mark.parametrize("call", ["_write_json", "os.replace"])
+def test_a_full_disk_keeps_the_old_name(save, home, monkeypatch, call):
+    run = save()
+    before = content(home)
+    monkeypatch.setattr(runs.os if "." in call else runs, call.split(".")[-1], full_disk)
+    with pytest.raises(UserError, match="was not renamed because the disk is full: .* try again"):
+        runs.rename(run.id, "other", OWNER)
+    assert content(home) == before
+
+
+def test_a_disk_that_refuses_keeps_the_run(save, home, monkeypatch):
+    run = save()
+    before = content(home)
+    monkeypatch.setattr(runs.os, "rename", full_disk)
+    with pytest.raises(UserError, match="could not be deleted: No space left on device"):
+        runs.delete(run.id, OWNER)
+    assert content(home) == before
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [
+        ("  two \t words\n", "two words"),
+        ("one\r\nline\x00\x1b[31m", "one line[31m"),
+        ("right\u202eleft\u200bnone", "rightleftnone"),
+        ("zwölf 数字 ×5", "zwölf 数字 ×5"),
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # text; escaped where it is shown
+        ("../../etc/passwd", "../../etc/passwd"),  # a name is never a path
+        ("x" * 60, "x" * 60),
+    ],
+)
+def test_a_name_is_one_clean_line(save, home, name, cleaned):
+    run = save()
+    runs.rename(run.id, name, OWNER)
+    assert runs.load(run.id).name == cleaned == runs.clean_name(cleaned)
+    assert [path.name for path in home.iterdir()] == [run.id]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "needs a name"), (" \n\x00\u200b", "needs a name"), ("x" * 61, "at most 60 characters; this one has 61")],
+)
+def test_a_name_that_cannot_be_read_is_refused(save, name, message):
+    run = save()
+    with pytest.raises(UserError, match=message):
+        runs.rename(run.id, name, OWNER)
+    assert runs.load(run.id).name == run.name
+
+
+def test_every_default_name_is_a_valid_name():
+    longest = DistilConfig(student="mlp-2048-2048-2048", temperature=19.123456789, epochs=200)
+    for config in (CONFIG, longest, TeacherConfig(teacher="mlp-2048-2048-2048", epochs=200)):
+        assert runs.clean_name(runs.default_name(config)) == runs.default_name(config)
+
+
+# -- what is found in the folder ------------------------------------------------------------------
+
+
+def rewrite(**changes):
+    def damage(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return damage
+
+
+def replace_file(name, data):
+    def damage(folder):
+        (folder / name).write_bytes(data)
+
+    return damage
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+DAMAGES = {
+    "no config": remove("config.json"),
+    "no measures": remove("measures.json"),
+    "truncated config": replace_file("config.json", b'{"id": "2026'),
+    "binary config": replace_file("config.json", b"\xff\xfe\x00"),
+    "config is a list": replace_file("config.json", b"[]"),
+    "config is empty": replace_file("config.json", b"{}"),
+    "measures are a list": replace_file("measures.json", b"[1]"),
+    "another run's id": rewrite(id="20260101-120000-0123456789abcdef"),
+    "unknown kind": rewrite(kind="magic"),
+    "kind is a list": rewrite(kind=[]),
+    "unknown setting": rewrite(config={"speed": 3}),
+    "bad setting": rewrite(config={"epochs": 10**6}),
+    "settings are a list": rewrite(config=[1]),
+    "name is a number": rewrite(name=5),
+    "name is empty": rewrite(name=""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_is_told_and_the_others_still_load(save, damage):
+    damaged, whole = save(), save()
+    damage(damaged.folder)
+    found, problems = runs.list_runs()
+    assert [run.id for run in found] == [whole.id]
+    (problem,) = problems
+    assert damaged.id in problem and "is damaged" in problem and "\n" not in problem
+    assert "Restore or delete that folder" in problem
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"step,epoch\n1,2,3\n", b"step,epoch\n1\n", b"step\nmany\n", b"\xff\xfe", b"step\n" + b"9" * 200_000],
+    ids=["missing", "too long a row", "too short a row", "no number", "binary", "endless"],
+)
+def test_damaged_metrics_are_told_and_the_rest_of_the_run_still_loads(save, data):
+    run = save()
+    (run.folder / "metrics.csv").unlink()
+    if data is not None:
+        (run.folder / "metrics.csv").write_bytes(data)
+    again = runs.load(run.id)
+    with pytest.raises(UserError, match=f"The metrics of {re.escape(run.name)} are missing or damaged"):
+        again.metrics()
+    assert again.model("student") and again.measures == MEASURES
+
+
+def test_damaged_weights_are_told_by_name(save):
+    run = save()
+    (run.folder / "student.safetensors").write_bytes(b"\0" * 50)
+    (run.folder / "control.safetensors").unlink()
+    with pytest.raises(UserError, match="student.safetensors is damaged"):
+        runs.load(run.id).model("student")
+    with pytest.raises(UserError, match="control.safetensors is missing"):
+        runs.load(run.id).model("control")
+
+
+def test_other_things_in_the_folder_are_left_alone(save, home):
+    run = save()
+    (home / "notes.txt").write_text("mine")
+    (home / ".20260101-120000-0123456789abcdef.tmp").mkdir()
+    (home / "20260101-120000-0123456789abcdef.zip").mkdir()
+    found, problems = runs.list_runs()
+    assert [one.id for one in found] == [run.id] and problems == []
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        "..", "../outside", "/etc", "a/b", "", ".", "20260101-120000-0123456789abcdef/..", "20260101-120000-0123456789abcdef\n",
+        "../20260101-120000-0123456789abcdef", "２0260101-120000-0123456789abcdef", "20260101-120000-0123456789ABCDEF",
+        None, 5, ["x"],
+    ],
+)
+def test_an_id_that_is_none_touches_no_file(save, home, id, tmp_path):
+    save()
+    before = content(tmp_path)
+    assert not runs.is_id(id)
+    for command in (runs.load, lambda id: runs.delete(id, OWNER), lambda id: runs.rename(id, "x", OWNER)):
+        with pytest.raises(UserError, match="That is not the id of a run"):
+            command(id)
+    assert content(tmp_path) == before
+
+
+def test_a_symlink_is_no_run(save, home, tmp_path):
+    run = save()
+    outside = tmp_path / "outside"
+    os.rename(run.folder, outside)
+    run.folder.symlink_to(outside, target_is_directory=True)
+    before = content(outside)
+    for command in (runs.load, lambda id: runs.delete(id, OWNER), lambda id: runs.rename(id, "x", OWNER)):
+        with pytest.raises(UserError, match="no longer there"):
+            command(run.id)
+    assert content(outside) == before and len(runs.list_runs()[1]) == 1
+
+
+def test_weights_are_stored_as_they_are_on_any_layout(save):
+    model = models.build("cnn-tiny", 0)  # channels_last
+    run = save(config=TeacherConfig(teacher="cnn-tiny"), trained={"teacher": model})
+    images = torch.randn(4, 1, 28, 28)
+    torch.testing.assert_close(run.model("teacher")(images), model.eval()(images))
