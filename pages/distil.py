@@ -140,16 +140,19 @@ def your_digit(now) -> None:
         picture = canvas("distil")
     with right:
         chosen = config.temperature if config else 1.0
-        at = st.segmented_control("Show answers at", [1.0, chosen] if chosen != 1 else [1.0], default=1.0, key=keys.SHOW_AT,
-                                  format_func=lambda value: f"T = {value:g}", help="Temperature 1 is what a model would answer; higher shows its doubts.")
+        softened = st.segmented_control(
+            "Show answers at", [False, True], default=False, required=True, key=keys.SHOW_AT, format_func=lambda soft: f"T = {chosen if soft else 1:g}",
+            help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
+        )
+        teacher_name = state.find_teacher(now.config.teacher if now else config.teacher if config else "cnn").name
         if picture is None:
+            state.familiar(teacher_name)  # made ready, so that the first drawing is answered at once
             st.info("Draw a digit with the mouse or a finger. " + ("" if now else "The teacher answers at once; student and control join when you press Start."))
             return
-        teacher_name = now.config.teacher if now else config.teacher if config else "cnn"
         found = state.answers(picture, now, teacher_name)
-        panels.answer_bars(found.logits, at or 1.0, "chart_answers")
+        panels.answer_bars(found.logits, chosen if softened else 1.0, "chart_answers")
         if not found.is_digit:
-            st.warning("This does not look like a digit to any of them.")
+            panels.not_a_digit()
 
 
 live()

@@ -99,7 +99,7 @@ def answers() -> None:
         st.rerun()
     found = state.answers(picture, snap, teacher_name)
     if not found.is_digit:
-        st.warning("This does not look like a digit to any of them.")
+        panels.not_a_digit()
     for column, (name, logits) in zip(st.columns(len(found.logits)), found.logits.items()):
         with column:
             shares = torch.softmax(logits.double(), 0)

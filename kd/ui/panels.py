@@ -160,6 +160,13 @@ def answer_bars(logits: Mapping[str, Tensor], temperature: float, key: str) -> N
     live_chart(figures.bars(logits, temperature), key, f"Probabilities of the ten digits: {plain}.")
 
 
+def not_a_digit() -> None:
+    st.warning(
+        "This does not look like a digit. The teacher's features of it are farther from every class than those of 99% of the "
+        "validation digits; a small network cannot tell, and answers anyway."
+    )
+
+
 def model_view(pixels: np.ndarray) -> None:
     """The 28x28 picture that the models see, enlarged without smoothing."""
     st.image(np.kron(pixels, np.ones((5, 5), np.uint8)), caption="What the models see: 28×28", width=140)

@@ -80,7 +80,7 @@ class Answers:
     """What each model says of one picture: raw logits (10,), by "teacher", "student", "control"."""
 
     logits: dict[str, Tensor]
-    is_digit: bool  # False where every model finds that this is no digit
+    is_digit: bool  # False where the teacher's features are like those of no digit
 
 
 def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
@@ -93,33 +93,21 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
     inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
     found = manager().teacher(teacher_name)
     logits = {"teacher": models.logits_in_chunks(found.model, inputs.to(data.device())).cpu()}
-    looks = [is_digit(logits["teacher"], teacher_threshold(teacher_name))]
     if snap is not None and snap.kind == "distil":
         live = manager().predict(snap.id, inputs)
         if live:
-            # While it trains a student has no settled idea of what a digit is: the teacher decides.
             logits |= live
         elif snap.saved:
-            for which in ("student", "control"):
-                logits[which] = models.logits_in_chunks(stored_model(snap.id, which), inputs)
-                looks.append(is_digit(logits[which], stored_threshold(snap.id, which)))
-    return Answers({name: value[0] for name, value in logits.items()}, any(looks))
+            logits |= {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+    knows = familiar(teacher_name).knows(inputs.to(data.device()))
+    return Answers({name: value[0] for name, value in logits.items()}, bool(knows[0]))
 
 
-def is_digit(logits: Tensor, threshold: float) -> bool:
-    return bool(drawing.score(logits)[0] >= threshold)
-
-
-@st.cache_data(show_spinner=False, max_entries=32)
-def teacher_threshold(name: str) -> float:
-    """The score under which the teacher finds that a picture is no digit; set on validation images."""
-    return drawing.threshold(manager().teacher(name).logits(manager().source.mnist().to(data.device()).validation).cpu())
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def stored_threshold(run_id: str, which: str) -> float:
-    inputs = manager().source.mnist().validation.inputs()
-    return drawing.threshold(models.logits_in_chunks(stored_model(run_id, which), inputs, 512))
+@st.cache_resource(show_spinner=False, max_entries=4)
+def familiar(teacher_name: str) -> drawing.Familiar:
+    """Tells what looks like a digit to the teacher; its limit is set on validation images."""
+    found = manager().teacher(teacher_name)
+    return drawing.Familiar(found.model, manager().source.mnist().validation)
 
 
 def teachers() -> dict[str, str]:
