@@ -394,17 +394,3 @@ def test_any_architecture_can_be_asked(sample: Mnist):
     for name in ("linear", "mlp-30", "cnn-tiny"):
         familiar = drawing.Familiar(models.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
         assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
-
-
-def test_a_threshold_refuses_the_share_it_is_told_to(sample: Mnist, shipped: CachedTeacher):
-    logits = shipped.logits(sample.train)
-    refused = drawing.score(logits) < drawing.threshold(logits, 0.05)
-    assert refused.float().mean() == pytest.approx(0.05, abs=0.001)
-    assert (drawing.score(shipped.logits(sample.validation)) >= drawing.threshold(logits)).float().mean() >= 0.98
-
-
-def test_a_score_is_the_highest_probability_at_temperature_4():
-    logits = torch.zeros(1, 10)
-    logits[0, 3] = 4 * torch.log(torch.tensor(3.0))  # 3 / (3 + 9)
-    assert drawing.score(logits).item() == pytest.approx(0.25)
-    assert drawing.score(logits + 100).item() == pytest.approx(0.25)

@@ -224,6 +224,17 @@ def test_a_pause_holds_even_when_it_comes_before_the_data_are_there(manage, mnis
     wait_for(manager, id, "done")
 
 
+def test_a_pause_forgets_a_step_that_was_not_made(manager, steps):
+    id = manager.start(LONG, ME, paused=True)
+    wait_for(manager, id, "paused")
+    with manager._changed:  # the worker sees both at once
+        manager.step(id, ME)
+        manager.pause(id, ME)
+    assert settled(steps) == 0
+    step(manager, id)
+    assert settled(steps) == 1
+
+
 def test_a_stopped_job_is_measured_and_stored_with_what_it_learned(manager):
     id = manager.start(LONG, ME)
     wait_for_rows(manager, id)
@@ -473,13 +484,43 @@ def test_a_job_that_gave_way_is_stored_at_once_when_it_is_stopped(manage):
     second = manager.start(LONG, OTHER)
     wait_for(manager, second, "running")
     manager.stop(first, ME)
-    for command in (manager.stop, manager.resume, manager.step):
-        command(first, ME)  # impatient presses change nothing
     assert wait_for(manager, first, "stopped").saved
     assert manager.snapshot(second).state == "running" and manager.active() == 1
-    manager.stop(second, OTHER)
-    wait_for(manager, second, "stopped")
-    assert runs.load(first).measures["steps"] == 1 and manager.snapshot(first).state == "stopped"
+    assert runs.load(first).measures["steps"] == 1
+
+
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_a_job_that_is_stopped_ends_once_however_often_buttons_are_pressed(manage, monkeypatch, gives_way):
+    measuring, go_on = threading.Event(), threading.Event()
+    real = Distillation.measures
+
+    def slowly(self, last):
+        measuring.set()
+        go_on.wait(30)
+        return real(self, last)
+
+    manager = manage(patience=0.0)
+    id = manager.start(LONG, ME, paused=True)
+    wait_for(manager, id, "paused")
+    step(manager, id)
+    if gives_way:
+        other = manager.start(LONG, OTHER)
+        wait_for(manager, other, "running")
+    monkeypatch.setattr(Distillation, "measures", slowly)
+    with manager._changed:  # the worker sees all at once
+        for command in (manager.stop, manager.stop, manager.resume, manager.step, manager.stop):
+            command(id, ME)
+    measuring.wait(30)
+    for command in (manager.stop, manager.resume, manager.step, manager.stop):
+        command(id, ME)
+    go_on.set()
+    stopped = wait_for(manager, id, "stopped")
+    if gives_way:
+        manager.stop(other, OTHER)
+    following = manager.start(SHORT, OTHER)
+    wait_for(manager, following, "done")
+    assert manager.snapshot(id, ME) == stopped and (stopped.message, stopped.saved) == ("Stopped by hand.", True)
+    assert runs.load(id).measures["steps"] == 1
 
 
 # -- leases ----------------------------------------------------------------------------------------

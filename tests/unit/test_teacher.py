@@ -108,7 +108,7 @@ def test_a_teacher_is_in_eval_mode_without_gradients_and_never_changes(digits):
     counted = Counted(cached)
     cached.logits(digits.take(slice(0, 100)))
     cached.accuracy(digits.take(slice(0, 150)))
-    assert counted.images >= 150 and counted.modes == {False}
+    assert counted.images >= 150 and counted.modes == {False} and not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert identical(before, model)
 
@@ -199,8 +199,8 @@ def without_test(tables):
 
 
 def not_finite(tables):
-    tables["train"][:30000] = torch.nan
-    tables["train"][30000:, 4] = torch.inf
+    tables["train"][:2000] = torch.nan
+    tables["train"][2000:, 4] = torch.inf
     return tables
 
 

@@ -152,6 +152,14 @@ def test_training_is_a_plain_loop_written_out(mnist):
         torch.testing.assert_close(trained["student"][name], value, rtol=1e-3, atol=1e-5)
 
 
+def test_weights_that_do_not_matter_decay_by_the_learning_rate(mnist):
+    learner = Learner("control", models.build("mlp-30", 0), lambda student, *_: {"hard": student.logits.sum() * 0})
+    run(mnist, [learner], dataclasses.replace(PLAN, learning_rate=0.5))
+    left = math.prod(1 - 0.01 * learning_rate_at(step, 20, 0.5) for step in range(20))
+    for before, after in zip(models.build("mlp-30", 0).parameters(), learner.model.parameters()):
+        torch.testing.assert_close(after, before * left, rtol=1e-5, atol=1e-8)
+
+
 def test_the_test_set_is_not_read(mnist):
     run(dataclasses.replace(mnist, test=None))
 
@@ -231,13 +239,16 @@ def test_augmented_training_can_be_repeated(mnist, augmentation):
     assert not same(varied, run(mnist, control_alone()))
 
 
-def test_every_epoch_is_augmented_anew(mnist):
-    learners = control_alone()
-    spy = learners[0].model = Spy(learners[0].model)
-    run(mnist, learners, dataclasses.replace(PLAN, batch_size=1000, augmentation="jitter"))
-    order = [torch.randperm(1000, generator=train.generator(0, "order", epoch)) for epoch in range(2)]
-    first, second = (batch[places.argsort()] for batch, places in zip(spy.batches, order))
-    assert (first != second).flatten(1).any(1).float().mean() > 0.9
+def test_images_are_augmented_anew_all_the_time(mnist, monkeypatch):
+    seeds = []
+
+    def noted(inputs, generator):
+        seeds.append((len(inputs), generator.initial_seed()))
+        return inputs
+
+    monkeypatch.setitem(train.AUGMENTATIONS, "jitter", noted)
+    run(mnist, control_alone(), dataclasses.replace(PLAN, batch_size=10, augmentation="jitter"))
+    assert sum(count for count, _ in seeds) == 2000 and len({seed for _, seed in seeds}) == len(seeds) >= 4
 
 
 # -- modes -----------------------------------------------------------------------
