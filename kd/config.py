@@ -69,7 +69,7 @@ class Config:
         128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
     )
     learning_rate: float = _setting(
-        2e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
+        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
     )
     seed: int = _setting(
         0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
@@ -253,7 +253,7 @@ def format_schedule(schedule: tuple[Change, ...]) -> str:
 #: Named starting points. Only what differs from the defaults is listed.
 PRESETS: dict[str, dict[str, Any]] = {
     "Quick look": {},
-    "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20},
+    "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20, "learning_rate": 2e-3},
     "Tiny student": {"student": "mlp-30", "temperature": 3.0, "epochs": 10},
     "Hard labels only": {"soft_weight": 0.0, "temperature": 1.0},
 }

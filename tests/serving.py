@@ -187,7 +187,7 @@ def button(page: Page, name: str) -> Locator:
 
 def choose(page: Page, box: str, option: str | re.Pattern[str]) -> None:
     """An option of a select box."""
-    page.get_by_role("combobox", name=box).click()
+    page.get_by_role("combobox", name=box, exact=True).click()
     page.get_by_role("option", name=option).click()
     idle(page)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
-from tests.serving import Server, button, finish, go_to, idle, start, until, visit
+from tests.serving import Server, button, choose, finish, go_to, idle, start, until, visit
 
 _temperatures = itertools.count(5, 0.5)
 
@@ -26,11 +27,7 @@ def run(page: Page, server: Server) -> tuple[str, str]:
 
 
 def select(page: Page, name: str) -> None:
-    """Selects the run of this name in the table, which is a canvas with a hidden table for screen readers."""
-    cell = page.get_by_role("gridcell", name=name, exact=True)
-    cell.wait_for(state="attached")
-    row = int(cell.evaluate("cell => cell.closest('tr').getAttribute('aria-rowindex')")) - 2
-    page.get_by_test_id("stDataFrame").locator("canvas").first.click(position={"x": 14, "y": 35 + 35 * row + 17})
+    choose(page, "Run", re.compile("^" + re.escape(name)))
     expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     idle(page)
 
