@@ -50,6 +50,11 @@ def _number(value: Any, kind: type, label: str) -> int | float:
     return kind(number)
 
 
+def _plain(value: int | float) -> str:
+    """A number as people write it: 1, 0.25, 1,000,000; never rounded."""
+    return f"{int(value):,}" if value == int(value) else f"{value:,}"
+
+
 def _shown(value: Any) -> str:
     """``value`` as it stands in a message, kept short."""
     try:
@@ -89,7 +94,7 @@ class Config:
             kind = int if spec.type == "int" else float
             value = _number(value, kind, label)
             if not low <= value <= high:
-                raise UserError(f"{label} must be between {low:,} and {high:,}, not {value:,}.")
+                raise UserError(f"{label} must be between {_plain(low)} and {_plain(high)}, not {_plain(value)}.")
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
             models.architecture(getattr(self, name))  # raises UserError

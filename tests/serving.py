@@ -26,7 +26,7 @@ NO_BROWSER = (
     "No Chromium or Chrome was found, so nothing was tried in a browser: install one (on Debian or Ubuntu "
     "`apt install chromium`) or set KD_CHROME to the path of one."
 )
-PATIENCE = 120.0  # seconds; slow and busy machines are slow, and what goes right does not wait
+PATIENCE = float(os.environ.get("KD_PATIENCE", "120"))  # seconds; busy machines are slow, and what goes right does not wait
 
 # Read now, before a fixture gives the tests a cache folder of their own.
 _DATA = data.data_folder()

@@ -187,21 +187,22 @@ def test_step_during_training_pauses_after_it(manager, steps):
     assert step(manager, id).rows[-1]["step"] == snap.rows[-1]["step"] + 1
 
 
-def test_a_paused_job_stands_still_and_ends_as_if_it_had_not_been_paused(manager, mnist, steps):
-    config = SHORT.replace(epochs=3, batch_size=20)
+def test_a_paused_job_stands_still_and_ends_as_if_it_had_not_been_paused(manage, mnist, steps):
+    manager, config = manage(tick=0.0), SHORT.replace(epochs=8, batch_size=20)
     id = manager.start(config, ME)
     for _ in range(3):
-        wait_for_rows(manager, id)
+        manager.resume(id, ME)
+        wait_for_rows(manager, id, len(manager.snapshot(id).rows) + 3)
         manager.pause(id, ME)
         count = settled(steps)
         snap = wait_for(manager, id, "paused")
-        assert snap.rows[-1]["step"] == count < 150
+        assert snap.rows[-1]["step"] == count < 400
         time.sleep(0.1)
         assert len(steps) == count and manager.snapshot(id).rows == snap.rows
         assert step(manager, id).rows[-1]["step"] == count + 1
     manager.resume(id, ME)
     wait_for(manager, id, "done")
-    assert len(steps) == 150
+    assert len(steps) == 400
     assert same_as(runs.load(id), directly(config, mnist))
 
 
@@ -321,8 +322,8 @@ def test_changes_are_stored_as_a_schedule_that_gives_the_same_student(manager, m
     assert not same_as(run, directly(SHORT, mnist))
 
 
-def test_changes_during_training_are_stored_as_a_schedule_that_gives_the_same_student(manager, mnist):
-    config = SHORT.replace(epochs=20, batch_size=20)
+def test_changes_during_training_are_stored_as_a_schedule_that_gives_the_same_student(manage, mnist):
+    manager, config = manage(tick=0.0), SHORT.replace(epochs=6, batch_size=20)
     id = manager.start(config, ME)
     for temperature in (8.0, 2.0, 15.0):
         wait_for_rows(manager, id, len(manager.snapshot(id).rows) + 1)
@@ -400,7 +401,7 @@ def test_jobs_run_one_after_the_other_in_the_order_they_came(manager, monkeypatc
 
     monkeypatch.setattr(Distillation, "__init__", noted)
     first = manager.start(LONG, ME)
-    wait_for(manager, first, "running")
+    wait_for_rows(manager, first)
     ids = [manager.start(SHORT.replace(seed=seed), f"token {seed}") for seed in (3, 1, 2)]
     assert [manager.snapshot(id).place for id in ids] == [1, 2, 3] and manager.snapshot(first).place == 0
     assert [manager.snapshot(id).state for id in ids] == ["queued"] * 3 and manager.active() == 4
@@ -527,9 +528,10 @@ def test_a_job_that_is_stopped_ends_once_however_often_buttons_are_pressed(manag
 
 
 def test_a_job_that_nobody_watches_ends_and_is_stored(manage):
-    manager = manage(lease=0.5)
+    manager = manage(lease=1.0)
     id = manager.start(LONG, ME)
     waiting = manager.start(LONG, ME)
+    wait_for_rows(manager, id)
     wait_until(lambda: not manager.active(), "both leases end")
     snap = manager.snapshot(id, ME)
     assert (snap.state, snap.message, snap.saved) == ("stopped", "Ended because nobody was watching.", True)
@@ -537,9 +539,9 @@ def test_a_job_that_nobody_watches_ends_and_is_stored(manage):
 
 
 def test_watching_renews_the_lease(manage):
-    manager = manage(lease=1.0)
+    manager = manage(lease=1.5)
     id = manager.start(LONG, ME)
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + 2.2
     while time.monotonic() < end:
         assert manager.snapshot(id, OTHER).active
         time.sleep(0.05)
