@@ -16,6 +16,9 @@ page = st.navigation(
     ],
     position="top",
 )
-status.strip()
-state.show_notice()
+# Containers, so that what comes and goes here does not shift, and so rebuild, the page below.
+with st.container():
+    status.strip()
+with st.container():
+    state.show_notice()
 page.run()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils import benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd import models
@@ -38,21 +37,24 @@ def size(architecture: str) -> Size:
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds to classify one batch: the median and the interquartile range of ``runs`` blocks."""
+    """Seconds to classify one batch: the median and the interquartile range of ``rounds`` timings."""
 
     median: float
     iqr: float
-    runs: int
+    rounds: int
 
 
-def latency(model: nn.Module, batch: int = 1, seconds: float = 0.3) -> Latency:
-    """The time of ``model`` on ``batch`` images, warmed up, over about ``seconds``."""
+def latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
+    """The time of ``model`` on ``batch`` images, warmed up: ``rounds`` timings of about ``seconds`` each."""
+    from torch.utils import benchmark  # slow to import, and loud where there is no GPU
+
     inputs = torch.zeros(batch, *models.INPUT_SHAPE, device=next(model.parameters()).device)
     with torch.inference_mode():
         timer = benchmark.Timer("model(inputs)", globals={"model": model, "inputs": inputs}, num_threads=torch.get_num_threads())
-        timer.timeit(20)
-        measured = timer.blocked_autorange(min_run_time=seconds)
-    return Latency(measured.median, measured.iqr, len(measured.times))
+        once = timer.timeit(20).mean
+        calls = max(1, round(seconds / once))
+        together = benchmark.Measurement.merge(timer.timeit(calls) for _ in range(rounds))[0]
+    return Latency(together.median, together.iqr, rounds)
 
 
 def scores(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, float | int]:

@@ -16,14 +16,15 @@ run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
 except UserError as error:
-    st.error(str(error))
+    state.notify("error", str(error))
     run_id = snap = st.session_state[keys.RUN] = None
 if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
     # A run opened from the list brings its settings along.
     mode = st.session_state[keys.MODE] = snap.kind
     controls.adopt(snap.config, mode)
     st.session_state[keys.ADOPTED] = snap.id
-state.show_notice()  # what was wrong with the link
+with st.container():
+    state.show_notice()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
 
 
@@ -101,13 +102,13 @@ with st.container(horizontal=True):
               help="Ends training; what was learned is measured and stored.")
     st.button("Reset", key="reset", icon=":material/restart_alt:", disabled=snap is None, on_click=reset,
               help="Clears the page for a new run. A run under way is stopped and stored.")
-if active and not mine:
-    st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
-if snap is not None:
-    st.caption(panels.run_title(snap))
-elif config is not None and mode == "distil":
-    architecture = state.find_teacher(config.teacher).architecture
-    st.caption(f"**{config.student}** has {panels.cost(config.student, architecture)}.")
+with st.container():
+    if active and not mine:
+        st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
+    if snap is not None:
+        st.caption(panels.run_title(snap))
+    elif config is not None and mode == "distil":
+        st.caption(f"**{config.student}** has {panels.cost(config.student, state.find_teacher(config.teacher).architecture)}.")
 
 
 @st.fragment(run_every=TICK if active else None)
@@ -121,16 +122,24 @@ def live() -> None:
         st.rerun()
     if snap is not None and (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
+    # Containers keep their places, so that the canvas below stays where it is, strokes and all.
+    run_area, digit_area = st.container(), st.container()
     if now is not None:
-        panels.progress(now)
-        if now.mine and not now.saved and now.state in ("done", "stopped") and now.rows:
-            if st.button("Save again", key="save_again"):
-                command(manager.save_again)
-                st.rerun()
-        panels.charts(now)
-        panels.results(now)
+        with run_area:
+            show_run(now)
     if mode == "distil":
-        your_digit(now)
+        with digit_area:
+            your_digit(now)
+
+
+def show_run(now) -> None:
+    panels.progress(now)
+    if now.mine and not now.saved and now.state in ("done", "stopped") and now.rows:
+        if st.button("Save again", key="save_again"):
+            command(manager.save_again)
+            st.rerun()
+    panels.charts(now)
+    panels.results(now)
 
 
 def your_digit(now) -> None:

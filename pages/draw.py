@@ -62,7 +62,7 @@ label = None
 with left:
     way = st.segmented_control("Picture", ["Draw", "Test set", "Upload"], default="Draw", key="draw_way", label_visibility="collapsed") or "Draw"
     if way == "Draw":
-        st.caption("The buttons over the canvas undo, redo and clear.")
+        st.caption("Point at the canvas for undo, redo and clear.")
         picture = canvas("draw")
     elif way == "Test set":
         comparable = snap is not None and snap.saved
@@ -114,7 +114,7 @@ def answers() -> None:
                 st.caption("Latency is measured when nothing trains.")
             else:
                 took = latency(architecture)
-                st.caption(f"{took.median * 1e6:,.0f} µs an image (median of {took.runs} timings, IQR {took.iqr * 1e6:,.0f} µs)")
+                st.caption(f"{took.median * 1e6:,.0f} µs an image (median of {took.rounds} timings, IQR {took.iqr * 1e6:,.0f} µs)")
 
 
 def keep(pixels) -> None:

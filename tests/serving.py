@@ -151,6 +151,8 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=path, args=quiet)
 
 
+HEADINGS = {"Distil": re.compile("^Watch|^Train"), "Draw": re.compile("^Draw"), "Runs": "Runs"}
+
 # -- hands and eyes ------------------------------------------------------------
 
 
@@ -177,7 +179,7 @@ def visit(page: Page, link: str) -> None:
 def go_to(page: Page, name: str) -> None:
     """To another page by the navigation."""
     page.get_by_role("link", name=name, exact=True).first.click()
-    expect(page).to_have_title(name)
+    expect(page.get_by_role("heading", level=1)).to_have_text(HEADINGS[name])
     idle(page)
 
 
@@ -265,6 +267,11 @@ def clear(page: Page) -> None:
     button(page, "Reset canvas & history").click()
     expect(page.get_by_text("Draw a digit").first).to_be_visible()
     until(page, lambda: not answers(page), "no answers to an empty canvas")
+
+
+def cell(page: Page, text: str) -> Locator:
+    """Cells of a table with exactly this text. The table is a canvas; its cells for screen readers lie within."""
+    return page.get_by_test_id("stDataFrame").locator("td").filter(has_text=re.compile(f"^{re.escape(text)}$"))
 
 
 def errors(page: Page) -> list[str]:

@@ -29,6 +29,12 @@ const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
   document.head.append(script)
 }))
 
+// Where nothing can hover, Plotly's buttons would lie over the legend all the time.
+const options = {
+  displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+}
+
 const themed = (layout, div) => {
   const style = getComputedStyle(div)
   const ink = style.getPropertyValue("--st-text-color").trim() || "#444"
@@ -39,6 +45,7 @@ const themed = (layout, div) => {
     ...layout,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink, family: style.fontFamily, size: 12 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: lines, activecolor: ink },
     hoverlabel: { bgcolor: paper, bordercolor: lines, font: { color: ink } },
     xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
   }
@@ -50,11 +57,14 @@ export default function ({ data, parentElement }) {
   div.style.height = figure.layout.height + "px"
   div.setAttribute("aria-label", data.label)
   div.latest = figure
+  // Columns find their width after the first drawing; Plotly itself watches only the window.
+  div.watcher ??= new ResizeObserver(() => { if (div._fullLayout && div.isConnected) window.Plotly.Plots.resize(div) })
+  div.watcher.observe(div)
   load().then((Plotly) => {
     if (div.latest !== figure || !div.isConnected) return
-    Plotly.react(div, figure.data, themed(figure.layout, div), { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] })
+    Plotly.react(div, figure.data, themed(figure.layout, div), options)
   }).catch((error) => { div.textContent = error.message })
-  return () => { if (window.Plotly && div._fullLayout) window.Plotly.purge(div) }
+  return () => { div.watcher.disconnect(); if (window.Plotly && div._fullLayout) window.Plotly.purge(div) }
 }
 """
 

@@ -54,11 +54,17 @@ def students_table(teacher: str) -> None:
                 "what it is": models.architecture(name).purpose,
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
-                "multiplications an image": macs(ours.macs),
-                "of the teacher's": "" if name == teacher else ratio(ours.macs, theirs.macs),
+                "multiplications": macs(ours.macs),
+                "to the teacher": "" if name == teacher else ratio(ours.macs, theirs.macs),
             }
         )
-    st.dataframe(rows, hide_index=True, width="stretch", column_config={"weights": st.column_config.NumberColumn(format="localized")})
+    st.dataframe(
+        rows, hide_index=True, width="stretch", column_config={
+            "weights": st.column_config.NumberColumn(format="localized"),
+            "multiplications": st.column_config.TextColumn(help="Multiplications (with addition) to classify one image."),
+            "to the teacher": st.column_config.TextColumn(help="Its multiplications as a share of the teacher's."),
+        },
+    )
 
 
 def progress(snap: Snapshot) -> None:
@@ -129,7 +135,7 @@ def results(snap: Snapshot) -> None:
             )
             st.caption(
                 f"{model['test_errors']:,.0f} errors in {count:,}"
-                + (f"; says what the teacher says on {model['agreement']:.2%}" if name != "teacher" else "")
+                + (f"; agrees with the teacher on {model['agreement']:.2%}" if name != "teacher" else "")
             )
     if "control" in found:
         st.caption(_verdict(found["student"]["test_errors"], found["control"]["test_errors"], snap))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, button, choose, clear, draw, errors, go_to, idle, says, until, visit
+from tests.serving import Server, answers, button, cell, choose, clear, draw, errors, go_to, idle, says, until, visit
 from tests.strokes import DIGITS, SCRIBBLES, Stroke, line, render
 
 
@@ -132,4 +132,4 @@ def test_a_kept_drawing_becomes_a_score_on_the_runs_page(page: Page, server: Ser
     expect(page.get_by_text("Your test set has 1 drawing;")).to_be_visible()
     go_to(page, "Runs")
     expect(button(page, "Your 1 kept drawings")).to_be_visible()
-    expect(page.get_by_role("gridcell", name="1 / 1 of 1").first).to_be_attached()
+    expect(cell(page, "1 / 1 of 1").first).to_be_attached()

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
-from tests.serving import Server, button, choose, finish, go_to, idle, start, until, visit
+from tests.serving import Server, button, cell, choose, finish, go_to, idle, start, until, visit
 
 _temperatures = itertools.count(5, 0.5)
 
@@ -39,7 +39,7 @@ def test_a_run_can_be_renamed_by_its_owner(page: Page, run: tuple[str, str]) -> 
     box.fill("My <b>best</b> one")
     box.press("Enter")
     expect(page.get_by_role("heading", name="My <b>best</b> one", exact=True)).to_be_visible()
-    expect(page.get_by_role("gridcell", name="My <b>best</b> one", exact=True)).to_be_attached()
+    expect(cell(page, "My <b>best</b> one")).to_be_attached()
 
 
 def test_a_run_can_be_deleted_by_its_owner_after_a_question(page: Page, server: Server, run: tuple[str, str]) -> None:
@@ -49,7 +49,7 @@ def test_a_run_can_be_deleted_by_its_owner_after_a_question(page: Page, server: 
     assert (server.home / run[0]).exists()
     button(page, "Delete it").click()
     expect(page.get_by_text(f"{run[1]} was deleted.")).to_be_visible()
-    expect(page.get_by_role("gridcell", name=run[1], exact=True)).to_have_count(0)
+    expect(cell(page, run[1])).to_have_count(0)
     assert not (server.home / run[0]).exists()
     go_to(page, "Distil")  # which showed this run
     expect(button(page, "Start")).to_be_enabled()

@@ -79,7 +79,7 @@ def settled(counted):
     """The number of steps once it grows no more."""
     while True:
         before = len(counted)
-        time.sleep(0.15)
+        time.sleep(0.25)
         if len(counted) == before:
             return before
 
