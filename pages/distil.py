@@ -123,13 +123,16 @@ def live() -> None:
     if snap is not None and (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
     # Containers keep their places, so that the canvas below stays where it is, strokes and all.
-    run_area, digit_area = st.container(), st.container()
+    run_area, digit_area, result_area = st.container(), st.container(), st.container()
     if now is not None:
         with run_area:
             show_run(now)
     if mode == "distil":
         with digit_area:
             your_digit(now)
+    if now is not None:
+        with result_area:
+            panels.results(now)
 
 
 def show_run(now) -> None:
@@ -139,7 +142,6 @@ def show_run(now) -> None:
             command(manager.save_again)
             st.rerun()
     panels.charts(now)
-    panels.results(now)
 
 
 def your_digit(now) -> None:

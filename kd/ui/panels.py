@@ -84,6 +84,9 @@ def progress(snap: Snapshot) -> None:
                 parts.append(f"{last['seconds'] / max(share, 1e-9) * (1 - share):.0f} s left")
         else:
             parts.append(f"{last['seconds']:.1f} s of training")
+            found = snap.measures.get("models", {})
+            tested = [f"{name} {found[name]['test_accuracy']:.2%}" for name in ("student", "control", "teacher") if name in found]
+            parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
         parts.append(f"T = {snap.settings['temperature']:g}, soft weight = {snap.settings['soft_weight']:g}")
     label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
