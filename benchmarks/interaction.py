@@ -44,7 +44,9 @@ window.addEventListener('click', event => {
   if (!event.target.closest?.('button')?.innerText.trim().endsWith('Start')) return
   const begin = event.timeStamp
   kd.firstPoint = null
-  when(() => document.querySelector('.st-key-chart_accuracy .kd-chart .scatterlayer .trace'), now => { kd.firstPoint = now - begin })
+  // The teacher's level line starts at epoch 0, a record later.
+  when(() => (document.querySelector('.st-key-chart_accuracy .kd-chart')?.calcdata || []).some(trace => trace[0].x > 0),
+       now => { kd.firstPoint = now - begin })
 }, true)
 window.addEventListener('pointerup', event => {
   if (said()) return  // an answer to this picture can only be told from one to the last where there was none

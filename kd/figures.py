@@ -51,13 +51,16 @@ def accuracy(
 ) -> Figure:
     """Validation accuracy over the epochs; the teacher's is a level line."""
     rows = _thin(rows)
-    traces = []
+    ends = [row for row in rows if row.get("whole_validation")]
+    lines, dots = [], []
     for key in dict.fromkeys(key for row in rows for key in row if key.startswith("validation ")):
         who = key.removeprefix("validation ")
-        traces.append(_line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}"))
-        # Dots mark the ends of epochs, which are measured on all validation images.
-        traces[-1]["mode"] = "lines+markers"
-        traces[-1]["marker"] = {"size": [6 if row.get("whole_validation") else 0 for row in rows], "color": COLOURS[who]}
+        lines.append(_line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}") | {"legendgroup": who})
+        # Dots mark the ends of epochs, which are measured on all validation images. They are traces of their own,
+        # since every marker is a node of the page, even one of size 0.
+        dots.append(_line(ends, [row.get(key) for row in ends], who, who, "") | {"legendgroup": who})
+        dots[-1] |= {"mode": "markers", "marker": {"size": 6, "color": COLOURS[who]}, "showlegend": False, "hoverinfo": "skip"}
+    traces = lines + dots
     if teacher is not None:
         level = {"x": [0, epochs], "y": [teacher, teacher], "name": "teacher", "mode": "lines", "type": "scatter"}
         traces.append(level | {"line": {"color": COLOURS["teacher"], "dash": DASHES["teacher"], "width": 2}, "hovertemplate": "%{y:.2%}"})

@@ -197,7 +197,7 @@ class JobManager:
     def step(self, id: str, token: str) -> None:
         """One optimizer step, then paused."""
         with self._owned(id, token) as job:
-            if job.state in ("paused", "running"):
+            if job.state in ("paused", "running") or job.to_step < 0:  # the last: it waits for its turn, to pause there
                 job.to_step = max(0, job.to_step) + 1
             if job.state == "paused":
                 self._go_on(job)

@@ -40,9 +40,11 @@ def change_live(name: str) -> None:
     command(manager.change, name, st.session_state[keys.setting("distil", name)])
 
 
-def start(config, paused: bool) -> None:
+def start(config, one_step: bool) -> None:
     try:
-        new = manager.start(config, owner.token(), paused)
+        new = manager.start(config, owner.token(), one_step)
+        if one_step:
+            manager.step(new, owner.token())
         st.session_state[keys.RUN] = st.session_state[keys.ADOPTED] = new
     except UserError as error:
         state.notify("error", str(error))

@@ -223,9 +223,9 @@ def chart(page: Page, which: str) -> Locator:
 
 
 def points(page: Page, which: str = "accuracy") -> list[float]:
-    """The epochs of a chart's points so far; empty where there is no chart."""
+    """The epochs of a chart's points so far; empty where there is none. The teacher's level line starts at 0, a record later."""
     find = f"document.querySelector('.st-key-chart_{which} .kd-chart')"
-    return page.evaluate(f"{find}?._fullLayout && {find}.data?.[0]?.x || []")
+    return page.evaluate(f"({find}?._fullLayout && {find}.data || []).find(trace => trace.x[0] > 0)?.x || []")
 
 
 def steps(page: Page, per_epoch: int) -> list[int]:

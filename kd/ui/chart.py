@@ -62,9 +62,13 @@ export default function ({ data, parentElement }) {
   div.watcher.observe(div)
   load().then((Plotly) => {
     if (div.latest !== figure || !div.isConnected) return
-    Plotly.react(div, figure.data, themed(figure.layout, div), options)
+    div.drawing = Plotly.react(div, figure.data, themed(figure.layout, div), options)
   }).catch((error) => { div.textContent = error.message })
-  return () => { div.watcher.disconnect(); if (window.Plotly && div._fullLayout) window.Plotly.purge(div) }
+  return () => {
+    div.watcher.disconnect()
+    // A drawing under way goes on for a moment, and fails on a chart that is purged.
+    Promise.resolve(div.drawing).catch(() => {}).then(() => { if (div._fullLayout) window.Plotly.purge(div) })
+  }
 }
 """
 

@@ -40,7 +40,7 @@ def step_once(page: Page, per_epoch: int) -> None:
 def test_a_step_is_exactly_one_optimizer_step(page: Page, server: Server) -> None:
     per_epoch = server.steps_per_epoch()
     visit(page, server.link(student="mlp-30", epochs=100))
-    button(page, "Step").click()  # with no run there is one now, paused after its first step
+    button(page, "Step").click()  # there was no run; there is one now, paused after its first step
     until(page, lambda: steps(page, per_epoch) == [1], "the first step")
     expect(button(page, "Resume")).to_be_visible()
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored
     visit(page, server.link(temperature=4, **server.endless()))
     run = start(page)
     until(page, lambda: len(points(page)) >= 2, "two points")
-    slider = page.get_by_role("slider", name="Temperature", exact=True)
+    slider = page.get_by_role("slider", name="Temperature")
     for _ in range(3):
         slider.press("ArrowRight")
     marks = "div => (div.layout.annotations || []).map(mark => mark.text)"

@@ -25,7 +25,7 @@ def test_a_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> 
 
 
 def test_who_has_the_link_watches_but_cannot_command(page: Page, visitor: Callable[..., Page], server: Server) -> None:
-    visit(page, server.link(**server.endless()))
+    visit(page, server.link(temperature=4, **server.endless()))
     start(page)
     until(page, lambda: points(page), "a point")
     guest = visitor()
@@ -37,11 +37,13 @@ def test_who_has_the_link_watches_but_cannot_command(page: Page, visitor: Callab
         expect(button(guest, name)).to_have_count(0)
     for name in ("Stop", "Step"):
         expect(button(guest, name)).to_be_disabled()
-    expect(guest.get_by_role("slider", name="Temperature", exact=True)).to_be_disabled()
-    # Reset is the guest's own way out and leaves the run alone.
+    # The guest's settings are for a run of their own, and Reset is their way out; neither touches this run.
+    guest.get_by_role("slider", name="Temperature").press("ArrowRight")
+    until(guest, lambda: "temperature=4.5" in guest.url, "the guest's temperature in the guest's link")
     reset(guest)
     last = points(page)[-1:]
     until(page, lambda: points(page)[-1:] > last, "a run that goes on")
+    expect(page.get_by_text("T = 4, soft weight").first).to_be_visible()
 
 
 def test_the_second_of_two_runs_waits_its_turn_and_each_has_its_own_controls(
