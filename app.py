@@ -16,9 +16,8 @@ page = st.navigation(
     ],
     position="top",
 )
-# Containers, so that what comes and goes here does not shift, and so rebuild, the page below.
+# A container, so that what comes and goes here does not shift, and so rebuild, the page below.
 with st.container():
     status.strip()
-with st.container():
     state.show_notice()
 page.run()

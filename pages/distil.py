@@ -2,11 +2,9 @@
 
 import streamlit as st
 
-from kd import models
-from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.ui import controls, keys, owner, panels, state
-from kd.ui.canvas import canvas
+from kd.ui.digit import your_digit
 
 TICK = 0.25  # seconds
 
@@ -131,7 +129,8 @@ def live() -> None:
             show_run(now)
     if mode == "distil":
         with digit_area:
-            your_digit(now)
+            wanted = now.config.teacher if now else config.teacher if config else "cnn"
+            your_digit(now, wanted, config.temperature if config else 1.0)
     if now is not None:
         with result_area:
             panels.results(now)
@@ -144,28 +143,6 @@ def show_run(now) -> None:
             command(manager.save_again)
             st.rerun()
     panels.charts(now)
-
-
-def your_digit(now) -> None:
-    st.subheader("Your digit", anchor=False)
-    left, right = st.columns([2, 3], gap="medium")
-    with left:
-        picture = canvas("distil")
-    with right:
-        chosen = config.temperature if config else 1.0
-        softened = st.segmented_control(
-            "Show answers at", [False, True], default=False, required=True, key=keys.SHOW_AT, format_func=lambda soft: f"T = {chosen if soft else 1:g}",
-            help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
-        )
-        teacher_name = state.find_teacher(now.config.teacher if now else config.teacher if config else "cnn").name
-        if picture is None:
-            state.familiar(teacher_name)  # made ready, so that the first drawing is answered at once
-            st.info("Draw a digit with the mouse or a finger. " + ("" if now else "The teacher answers at once; student and control join when you press Start."))
-            return
-        found = state.answers(picture, now, teacher_name)
-        panels.answer_bars(found.logits, chosen if softened else 1.0, "chart_answers")
-        if not found.is_digit:
-            panels.not_a_digit()
 
 
 live()

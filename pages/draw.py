@@ -5,7 +5,7 @@ import streamlit as st
 
 from kd import data, drawing, figures, measure, models, personal, runs
 from kd.errors import UserError
-from kd.ui import entry, keys, owner, panels, state
+from kd.ui import entry, owner, panels, state
 from kd.ui.canvas import canvas
 from kd.ui.chart import live_chart
 

@@ -1,7 +1,6 @@
 """The stored runs: open, rename, delete, download, and score on your own drawings."""
 
 import streamlit as st
-import torch
 
 from kd import data, models, personal, runs
 from kd.errors import UserError

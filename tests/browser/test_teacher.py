@@ -16,7 +16,7 @@ def test_a_teacher_trained_live_can_be_chosen_and_teaches(page: Page, server: Se
     until(page, lambda: points(page), "a point")
     finish(page)
     reset(page)
-    page.get_by_text("Distil", exact=True).last.click()
+    page.get_by_role("radiogroup", name="What to do").get_by_text("Distil").click()
     expect(page.get_by_role("heading", name="Watch a small network")).to_be_visible()
     choose(page, "Teacher", re.compile(r"^teacher linear ×\d+, \d\d\.\d\d%"))
     start(page)
