@@ -2,11 +2,10 @@
 
 import streamlit as st
 
-from kd.ui import owner, state, status
-from kd.ui.chart import provide_plotly
+from kd.ui import chart, owner, state, status
 
 st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="auto")
-provide_plotly()
+chart.provide_plotly()
 owner.remember()
 page = st.navigation(
     [
@@ -21,3 +20,4 @@ with st.container():
     status.strip()
     state.show_notice()
 page.run()
+chart.preload()

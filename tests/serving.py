@@ -233,6 +233,23 @@ def steps(page: Page, per_epoch: int) -> list[int]:
     return [round(epoch * per_epoch) for epoch in points(page)]
 
 
+def ranges(page: Page, which: str) -> list[list[float]]:
+    """What a chart shows of its axes."""
+    return chart(page, which).evaluate("div => [div._fullLayout.xaxis.range, div._fullLayout.yaxis.range].map(r => [...r])")
+
+
+def zoom(page: Page, which: str) -> list[list[float]]:
+    """Drags over the middle of the plot, since Plotly keeps only a zoom made by hand, and returns what is then shown."""
+    node, whole = chart(page, which), ranges(page, which)
+    node.scroll_into_view_if_needed()
+    box = node.locator(".nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=8)
+    page.mouse.up()
+    return until(page, lambda: ranges(page, which) != whole and ranges(page, which), "a zoom")
+
+
 _ANSWER = re.compile(r"(teacher|student|control)\s+(\d)\s+\(?([\d.]+)%")
 
 

@@ -20,7 +20,7 @@ from kd.figures import Figure
 
 _STATIC = Path(__file__).parents[2] / "static"
 
-_JS = """
+_LOAD = """
 const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
   const script = document.createElement("script")
   script.src = new URL("./app/static/plotly.min.js", document.baseURI).href
@@ -28,7 +28,8 @@ const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
   script.onerror = () => { window.kdPlotly = undefined; failed(new Error("The chart library could not be loaded.")) }
   document.head.append(script)
 }))
-
+"""
+_JS = _LOAD + """
 // Where nothing can hover, Plotly's buttons would lie over the legend all the time.
 const options = {
   displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
@@ -51,19 +52,30 @@ const themed = (layout, div) => {
   }
 }
 
+const draw = (div) => {
+  // Nothing is drawn under a hand that drags: it would lose its zoom. The newest comes when it lets go.
+  if (div.held || !div.isConnected) return
+  div.drawing = window.Plotly.react(div, div.latest.data, themed(div.latest.layout, div), options)
+}
+
+const prepare = (div) => {
+  div.addEventListener("pointerdown", () => {
+    div.held = true
+    const letGo = () => setTimeout(() => { div.held = false; draw(div) }, 50)
+    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, letGo, { once: true })
+  }, true)
+  // Columns find their width after the first drawing; Plotly itself watches only the window.
+  div.watcher = new ResizeObserver(() => { if (div._fullLayout && div.isConnected) window.Plotly.Plots.resize(div) })
+  div.watcher.observe(div)
+}
+
 export default function ({ data, parentElement }) {
   const div = parentElement.querySelector(".kd-chart")
-  const figure = JSON.parse(data.figure)
-  div.style.height = figure.layout.height + "px"
+  div.latest = JSON.parse(data.figure)
+  div.style.height = div.latest.layout.height + "px"
   div.setAttribute("aria-label", data.label)
-  div.latest = figure
-  // Columns find their width after the first drawing; Plotly itself watches only the window.
-  div.watcher ??= new ResizeObserver(() => { if (div._fullLayout && div.isConnected) window.Plotly.Plots.resize(div) })
-  div.watcher.observe(div)
-  load().then((Plotly) => {
-    if (div.latest !== figure || !div.isConnected) return
-    div.drawing = Plotly.react(div, figure.data, themed(figure.layout, div), options)
-  }).catch((error) => { div.textContent = error.message })
+  if (!div.watcher) prepare(div)
+  load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
   return () => {
     div.watcher.disconnect()
     // A drawing under way goes on for a moment, and fails on a chart that is purged.
@@ -77,6 +89,14 @@ export default function ({ data, parentElement }) {
 _chart = st.components.v2.component(
     "kd_live_chart", html='<div class="kd-chart" role="img"></div>', css=".kd-chart {\n  width: 100%;\n}", js=_JS, isolate_styles=False
 )
+
+
+_library = st.components.v2.component("kd_plotly", js=_LOAD + "export default () => { load().catch(() => {}) }\n")
+
+
+def preload() -> None:
+    """Lets the browser fetch and read Plotly (5 MB) before a chart is wanted, so that Start shows its first point at once."""
+    _library(key="plotly", height=1)
 
 
 def provide_plotly() -> None:

@@ -184,5 +184,5 @@ def model_view(pixels: np.ndarray) -> None:
 def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
-        return f"{config.student} taught by {config.teacher}, T = {config.temperature:g}, soft weight = {config.soft_weight:g}, seed {config.seed}"
+        return f"{config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, soft weight = {config.soft_weight:g}, seed {config.seed}"
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

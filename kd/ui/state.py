@@ -119,6 +119,14 @@ def teachers() -> dict[str, str]:
     return found
 
 
+def teacher_name(name: str) -> str:
+    """What to call a teacher: a shipped one's name, or the name of the run that trained it."""
+    try:
+        return runs.load(name).name if runs.is_id(name) else name
+    except UserError:
+        return name
+
+
 def find_teacher(name: str) -> CachedTeacher:
     """The teacher called ``name``; the shipped one, with a notice, where that one is gone or damaged."""
     try:
