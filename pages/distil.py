@@ -137,11 +137,12 @@ def live() -> None:
 
 
 def show_run(now) -> None:
-    panels.progress(now)
-    if now.mine and not now.saved and now.state in ("done", "stopped") and now.rows:
-        if st.button("Save again", key="save_again"):
-            command(manager.save_again)
-            st.rerun()
+    with st.container():  # a message that comes or goes must not shift, and so rebuild, the charts below
+        panels.progress(now)
+        if now.mine and not now.saved and now.state in ("done", "stopped") and now.rows:
+            if st.button("Save again", key="save_again"):
+                command(manager.save_again)
+                st.rerun()
     panels.charts(now)
 
 

@@ -76,11 +76,13 @@ export default function ({ data, parentElement }) {
   div.setAttribute("aria-label", data.label)
   if (!div.watcher) prepare(div)
   load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
-  return () => {
+  // Streamlit also calls this while the chart stays on the page (a full rerun after a fragment's): then it must live on,
+  // zoom and all. And a drawing under way goes on for a moment, and fails on a chart that is purged.
+  return () => setTimeout(() => {
+    if (div.isConnected) return
     div.watcher.disconnect()
-    // A drawing under way goes on for a moment, and fails on a chart that is purged.
-    Promise.resolve(div.drawing).catch(() => {}).then(() => { if (div._fullLayout) window.Plotly.purge(div) })
-  }
+    if (div._fullLayout) window.Plotly.purge(div)
+  }, 1000)
 }
 """
 
