@@ -86,11 +86,13 @@ def page_loads(browser: Browser, server: Server) -> list[float]:
 
 
 def first_points(browser: Browser, server: Server) -> list[float]:
-    """Seconds from the click on Start to the first point in the chart, each time in a browser without a cache."""
+    """Seconds from the click on Start to the first point in the chart, each time in a browser without a cache,
+    once the page has fetched all it wants."""
     found = []
     for _ in range(STARTS):
         page = person(browser)
         visit(page, server.url)
+        page.wait_for_function("window.Plotly")
         start(page)
         found.append(noted(page, "firstPoint") / 1000)
         reset(page)
