@@ -91,10 +91,10 @@ def page(visitor: Callable[..., Page], server: Server) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def student(browser: Browser, server: Server) -> str:
-    """The id of a stored run with a student worth asking."""
+    """The id of a stored run, somebody else's, with a student worth asking."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE * 1000)
-    visit(page, server.link(epochs=server.epochs(5)))
+    visit(page, server.link(student="mlp-128", temperature=5.5, epochs=server.epochs(5)))
     run = start(page)
     finish(page)
     page.context.close()
