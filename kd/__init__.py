@@ -2,10 +2,12 @@
 
 import os
 
-# Before torch is imported. By default OpenMP's threads spin while they wait, and where
-# anything else wants the same cores (a browser, other visitors) every small matrix
-# product waits out a time slice: measured on 2 busy cores, an epoch of mlp-128 took
-# 30-70 s spinning and 2.6 s waiting passively.
+# Before torch is imported. By default OpenMP's threads spin for long while they wait,
+# and where anything else wants the same cores (a browser, other visitors) every small
+# matrix product waits out a time slice: measured on 2 busy cores, an epoch of mlp-128
+# took 30-70 s instead of 2.6 s. Not spinning at all costs half the speed on a quiet
+# machine (1.0 s an epoch instead of 0.5 s), a short spin nothing on either.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"

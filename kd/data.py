@@ -70,33 +70,37 @@ class Digits:
 
     ``images``: (N, 28, 28) uint8. ``labels``: (N,) int64. ``ids``: (N,) int64, each
     image's place in its MNIST file, which is how teacher logits are found again
-    whatever the order. ``file``: "train" or "test".
+    whatever the order. ``file``: "train" or "test", or "" where the images are in no
+    file any more. ``shifts``: None, or (N,) int64, which of SHIFTS each image is moved by.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     file: str
+    shifts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor | slice) -> Digits:
         """The digits at these places, a mask's or a slice's."""
+        shifts = None if self.shifts is None else self.shifts[index]
         if isinstance(index, slice):
-            return Digits(self.images[index], self.labels[index], self.ids[index], self.file)
+            return Digits(self.images[index], self.labels[index], self.ids[index], self.file, shifts)
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
         # Whole rows: twelve times as fast as images[index], which goes pixel by pixel.
         images = self.images.flatten(1).index_select(0, index).unflatten(1, self.images.shape[1:])
-        return Digits(images, self.labels[index], self.ids[index], self.file)
+        return Digits(images, self.labels[index], self.ids[index], self.file, shifts)
 
     def inputs(self) -> Tensor:
         """What models take: (N, 1, 28, 28) float32, normalized."""
         return normalize(self.images)
 
     def to(self, where: torch.device) -> Digits:
-        return Digits(self.images.to(where), self.labels.to(where), self.ids.to(where), self.file)
+        shifts = None if self.shifts is None else self.shifts.to(where)
+        return Digits(self.images.to(where), self.labels.to(where), self.ids.to(where), self.file, shifts)
 
 
 @dataclass(frozen=True)
@@ -135,21 +139,36 @@ def validation_ids() -> Tensor:
     return torch.tensor([int(word) for word in text.split()])
 
 
-# -- augmentation: (N, 1, 28, 28) -> same, random numbers from the generator only ---
+# -- augmentation: Digits -> Digits, random numbers from the generator only -----------
+
+REACH = 2  # pixels that jitter moves an image by, at most, each way
+SHIFTS = [(down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)]
 
 
-def jitter(inputs: Tensor, generator: torch.Generator, reach: int = 2) -> Tensor:
-    """Each image shifted by up to ``reach`` whole pixels each way."""
-    count, device = len(inputs), inputs.device
-    shifts = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=generator).to(device)
-    places = shifts + torch.arange(28, device=device)  # (2, N, 28): rows, columns
-    padded = F.pad(inputs, [reach] * 4, value=-MEAN / STD)
-    return padded[torch.arange(count, device=device)[:, None, None], 0, places[0][:, :, None], places[1][:, None, :]].unsqueeze(1)
+def shifted(images: Tensor, shifts: Tensor) -> Tensor:
+    """(N, 28, 28) images, each moved by the one of SHIFTS that ``shifts`` (N,) names; black comes in."""
+    size, wide = images.shape[-1], images.shape[-1] + 2 * REACH
+    padded = F.pad(images, [REACH] * 4).flatten(1)
+    down, right = torch.tensor(SHIFTS, device=images.device)[shifts].unbind(1)
+    corner = (REACH - down) * wide + REACH - right
+    side = torch.arange(size, device=images.device)
+    places = corner[:, None] + (side[:, None] * wide + side).flatten()
+    return padded.gather(1, places).unflatten(1, (size, size))
 
 
-def affine(inputs: Tensor, generator: torch.Generator) -> Tensor:
+def jitter(digits: Digits, generator: torch.Generator) -> Digits:
+    """Each image shifted by up to 2 whole pixels each way.
+
+    There are only 25 such views of an image, so that a teacher's logits can be kept
+    for each: teacher and student see the same one (Beyer et al. 2022).
+    """
+    shifts = torch.randint(0, len(SHIFTS), (len(digits),), generator=generator).to(digits.images.device)
+    return Digits(shifted(digits.images, shifts), digits.labels, digits.ids, digits.file, shifts)
+
+
+def affine(digits: Digits, generator: torch.Generator) -> Digits:
     """Each image turned by up to 15 degrees, scaled and sheared a little, and shifted by up to 2 px."""
-    draw = torch.rand((6, len(inputs)), generator=generator) * 2 - 1
+    draw = torch.rand((6, len(digits)), generator=generator) * 2 - 1
     angle = draw[0] * (15 * torch.pi / 180)
     wide, tall = torch.exp(draw[1] * 0.15), torch.exp(draw[2] * 0.15)
     shear = draw[3] * 0.15
@@ -157,12 +176,13 @@ def affine(inputs: Tensor, generator: torch.Generator) -> Tensor:
     matrix = torch.stack(
         [wide * cos, wide * (shear * cos - sin), draw[4] * 2 / 14, tall * sin, tall * (shear * sin + cos), draw[5] * 2 / 14], 1
     ).view(-1, 2, 3)
-    grid = F.affine_grid(matrix.to(inputs.device), list(inputs.shape), align_corners=False)
-    # Zero padding must mean black, which is -MEAN / STD after normalization.
-    return F.grid_sample(inputs + MEAN / STD, grid, align_corners=False) - MEAN / STD
+    pixels = digits.images.unsqueeze(1).float()
+    grid = F.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
+    images = F.grid_sample(pixels, grid, align_corners=False).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
+    return Digits(images, digits.labels, digits.ids, "")
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
+AUGMENTATIONS: dict[str, Callable[[Digits, torch.Generator], Digits] | None] = {
     "none": None,
     "jitter": jitter,
     "affine": affine,

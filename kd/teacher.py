@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd import models, runs
-from kd.data import Digits, cache_folder
+from kd.data import SHIFTS, Digits, cache_folder
 from kd.errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -51,9 +51,7 @@ class CachedTeacher:
         self.model = model.eval().requires_grad_(False)
         self.digest = weights_digest(model)
         self._device = next(model.parameters()).device
-        self._tables = {file: torch.full((rows, models.CLASSES), torch.nan, device=self._device) for file, rows in ROWS.items()}
-        self._filled = {file: torch.zeros(rows, dtype=torch.bool, device=self._device) for file, rows in ROWS.items()}
-        self._complete: set[tuple[str, int]] = set()
+        self._tables = {(file, False): self._empty(rows) for file, rows in ROWS.items()}
         for path in (shipped_logits, self._kept_at()):
             if path is not None and path.exists():
                 self._read(path)
@@ -61,18 +59,35 @@ class CachedTeacher:
 
     def logits(self, digits: Digits) -> Tensor:
         """(N, 10) raw logits of ``digits``, in their order."""
-        table, filled = self._tables[digits.file], self._filled[digits.file]
-        missing = ~filled[digits.ids]
+        if digits.file not in ROWS:  # images that will not come again
+            return self._compute(digits)
+        logits, filled = self._table(digits.file, digits.shifts is not None)
+        places = digits.ids if digits.shifts is None else digits.shifts * ROWS[digits.file] + digits.ids
+        missing = ~filled[places]
         if missing.any():
-            new = digits.take(missing)
-            # Matrix products round differently for other numbers of rows. Chunks that are
-            # always full make an image's logits the same to the bit whatever is asked with it.
-            inputs = F.pad(new.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(new) % models.CHUNK))
-            # Cloned, since losses may not use an inference tensor.
-            table[new.ids] = models.logits_in_chunks(self.model, inputs)[: len(new)].clone()
-            filled[new.ids] = True
+            new = places[missing]
+            logits[new] = self._compute(digits.take(missing))
+            filled[new] = True
             self._computed += len(new)
-        return table[digits.ids]
+        return logits[places]
+
+    def _compute(self, digits: Digits) -> Tensor:
+        # Matrix products round differently for other numbers of rows. Chunks that are
+        # always full make an image's logits the same to the bit whatever is asked with it
+        # (layers whose width is no multiple of 4 excepted: their rows lie unaligned).
+        inputs = F.pad(digits.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(digits) % models.CHUNK))
+        # Cloned, since losses may not use an inference tensor.
+        return models.logits_in_chunks(self.model, inputs)[: len(digits)].clone()
+
+    def _table(self, file: str, shifted: bool) -> tuple[Tensor, Tensor]:
+        """Logits by image id, or by shift and image id (60 MB, made when first asked for), and which are known."""
+        if (file, shifted) not in self._tables:
+            self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file])
+        return self._tables[file, shifted]
+
+    def _empty(self, rows: int) -> tuple[Tensor, Tensor]:
+        logits = torch.full((rows, models.CLASSES), torch.nan, device=self._device)
+        return logits, torch.zeros(rows, dtype=torch.bool, device=self._device)
 
     def accuracy(self, digits: Digits) -> float:
         """The share of ``digits`` that the teacher classifies right."""
@@ -93,7 +108,7 @@ class CachedTeacher:
     def save_logits(self, path: Path) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
-            save_file({file: table.cpu() for file, table in self._tables.items()}, temporary, {"teacher": self.digest})
+            save_file({file: self._table(file, False)[0].cpu() for file in ROWS}, temporary, {"teacher": self.digest})
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -110,12 +125,13 @@ class CachedTeacher:
                 tables = {name: file.get_tensor(name) for name in ROWS}
         except (SafetensorError, OSError):
             return
-        for name, table in tables.items():
-            if table.shape == self._tables[name].shape and table.dtype == torch.float32:
+        for file, table in tables.items():
+            logits, filled = self._table(file, False)
+            if table.shape == logits.shape and table.dtype == torch.float32:
                 # What was read first stays: shipped logits are the same on every machine.
-                new = (table.isfinite().all(1) & ~self._filled[name].cpu()).to(self._device)
-                self._tables[name][new] = table.to(self._device)[new]
-                self._filled[name] |= new
+                new = (table.isfinite().all(1) & ~filled.cpu()).to(self._device)
+                logits[new] = table.to(self._device)[new]
+                filled |= new
 
 
 def describe(name: str) -> dict:

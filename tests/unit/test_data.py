@@ -14,7 +14,6 @@ from kd.data import FileProblem, Source
 from kd.errors import UserError
 from tests.helpers import threads, wait_until
 
-BLACK = data.normalize(torch.zeros(1, 28, 28, dtype=torch.uint8))[0, 0, 0, 0]
 
 
 # -- the parts ------------------------------------------------------------------------
@@ -371,72 +370,78 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def shifted(image, down, right):
+def digits_of(images):
+    """Digits of any (N, 28, 28) uint8 images."""
+    count = torch.arange(len(images))
+    return data.Digits(images, count % 10, count, "train")
+
+
+def noise(count):
+    """Noise right up to the border shows every shift, and what comes in from outside."""
+    return digits_of(torch.randint(1, 256, (count, 28, 28), generator=seeded(1), dtype=torch.uint8))
+
+
+def moved(image, down, right):
     """``image`` moved by whole pixels, black coming in: one pixel after the other."""
-    out = torch.empty_like(image)
+    out = torch.zeros_like(image)
     for row in range(28):
         for column in range(28):
-            inside = 0 <= row - down < 28 and 0 <= column - right < 28
-            out[row, column] = image[row - down, column - right] if inside else BLACK
+            if 0 <= row - down < 28 and 0 <= column - right < 28:
+                out[row, column] = image[row - down, column - right]
     return out
 
 
-def test_jitter_shifts_each_image_by_up_to_2_whole_pixels(mnist):
-    # Noise right up to the border shows every shift, and what comes in from outside.
-    images = torch.randn(100, 1, 28, 28, generator=seeded(1))
-    used = set()
-    for before, after in zip(images, data.jitter(images, seeded())):
-        found = [
-            (down, right) for down in range(-2, 3) for right in range(-2, 3)
-            if torch.equal(after[0, 5:23, 5:23], before[0, 5 - down:23 - down, 5 - right:23 - right])
-        ]
-        assert len(found) == 1
-        assert torch.equal(after[0], shifted(before[0], *found[0]))
-        used.add(found[0])
-    assert len(used) == 25, "all shifts of up to 2 px are used"
+def test_jitter_shifts_each_image_by_up_to_2_whole_pixels_and_says_by_how_many():
+    before = noise(300)
+    after = data.jitter(before, seeded())
+    for image, result, shift in zip(before.images, after.images, after.shifts):
+        assert torch.equal(result, moved(image, *data.SHIFTS[shift]))
+    assert set(data.SHIFTS) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+    assert len(after.shifts.unique()) == 25, "all shifts of up to 2 px are used"
+    assert torch.equal(after.ids, before.ids) and torch.equal(after.labels, before.labels) and after.file == "train"
 
 
-def test_jitter_reaches_as_far_as_asked():
-    images = torch.randn(50, 1, 28, 28, generator=seeded(1))
-    assert torch.equal(data.jitter(images, seeded(), reach=0), images)
-    still = [torch.equal(after, before) for before, after in zip(images, data.jitter(images, seeded(), reach=5))]
-    assert sum(still) < 10
+def test_parts_of_shifted_digits_keep_their_shifts():
+    digits = data.jitter(noise(20), seeded())
+    places = torch.tensor([7, 3, 3, 19])
+    assert torch.equal(digits.take(places).shifts, digits.shifts[places])
+    assert torch.equal(digits.take(slice(4, 9)).shifts, digits.shifts[4:9])
+    assert torch.equal(digits.to(torch.device("cpu")).shifts, digits.shifts)
 
 
 @pytest.mark.parametrize("augment", [data.jitter, data.affine])
 def test_black_stays_exactly_black(augment, mnist):
-    blank = data.normalize(torch.zeros(30, 28, 28, dtype=torch.uint8))
-    assert torch.equal(augment(blank, seeded()), blank)
-    varied = augment(mnist.train.inputs(), seeded())
-    assert varied.min() == BLACK and (varied == BLACK).float().mean() > 0.6
+    blank = digits_of(torch.zeros(30, 28, 28, dtype=torch.uint8))
+    assert torch.equal(augment(blank, seeded()).images, blank.images)
+    assert (augment(mnist.train, seeded()).images == 0).float().mean() > 0.6
 
 
 @pytest.mark.parametrize("augment", [data.jitter, data.affine])
 def test_augmentation_depends_on_its_generator_alone(augment, mnist):
-    inputs = mnist.train.inputs()
-    before = inputs.clone()
-    first = augment(inputs, seeded(1))
+    before = mnist.train.images.clone()
+    first = augment(mnist.train, seeded(1)).images
     torch.manual_seed(3)
-    assert torch.equal(first, augment(inputs, seeded(1)))
-    assert not torch.equal(first, augment(inputs, seeded(2)))
-    assert torch.equal(inputs, before) and first.shape == inputs.shape and first.dtype == inputs.dtype
+    assert torch.equal(first, augment(mnist.train, seeded(1)).images)
+    assert not torch.equal(first, augment(mnist.train, seeded(2)).images)
+    assert torch.equal(mnist.train.images, before) and first.shape == before.shape and first.dtype == before.dtype
 
 
 def test_affine_varies_each_image_on_its_own_and_keeps_its_ink(mnist):
-    same = mnist.train.inputs()[:1].repeat(200, 1, 1, 1)
-    varied = data.affine(same, seeded())
-    assert len({image.numpy().tobytes() for image in varied}) == 200
-    ink = (varied - BLACK).sum((1, 2, 3)) / (same[0] - BLACK).sum()
+    same = mnist.train.images[:1].repeat(200, 1, 1)
+    varied = data.affine(digits_of(same), seeded())
+    assert len({image.numpy().tobytes() for image in varied.images}) == 200
+    ink = varied.images.float().sum((1, 2)) / same[0].float().sum()
     assert 0.6 < ink.min() and ink.max() < 1.6 and 0.9 < ink.mean() < 1.1
+    assert varied.file == "", "a teacher must not take it for the image in the file"
 
 
 def test_affine_moves_the_middle_by_at_most_2_pixels():
     # A soft spot in the middle: turning and scaling leave it where it is.
     axis = torch.arange(28) - 13.5
-    spot = torch.exp(-(axis[:, None] ** 2 + axis**2) / 8).view(1, 1, 28, 28).repeat(300, 1, 1, 1) + BLACK
-    ink = data.affine(spot, seeded()) - BLACK
-    for sums in (ink.sum(2), ink.sum(3)):  # (N, 1, 28): over columns, over rows
-        centre = (sums * axis).sum(2) / sums.sum(2)
+    spot = (255 * torch.exp(-(axis[:, None] ** 2 + axis**2) / 8)).round().to(torch.uint8).repeat(300, 1, 1)
+    ink = data.affine(digits_of(spot), seeded()).images.double()
+    for sums in (ink.sum(1), ink.sum(2)):  # (N, 28): over columns, over rows
+        centre = (sums * axis).sum(1) / sums.sum(1)
         # Shifts come before scaling by up to exp(0.15) and shearing by up to 0.15.
         assert centre.abs().max() < 2 * 1.16 * 1.2 and centre.abs().max() > 1.5
 

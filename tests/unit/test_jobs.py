@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from kd import experiment, jobs, models, runs
+from kd import experiment, jobs, models, runs, train
 from kd.config import DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -53,12 +53,12 @@ def steps(monkeypatch):
     """Counts the optimizer steps of all jobs."""
     counted = []
 
-    class Counting(torch.optim.AdamW):
-        def step(self, *args):
-            counted.append(1)
-            return super().step(*args)
+    def counting(training, *args):
+        counted.append(1)
+        return make(training, *args)
 
-    monkeypatch.setattr(torch.optim, "AdamW", Counting)
+    make = train.Training._train
+    monkeypatch.setattr(train.Training, "_train", counting)
     return counted
 
 

@@ -1,0 +1,93 @@
+"""Several networks computed at once, so that a small one does not wait for overhead.
+
+At 128 images a batch, most of a small MLP's time goes into starting operations, not
+into arithmetic. Student and control share their shape and their batches, so their
+layers are stacked and each operation is started once for both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kd.randomness import seed
+
+Key = tuple[int | str, ...]
+
+
+def parallel(models: list[nn.Module]) -> Stack | Separate:
+    """How to compute ``models`` on the same batches: stacked where they are MLPs of one shape."""
+    return Stack(models) if _stackable(models) else Separate(models)
+
+
+class Separate:
+    """One model after the other, as they are."""
+
+    def __init__(self, models: list[nn.Module]):
+        self._models = models
+        self._has_dropout = any(isinstance(module, nn.Dropout) for model in models for module in model.modules())
+        self.parameters = [parameter for model in models for parameter in model.parameters()]
+
+    def logits(self, images: Tensor, key: Key) -> list[Tensor]:
+        """(N, 10) for each model. Dropout's masks depend on ``key`` alone and are the same for all."""
+        logits = []
+        for model in self._models:
+            if self._has_dropout:
+                torch.manual_seed(seed(*key))  # dropout draws from the global generator
+            logits.append(model(images))
+        return logits
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Of ``loss``, by each of ``parameters``."""
+        return list(torch.autograd.grad(loss, self.parameters))
+
+
+class Stack:
+    """L multilayer perceptrons of one shape as batched matrix products.
+
+    The models' own weights become views of one flat tensor, the only one in
+    ``parameters``: training it trains the models, what is loaded into a model is in
+    it, and the optimizer has one tensor to work on.
+    """
+
+    def __init__(self, models: list[nn.Module]):
+        layers = list(zip(*(_linear(model) for model in models)))
+        # (L, in, out): the other way round, each gradient would have to be transposed.
+        weights = [torch.stack([layer.weight.detach().t() for layer in same]) for same in layers]
+        biases = [torch.stack([layer.bias.detach() for layer in same]).unsqueeze(1) for same in layers]
+        stacked = [tensor for pair in zip(weights, biases) for tensor in pair]
+        flat = torch.cat([tensor.flatten() for tensor in stacked])
+        views = [part.view(tensor.shape) for part, tensor in zip(flat.split([t.numel() for t in stacked]), stacked)]
+        for same, weight, bias in zip(layers, views[::2], views[1::2]):
+            for layer, its_weight, its_bias in zip(same, weight, bias):
+                layer.weight.data, layer.bias.data = its_weight.t(), its_bias[0]
+        self.parameters = [flat]
+        self._count = len(models)
+        self._views = [view.requires_grad_() for view in views]
+
+    def logits(self, images: Tensor, key: Key) -> list[Tensor]:
+        """(N, 10) for each model."""
+        hidden = images.flatten(1).expand(self._count, -1, -1)  # (L, N, in)
+        for i, (weight, bias) in enumerate(zip(self._views[::2], self._views[1::2])):
+            hidden = torch.baddbmm(bias, hidden.relu() if i else hidden, weight)
+        return list(hidden.unbind())
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Of ``loss``, by the flat tensor."""
+        return [torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, self._views)])]
+
+
+def _linear(model: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in model if isinstance(layer, nn.Linear)]
+
+
+def _stackable(models: list[nn.Module]) -> bool:
+    """Whether all are Flatten, Linear, ReLU, Linear, ... of the same sizes."""
+    shapes = {repr(model) for model in models}
+    return len(shapes) == 1 and all(type(model) is nn.Sequential and _plain(list(model)) for model in models)
+
+
+def _plain(layers: list[nn.Module]) -> bool:
+    kinds = [type(layer) for layer in layers]
+    hidden = (len(kinds) - 2) // 2
+    return kinds == [nn.Flatten, *[nn.Linear, nn.ReLU] * hidden, nn.Linear]

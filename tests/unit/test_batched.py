@@ -1,0 +1,66 @@
+"""Stacked networks give what each gives by itself."""
+
+import pytest
+import torch
+from torch import nn
+
+from kd import batched, models
+from kd.batched import Separate, Stack
+
+IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def build(name, count):
+    return [models.build(name, seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_logits_and_gradients_are_those_of_the_models(name, count):
+    alone, together = build(name, count), build(name, count)
+    stack = batched.parallel(together)
+    assert isinstance(stack, Stack)
+    logits = stack.logits(IMAGES, ())
+    weights = [torch.randn(50, 10, generator=torch.Generator().manual_seed(i)) for i in range(count)]
+    gradient, = stack.gradients(sum((said * weight).sum() for said, weight in zip(logits, weights)))
+    for model, said, weight in zip(alone, logits, weights):
+        torch.testing.assert_close(said, model(IMAGES), rtol=1e-4, atol=1e-5)
+        (model(IMAGES) * weight).sum().backward()
+    with torch.no_grad():  # a step along the gradient arrives in the models
+        stack.parameters[0] -= 0.01 * gradient
+    for model, its in zip(alone, together):
+        for ours, theirs in zip(model.parameters(), its.parameters()):
+            torch.testing.assert_close(theirs, ours - 0.01 * ours.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_loaded_into_a_model_is_in_the_stack():
+    pair, other = build("mlp-30", 2), models.build("mlp-30", 9)
+    stack = Stack(pair)
+    pair[1].load_state_dict(other.state_dict())
+    torch.testing.assert_close(stack.logits(IMAGES, ())[1], other(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        lambda: build("cnn-tiny", 2),
+        lambda: [models.build("mlp-30", 0), models.build("mlp-40", 0)],
+        lambda: [nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU()) for _ in range(2)],
+        lambda: [nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)) for _ in range(2)],
+        lambda: [nn.Sequential(nn.Linear(784, 10)) for _ in range(2)],
+    ],
+    ids=["convolutions", "other widths", "ReLU last", "dropout", "no Flatten"],
+)
+def test_other_models_are_left_as_they_are(pair):
+    assert isinstance(batched.parallel(pair()), Separate)
+
+
+def test_dropout_gives_all_models_the_same_masks_by_the_key_alone():
+    pair = [nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)) for _ in range(2)]
+    pair[1].load_state_dict(pair[0].state_dict())
+    networks = batched.parallel(pair)
+    one, other = networks.logits(IMAGES, (0, "dropout", 1))
+    assert torch.equal(one, other)
+    torch.rand(7)
+    assert torch.equal(one, networks.logits(IMAGES, (0, "dropout", 1))[0])
+    assert not torch.equal(one, networks.logits(IMAGES, (0, "dropout", 2))[0])

@@ -1,0 +1,103 @@
+"""Going on from a checkpoint equals never having stopped, to the bit."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from kd import models
+from kd.objectives import hinton, labels_only
+from kd.train import Learner, Plan, Training
+from tests.helpers import identical, small_teacher, weights
+
+PLAN = Plan(epochs=2, batch_size=64, learning_rate=2e-3, seed=3, augmentation="jitter")  # 16 steps an epoch
+SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
+POINTS = [1, 7, 15, 16, 17, 31]
+
+
+def training(mnist, architecture="mlp-30", plan=PLAN, teacher=True):
+    learners = [Learner("control", models.build(architecture, plan.seed), labels_only)]
+    if teacher:
+        learners.insert(0, Learner("student", models.build(architecture, plan.seed), hinton))
+    return Training(learners, mnist, plan, SETTINGS, small_teacher("mlp-32") if teacher else None)
+
+
+def outcome(trained):
+    return {learner.name: weights(learner.model) for learner in trained.learners}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(identical(one[name], other[name]) for name in one)
+
+
+def without_time(records):
+    return [dataclasses.replace(record, seconds=0, images_per_second=0) for record in records]
+
+
+@pytest.mark.parametrize("block", [2048, 200])  # all of an epoch at once, or three batches
+@pytest.mark.parametrize("stop", POINTS)
+def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(mnist, monkeypatch, stop, block):
+    monkeypatch.setattr("kd.train.BLOCK", block)
+    whole = training(mnist)
+    records = list(whole.records(lambda step: step == stop))
+
+    first, part = training(mnist), []
+    for record in first.records(lambda step: step == stop):
+        part.append(record)
+        if record.step == stop:
+            break
+    kept = save({key: value.contiguous() for key, value in first.state().items()})
+
+    second = training(mnist)
+    second.restore(load(kept))
+    assert second.step == stop and second.seconds == first.seconds
+    part += list(second.records(lambda step: step == stop))
+    assert same(outcome(second), outcome(whole))
+    assert without_time(part) == without_time(records)
+
+
+@pytest.mark.parametrize("augmentation", ["affine", "jitter"])
+def test_a_teacher_with_dropout_and_batch_normalization_resumes_exactly(mnist, augmentation):
+    few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
+    plan = dataclasses.replace(PLAN, batch_size=50, augmentation=augmentation)
+    whole = training(few, "cnn", plan, teacher=False)
+    list(whole.records())
+    first, second = (training(few, "cnn", plan, teacher=False) for _ in range(2))
+    for record in first.records(lambda step: step == 3):
+        break
+    torch.rand(5)  # other threads draw random numbers meanwhile
+    second.restore(load(save({key: value.contiguous() for key, value in first.state().items()})))
+    list(second.records())
+    assert same(outcome(second), outcome(whole))
+
+
+def test_settings_changed_by_hand_hold_after_resuming(mnist):
+    def change(trained):
+        records = trained.records(lambda step: step == 5)
+        next(records)
+        records.send({"temperature": 9.0})  # up to the end of the first epoch
+        return records
+
+    whole = training(mnist)
+    list(change(whole))
+    first = training(mnist)
+    change(first)
+    second = training(mnist)
+    second.restore(first.state())
+    assert second.settings == {"temperature": 9.0, "soft_weight": 0.9}
+    list(second.records())
+    assert same(outcome(second), outcome(whole))
+
+
+def test_two_seeds_are_not_the_same(mnist):
+    one, other = (training(mnist, plan=dataclasses.replace(PLAN, seed=seed)) for seed in (3, 4))
+    list(one.records()), list(other.records())
+    assert not same(outcome(one), outcome(other))
+
+
+def test_the_state_of_another_training_is_refused(mnist):
+    state = training(mnist).state()
+    for other in (training(mnist, "linear"), training(mnist, "cnn-tiny")):
+        with pytest.raises(ValueError, match="another training"):
+            other.restore(state)
