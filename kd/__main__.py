@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher.
+"""The command line: python -m kd distil | teacher | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -21,7 +21,7 @@ from kd.experiment import Distillation, Experiment, TeacherTraining
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -33,8 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
+    help = "measure the speed of training against a conventional loop (some 12 minutes on 2 cores)"
+    bench = commands.add_parser("bench", help=help, description=help)
+    bench.add_argument("--rounds", type=int, default=3, metavar="N", help="alternating rounds of each measurement (default: 3)")
+    bench.add_argument("--json", action="store_true", help="print one JSON object last")
     given = parser.parse_args(arguments)
     try:
+        if given.command == "bench":
+            return _bench(given)
         config = given.config.from_arguments(given)
         experiment = _experiment(config)
         result = _run(experiment)
@@ -50,6 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(result))
     else:
         _print_table(result)
+    return 0
+
+
+def _bench(given: argparse.Namespace) -> int:
+    from benchmarks import engine  # beside kd/, since what we are measured against is no part of the product
+
+    if not 1 <= given.rounds <= 100:
+        raise UserError("--rounds must be between 1 and 100.")
+    result = engine.run(given.rounds, lambda what: print(f"kd: measuring {what}…", file=sys.stderr, flush=True))
+    print(json.dumps(result) if given.json else engine.table(result))
     return 0
 
 

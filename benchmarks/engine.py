@@ -1,0 +1,312 @@
+"""How fast training is, against the conventional loop and against the machine: python -m kd bench.
+
+Everything is a ratio of two things measured in one process in alternating rounds, so
+that a busy or slow machine moves both. Times are medians; ``low`` and ``high`` are the
+fastest and the slowest round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks import conventional
+from kd import data, models, teacher
+from kd.config import DistilConfig
+from kd.data import SHIFTS, Digits, Mnist, shifted
+from kd.objectives import hinton, labels_only
+from kd.teacher import CachedTeacher
+from kd.train import Learner, Plan, Training, accuracy
+
+SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
+RATE = DistilConfig().learning_rate
+GOOD = 0.975
+CONFIGURATIONS = [("mlp-128", 128), ("mlp-128", 512), ("mlp-800x2", 128), ("mlp-800x2", 512), ("cnn-tiny", 128)]
+WORKERS = (0, 2)  # of the conventional loop's loader: the faster is taken
+
+Times = dict[str, list[float]]
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternate(rounds: int, **works: Callable[[], Any]) -> Times:
+    """Seconds of each work in each round, one after the other in turn."""
+    times: Times = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    return times
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def ratio(slow: list[float], fast: list[float]) -> float:
+    return statistics.median(slow) / statistics.median(fast)
+
+
+class Bench:
+    """All measurements, on ``mnist``, whose images are also in ``folder`` in torchvision's layout."""
+
+    def __init__(self, mnist: Mnist, rounds: int):
+        self.mnist, self.rounds = mnist, rounds
+        self.reference = teacher.load("cnn")
+        self.reference.logits(mnist.train)
+        self.default_layout = teacher.load("cnn").model.to(memory_format=torch.contiguous_format)
+
+    # -- ours ----------------------------------------------------------------------
+
+    def training(self, student: str, batch_size: int, who: str = "student", epochs: int = 1, mnist: Mnist | None = None) -> Training:
+        learners = []
+        if "student" in who:
+            learners.append(Learner("student", models.build(student, 0), hinton))
+        if "control" in who:
+            learners.append(Learner("control", models.build(student, 0), labels_only))
+        asked = self.reference if "student" in who else None
+        return Training(learners, mnist or self.mnist, Plan(epochs, batch_size, RATE, 0), SETTINGS, asked)
+
+    def ours(self, *arguments: Any, **more: Any) -> Callable[[], Any]:
+        """An epoch of ours, measuring on the validation images included; each call trains from the start."""
+        list(self.training(*arguments, **more).records())  # warm up
+        return lambda: list(self.training(*arguments, **more).records())
+
+    # -- the conventional loop -------------------------------------------------------
+
+    def conventional(self, student: str, batch_size: int, workers: int, taught: bool = True) -> Callable[[], Any]:
+        batches = conventional.loader(data.data_folder(), batch_size, self.mnist.train.ids.tolist(), workers)
+        model = models.build(student, 0)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        return lambda: conventional.epoch(model, optimizer, batches, self.default_layout if taught else None)
+
+    # -- the figures -------------------------------------------------------------------
+
+    def gemm(self) -> list[float]:
+        """FLOP per second of large matrix products."""
+        size, count = 1024, 20
+        matrix = torch.randn(size, size)
+
+        def work() -> None:
+            for _ in range(count):
+                matrix @ matrix
+
+        work()
+        return [2 * size**3 * count / seconds(work) for _ in range(5)]
+
+    def epochs(self, student: str, batch_size: int, plain: bool = True) -> dict[str, Any]:
+        """The conventional epoch against ours, and the share of the machine's matrix products that ours reaches."""
+        roof = self.gemm()
+        works = {"ours": self.ours(student, batch_size)}
+        for workers in WORKERS:
+            works[f"taught {workers}"] = self.conventional(student, batch_size, workers)
+            if plain:
+                works[f"plain {workers}"] = self.conventional(student, batch_size, workers, taught=False)
+        times = alternate(self.rounds, **works)
+        # Ours is over in a moment: a few more rounds of it cost nothing.
+        times["ours"] += [seconds(works["ours"]) for _ in range(2 * self.rounds)]
+        roof += self.gemm()
+
+        def usual(kind: str) -> list[float]:
+            return min((times[f"{kind} {workers}"] for workers in WORKERS), key=statistics.median)
+
+        found = {
+            "student": student,
+            "batch_size": batch_size,
+            "epoch_ratio": ratio(usual("taught"), times["ours"]),
+            "seconds": {"ours": spread(times["ours"]), "conventional": spread(usual("taught"))},
+            "images_per_second": len(self.mnist.train) / statistics.median(times["ours"]),
+        }
+        if plain:
+            found["plain_ratio"] = ratio(usual("plain"), times["ours"])
+            found["seconds"]["conventional without teacher"] = spread(usual("plain"))
+        flops = multiplications(student)
+        if flops:
+            found["roof"] = flops * len(self.mnist.train) / statistics.median(times["ours"]) / statistics.median(roof)
+            found["gemm_gflops"] = statistics.median(roof) / 1e9
+        return found
+
+    def teacher_pass(self) -> dict[str, Any]:
+        """All training images' logits: small chunks in channels_last against 1,000 in the default layout."""
+        train = self.mnist.train
+
+        def ours() -> None:
+            models.logits_in_chunks(self.reference.model, train.inputs())
+
+        def usual() -> None:
+            with torch.inference_mode():
+                for part in train.inputs().split(1000):
+                    self.default_layout(part)
+
+        roof = self.gemm()
+        times = alternate(self.rounds, ours=ours, usual=usual)
+        roof += self.gemm()
+        rate = 2 * macs(self.reference.model) * len(train) / statistics.median(times["ours"])
+        return {
+            "ratio": ratio(times["usual"], times["ours"]),
+            "roof": rate / statistics.median(roof),
+            "images": len(train),
+            "seconds": {name: spread(values) for name, values in times.items()},
+        }
+
+    def with_control(self) -> dict[str, Any]:
+        """Student and control together against two separate trainings."""
+        times = alternate(
+            3 * self.rounds,
+            together=self.ours("mlp-128", 128, "student control"),
+            student=self.ours("mlp-128", 128, "student"),
+            control=self.ours("mlp-128", 128, "control"),
+        )
+        apart = [a + b for a, b in zip(times["student"], times["control"])]
+        return {"ratio": ratio(times["together"], apart), "seconds": {name: spread(values) for name, values in times.items()}}
+
+    def time_to_good(self, usual_epoch: float) -> dict[str, Any]:
+        """Seconds until the student passes 97.5% on the validation images, against the conventional loop's first epoch."""
+        def reach(cached: bool) -> float:
+            start = time.perf_counter()
+            asked = teacher.load("cnn") if cached else CachedTeacher("cnn", "cnn", teacher.load("cnn").model)
+            learner = Learner("student", models.build("mlp-128", 0), hinton)
+            training = Training([learner], self.mnist, Plan(3, 128, RATE, 0), SETTINGS, asked)
+            for record in training.records(lambda step: step % 20 == 0):
+                if record.validation_accuracy["student"] >= GOOD and accuracy(learner.model, self.mnist.validation) >= GOOD:
+                    return time.perf_counter() - start
+            return float("nan")
+
+        with tempfile.TemporaryDirectory() as empty:
+            before, os.environ["KD_CACHE_DIR"] = os.environ.get("KD_CACHE_DIR"), empty
+            try:
+                shipped = [reach(True) for _ in range(3)]
+                computed = [reach(False) for _ in range(min(2, self.rounds))]
+            finally:
+                if before is None:
+                    del os.environ["KD_CACHE_DIR"]
+                else:
+                    os.environ["KD_CACHE_DIR"] = before
+        return {
+            "ratio": statistics.median(shipped) / usual_epoch,
+            "ratio_without_shipped_logits": statistics.median(computed) / usual_epoch,
+            "seconds": {"shipped logits": spread(shipped), "logits computed on the way": spread(computed)},
+        }
+
+    def growth(self) -> dict[str, Any]:
+        """Time per image by the number of images, and what training adds to the process's memory."""
+        sizes = [size for size in (5000, 15000, 60000, 240000) if size <= 5 * len(self.mnist.train)]
+        sets = {str(size): self.ours("mlp-128", 128, mnist=enlarged(self.mnist, size)) for size in sizes}
+        times = alternate(2 * self.rounds, **sets)
+        per_image = {size: statistics.median(values) / int(size) * 1e6 for size, values in times.items()}
+        return {
+            "microseconds_per_image": per_image,
+            "ratio": max(per_image.values()) / min(per_image.values()),
+            "added_mb": added_memory(),
+            "images_mb": self.mnist.train.images.numel() / 1e6,
+        }
+
+
+def multiplications(student: str) -> int | None:
+    """FLOP of an MLP's matrix products for one training image: two a layer, and a third but for the first."""
+    layers = [layer for layer in models.skeleton(student) if isinstance(layer, nn.Linear)]
+    if any(isinstance(layer, nn.Conv2d) for layer in models.skeleton(student)):
+        return None
+    return sum(2 * layer.weight.numel() * (3 if i else 2) for i, layer in enumerate(layers))
+
+
+def macs(model: nn.Module) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *models.INPUT_SHAPE))
+    return counter.get_total_flops() // 2
+
+
+def enlarged(mnist: Mnist, size: int) -> Mnist:
+    """``mnist`` with ``size`` training images: fewer, or each of them in several shifted views."""
+    train = mnist.train
+    digits = train.take(torch.arange(size) % len(train))
+    views = (torch.arange(size) // len(train)) % len(SHIFTS)
+    moved = torch.cat([shifted(i, s) for i, s in zip(digits.images.split(5000), views.split(5000))])
+    few = mnist.validation.take(slice(0, 100))  # judging takes as long for few images as for many
+    return dataclasses.replace(mnist, train=Digits(moved, digits.labels, digits.ids, digits.file), validation=few)
+
+
+MEMORY = """
+from kd import data, models, teacher
+from kd.objectives import hinton, labels_only
+from kd.train import Learner, Plan, Training
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
+import torch; torch.ones(9, 9) @ torch.ones(9, 9)
+before = peak()
+mnist = data.load_full(data.data_folder())
+learners = [Learner("student", models.build("mlp-128", 0), hinton), Learner("control", models.build("mlp-128", 0), labels_only)]
+list(Training(learners, mnist, Plan(2, 128, 4e-3, 0), {"temperature": 4.0, "soft_weight": 0.9}, teacher.load("cnn")).records())
+print(peak() - before)
+"""
+
+
+def added_memory() -> float:
+    """MB that the data and two epochs add to a process's peak after the imports. NaN where there is no /proc."""
+    if not os.path.exists("/proc/self/status"):
+        return float("nan")
+    return float(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+
+
+def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+    """All figures. ``note`` is told what is being measured."""
+    bench = Bench(data.load_full(data.data_folder()), rounds)
+    found: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds, "epochs": []}
+    for student, batch_size in CONFIGURATIONS:
+        note(f"epochs of {student}, batch size {batch_size}")
+        found["epochs"].append(bench.epochs(student, batch_size, plain=student == "mlp-128"))
+    note("the teacher's pass")
+    found["teacher_pass"] = bench.teacher_pass()
+    first = found["epochs"][0]["seconds"]
+    usual, ours = first["conventional"]["median"], first["ours"]["median"]
+    pass_seconds = found["teacher_pass"]["seconds"]["ours"]["median"]
+    found["epoch_ratio_with_cache"] = 5 * usual / (pass_seconds + 5 * ours)
+    note("student and control together")
+    found["with_control"] = bench.with_control()
+    note("time to 97.5%")
+    found["time_to_975"] = bench.time_to_good(usual)
+    note("growth")
+    found["growth"] = bench.growth()
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """``found`` for people."""
+    lines = [f"{found['threads']} threads, torch {found['torch']}, {found['rounds']} rounds; seconds are medians", ""]
+    lines.append(f"{'an epoch of':12}{'batch':>6}{'ours':>9}{'conventional':>14}{'ratio':>8}{'no teacher':>12}{'ratio':>8}{'roof':>7}")
+    for epoch in found["epochs"]:
+        seconds = {name: f"{values['median']:.2f} s" for name, values in epoch["seconds"].items()}
+        plain = f"{epoch['plain_ratio']:.1f}" if "plain_ratio" in epoch else ""
+        roof = f"{epoch['roof']:.0%}" if "roof" in epoch else ""
+        lines.append(
+            f"{epoch['student']:12}{epoch['batch_size']:>6}{seconds['ours']:>9}{seconds['conventional']:>14}{epoch['epoch_ratio']:>8.1f}"
+            f"{seconds.get('conventional without teacher', ''):>12}{plain:>8}{roof:>7}"
+        )
+    passed, good, growth = found["teacher_pass"], found["time_to_975"], found["growth"]
+    lines += [
+        "",
+        f"epoch_ratio_with_cache  {found['epoch_ratio_with_cache']:.1f} over 5 epochs of mlp-128 at 128, the teacher's pass included",
+        f"teacher_pass            {passed['ratio']:.2f} of the default layout's speed, {passed['roof']:.0%} of the roof, "
+        f"{passed['seconds']['ours']['median']:.1f} s for {passed['images']:,} images",
+        f"with_control            {found['with_control']['ratio']:.2f} of two separate trainings' time",
+        f"time_to_975             {good['ratio']:.3f} of a conventional epoch ({good['seconds']['shipped logits']['median']:.2f} s) with "
+        f"shipped logits, {good['ratio_without_shipped_logits']:.3f} with logits computed on the way",
+        "growth                  "
+        + ", ".join(f"{value:.2f} µs an image at {int(size):,}" for size, value in growth["microseconds_per_image"].items()),
+        f"memory                  training adds {growth['added_mb']:.0f} MB; the training images are {growth['images_mb']:.0f} MB",
+    ]
+    return "\n".join(lines)
