@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from kd import data, runs, teacher
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
+
+
+CHECKPOINT = 10.0  # seconds between the checkpoints of a run, at the ends of epochs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=help, description=help)
         config.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print one JSON object last")
+        command.add_argument("--resume", metavar="ID", help="go on with a run that was interrupted; it keeps its own settings")
         command.set_defaults(config=config)
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
@@ -38,19 +43,24 @@ def main(arguments: list[str] | None = None) -> int:
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="alternating rounds of each measurement (default: 3)")
     bench.add_argument("--json", action="store_true", help="print one JSON object last")
     given = parser.parse_args(arguments)
+    id = ""
     try:
         if given.command == "bench":
             return _bench(given)
-        config = given.config.from_arguments(given)
+        kept = runs.load_checkpoint(given.resume) if given.resume else None
+        config = kept.config if kept else given.config.from_arguments(given)
+        if not isinstance(config, given.config):
+            raise UserError(f"{given.resume} is not a run of this kind; resume it with the command that it was started with.")
+        id = kept.id if kept else runs.new_id()
         experiment = _experiment(config)
-        result = _run(experiment)
+        result = _run(id, experiment, kept)
         if getattr(given, "ship", None):
             _ship(given.ship, experiment, result)
     except UserError as error:
         print(f"kd: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kd: stopped; nothing was stored.", file=sys.stderr)
+        print(f"kd: stopped; {_how_to_go_on(given, id)}.", file=sys.stderr)
         return 130
     if given.json:
         print(json.dumps(result))
@@ -83,17 +93,39 @@ def _experiment(config: Config) -> Experiment:
     return Distillation(config, mnist, reference) if reference else TeacherTraining(config, mnist)
 
 
-def _run(experiment: Experiment) -> dict[str, Any]:
+def _run(id: str, experiment: Experiment, kept: runs.Checkpoint | None) -> dict[str, Any]:
     """Trains with a progress bar, stores the run, and returns what --json prints."""
-    rows, last = [], None
-    with tqdm(total=experiment.config.epochs, unit="epoch", file=sys.stderr) as bar:
-        for last in experiment.records():
+    if kept and kept.data != experiment.mnist.digest:
+        raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
+    rows, last = list(kept.rows) if kept else [], None
+    try:
+        records = experiment.records(state=kept.state if kept else None)
+    except UserError:
+        raise
+    except ValueError:
+        raise UserError("The checkpoint does not fit this version of the program; start the run anew.") from None
+    saved = began = time.monotonic()
+    with tqdm(total=experiment.config.epochs, initial=len(rows), unit="epoch", file=sys.stderr) as bar:
+        for last in records:
             rows.append(last.row())
             bar.update(1)
             bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
+            if time.monotonic() - saved >= CHECKPOINT and last.step < last.steps:
+                if saved == began:
+                    bar.write(f"kd: checkpoints are kept; after an interruption go on with --resume {id}", file=sys.stderr)
+                runs.save_checkpoint(runs.Checkpoint(id, experiment.config, rows, experiment.mnist.digest, experiment.training.state()))
+                saved = time.monotonic()
     measures = experiment.measures(last)
-    run = runs.save(runs.new_id(), experiment.config, "done", rows, experiment.trained, measures)
+    run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures)
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"]}
+
+
+def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
+    try:
+        epochs = len(runs.load_checkpoint(id).rows)
+    except UserError:
+        return "nothing was stored"
+    return f"{epochs} epochs are kept: python -m kd {given.command} --resume {id}"
 
 
 def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:

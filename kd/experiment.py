@@ -11,13 +11,13 @@ from typing import Any, Callable, Generator, Mapping
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from kd import data, measure, models
 from kd.config import DistilConfig, TeacherConfig
 from kd.objectives import OBJECTIVES, labels_only
 from kd.teacher import CachedTeacher
-from kd.train import Learner, Plan, Record, every_epoch, fit
+from kd.train import Learner, Plan, Record, Training, every_epoch
 
 
 class Experiment:
@@ -34,10 +34,20 @@ class Experiment:
     reference: CachedTeacher | None
     plan: Plan
     settings: dict[str, float]
+    training: Training | None = None  # since records() was called
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
-        """The training, as train.fit() yields it."""
-        return fit(self.learners, self.mnist, self.plan, self.settings, self.reference, due)
+    def records(
+        self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
+    ) -> Generator[Record, Mapping[str, float] | None, None]:
+        """The training, from its beginning or from a checkpoint's ``state``.
+
+        Raises:
+            ValueError: it is the state of another training.
+        """
+        self.training = Training(self.learners, self.mnist, self.plan, self.settings, self.reference)
+        if state is not None:
+            self.training.restore(state)
+        return self.training.records(due)
 
     @property
     def trained(self) -> dict[str, nn.Module]:

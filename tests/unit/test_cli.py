@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import data, models, runs, teacher
+from kd import data, models, runs, teacher, train
 from kd.config import DistilConfig, TeacherConfig
 from kd.jobs import JobManager
 from tests.helpers import Given, identical, small_teacher, wait_until
@@ -139,6 +139,70 @@ def test_an_interrupted_command_stores_nothing(run, home, monkeypatch):
     monkeypatch.setattr("kd.train.accuracy", interrupt)
     code, out, err = run("distil", *FAST, "--json")
     assert (code, out) == (130, "") and "nothing was stored" in err and not home.exists()
+
+
+LONGER = ["--student", "mlp-30", "--epochs", "4", "--batch-size", "100", "--seed", "5", "--json"]
+
+
+def interrupt_after(monkeypatch, epochs):
+    """Ctrl-C while the epoch after these is being judged."""
+    judged, real = [], train.accuracy
+
+    def accuracy(*arguments):
+        judged.append(1)
+        if len(judged) > 2 * epochs:  # student and control
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "accuracy", accuracy)
+    return lambda: monkeypatch.setattr(train, "accuracy", real)
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, home, monkeypatch):
+    whole = json.loads(run("distil", *LONGER)[1])
+    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    go_on = interrupt_after(monkeypatch, epochs=2)
+    code, out, err = run("distil", *LONGER)
+    id = err.split("--resume ")[-1].strip().rstrip(".")
+    assert (code, out) == (130, "") and "2 epochs are kept: python -m kd distil --resume" in err
+    assert [path.name for path in home.glob("*.checkpoint")] == [f"{id}.checkpoint"]
+    go_on()
+    # The settings are the run's own: those on the command line do not matter.
+    code, out, _ = run("distil", "--resume", id, "--json")
+    resumed = json.loads(out)
+    assert code == 0 and resumed["run"] == id and not list(home.glob("*.checkpoint"))
+    one, other = runs.load(whole["run"]), runs.load(id)
+    assert one.config == other.config
+    for which in ("student", "control"):
+        assert identical(one.model(which), other.model(which))
+    timeless = [
+        [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in stored.metrics()]
+        for stored in (one, other)
+    ]
+    assert timeless[0] == timeless[1] and len(timeless[0]) == 4
+
+
+@pytest.fixture
+def unfinished(run, monkeypatch):
+    """The id of a run of which two epochs are kept."""
+    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    go_on = interrupt_after(monkeypatch, epochs=2)
+    _, _, err = run("distil", *LONGER)
+    go_on()
+    return err.split("--resume ")[-1].strip().rstrip(".")
+
+
+def test_what_cannot_be_resumed_is_told(run, home, unfinished, quick, mnist):
+    other = "20260101-000000-0123456789abcdef"
+    assert run("distil", "--resume", "latest")[0::2] == (2, "kd: That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.\n")
+    assert f"There is no unfinished run {other}" in run("distil", "--resume", other)[2]
+    assert "resume it with the command that it was started with" in run("teacher", "--resume", unfinished)[2]
+    quick._mnist = replace(mnist, train=mnist.train.take(slice(0, 500)))
+    assert "was started on other data" in run("distil", "--resume", unfinished)[2]
+    path = home / f"{unfinished}.checkpoint"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "is damaged and cannot be gone on from" in run("distil", "--resume", unfinished)[2]
+    assert runs.list_runs() == ([], []), "a checkpoint is no run"
 
 
 def test_the_use_of_the_sample_and_what_went_wrong_with_the_data_are_told(run, quick, mnist):
