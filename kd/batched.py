@@ -37,9 +37,9 @@ class Separate:
             logits.append(model(images))
         return logits
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        """Of ``loss``, by each of ``parameters``."""
-        return list(torch.autograd.grad(loss, self.parameters))
+    def gradients(self, losses: list[Tensor]) -> list[Tensor]:
+        """Of the sum of ``losses``, by each of ``parameters``."""
+        return list(torch.autograd.grad(losses, self.parameters))
 
 
 class Stack:
@@ -72,9 +72,9 @@ class Stack:
             hidden = torch.baddbmm(bias, hidden.relu() if i else hidden, weight)
         return list(hidden.unbind())
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        """Of ``loss``, by the flat tensor."""
-        return [torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, self._views)])]
+    def gradients(self, losses: list[Tensor]) -> list[Tensor]:
+        """Of the sum of ``losses``, by the flat tensor."""
+        return [torch.cat([gradient.flatten() for gradient in torch.autograd.grad(losses, self._views)])]
 
 
 def _linear(model: nn.Module) -> list[nn.Linear]:

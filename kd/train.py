@@ -203,7 +203,7 @@ class Training:
             terms = learner.objective(Outputs(logits), taught, labels, self.settings)
             losses += terms.values()
             since.add(learner.name, terms, logits)
-        gradients = self._networks.gradients(torch.stack(losses).sum())
+        gradients = self._networks.gradients(losses)
         self._optimizer.step(gradients, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
         self.step += 1
         since.batch_ends(labels)

@@ -22,7 +22,7 @@ def test_logits_and_gradients_are_those_of_the_models(name, count):
     assert isinstance(stack, Stack)
     logits = stack.logits(IMAGES, ())
     weights = [torch.randn(50, 10, generator=torch.Generator().manual_seed(i)) for i in range(count)]
-    gradient, = stack.gradients(sum((said * weight).sum() for said, weight in zip(logits, weights)))
+    gradient, = stack.gradients([(said * weight).sum() for said, weight in zip(logits, weights)])
     for model, said, weight in zip(alone, logits, weights):
         torch.testing.assert_close(said, model(IMAGES), rtol=1e-4, atol=1e-5)
         (model(IMAGES) * weight).sum().backward()
