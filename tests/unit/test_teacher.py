@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from kd import models, runs, teacher
 from kd.config import DistilConfig, TeacherConfig
-from kd.data import Digits
+from kd.data import Digits, affine, jitter
 from kd.errors import UserError
 from kd.objectives import soft_loss
 from kd.teacher import CachedTeacher
@@ -93,6 +93,38 @@ def test_training_and_test_images_of_the_same_id_are_kept_apart(digits):
     train, test = digits.take(slice(0, 5)), Digits(digits.images[5:10], digits.labels[5:10], digits.ids[:5], "test")
     assert close(cached.logits(train), live(cached, train))
     assert close(cached.logits(test), live(cached, test))
+
+
+# -- views ---------------------------------------------------------------------------
+
+
+def test_a_shifted_image_is_answered_as_it_is_seen_and_once_for_each_shift(digits):
+    cached, random = small_teacher(), torch.Generator().manual_seed(0)
+    counted = Counted(cached)
+    plain = digits.take(slice(0, 64))
+    views = [jitter(plain, random) for _ in range(3)]
+    for view in views:
+        assert close(cached.logits(view), live(cached, view))
+    assert not close(cached.logits(views[0]), cached.logits(plain), 0.1)
+    before = counted.images
+    order = torch.randperm(64, generator=random)
+    assert close(cached.logits(views[1].take(order)), cached.logits(views[1])[order])
+    assert counted.images == before, "a known view was computed again"
+
+
+def test_views_leave_the_images_own_logits_alone(digits, home):
+    cached, other = small_teacher(), small_teacher()
+    cached.logits(jitter(digits, torch.Generator().manual_seed(0)))
+    assert torch.equal(cached.logits(digits), other.logits(digits))
+    cached.keep()
+    assert torch.equal(small_teacher().logits(digits), other.logits(digits)), "what is kept are the images as they are"
+
+
+def test_images_that_are_in_no_file_are_answered_anew(digits):
+    cached = small_teacher()
+    for seed in range(2):
+        distorted = affine(digits.take(slice(0, 20)), torch.Generator().manual_seed(seed))
+        assert close(cached.logits(distorted), live(cached, distorted))
 
 
 def test_a_loss_may_use_cached_logits(digits):

@@ -132,6 +132,24 @@ def test_images_teacher_logits_and_labels_of_a_batch_belong_together(mnist):
         assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
 
 
+@pytest.mark.parametrize("augmentation", ["jitter", "affine"])
+def test_teacher_and_student_see_the_same_view_of_an_image(mnist, augmentation):
+    """Beyer et al. 2022: a teacher that answers about the original teaches something else."""
+    learners, said = pair("cnn-tiny"), []
+    spy = learners[0].model = Spy(learners[0].model)
+
+    def watched(student, teacher, labels, settings):
+        said.append(teacher.logits)
+        return hinton(student, teacher, labels, settings)
+
+    learners[0].objective = watched
+    run(mnist, learners, dataclasses.replace(PLAN, augmentation=augmentation))
+    live = small_teacher()
+    assert len(said) == len(spy.batches) == 20
+    for images, logits in zip(spy.batches, said):
+        torch.testing.assert_close(logits, models.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
+
+
 def test_training_is_a_plain_loop_written_out(mnist):
     trained = run(mnist)
     learner, teacher = pair()[0], small_teacher()
