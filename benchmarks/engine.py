@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 
 from benchmarks import conventional
-from kd import data, models, teacher
+from kd import data, measure, models, teacher
 from kd.config import DistilConfig
 from kd.data import SHIFTS, Digits, Mnist, shifted
 from kd.objectives import hinton, labels_only
@@ -61,7 +62,7 @@ def ratio(slow: list[float], fast: list[float]) -> float:
 
 
 class Bench:
-    """All measurements, on ``mnist``, whose images are also in ``folder`` in torchvision's layout."""
+    """All measurements, on ``mnist``; the conventional loop reads the same images from the data folder."""
 
     def __init__(self, mnist: Mnist, rounds: int):
         self.mnist, self.rounds = mnist, rounds
@@ -71,14 +72,14 @@ class Bench:
 
     # -- ours ----------------------------------------------------------------------
 
-    def training(self, student: str, batch_size: int, who: str = "student", epochs: int = 1, mnist: Mnist | None = None) -> Training:
+    def training(self, student: str, batch_size: int, who: str = "student", mnist: Mnist | None = None) -> Training:
         learners = []
         if "student" in who:
             learners.append(Learner("student", models.build(student, 0), hinton))
         if "control" in who:
             learners.append(Learner("control", models.build(student, 0), labels_only))
         asked = self.reference if "student" in who else None
-        return Training(learners, mnist or self.mnist, Plan(epochs, batch_size, RATE, 0), SETTINGS, asked)
+        return Training(learners, mnist or self.mnist, Plan(1, batch_size, RATE, 0), SETTINGS, asked)
 
     def ours(self, *arguments: Any, **more: Any) -> Callable[[], Any]:
         """An epoch of ours, measuring on the validation images included; each call trains from the start."""
@@ -154,7 +155,7 @@ class Bench:
         roof = self.gemm()
         times = alternate(self.rounds, ours=ours, usual=usual)
         roof += self.gemm()
-        rate = 2 * macs(self.reference.model) * len(train) / statistics.median(times["ours"])
+        rate = 2 * measure.size(self.reference.architecture).macs * len(train) / statistics.median(times["ours"])
         return {
             "ratio": ratio(times["usual"], times["ours"]),
             "roof": rate / statistics.median(roof),
@@ -185,16 +186,10 @@ class Bench:
                     return time.perf_counter() - start
             return float("nan")
 
-        with tempfile.TemporaryDirectory() as empty:
-            before, os.environ["KD_CACHE_DIR"] = os.environ.get("KD_CACHE_DIR"), empty
-            try:
-                shipped = [reach(True) for _ in range(3)]
-                computed = [reach(False) for _ in range(min(2, self.rounds))]
-            finally:
-                if before is None:
-                    del os.environ["KD_CACHE_DIR"]
-                else:
-                    os.environ["KD_CACHE_DIR"] = before
+        # No logits that another run kept.
+        with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, KD_CACHE_DIR=empty):
+            shipped = [reach(True) for _ in range(3)]
+            computed = [reach(False) for _ in range(min(2, self.rounds))]
         return {
             "ratio": statistics.median(shipped) / usual_epoch,
             "ratio_without_shipped_logits": statistics.median(computed) / usual_epoch,
@@ -217,18 +212,11 @@ class Bench:
 
 def multiplications(student: str) -> int | None:
     """FLOP of an MLP's matrix products for one training image: two a layer, and a third but for the first."""
-    layers = [layer for layer in models.skeleton(student) if isinstance(layer, nn.Linear)]
-    if any(isinstance(layer, nn.Conv2d) for layer in models.skeleton(student)):
+    layers = list(models.skeleton(student))
+    if any(isinstance(layer, nn.Conv2d) for layer in layers):
         return None
-    return sum(2 * layer.weight.numel() * (3 if i else 2) for i, layer in enumerate(layers))
-
-
-def macs(model: nn.Module) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, *models.INPUT_SHAPE))
-    return counter.get_total_flops() // 2
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return sum(2 * layer.weight.numel() * (3 if i else 2) for i, layer in enumerate(linear))
 
 
 def enlarged(mnist: Mnist, size: int) -> Mnist:
@@ -242,15 +230,14 @@ def enlarged(mnist: Mnist, size: int) -> Mnist:
 
 
 MEMORY = """
-from kd import data, models, teacher
-from kd.objectives import hinton, labels_only
-from kd.train import Learner, Plan, Training
+import torch
+from kd import data, teacher
+from kd.config import DistilConfig
+from kd.experiment import Distillation
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
-import torch; torch.ones(9, 9) @ torch.ones(9, 9)
+torch.ones(9, 9) @ torch.ones(9, 9)
 before = peak()
-mnist = data.load_full(data.data_folder())
-learners = [Learner("student", models.build("mlp-128", 0), hinton), Learner("control", models.build("mlp-128", 0), labels_only)]
-list(Training(learners, mnist, Plan(2, 128, 4e-3, 0), {"temperature": 4.0, "soft_weight": 0.9}, teacher.load("cnn")).records())
+list(Distillation(DistilConfig(epochs=2), data.load_full(data.data_folder()), teacher.load("cnn")).records())
 print(peak() - before)
 """
 

@@ -98,12 +98,7 @@ def _run(id: str, experiment: Experiment, kept: runs.Checkpoint | None) -> dict[
     if kept and kept.data != experiment.mnist.digest:
         raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
     rows, last = list(kept.rows) if kept else [], None
-    try:
-        records = experiment.records(state=kept.state if kept else None)
-    except UserError:
-        raise
-    except ValueError:
-        raise UserError("The checkpoint does not fit this version of the program; start the run anew.") from None
+    records = experiment.records(state=kept.state if kept else None)
     saved = began = time.monotonic()
     with tqdm(total=experiment.config.epochs, initial=len(rows), unit="epoch", file=sys.stderr) as bar:
         for last in records:

@@ -42,7 +42,7 @@ class Experiment:
         """The training, from its beginning or from a checkpoint's ``state``.
 
         Raises:
-            ValueError: it is the state of another training.
+            UserError: it is the state of another training.
         """
         self.training = Training(self.learners, self.mnist, self.plan, self.settings, self.reference)
         if state is not None:

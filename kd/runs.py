@@ -101,6 +101,10 @@ class Run:
             raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
 
 
+def _kind(config: Config) -> str:
+    return next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
+
+
 def default_name(config: DistilConfig | TeacherConfig) -> str:
     if isinstance(config, DistilConfig):
         return f"{config.student} T={config.temperature:g} ×{config.epochs}"
@@ -125,10 +129,9 @@ def save(
     Raises:
         UserError: the disk is full, or cannot be written to.
     """
-    kind = next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
     about = {
         "id": id,
-        "kind": kind,
+        "kind": _kind(config),
         "name": default_name(config),
         "owner": owner,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -195,7 +198,7 @@ def save_checkpoint(checkpoint: Checkpoint) -> None:
     path = _checkpoint_path(checkpoint.id)
     temporary = path.with_name(f".{path.name}.tmp")
     about = {
-        "kind": next(kind for kind, cls in KINDS.items() if isinstance(checkpoint.config, cls)),
+        "kind": _kind(checkpoint.config),
         "config": checkpoint.config.to_dict(),
         "rows": checkpoint.rows,
         "data": checkpoint.data,

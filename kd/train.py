@@ -37,7 +37,7 @@ class Learner:
 
 
 class Teacher(Protocol):
-    """What fit() asks of a teacher: logits (N, 10) for the digits, in their order."""
+    """What a training asks of a teacher: logits (N, 10) for the digits, in their order."""
 
     def logits(self, digits: Digits) -> Tensor: ...
 
@@ -72,7 +72,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of fit() that stay fixed."""
+    """The settings of a training that stay fixed."""
 
     epochs: int
     batch_size: int
@@ -225,7 +225,7 @@ class Training:
         """Takes up what state() gave, in a Training that was made with the same arguments.
 
         Raises:
-            ValueError: it is the state of another training.
+            UserError: it is the state of another training.
         """
         def under(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -238,19 +238,7 @@ class Training:
             self.settings = {name: value.item() for name, value in under("setting.").items()}
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"the state of another training: {error}") from None
-
-
-def fit(
-    learners: list[Learner],
-    mnist: Mnist,
-    plan: Plan,
-    settings: Mapping[str, float],
-    teacher: Teacher | None = None,
-    due: Callable[[int], bool] = every_epoch,
-) -> Generator[Record, Mapping[str, float] | None, None]:
-    """The records of a Training from its beginning to its end."""
-    return Training(learners, mnist, plan, settings, teacher).records(due)
+            raise UserError("The checkpoint is of another training, or of another version of the program; start the run anew.") from error
 
 
 class _AdamW:

@@ -35,6 +35,11 @@ def identical(one: nn.Module | dict, other: nn.Module | dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def same(one: dict[str, dict], other: dict[str, dict]) -> bool:
+    """Whether two trainings left the same weights, by learner, bit for bit."""
+    return one.keys() == other.keys() and all(identical(one[name], other[name]) for name in one)
+
+
 def small_teacher(architecture: str = "mlp-30", seed: int = 7) -> CachedTeacher:
     """A teacher that was never trained but has opinions: its last layer speaks louder."""
     model = models.build(architecture, seed)

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from kd import models
 from kd.objectives import hinton, labels_only
 from kd.train import Learner, Plan, Training
-from tests.helpers import identical, small_teacher, weights
+from tests.helpers import same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=64, learning_rate=2e-3, seed=3, augmentation="jitter")  # 16 steps an epoch
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
@@ -25,10 +25,6 @@ def training(mnist, architecture="mlp-30", plan=PLAN, teacher=True):
 
 def outcome(trained):
     return {learner.name: weights(learner.model) for learner in trained.learners}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(identical(one[name], other[name]) for name in one)
 
 
 def without_time(records):

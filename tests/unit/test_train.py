@@ -19,8 +19,8 @@ from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
-from kd.train import Diverged, Learner, Plan, fit, learning_rate_at
-from tests.helpers import identical, small_teacher, weights
+from kd.train import Diverged, Learner, Plan, Training, learning_rate_at
+from tests.helpers import identical, same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=100, learning_rate=2e-3, seed=0)
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
@@ -38,6 +38,11 @@ def pair(architecture="mlp-30", seed=0):
         Learner("student", models.build(architecture, seed), hinton),
         Learner("control", models.build(architecture, seed), labels_only),
     ]
+
+
+def fit(learners, mnist, plan, settings, teacher=None, due=train.every_epoch):
+    """The records of a training from its beginning to its end."""
+    return Training(learners, mnist, plan, settings, teacher).records(due)
 
 
 def always(step):
@@ -59,10 +64,6 @@ def run(mnist, learners=None, plan=PLAN, teacher=None, due=train.every_epoch, be
 
 def control_alone(architecture="mlp-30", seed=0):
     return [Learner("control", models.build(architecture, seed), labels_only)]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(identical(one[name], other[name]) for name in one)
 
 
 class Spy(nn.Module):
