@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
 from kd import models
+from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import OBJECTIVES
 
@@ -175,8 +176,7 @@ class TeacherConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.augmentation not in ("none", "jitter", "affine"):
-            raise UserError("Augmentation must be none, jitter or affine.")
+        _check_augmentation(self.augmentation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +194,13 @@ class DistilConfig(Config):
     soft_weight: float = _setting(
         0.9, "Soft weight", "Share of the loss that matches the teacher; the rest matches the labels. 0 ignores the teacher.", 0.0, 1.0, 0.05
     )
+    augmentation: str = _setting(
+        "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
+    )
+    omitted: str = _setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
+    labels: int = _setting(
+        0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
+    )
     schedule: tuple[Change, ...] = field(
         default=(),
         metadata={"label": "Schedule", "help": "Changes made during training, as step:setting=value;…"},
@@ -207,6 +214,12 @@ class DistilConfig(Config):
             )
         if len(self.teacher) > 100:
             raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
+        _check_augmentation(self.augmentation)
+        if not set(self.omitted) <= set("0123456789") or len(set(self.omitted)) > 9:
+            raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(self.omitted)} is not.")
+        object.__setattr__(self, "omitted", "".join(sorted(set(self.omitted))))
+        if 0 < self.labels < 10:
+            raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
 
     def _checked_schedule(self) -> tuple[Change, ...]:
@@ -230,6 +243,11 @@ class DistilConfig(Config):
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
             checked.append((step, name, check_live(name, value)))
         return tuple(sorted(checked, key=lambda change: change[0]))
+
+
+def _check_augmentation(name: str) -> None:
+    if name not in AUGMENTATIONS:
+        raise UserError("Augmentation must be none, jitter or affine.")
 
 
 def check_live(name: str, value: Any) -> float:

@@ -8,6 +8,7 @@ too: whatever was trained on the other 55,000 has never seen them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from kd.errors import UserError
 
+UNLABELLED = -1  # in place of a label
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0-1
 
 #: file -> (magic number, shape, SHA-256) of MNIST's four uncompressed files.
@@ -68,7 +70,7 @@ def normalize(pixels: Tensor) -> Tensor:
 class Digits:
     """Images and labels as tensors on one device.
 
-    ``images``: (N, 28, 28) uint8. ``labels``: (N,) int64. ``ids``: (N,) int64, each
+    ``images``: (N, 28, 28) uint8. ``labels``: (N,) int64, UNLABELLED where there is none. ``ids``: (N,) int64, each
     image's place in its MNIST file, which is how teacher logits are found again
     whatever the order. ``file``: "train" or "test", or "" where the images are in no
     file any more. ``shifts``: None, or (N,) int64, which of SHIFTS each image is moved by.
@@ -187,6 +189,35 @@ AUGMENTATIONS: dict[str, Callable[[Digits, torch.Generator], Digits] | None] = {
     "jitter": jitter,
     "affine": affine,
 }
+
+
+# -- the transfer set: what a student learns from -------------------------------------
+
+
+def without(digits: Digits, omitted: str) -> Digits:
+    """The digits that are none of ``omitted``, such as "3" or "0169"."""
+    out = torch.tensor([int(digit) for digit in omitted], dtype=torch.int64, device=digits.labels.device)
+    return digits.take(~torch.isin(digits.labels, out)) if omitted else digits
+
+
+def with_labels(digits: Digits, count: int, generator: torch.Generator) -> Digits:
+    """The same images with all labels but ``count`` replaced by UNLABELLED; as many of each class as can be.
+
+    Raises:
+        UserError: there are fewer than ``count`` of them.
+    """
+    if count > len(digits):
+        raise UserError(f"There are only {len(digits):,} images to put {count:,} labels on; ask for fewer.")
+    order = torch.randperm(len(digits), generator=generator)
+    classes = digits.labels.cpu()[order]
+    # Each image's rank within its class: taking the lowest ranks takes the classes in turn.
+    rank = torch.zeros_like(classes)
+    for label in classes.unique():
+        rank[classes == label] = torch.arange(int((classes == label).sum()))
+    kept = order[rank.argsort(stable=True)[:count]].to(digits.labels.device)
+    labels = torch.full_like(digits.labels, UNLABELLED)
+    labels[kept] = digits.labels[kept]
+    return dataclasses.replace(digits, labels=labels)
 
 
 # -- the full set ----------------------------------------------------------------

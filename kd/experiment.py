@@ -7,6 +7,7 @@ so that the same config gives the same weights from both.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Callable, Generator, Mapping
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from kd import data, measure, models
 from kd.config import DistilConfig, TeacherConfig
 from kd.objectives import OBJECTIVES, labels_only
+from kd.randomness import generator
 from kd.teacher import CachedTeacher
 from kd.train import Learner, Plan, Record, Training, every_epoch
 
@@ -32,6 +34,7 @@ class Experiment:
     mnist: data.Mnist
     learners: list[Learner]
     reference: CachedTeacher | None
+    transfer: data.Mnist  # the same, with what is trained on
     plan: Plan
     settings: dict[str, float]
     training: Training | None = None  # since records() was called
@@ -44,7 +47,7 @@ class Experiment:
         Raises:
             UserError: it is the state of another training.
         """
-        self.training = Training(self.learners, self.mnist, self.plan, self.settings, self.reference)
+        self.training = Training(self.learners, self.transfer, self.plan, self.settings, self.reference)
         if state is not None:
             self.training.restore(state)
         return self.training.records(due)
@@ -65,7 +68,7 @@ class Experiment:
             "steps": last.step if last else 0,
             "source": self.mnist.source,
             "data": self.mnist.digest,
-            "train_images": len(self.mnist.train),
+            "train_images": len(self.transfer.train),
             "test_images": len(test),
             "device": str(test.labels.device),
             "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
@@ -85,7 +88,11 @@ class Distillation(Experiment):
             Learner("student", models.build(config.student, config.seed).to(device), OBJECTIVES[config.method]),
             Learner("control", models.build(config.student, config.seed).to(device), labels_only),
         ]
-        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, schedule=config.schedule)
+        train = data.without(self.mnist.train, config.omitted)
+        if config.labels:
+            train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
+        self.transfer = dataclasses.replace(self.mnist, train=train)
+        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule)
         self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
 
 
@@ -97,6 +104,7 @@ class TeacherTraining(Experiment):
     def __init__(self, config: TeacherConfig, mnist: data.Mnist):
         device = data.device()
         self.config, self.mnist, self.reference = config, mnist.to(device), None
+        self.transfer = self.mnist
         self.learners = [Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)]
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation)
         self.settings = {}

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kd.data import UNLABELLED
+
 
 class Outputs(NamedTuple):
     """What a model says about a batch."""
@@ -63,6 +65,11 @@ class _SoftLoss(torch.autograd.Function):
         return student.exp().sub_(probabilities).mul_(gradient * ctx.scale), None, None
 
 
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits (N, 10) with labels (N,), mean over the images that have one."""
+    return F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
+
+
 def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
     """soft_weight * T^2 * KL(teacher_T || student_T) + (1 - soft_weight) * CE(labels).
 
@@ -72,13 +79,13 @@ def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: 
     soft_weight = settings["soft_weight"]
     return {
         "soft": soft_weight * soft_loss(student.logits, teacher.logits, settings["temperature"]),
-        "hard": (1 - soft_weight) * F.cross_entropy(student.logits, labels),
+        "hard": (1 - soft_weight) * cross_entropy(student.logits, labels),
     }
 
 
 def labels_only(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
-    """Cross-entropy with the labels, mean over the batch: how controls and teachers learn."""
-    return {"hard": F.cross_entropy(student.logits, labels)}
+    """Cross-entropy with the labels: how controls and teachers learn."""
+    return {"hard": cross_entropy(student.logits, labels)}
 
 
 #: The methods that a student can be taught by.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from kd.batched import parallel
-from kd.data import AUGMENTATIONS, Digits, Mnist
+from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
 from kd.errors import UserError
 from kd.models import logits_in_chunks
 from kd.objectives import Objective, Outputs
@@ -52,7 +52,7 @@ class Record:
     seconds: float  # spent training and measuring, pauses left out
     images_per_second: float  # since the record before
     losses: Mapping[str, float]  # "student soft" -> mean since the record before
-    train_accuracy: Mapping[str, float]  # learner -> share right since the record before
+    train_accuracy: Mapping[str, float]  # learner -> share right of the labelled images since the record before
     validation_accuracy: Mapping[str, float]  # learner -> share right
     whole_validation: bool  # on all validation images, or on the fixed 1,000
 
@@ -176,23 +176,32 @@ class Training:
 
         They are gathered by the block, several batches at once: what depends on random
         numbers depends on (seed, epoch, block) alone, so that any step can be the first.
+        Where only some images have labels, each batch has a second batch of labelled ones
+        after it: by chance alone, most batches would have none.
         """
         train, plan = self.mnist.train, self.plan
         augment = AUGMENTATIONS[plan.augmentation]
         batches = max(1, BLOCK // plan.batch_size)  # a block
+        labelled = (train.labels != UNLABELLED).nonzero().squeeze(1)
+        extra = 0 if len(labelled) == len(train) else min(plan.batch_size, len(labelled))
         for epoch in range(self.step // self.steps_per_epoch, plan.epochs):
             order = torch.randperm(len(train), generator=generator(plan.seed, "order", epoch)).to(train.labels.device)
             for block, places in enumerate(order.split(plan.batch_size * batches)):
                 first = epoch * self.steps_per_epoch + block * batches
                 if self.step >= first + batches:
                     continue  # done before a checkpoint
-                digits = train.take(places)
+                groups = list(places.split(plan.batch_size))
+                if extra:
+                    draw = generator(plan.seed, "labelled", epoch, block)
+                    groups = [torch.cat([group, labelled[torch.randperm(len(labelled), generator=draw)[:extra]]]) for group in groups]
+                digits = train.take(torch.cat(groups))
                 if augment:
                     digits = augment(digits, generator(plan.seed, "augment", epoch, block))
                 parts = [digits.inputs(), digits.labels]
                 if self.teacher:
                     parts.append(self.teacher.logits(digits))
-                for images, labels, *logits in list(zip(*(part.split(plan.batch_size) for part in parts)))[self.step - first :]:
+                sizes = [len(group) for group in groups]
+                for images, labels, *logits in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
                     yield images, labels, logits[0] if logits else None
 
     def _train(self, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, since: _Sums) -> None:
@@ -285,6 +294,7 @@ class _Sums:
         self.started = time.perf_counter()
         self.images = 0
         self.steps = 0
+        self._labelled: list[Tensor] = []
         self._losses: dict[str, list[Tensor]] = {}
         self._logits: dict[str, list[Tensor]] = {}
         self._labels: list[Tensor] = []
@@ -308,13 +318,15 @@ class _Sums:
             self._right.setdefault(learner, []).append((torch.cat(logits).argmax(1) == labels).sum())
             logits.clear()
         self._labels.clear()
+        self._labelled.append((labels != UNLABELLED).sum())
         for name, losses in self._losses.items():
             self._losses[name] = [torch.stack(losses).sum()]
 
     def means(self) -> tuple[dict[str, float], dict[str, float]]:
         if self._labels:
             self._sum()
+        labelled = torch.stack(self._labelled).sum().item()
         return (
             {name: losses[0].item() / self.steps for name, losses in self._losses.items()},
-            {name: torch.stack(right).sum().item() / self.images for name, right in self._right.items()},
+            {name: torch.stack(right).sum().item() / labelled for name, right in self._right.items()},
         )

@@ -91,7 +91,7 @@ def test_only_what_differs_from_the_defaults_is_in_the_url():
 
 def test_parameters_of_other_things_are_ignored_in_a_url_but_not_in_a_dict():
     assert DistilConfig.from_query({"run": "5", "epochs": "3"}) == DistilConfig(epochs=3)
-    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are batch_size, epochs, "):
+    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are augmentation, batch_size, epochs, "):
         DistilConfig.from_dict({"run": 5, "epochs": 3})
 
 
@@ -299,4 +299,4 @@ def test_the_command_lines_help_tells_every_default(cls):
     cls.add_arguments(parser)
     text = " ".join(parser.format_help().split())
     assert "(default: 0)" in text and "(default: 128)" in text and "(default: 0.004)" in text
-    assert text.count("(default: none)") == (cls is DistilConfig), "the schedule alone has no default"
+    assert text.count("(default: none)") == (3 if cls is DistilConfig else 0), "schedule, augmentation and what is left out"
