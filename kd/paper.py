@@ -137,13 +137,18 @@ def run_cell(row: str, seed: int, progress: Callable[[float], None] = lambda sha
         progress(record.step / record.steps)
         if time.monotonic() - saved > KEEP and record.step < record.steps:
             saved = time.monotonic()
-            _write(partial, lambda to: save_file(experiment.training.state(), to, {"seconds": str(before + saved - began)}))
+            _save(partial, experiment.training.state(), seconds=before + saved - began)
     outcome = {"row": row, "seed": seed, "config": config.to_dict(), **_outcome(experiment), "seconds": round(before + time.monotonic() - began, 1)}
     if row == "cnn":
-        _write(path.with_suffix(".safetensors"), lambda to: save_file(experiment.trained["teacher"].state_dict(), to))
+        _save(path.with_suffix(".safetensors"), experiment.trained["teacher"].state_dict())
     _write(path, lambda to: to.write_text(json.dumps(outcome)))
     partial.unlink(missing_ok=True)
     return outcome
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], **about: float) -> None:
+    whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    _write(path, lambda to: save_file(whole, to, {key: str(value) for key, value in about.items()}))
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
