@@ -41,7 +41,7 @@ KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)
 _SMALL = DistilConfig(student="mlp-30", soft_weight=1.0, epochs=25)
 
-#: What is trained. "cnn" teaches all students of its seed.
+#: What is trained. A student's teacher is the row of that name, with the same seed.
 ROWS: dict[str, Config] = {
     "cnn": TeacherConfig(teacher="cnn", augmentation="affine", epochs=12),
     "soft": _STUDENT,
@@ -49,10 +49,10 @@ ROWS: dict[str, Config] = {
     "no-3": _STUDENT.replace(omitted="3"),
     "only-7-8": _STUDENT.replace(omitted="01234569"),
     **{f"30-units-T{t}": _SMALL.replace(temperature=t) for t in (1, 2, 3, 4, 8, 20)},
-    "teacher": TeacherConfig(teacher="mlp-1200x2", augmentation="jitter", epochs=40, learning_rate=1e-3),
+    "mlp-1200x2": TeacherConfig(teacher="mlp-1200x2", augmentation="jitter", epochs=40, learning_rate=1e-3),
 }
 #: About how long one epoch of a row takes, against the others.
-_WEIGHTS = {"cnn": 45, "soft": 10, "jittered": 17, "no-3": 9, "only-7-8": 2, "teacher": 14}
+_WEIGHTS = {"cnn": 45, "soft": 10, "jittered": 17, "no-3": 9, "only-7-8": 2, "mlp-1200x2": 14}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _omitted(model: Mapping[str, Any]) -> float:
 
 
 LINES = [
-    Line("Teacher 784-1200-1200-10: dropout, bounded weights, jitter", "teacher", "teacher", "67", 70, _errors),
+    Line("Teacher 784-1200-1200-10: dropout, bounded weights, jitter", "mlp-1200x2", "teacher", "67", 70, _errors),
     Line("CNN teacher of the students below", "cnn", "teacher", "none", None, _errors),
     Line("Student 784-800-800-10, labels alone", "soft", "control", "146", None, _errors),
     Line("The same, soft targets at T = 20", "soft", "student", "74", 70, _errors),
@@ -108,9 +108,15 @@ def folder() -> Path:
 
 def cell_path(row: str, seed: int) -> Path:
     """Named by all that its result depends on, so that another recipe finds nothing of this one."""
-    recipes = [ROWS[row].to_dict()] + ([ROWS["cnn"].to_dict()] if isinstance(ROWS[row], DistilConfig) else [])
+    recipes = [ROWS[name].to_dict() for name in [row, *_needs(row)]]
     digest = hashlib.sha256(json.dumps(recipes).encode()).hexdigest()[:8]
     return folder() / f"{row}-seed{seed}-{digest}.json"
+
+
+def _needs(row: str) -> list[str]:
+    """The rows that must be there first."""
+    config = ROWS[row]
+    return [config.teacher] if isinstance(config, DistilConfig) else []
 
 
 def everything(mnist: data.Mnist) -> data.Mnist:
@@ -126,8 +132,9 @@ def run_cell(row: str, seed: int, progress: Callable[[float], None] = lambda sha
     mnist = everything(data.load_full(data.data_folder()))
     config = ROWS[row].replace(seed=seed)
     if isinstance(config, DistilConfig):
-        weights = cell_path("cnn", seed).with_suffix(".safetensors")
-        experiment: Experiment = Distillation(config, mnist, CachedTeacher("cnn", "cnn", models.load(weights, "cnn").to(data.device())))
+        weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
+        teacher = models.load(weights, config.teacher).to(data.device())
+        experiment: Experiment = Distillation(config, mnist, CachedTeacher(config.teacher, config.teacher, teacher))
     else:
         experiment = TeacherTraining(config, mnist)
     partial = path.with_suffix(".partial")
@@ -139,7 +146,7 @@ def run_cell(row: str, seed: int, progress: Callable[[float], None] = lambda sha
             saved = time.monotonic()
             _save(partial, experiment.training.state(), seconds=before + saved - began)
     outcome = {"row": row, "seed": seed, "config": config.to_dict(), **_outcome(experiment), "seconds": round(before + time.monotonic() - began, 1)}
-    if row == "cnn":
+    if not _needs(row):
         _save(path.with_suffix(".safetensors"), experiment.trained["teacher"].state_dict())
     _write(path, lambda to: to.write_text(json.dumps(outcome)))
     partial.unlink(missing_ok=True)
@@ -235,7 +242,7 @@ def run(seeds: int = SEEDS, progress: Callable[[float], None] = lambda share: No
         running: dict[concurrent.futures.Future, tuple[str, int]] = {}
         try:
             while waiting or running:
-                ready = [cell for cell in waiting if not isinstance(ROWS[cell[0]], DistilConfig) or cell_path("cnn", cell[1]).exists()]
+                ready = [(row, seed) for row, seed in waiting if all(cell_path(first, seed).exists() for first in _needs(row))]
                 for cell in ready[: (workers or os.cpu_count() or 1) - len(running)]:
                     waiting.remove(cell)
                     running[pool.submit(_work, cell, news)] = cell
@@ -278,7 +285,7 @@ def table(cells: list[dict[str, Any]]) -> dict[str, Any]:
     for cell in cells:
         by_row.setdefault(cell["row"], []).append(cell)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
-    teachers = ("cnn", "teacher")
+    teachers = [row for row in seconds if row in ROWS and not _needs(row)]
     return {
         "command": "python -m kd paper",
         "seeds": max(map(len, by_row.values())),
