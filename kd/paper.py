@@ -36,6 +36,8 @@ from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.teacher import CachedTeacher
 
 SEEDS = 5
+STORED = Path(__file__).parents[1] / "benchmarks" / "paper.json"
+COMMAND = "python -m kd paper --json > benchmarks/paper.json"
 KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
 
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)
@@ -287,7 +289,7 @@ def table(cells: list[dict[str, Any]]) -> dict[str, Any]:
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
     teachers = [row for row in seconds if row in ROWS and not _needs(row)]
     return {
-        "command": "python -m kd paper",
+        "command": COMMAND,
         "seeds": max(map(len, by_row.values())),
         "core_minutes": {
             "teachers": round(sum(seconds.get(row, 0) for row in teachers) / 60, 1),
@@ -295,6 +297,10 @@ def table(cells: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
         "lines": [_line(line, by_row[line.row]) for line in LINES if line.row in by_row],
+        "curve": {
+            str(row[0]["config"]["temperature"]): {who: _spread([_errors(cell["models"][who]) for cell in row]) for who in ("student", "control")}
+            for name, row in by_row.items() if name.startswith("30-units")
+        },
         "recipes": {row: same[0]["config"] | {"seed": "0 …"} for row, same in by_row.items()},
     }
 
@@ -313,6 +319,18 @@ def _line(line: Line, cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2) if len(values) > 1 else 0.0}
+
+
+def load() -> dict[str, Any]:
+    """The table that was measured and stored.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(STORED.read_text())
+    except (OSError, ValueError):
+        raise UserError(f"The stored table is missing or damaged; restore {STORED.name}, or make it by: {COMMAND}") from None
 
 
 def text(result: Mapping[str, Any]) -> str:
