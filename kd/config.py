@@ -30,10 +30,11 @@ MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one
 MAX_CHANGES = 1000
 
 
-def _setting(default, label: str, help: str, low=None, high=None, step=None) -> Any:
+def _setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
+    """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
     return field(
         default=default,
-        metadata={"label": label, "help": help, "low": low, "high": high, "step": step},
+        metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
     )
 
 
@@ -65,21 +66,8 @@ def _shown(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Shared by all configs: validation from field metadata, and the conversions."""
-
-    epochs: int = _setting(
-        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
-    )
-    batch_size: int = _setting(
-        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
-    )
-    learning_rate: float = _setting(
-        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
-    )
-    seed: int = _setting(
-        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
-    )
+class Settings:
+    """Validation from field metadata, and the conversions."""
 
     #: Names of the architecture settings, checked against kd.models.
     _architectures: ClassVar[tuple[str, ...]] = ()
@@ -89,6 +77,9 @@ class Config:
             value, label = getattr(self, spec.name), spec.metadata["label"]
             if spec.type == "str" and not isinstance(value, str):
                 raise UserError(f"{label} must be a name, not {_shown(value)}.")
+            choices = spec.metadata.get("choices")
+            if choices and value not in choices:
+                raise UserError(f"{label} must be one of {', '.join(choices)}, not {_shown(value)}.")
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             if low is None:
                 continue
@@ -161,6 +152,24 @@ class Config:
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> Self:
         return cls(**{spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What all trainings have in common."""
+
+    epochs: int = _setting(
+        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
+    )
+    batch_size: int = _setting(
+        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
+    )
+    learning_rate: float = _setting(
+        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
+    )
+    seed: int = _setting(
+        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,11 +69,20 @@ const prepare = (div) => {
   div.watcher.observe(div)
 }
 
+// As it is on the screen, zoom and all, on the page's colour: by itself it is transparent.
+const download = (div) => window.Plotly.downloadImage(
+  { data: div.data, layout: { ...div.layout, paper_bgcolor: getComputedStyle(div).getPropertyValue("--st-background-color").trim() || "#fff" } },
+  { format: "png", filename: div.latest.picture, width: div.clientWidth, height: div.clientHeight, scale: 2 },
+)
+
 export default function ({ data, parentElement }) {
   const div = parentElement.querySelector(".kd-chart")
   div.latest = JSON.parse(data.figure)
   div.style.height = div.latest.layout.height + "px"
   div.setAttribute("aria-label", data.label)
+  const button = parentElement.querySelector(".kd-picture")
+  button.hidden = !div.latest.picture
+  button.onclick = () => { if (div._fullLayout) download(div) }
   if (!div.watcher) prepare(div)
   load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
   // Streamlit also calls this while the chart stays on the page (a full rerun after a fragment's): then it must live on,
@@ -88,9 +97,17 @@ export default function ({ data, parentElement }) {
 
 # An own prefix on the class, since the styles are not isolated: Plotly's stylesheet
 # goes into the document's head and would not reach a shadow root.
-_chart = st.components.v2.component(
-    "kd_live_chart", html='<div class="kd-chart" role="img"></div>', css=".kd-chart {\n  width: 100%;\n}", js=_JS, isolate_styles=False
-)
+_CSS = """
+.kd-chart { width: 100%; }
+.kd-picture {
+  display: block; margin-left: auto; padding: 0.3rem 0.6rem; border: 0; border-radius: 0.4rem; cursor: pointer;
+  background: none; color: var(--st-text-color); opacity: 0.7; font: inherit; font-size: 0.8rem;
+}
+.kd-picture:hover, .kd-picture:focus-visible { opacity: 1; background: var(--st-secondary-background-color); }
+.kd-picture[hidden] { display: none; }
+"""
+_HTML = '<div class="kd-chart" role="img"></div><button class="kd-picture" type="button" hidden>⤓ Picture</button>'
+_chart = st.components.v2.component("kd_live_chart", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
 
 
 _library = st.components.v2.component("kd_plotly", js=_LOAD + "export default () => { load().catch(() => {}) }\n")
@@ -116,7 +133,8 @@ def provide_plotly() -> None:
 def live_chart(figure: Figure | str, key: str, label: str) -> None:
     """Draws ``figure`` (a dict, or its JSON) where ``key`` was drawn before.
 
-    ``label`` says in words what the chart shows, for those who cannot see it.
+    ``label`` says in words what the chart shows, for those who cannot see it. A figure with
+    a ``picture``, the name of a file, offers to be downloaded as one.
     """
     text = figure if isinstance(figure, str) else json.dumps(figure)
     _chart(data={"figure": text, "label": label}, key=key)

@@ -1,0 +1,79 @@
+"""What the lab's panels share: their settings, which are in the link, and how they show charts and words."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import streamlit as st
+
+from kd.errors import UserError
+from kd.figures import Figure
+from kd.lab.settings import LabSettings
+from kd.ui import keys, state
+from kd.ui.chart import live_chart
+
+
+def restore() -> None:
+    """On a session's first visit takes the settings from the link."""
+    if keys.LAB in st.session_state:
+        return
+    found = LabSettings()
+    try:
+        found = LabSettings.from_query(st.query_params.to_dict())
+    except UserError as error:
+        state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+    st.session_state[keys.LAB] = found.to_dict()
+
+
+def settings() -> LabSettings:
+    return LabSettings.from_dict(st.session_state[keys.LAB])
+
+
+def put(**changes: Any) -> None:
+    """Changes settings, and what their widgets show when they are drawn next.
+
+    What is not valid is told in a sentence, and changes nothing.
+    """
+    try:
+        st.session_state[keys.LAB] = settings().replace(**changes).to_dict()
+    except UserError as error:
+        state.notify("error", str(error))
+    for name in changes:
+        st.session_state.pop(_key(name), None)
+
+
+def reset() -> None:
+    """All settings of the panel on show back to what they were."""
+    defaults = LabSettings(panel=settings().panel).to_dict()
+    put(**defaults)
+
+
+def chosen(kind: Callable, name: str, **options: Any) -> Any:
+    """The widget of one setting; returns its value. Label, help and range come from LabSettings."""
+    about = LabSettings.setting(name)
+    if about["low"] is not None:
+        options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"]}
+    if _key(name) not in st.session_state:
+        st.session_state[_key(name)] = getattr(settings(), name)
+    kind(about["label"], key=_key(name), help=about["help"], on_change=_take, args=(name,), **options)
+    return getattr(settings(), name)
+
+
+def _take(name: str) -> None:
+    put(**{name: st.session_state[_key(name)]})
+
+
+def _key(name: str) -> str:
+    return keys.setting("lab", name)
+
+
+def write_link() -> None:
+    """Puts all settings into the URL."""
+    query = settings().to_query()
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+def chart(figure: Figure, key: str, label: str, picture: str) -> None:
+    """A chart in place that can be downloaded as ``picture``.png."""
+    live_chart(figure | {"picture": picture}, f"lab_{key}", label)
