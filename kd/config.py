@@ -224,9 +224,7 @@ class DistilConfig(Config):
         if len(self.teacher) > 100:
             raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
         _check_augmentation(self.augmentation)
-        if not set(self.omitted) <= set("0123456789") or len(set(self.omitted)) > 9:
-            raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(self.omitted)} is not.")
-        object.__setattr__(self, "omitted", "".join(sorted(set(self.omitted))))
+        object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
@@ -257,6 +255,13 @@ class DistilConfig(Config):
 def _check_augmentation(name: str) -> None:
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")
+
+
+def checked_omitted(digits: str) -> str:
+    """Digits to leave out, in order and once each, or a UserError."""
+    if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
+        raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(digits)} is not.")
+    return "".join(sorted(set(digits)))
 
 
 def check_live(name: str, value: Any) -> float:

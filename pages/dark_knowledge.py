@@ -4,12 +4,20 @@ import streamlit as st
 
 from kd.lab.settings import PANELS
 from kd.ui import entry, state
-from kd.ui.lab import frame, soft_targets
+from kd.ui.lab import frame, never_saw, running, soft_targets
 
 entry.through_app()
 SHOW = {
     "soft-targets": soft_targets.show,
+    "never-saw": never_saw.show,
 }
+
+
+def reset() -> None:
+    frame.reset()
+    if panel != "soft-targets":
+        running.forget()
+
 
 frame.restore()
 with st.container():
@@ -17,6 +25,6 @@ with st.container():
 st.title("Dark knowledge", anchor=False)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     panel = frame.chosen(st.segmented_control, "panel", options=list(PANELS), format_func=PANELS.get, required=True, label_visibility="collapsed")
-    st.button("Reset", key="lab_reset", icon=":material/restart_alt:", on_click=frame.reset, help="This experiment as it was at first.")
+    st.button("Reset", key="lab_reset", icon=":material/restart_alt:", on_click=reset, help="This experiment as it was at first.")
 SHOW[panel]()
 frame.write_link()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+from typing import Mapping
+
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, Figure, _base
+from kd.figures import COLOURS, PATTERNS, Figure, _base
 from kd.lab.soft_targets import entropy, soft_targets
 
 #: From nothing, which is the page itself in light and dark, to the teacher's colour.
@@ -61,3 +63,39 @@ def class_heat_map(averages: Tensor) -> Figure:
     }
     layout["margin"]["t"] = 12
     return {"data": [colours, diagonal], "layout": layout}
+
+
+def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted: str) -> Figure:
+    """The share of each digit's images that student and control read right, the digits left out in a shade of their own.
+
+    Args:
+        now: "student" and "control" -> (10,) shares. ``before``: the same without any offset, drawn as a mark in each bar.
+    """
+    names = [str(digit) for digit in range(10)]
+    traces = []
+    for who, shares in now.items():
+        traces.append({
+            "type": "bar", "name": who, "x": names, "y": [round(share, 4) for share in shares.tolist()], "offsetgroup": who,
+            "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
+            "hovertemplate": "%{x}: %{y:.1%}",
+        })
+        # A bar without height, whose outline is a line.
+        traces.append({
+            "type": "bar", "name": f"{who}, no offset", "x": names, "y": [0] * 10, "base": [round(share, 4) for share in before[who].tolist()],
+            "offsetgroup": who, "marker": {"color": COLOURS[who], "line": {"color": "#111827", "width": 2}}, "showlegend": False, "hoverinfo": "skip",
+        })
+    layout = _base("Recall: of each digit's images, the share read right")
+    layout |= {
+        "barmode": "group", "bargap": 0.2, "height": 320,
+        "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1.1], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1], "fixedrange": True, "title": {"text": "recall"}},
+        "shapes": [
+            {"type": "rect", "x0": int(digit) - 0.5, "x1": int(digit) + 0.5, "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
+             "fillcolor": "rgba(232, 89, 12, 0.13)", "line": {"width": 0}}
+            for digit in omitted
+        ],
+        "annotations": [
+            {"x": int(digit), "y": 1.1, "yanchor": "top", "text": "never<br>seen", "showarrow": False, "font": {"size": 10}} for digit in omitted
+        ],
+    }
+    return {"data": traces, "layout": layout}

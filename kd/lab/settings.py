@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kd.config import Settings, _setting
+from kd.config import Settings, _setting, checked_omitted
+from kd.lab.never_saw import EPOCHS
 
 #: Name in the link -> name on the page, in the order of the page.
 PANELS = {
     "soft-targets": "Soft targets",
+    "never-saw": "The digit it never saw",
 }
 PICTURES = {"test": "Test set", "draw": "Draw"}
+OFFSETS = {"hand": "by hand", "frequency": "by class frequency", "test": "as the paper did, on the test set"}
 DIGITS = tuple("0123456789")
 
 
@@ -24,3 +27,12 @@ class LabSettings(Settings):
     image: int = _setting(1790, "Test image", "Its number in MNIST's test set, from 0.", 0, 9999, 1)
     digit: str = _setting("2", "Digit", "Whose images are searched.", choices=DIGITS)
     like: str = _setting("3", "That looks like a", "What the teacher should see in them beside.", choices=DIGITS)
+    omitted: str = _setting("3", "Left out", "Digits that neither student nor control is trained on.")
+    student: str = _setting("mlp-128", "Student", "A larger one gets nearer to the paper, and takes longer.", choices=tuple(EPOCHS))
+    seed: int = _setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+    offset_by: str = _setting("hand", "Offset", "How the logits of the digits left out are raised.", choices=tuple(OFFSETS))
+    offset: float = _setting(0.0, "Offset by hand", "Added to the logits of the digits left out, as if their biases were larger.", -20.0, 20.0, 0.5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "omitted", checked_omitted(self.omitted))

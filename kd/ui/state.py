@@ -75,6 +75,14 @@ def _from_disk(run: runs.Run) -> jobs.Snapshot:
     )
 
 
+def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
+    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
+    live = manager().predict(snap.id, inputs)
+    if live or not snap.saved:
+        return live
+    return {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+
+
 @dataclasses.dataclass(frozen=True)
 class Answers:
     """What each model says of one picture: raw logits (10,), by "teacher", "student", "control"."""
@@ -94,11 +102,7 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
     found = manager().teacher(teacher_name)
     logits = {"teacher": models.logits_in_chunks(found.model, inputs.to(data.device())).cpu()}
     if snap is not None and snap.kind == "distil":
-        live = manager().predict(snap.id, inputs)
-        if live:
-            logits |= live
-        elif snap.saved:
-            logits |= {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+        logits |= said(snap, inputs)
     knows = familiar(teacher_name).knows(inputs.to(data.device()))
     return Answers({name: value[0] for name, value in logits.items()}, bool(knows[0]))
 

@@ -3,8 +3,9 @@
 import pytest
 
 from kd.lab.settings import LabSettings
-from kd.ui import keys
-from tests.apps import said
+from kd.ui import keys, state
+from tests.apps import TOKEN, said
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
 PAGE = "dark_knowledge"
@@ -61,3 +62,35 @@ def test_a_doubtful_digit_can_be_asked_for_again_and_again(app):
         at.button(key="lab_doubtful").click().run()
         seen.append(shown(at).image)
     assert len(set(seen)) == 3 and not at.exception
+
+
+def wait_for_end(at) -> None:
+    wait_until(lambda: not state.manager().snapshot(at.session_state[keys.RUN], TOKEN).active, "the end of the run", 120)
+    at.run()
+
+
+def test_digits_left_out_come_back_by_an_offset_that_needs_no_label(app):
+    at = app(PAGE, panel="never-saw", omitted="3")
+    at.button(key="lab_start").click().run()
+    assert not at.exception
+    run = at.session_state[keys.RUN]
+    assert query(at) == {"panel": "never-saw", "run": run}
+    wait_for_end(at)
+    assert "which neither has ever seen" in said(at) and "control 0% (without an offset 0%)" in said(at)
+    at.segmented_control(key="lab_offset_by").set_value("frequency").run()
+    assert not at.exception and "Chosen without a label" in said(at)
+    assert query(at) == {"panel": "never-saw", "offset_by": "frequency", "run": run}
+    rows = at.dataframe[0].value.set_index("offset")
+    assert rows.loc["by class frequency", "student, left out"] < rows.loc["no offset", "student, left out"]
+    at.segmented_control(key="lab_offset_by").set_value("test").run()
+    assert "Chosen on the test set" in said(at)
+    again = app(PAGE, **query(at))  # the link brings it all back
+    assert not again.exception and "Chosen on the test set" in said(again)
+
+
+def test_a_preset_fills_in_the_digits_and_none_cannot_be_started(app):
+    at = app(PAGE, panel="never-saw")
+    at.button(key="lab_preset_01234569").click().run()
+    assert shown(at).omitted == "01234569"
+    at.pills(key="lab_omitted").set_value([]).run()
+    assert at.button(key="lab_start").disabled and "at least one digit" in said(at)

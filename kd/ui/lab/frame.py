@@ -23,6 +23,8 @@ def restore() -> None:
     except UserError as error:
         state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     st.session_state[keys.LAB] = found.to_dict()
+    if state.shown_run():
+        st.session_state.pop(keys.ADOPTED, None)  # the link's other parameters are not the run's settings
 
 
 def settings() -> LabSettings:
@@ -54,13 +56,15 @@ def chosen(kind: Callable, name: str, **options: Any) -> Any:
     if about["low"] is not None:
         options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"]}
     if _key(name) not in st.session_state:
-        st.session_state[_key(name)] = getattr(settings(), name)
+        value = getattr(settings(), name)
+        st.session_state[_key(name)] = list(value) if kind is st.pills else value
     kind(about["label"], key=_key(name), help=about["help"], on_change=_take, args=(name,), **options)
     return getattr(settings(), name)
 
 
 def _take(name: str) -> None:
-    put(**{name: st.session_state[_key(name)]})
+    value = st.session_state[_key(name)]
+    put(**{name: "".join(value) if isinstance(value, list) else value})
 
 
 def _key(name: str) -> str:
@@ -68,8 +72,9 @@ def _key(name: str) -> str:
 
 
 def write_link() -> None:
-    """Puts all settings into the URL."""
-    query = settings().to_query()
+    """Puts all settings and the run into the URL."""
+    run_id = st.session_state.get(keys.RUN)
+    query = settings().to_query() | ({"run": run_id} if run_id else {})
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
 
