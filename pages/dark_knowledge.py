@@ -23,8 +23,10 @@ frame.restore()
 with st.container():
     state.show_notice()  # what was wrong with the link
 st.title("Dark knowledge", anchor=False)
-with st.container(horizontal=True, vertical_alignment="bottom"):
+left, right = st.columns([6, 1])
+with left:
     panel = frame.chosen(st.segmented_control, "panel", options=list(PANELS), format_func=PANELS.get, required=True, label_visibility="collapsed")
+with right:
     st.button("Reset", key="lab_reset", icon=":material/restart_alt:", on_click=reset, help="This experiment as it was at first.")
 SHOW[panel]()
 frame.write_link()

@@ -69,7 +69,7 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
     """The share of each digit's images that student and control read right, the digits left out in a shade of their own.
 
     Args:
-        now: "student" and "control" -> (10,) shares. ``before``: the same without any offset, drawn as a mark in each bar.
+        now: "student" and "control" -> (10,) shares. ``before``: the same without any offset, drawn as a dash.
     """
     names = [str(digit) for digit in range(10)]
     traces = []
@@ -79,14 +79,14 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
             "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
             "hovertemplate": "%{x}: %{y:.1%}",
         })
-        # A bar without height, whose outline is a line.
+        # Words rather than lines, since those take their colour from the theme.
         traces.append({
-            "type": "bar", "name": f"{who}, no offset", "x": names, "y": [0] * 10, "base": [round(share, 4) for share in before[who].tolist()],
-            "offsetgroup": who, "marker": {"color": COLOURS[who], "line": {"color": "#111827", "width": 2}}, "showlegend": False, "hoverinfo": "skip",
+            "type": "scatter", "mode": "text", "name": f"{who}, no offset", "x": names, "y": [round(share, 4) for share in before[who].tolist()],
+            "text": ["━"] * 10, "offsetgroup": who, "showlegend": False, "hoverinfo": "skip", "cliponaxis": False,
         })
-    layout = _base("Recall: of each digit's images, the share read right")
+    layout = _base("Share of each digit read right (━ without an offset)")
     layout |= {
-        "barmode": "group", "bargap": 0.2, "height": 320,
+        "barmode": "group", "bargap": 0.2, "scattermode": "group", "scattergap": 0.2, "height": 320,
         "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
         "yaxis": {"range": [0, 1.1], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1], "fixedrange": True, "title": {"text": "recall"}},
         "shapes": [

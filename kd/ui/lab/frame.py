@@ -32,16 +32,10 @@ def settings() -> LabSettings:
 
 
 def put(**changes: Any) -> None:
-    """Changes settings, and what their widgets show when they are drawn next.
-
-    What is not valid is told in a sentence, and changes nothing.
-    """
-    try:
-        st.session_state[keys.LAB] = settings().replace(**changes).to_dict()
-    except UserError as error:
-        state.notify("error", str(error))
+    """Changes settings, and what their widgets show when they are drawn next."""
+    st.session_state[keys.LAB] = settings().replace(**changes).to_dict()
     for name in changes:
-        st.session_state.pop(_key(name), None)
+        _make_anew(name)
 
 
 def reset() -> None:
@@ -51,24 +45,39 @@ def reset() -> None:
 
 
 def chosen(kind: Callable, name: str, **options: Any) -> Any:
-    """The widget of one setting; returns its value. Label, help and range come from LabSettings."""
-    about = LabSettings.setting(name)
+    """The widget of one setting; returns its value. Label, help and range come from LabSettings.
+
+    The value is given as the widget's default, not through the session's state: that would be
+    told to the browser only once, and be lost where the next tick overtakes it.
+    """
+    about, value = LabSettings.setting(name), getattr(settings(), name)
     if about["low"] is not None:
-        options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"]}
-    if _key(name) not in st.session_state:
-        value = getattr(settings(), name)
-        st.session_state[_key(name)] = list(value) if kind is st.pills else value
+        options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"], "value": value}
+    else:
+        options["default"] = list(value) if kind is st.pills else value
     kind(about["label"], key=_key(name), help=about["help"], on_change=_take, args=(name,), **options)
     return getattr(settings(), name)
 
 
 def _take(name: str) -> None:
+    """What the widget says becomes the setting. What is not valid is told in a sentence, and the widget goes back."""
     value = st.session_state[_key(name)]
-    put(**{name: "".join(value) if isinstance(value, list) else value})
+    try:
+        st.session_state[keys.LAB] = settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
+    except UserError as error:
+        state.notify("error", str(error))
+        _make_anew(name)
 
 
 def _key(name: str) -> str:
-    return keys.setting("lab", name)
+    """The key of a setting's widget. One that was made anew has another, since the browser keeps a widget's value by its key."""
+    times = st.session_state.setdefault(keys.LAB_WIDGETS, {}).get(name, 0)
+    return keys.setting("lab", name) + (f"_{times}" if times else "")
+
+
+def _make_anew(name: str) -> None:
+    made = st.session_state.setdefault(keys.LAB_WIDGETS, {})
+    made[name] = made.get(name, 0) + 1
 
 
 def write_link() -> None:

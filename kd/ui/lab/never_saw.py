@@ -22,8 +22,8 @@ def show() -> None:
         "to raise its logit of the 3. The control, taught by labels, was never told of a 3 "
         "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 3)."
     )
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        omitted = frame.chosen(st.pills, "omitted", options=list(DIGITS), selection_mode="multi")
+    omitted = frame.chosen(st.pills, "omitted", options=list(DIGITS), selection_mode="multi")
+    with st.container(horizontal=True):
         for name, digits in never_saw.PRESETS.items():
             st.button(name, key=f"lab_preset_{digits}", on_click=frame.put, kwargs={"omitted": digits})
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -38,8 +38,7 @@ def show() -> None:
         )
         return
     st.caption(panels.run_title(snap))
-    running.follow(snap, _recall)
-    _draw(snap)
+    _with_an_offset(snap)
     if not snap.active:
         _on_the_test_set(snap)
 
@@ -70,24 +69,33 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
     return {who: never_saw.by_hand(omitted, offset) for who in ("student", "control")}
 
 
-def _recall(snap: Snapshot) -> None:
-    """The bars, and what moves them."""
-    omitted = snap.config.omitted
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+@st.fragment
+def _with_an_offset(snap: Snapshot) -> None:
+    """The offset, and all that it moves."""
+    left, right = st.columns(2, gap="medium")
+    with left:
         way = frame.chosen(st.segmented_control, "offset_by", options=list(OFFSETS), format_func=OFFSETS.get, required=True)
-        if way == "hand":
+    if way == "hand":
+        with right:
             frame.chosen(st.slider, "offset", format="%.1f")
-    said = _said(snap.id, snap.version, "glance", snap)
-    if said:
-        labels, moved = _labels("glance"), _offsets(snap)
-        before = {who: never_saw.recall(logits, labels) for who, logits in said.items()}
-        now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in said.items()}
-        out = [int(digit) for digit in omitted]
-        spoken = ", ".join(f"the {who} {now[who][out].mean():.0%} (without an offset {before[who][out].mean():.0%})" for who in now)
-        frame.chart(figures.recall_bars(now, before, omitted), "recall", f"Of the digits left out these shares are read right: {spoken}.", "never-saw")
-        st.markdown(f"Of **{_listed(omitted)}**, which neither has ever seen, are read right: by {spoken}.")
-        _explain(way, moved, omitted, snap)
+    running.follow(snap, _bars)
+    _draw(snap)
     frame.write_link()
+
+
+def _bars(snap: Snapshot) -> None:
+    omitted = snap.config.omitted
+    said = _said(snap.id, snap.version, "glance", snap)
+    if not said:
+        return
+    labels, moved = _labels("glance"), _offsets(snap)
+    before = {who: never_saw.recall(logits, labels) for who, logits in said.items()}
+    now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in said.items()}
+    out = [int(digit) for digit in omitted]
+    spoken = ", ".join(f"the {who} reads {now[who][out].mean():.0%} right ({before[who][out].mean():.0%} without an offset)" for who in now)
+    frame.chart(figures.recall_bars(now, before, omitted), "recall", f"Of the digits left out {spoken}.", "never-saw")
+    st.markdown(f"Of the images of a **{_listed(omitted)}**, which neither has ever seen, {spoken}.")
+    _explain(frame.settings().offset_by, moved, omitted, snap)
 
 
 def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -> None:
