@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import tempfile
+import threading
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from kd.errors import UserError
 
 #: A picture of one digit, light ink on dark or dark on light, even paper.
 SCRIPT = Path(__file__).parent / "export_script.py"
+_exporting = threading.Lock()  # PyTorch's exporter is not made for several threads at once
 TOLERANCE = 1e-3  # the most that an exported model's logits may differ from the model's
 
 
@@ -62,7 +64,7 @@ Run = Callable[[np.ndarray], np.ndarray]  # pixels (N, 28, 28) uint8 -> logits (
 
 def to_onnx(model: nn.Module) -> bytes:
     """The model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32; any N."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with _exporting, tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own future
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         path = Path(folder) / "model.onnx"
@@ -85,10 +87,11 @@ def run_onnx(content: bytes, threads: int = 0) -> Run:
 
 def to_torch_export(model: nn.Module) -> bytes:
     """The model as a file of torch.export, which runs without this program's code."""
-    pixels = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    program = torch.export.export(FromPixels(model).eval().cpu(), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}])
-    content = io.BytesIO()
-    torch.export.save(program, content)
+    pixels, content = torch.zeros(2, 28, 28, dtype=torch.uint8), io.BytesIO()
+    with _exporting, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no tensor is "complete": weights in channels_last are views
+        program = torch.export.export(FromPixels(model).eval().cpu(), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}])
+        torch.export.save(program, content)
     return content.getvalue()
 
 
@@ -148,14 +151,14 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
     """
     files: dict[str, bytes] = {}
     if format == "onnx":
-        files = {"student.onnx": to_onnx(model), "classify.py": SCRIPT.read_bytes()}
-        run = run_onnx(files["student.onnx"])
+        files = {"model.onnx": to_onnx(model), "classify.py": SCRIPT.read_bytes()}
+        run = run_onnx(files["model.onnx"])
     elif format == "safetensors":
-        files = {"student.safetensors": to_safetensors(model), "student.json": json.dumps(description(architecture), indent=1).encode()}
-        run = run_safetensors(files["student.safetensors"], architecture)
+        files = {"model.safetensors": to_safetensors(model), "model.json": json.dumps(description(architecture), indent=1).encode()}
+        run = run_safetensors(files["model.safetensors"], architecture)
     elif format == "pt2":
-        files = {"student.pt2": to_torch_export(model)}
-        run = run_torch_export(files["student.pt2"])
+        files = {"model.pt2": to_torch_export(model)}
+        run = run_torch_export(files["model.pt2"])
     else:
         raise UserError(f"There is no format called {format[:40]!r}; choose one of {', '.join(FORMATS)}.")
     difference = compare(run, model, digits)
