@@ -111,7 +111,7 @@ def _student(kept: str, locked: bool) -> str:
     key = keys.setting("distil", "student")
     if key not in st.session_state:
         st.session_state[key] = OWN if own else kept
-    options = [*models.STUDENTS, OWN] if own or kept in models.STUDENTS else [kept, *models.STUDENTS, OWN]
+    options = [*models.students(), OWN] if own or kept in models.students() else [kept, *models.students(), OWN]
     choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
     if choice != OWN:
         return choice

@@ -46,7 +46,7 @@ def students_table(teacher: str) -> None:
     """All students and what they cost, before any training."""
     theirs = measure.size(teacher)
     rows = []
-    for name in [teacher, *models.STUDENTS]:
+    for name in [teacher, *models.students()]:
         ours = measure.size(name)
         rows.append(
             {

@@ -28,7 +28,7 @@ CONFIGS = [DistilConfig, TeacherConfig]
 NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", "temperature", "soft_weight"]
 WHOLE = ["epochs", "batch_size", "seed"]
 
-architectures = st.sampled_from(models.STUDENTS) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
+architectures = st.sampled_from(models.students()) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
     lambda widths: models.own_name(tuple(widths))
 )
 temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
@@ -111,7 +111,7 @@ def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_lists_differences_alone(name):
     config = DistilConfig.from_dict(PRESETS[name])
-    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.STUDENTS
+    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.students()
 
 
 # -- refused ----------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_every_architecture_takes_digits_and_gives_ten_logits(name):
     assert about.name == name and about.purpose.endswith(".")
 
 
-@pytest.mark.parametrize("name", models.STUDENTS)
+@pytest.mark.parametrize("name", models.students())
 def test_every_student_is_an_architecture(name):
     assert name in models.ARCHITECTURES
 
