@@ -2,7 +2,8 @@
 
 All networks take normalized images, shape (N, 1, 28, 28), float32, and return
 logits, shape (N, 10). A module with weights of its own, beside those of the modules
-within it, says how they begin: ``initialize(generator)``.
+within it, says how they begin: ``initialize(generator)``. Nothing but nn.Dropout is
+random in training: see kd.batched.
 """
 
 from __future__ import annotations

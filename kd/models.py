@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd.errors import UserError
-from kd.layers import CLASSES, INPUT_SHAPE, cnn, mlp, regularized_mlp, separable_cnn, transformer
+from kd.layers import CLASSES, INPUT_SHAPE, Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
 
 CHUNK = 64  # images that a network answers about at once
 
@@ -55,7 +55,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             lambda: cnn((8, 16, 32), (2, 2, 2), dropout=0.0), student=True,
         ),
         Architecture(
-            "cnn-separable", "A small MobileNet: looks at places and at channels in turn, so that convolutions are cheap.",
+            "cnn-separable", "A small MobileNet: each convolution in two cheap halves.",
             lambda: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1)), student=True,
         ),
         Architecture(
@@ -149,6 +149,25 @@ def _initialize(layer: nn.Module, generator: torch.Generator) -> None:
         layer.reset_parameters()  # ones and zeros
     elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
         layer.initialize(generator)
+
+
+def inherited(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
+    """Weights for ``student`` from a Transformer of twice its depth: every second block, and all that is not a block.
+
+    Raises:
+        UserError: they do not fit.
+
+    Source: Sanh et al. 2019 (DistilBERT, arXiv 1910.01108), section 2.
+    """
+    blocks = [place for place, layer in enumerate(teacher.children()) if isinstance(layer, Block)]
+    kept = nn.Sequential(*(layer for place, layer in enumerate(teacher.children()) if place not in blocks[1::2]))
+    weights, wanted = kept.state_dict(), student.state_dict()
+    if not blocks or {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in wanted.items()}:
+        raise UserError(
+            "This student cannot begin with this teacher's layers: that takes a Transformer of half the teacher's depth, with "
+            "everything else alike, such as vit-half and vit. Choose those, or random initial weights."
+        )
+    return weights
 
 
 def load(path: Path, name: str) -> nn.Module:
