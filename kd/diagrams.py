@@ -136,5 +136,5 @@ def _shape(row: Stage) -> str:
 
 
 def _text(x: float, row: int, text: str, anchor: str = "start", muted: bool = False) -> str:
-    y = row * ROW + ROW / 2 + 4
-    return f'<text x="{x}" y="{y:g}" text-anchor="{anchor}" fill="currentColor"{" opacity=.75" if muted else ""}>{html.escape(text)}</text>'
+    y, opacity = row * ROW + ROW / 2 + 4, 0.75 if muted else 1
+    return f'<text x="{x}" y="{y:g}" text-anchor="{anchor}" fill="currentColor" opacity="{opacity}">{html.escape(text)}</text>'

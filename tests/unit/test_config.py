@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kd import models
 from kd.config import (
+    INITIALIZATIONS,
     LIVE_SETTINGS,
     MAX_CHANGES,
     MAX_STEPS,
@@ -41,7 +42,7 @@ shared = {
 }
 distil_configs = st.builds(
     DistilConfig, **shared, student=architectures, teacher=st.text(max_size=100), method=st.sampled_from(list(OBJECTIVES)),
-    temperature=temperatures, soft_weight=soft_weights, schedule=st.lists(changes, max_size=6),
+    initialization=st.sampled_from(INITIALIZATIONS), temperature=temperatures, soft_weight=soft_weights, schedule=st.lists(changes, max_size=6),
 )
 teacher_configs = st.builds(
     TeacherConfig, **shared, teacher=architectures, augmentation=st.sampled_from(["none", "jitter", "affine"])
@@ -192,6 +193,9 @@ def test_other_names_are_checked_too():
         TeacherConfig(augmentation=["jitter"])
     with pytest.raises(UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"):
         DistilConfig(teacher="x" * 101)
+    for name in ("pretrained", "", "Teacher"):
+        with pytest.raises(UserError, match="^Initial weights must be random or teacher.$"):
+            DistilConfig(initialization=name)
 
 
 # -- schedules --------------------------------------------------------------------------------
