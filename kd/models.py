@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd.errors import UserError
-from kd.layers import CLASSES, INPUT_SHAPE, Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
+from kd.layers import CLASSES as CLASSES
+from kd.layers import INPUT_SHAPE as INPUT_SHAPE
+from kd.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
 
 CHUNK = 64  # images that a network answers about at once
 
@@ -129,26 +131,25 @@ def build(name: str, seed: int) -> nn.Module:
     drawn from a generator of their own: other threads that draw random numbers
     cannot change them.
     """
-    model = skeleton(name).to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in model.modules():
-            _initialize(layer, generator)
+    model = initialize(skeleton(name).to_empty(device="cpu"), torch.Generator().manual_seed(seed))
     # Convolutions on channels_last are faster; dense layers do not mind.
     return model.to(memory_format=torch.channels_last)
 
 
-def _initialize(layer: nn.Module, generator: torch.Generator) -> None:
-    """Gives ``layer``, without the layers within it, its first weights."""
-    if isinstance(layer, (nn.Linear, nn.Conv2d)):
-        bound = 1 / math.sqrt(layer.weight[0].numel())
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        if layer.bias is not None:
-            layer.bias.uniform_(-bound, bound, generator=generator)
-    elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
-        layer.reset_parameters()  # ones and zeros
-    elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
-        layer.initialize(generator)
+def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Gives all layers of ``model`` their initial weights, in place."""
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.uniform_(-bound, bound, generator=generator)
+            elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
+                layer.reset_parameters()  # ones and zeros
+            elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+                layer.initialize(generator)  # weights that only the layer itself knows
+    return model
 
 
 def inherited(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
