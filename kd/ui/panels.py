@@ -209,7 +209,7 @@ def model_view(pixels: np.ndarray) -> None:
 def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
-        transfer = [
+        more = [
             "begun with the teacher's layers" if config.initialization == "teacher" else "",
             f"no {', '.join(config.omitted)}" if config.omitted else "",
             f"{config.labels:,} labels" if config.labels else "",
@@ -217,6 +217,6 @@ def run_title(snap: Snapshot) -> str:
         ]
         return ", ".join([
             f"{config.student} taught by {state.teacher_name(config.teacher)}", f"T = {config.temperature:g}",
-            f"soft weight = {config.soft_weight:g}", *filter(None, transfer), f"seed {config.seed}",
+            f"soft weight = {config.soft_weight:g}", *filter(None, more), f"seed {config.seed}",
         ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"
