@@ -7,7 +7,7 @@ from typing import Any, Callable
 import streamlit as st
 
 from kd import models
-from kd.config import LIVE_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.config import INITIALIZATIONS, LIVE_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.ui import keys, state
@@ -83,6 +83,12 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         known = state.teachers()
         names = list(known) if kept["teacher"] in known else [kept["teacher"], *known]
         values["teacher"] = widget(st.selectbox, "teacher", options=names, format_func=lambda name: known.get(name, name))
+        refusal = _refusal(values["student"], values["teacher"])
+        if kept["initialization"] == "teacher" or not refusal:
+            values["initialization"] = widget(
+                st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
+                format_func={"random": "Random", "teacher": "The teacher's"}.get,
+            )
         values["temperature"] = number(st.slider, "temperature", format="%.1f")
         values["soft_weight"] = number(st.slider, "soft_weight", format="%.2f")
         if kept["schedule"]:
@@ -102,11 +108,22 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         values["seed"] = number(st.number_input, "seed")
     try:
         config = cls.from_dict(values)
+        if values.get("initialization") == "teacher" and refusal:
+            raise UserError(refusal)
     except UserError as error:
         st.error(str(error))
         return None
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     return config
+
+
+def _refusal(student: str, teacher: str) -> str:
+    """Why the student cannot begin with the teacher's layers, or nothing."""
+    try:
+        models.inherited(models.skeleton(student), state.manager().teacher(teacher).model)
+        return ""
+    except UserError as error:
+        return str(error)
 
 
 def _student(kept: str, locked: bool) -> str:
@@ -116,7 +133,7 @@ def _student(kept: str, locked: bool) -> str:
     key = keys.setting("distil", "student")
     if key not in st.session_state:
         st.session_state[key] = OWN if own else kept
-    options = [*models.STUDENTS, OWN] if own or kept in models.STUDENTS else [kept, *models.STUDENTS, OWN]
+    options = [*models.students(), OWN] if own or kept in models.students() else [kept, *models.students(), OWN]
     choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
     if choice != OWN:
         return choice

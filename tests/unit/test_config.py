@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kd import models
 from kd.config import (
+    INITIALIZATIONS,
     LIVE_SETTINGS,
     MAX_CHANGES,
     MAX_STEPS,
@@ -28,7 +29,7 @@ CONFIGS = [DistilConfig, TeacherConfig]
 NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", "temperature", "soft_weight"]
 WHOLE = ["epochs", "batch_size", "seed"]
 
-architectures = st.sampled_from(models.STUDENTS) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
+architectures = st.sampled_from(models.students()) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
     lambda widths: models.own_name(tuple(widths))
 )
 temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
@@ -41,7 +42,7 @@ shared = {
 }
 distil_configs = st.builds(
     DistilConfig, **shared, student=architectures, teacher=st.text(max_size=100), method=st.sampled_from(list(OBJECTIVES)),
-    temperature=temperatures, soft_weight=soft_weights, schedule=st.lists(changes, max_size=6),
+    initialization=st.sampled_from(INITIALIZATIONS), temperature=temperatures, soft_weight=soft_weights, schedule=st.lists(changes, max_size=6),
 )
 teacher_configs = st.builds(
     TeacherConfig, **shared, teacher=architectures, augmentation=st.sampled_from(["none", "jitter", "affine"])
@@ -111,7 +112,7 @@ def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_lists_differences_alone(name):
     config = DistilConfig.from_dict(PRESETS[name])
-    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.STUDENTS
+    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.students()
 
 
 # -- refused ----------------------------------------------------------------------------------
@@ -192,6 +193,9 @@ def test_other_names_are_checked_too():
         TeacherConfig(augmentation=["jitter"])
     with pytest.raises(UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"):
         DistilConfig(teacher="x" * 101)
+    for name in ("pretrained", "", "Teacher"):
+        with pytest.raises(UserError, match="^Initial weights must be random or teacher.$"):
+            DistilConfig(initialization=name)
 
 
 # -- schedules --------------------------------------------------------------------------------
