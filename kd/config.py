@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
-from kd import models
+from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
-from kd.objectives import OBJECTIVES
+from kd.objectives import METHODS
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.
@@ -28,6 +28,10 @@ LIVE_SETTINGS = ("temperature", "soft_weight")
 
 MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
+MAX_TEACHERS = 5
+
+#: The settings that some methods read and others do not.
+METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
 def _setting(default, label: str, help: str, low=None, high=None, step=None) -> Any:
@@ -192,7 +196,28 @@ class DistilConfig(Config):
         4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
     )
     soft_weight: float = _setting(
-        0.9, "Soft weight", "Share of the loss that matches the teacher; the rest matches the labels. 0 ignores the teacher.", 0.0, 1.0, 0.05
+        0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
+    )
+    feature_weight: float = _setting(
+        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 100.0, 0.1
+    )
+    target_weight: float = _setting(
+        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 20.0, 0.5
+    )
+    nontarget_weight: float = _setting(
+        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 20.0, 0.5
+    )
+    intra_weight: float = _setting(
+        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 20.0, 0.5
+    )
+    jsd_mix: float = _setting(
+        0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
+    )
+    smoothing: float = _setting(
+        0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
+    )
+    certainty: float = _setting(
+        0.9, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.01
     )
     augmentation: str = _setting(
         "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
@@ -208,12 +233,18 @@ class DistilConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in OBJECTIVES:
-            raise UserError(
-                f"There is no method called {self.method[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
-            )
-        if len(self.teacher) > 100:
-            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
+        if self.method not in METHODS:
+            raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
+        method = METHODS[self.method]
+        for name in METHOD_SETTINGS:
+            if name not in method.settings and getattr(self, name) != self.setting(name)["default"]:
+                raise UserError(unread(name, self.method))
+        connection.check(method, "student", self.student)
+        names = self.teacher.split("+")
+        if max(map(len, names)) > 100:
+            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+        if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
+            raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
         _check_augmentation(self.augmentation)
         if not set(self.omitted) <= set("0123456789") or len(set(self.omitted)) > 9:
             raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(self.omitted)} is not.")
@@ -238,6 +269,8 @@ class DistilConfig(Config):
                 raise UserError("Each change in a schedule is a step, a setting and a value.") from None
             if name not in LIVE_SETTINGS:
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+            if name not in METHODS[self.method].settings:
+                raise UserError(unread(name, self.method))
             step = _number(step, int, "A schedule's step")
             if not 0 <= step <= MAX_STEPS:
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
@@ -248,6 +281,12 @@ class DistilConfig(Config):
 def _check_augmentation(name: str) -> None:
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")
+
+
+def unread(name: str, method: str) -> str:
+    """What to say where a setting is given to a method that has no use for it."""
+    label, used = DistilConfig.setting(name)["label"], METHODS[method].settings
+    return f"{label} plays no part in the method {method}, which has {', '.join(used)}; leave it out or choose another method."
 
 
 def check_live(name: str, value: Any) -> float:

@@ -1,16 +1,18 @@
 """ARCHITECTURES: every network by name, how to build it and what it is for.
 
 All take normalized images, shape (N, 1, 28, 28), float32, and return logits,
-shape (N, 10). To add an architecture, add one entry to ARCHITECTURES.
+shape (N, 10). To add an architecture, add one entry to ARCHITECTURES; if its hidden
+layers are of a new kind, name that in FEATURES.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +28,13 @@ CHUNK = 64  # images that a network answers about at once
 
 MAX_LAYERS = 3
 MAX_WIDTH = 2048
+
+
+class Outputs(NamedTuple):
+    """What a network says about a batch."""
+
+    logits: Tensor  # (N, 10)
+    features: tuple[Tensor, ...] = ()  # of hidden layers, from shallow to deep, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,27 @@ def architecture(name: str) -> Architecture:
     return Architecture(name, "An MLP of your own.", lambda: mlp(*widths))
 
 
+#: A network's features are the outputs of its layers of these kinds: (N, C, H, W) after a convolution, (N, D) after a dense layer.
+FEATURES = (nn.ReLU,)
+
+
+def outputs(model: nn.Sequential, inputs: Tensor) -> Outputs:
+    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep."""
+    features = []
+    for layer in model:
+        inputs = layer(inputs)
+        if isinstance(layer, FEATURES):
+            features.append(inputs)
+    return Outputs(inputs, tuple(features))
+
+
+@functools.lru_cache(maxsize=256)
+def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
+    """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
+    with torch.device("meta"):
+        return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
+
+
 def skeleton(name: str) -> nn.Sequential:
     """The network without weights (on the meta device): enough to count with."""
     with torch.device("meta"):
@@ -129,8 +159,13 @@ def build(name: str, seed: int) -> nn.Sequential:
     drawn from a generator of their own: other threads that draw random numbers
     cannot change them.
     """
-    model = skeleton(name).to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
+    model = initialize(skeleton(name).to_empty(device="cpu"), torch.Generator().manual_seed(seed))
+    # Convolutions on channels_last are faster; dense layers do not mind.
+    return model.to(memory_format=torch.channels_last)
+
+
+def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Gives all layers of ``model`` their initial weights, in place."""
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
@@ -141,8 +176,7 @@ def build(name: str, seed: int) -> nn.Sequential:
             elif isinstance(layer, nn.BatchNorm2d):
                 layer.reset_running_stats()
                 layer.reset_parameters()
-    # Convolutions on channels_last are faster; dense layers do not mind.
-    return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def load(path: Path, name: str) -> nn.Sequential:
@@ -168,7 +202,12 @@ def load(path: Path, name: str) -> nn.Sequential:
 
 
 def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
+    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode."""
+    return in_chunks(model, model, inputs, chunk)
+
+
+def in_chunks(model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK) -> Tensor:
+    """What ``ask``, which uses ``model``, gives for ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
 
     Small chunks in channels_last stay in the processor's cache: a convolutional
     teacher is over twice as fast as with chunks of 1,000 in the default layout.
@@ -177,8 +216,6 @@ def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Te
     model.eval()
     try:
         with torch.inference_mode():
-            return torch.cat(
-                [model(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)]
-            )
+            return torch.cat([ask(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)])
     finally:
         model.train(was_training)
