@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | bench.
+"""The command line: python -m kd distil | teacher | paper | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import data, runs, teacher
+from kd import data, paper, runs, teacher
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
@@ -25,7 +25,7 @@ CHECKPOINT = 10.0  # seconds between the checkpoints of a run, at the ends of ep
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | paper | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -38,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
+    help = "reproduce the table of Hinton, Vinyals & Dean 2015, section 3; can be stopped and started again"
+    table = commands.add_parser("paper", help=help, description=help)
+    table.add_argument("--seeds", type=int, default=paper.SEEDS, metavar="N", help="seeds of each row (default: 5)")
+    table.add_argument("--quick", action="store_true", help="one seed alone")
+    table.add_argument("--json", action="store_true", help="print one JSON object last")
     help = "measure the speed of training against a conventional loop (some 12 minutes on 2 cores)"
     bench = commands.add_parser("bench", help=help, description=help)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="alternating rounds of each measurement (default: 3)")
@@ -47,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "bench":
             return _bench(given)
+        if given.command == "paper":
+            return _paper(given)
         kept = runs.load_checkpoint(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
@@ -76,6 +83,15 @@ def _bench(given: argparse.Namespace) -> int:
         raise UserError("--rounds must be between 1 and 100.")
     result = engine.run(given.rounds, lambda what: print(f"kd: measuring {what}…", file=sys.stderr, flush=True))
     print(json.dumps(result) if given.json else engine.table(result))
+    return 0
+
+
+def _paper(given: argparse.Namespace) -> int:
+    if not 1 <= given.seeds <= 100:
+        raise UserError("--seeds must be between 1 and 100.")
+    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}", file=sys.stderr) as bar:
+        result = paper.run(1 if given.quick else given.seeds, lambda share: bar.update(100 * share - bar.n))
+    print(json.dumps(result) if given.json else paper.text(result))
     return 0
 
 
@@ -116,6 +132,8 @@ def _run(id: str, experiment: Experiment, kept: runs.Checkpoint | None) -> dict[
 
 
 def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
+    if given.command == "paper":
+        return "what was trained is kept; the same command goes on"
     try:
         epochs = len(runs.load_checkpoint(id).rows)
     except UserError:

@@ -46,12 +46,38 @@ class Architecture:
     layers: Callable[[], nn.Sequential]
 
 
+class BoundedLinear(nn.Linear):
+    """A linear layer whose units' incoming weights have at most the norm ``bound``, at each training step.
+
+    Source: Hinton et al. 2012 (arXiv 1207.0580), section 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bound: float):
+        super().__init__(inputs, outputs)
+        self.bound = bound
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.weight.renorm_(2, 0, self.bound)
+        return super().forward(inputs)
+
+
 def mlp(*widths: int) -> nn.Sequential:
     """A multilayer perceptron 784-widths-10 with ReLU; no widths give a linear model."""
     layers: list[nn.Module] = [nn.Flatten()]
     sizes = [math.prod(INPUT_SHAPE), *widths]
     for inputs, outputs in zip(sizes, sizes[1:]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+
+
+def regularized_mlp(*widths: int, bound: float, dropout: tuple[float, float]) -> nn.Sequential:
+    """An MLP with bounded weights and dropout: of the first share of the pixels and the second of the hidden units."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout[0])]
+    sizes = [math.prod(INPUT_SHAPE), *widths]
+    for inputs, outputs in zip(sizes, sizes[1:]):
+        layers += [BoundedLinear(inputs, outputs, bound), nn.ReLU(), nn.Dropout(dropout[1])]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
 
 
@@ -78,6 +104,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("mlp-30", "30 hidden units: so small that the temperature matters.", lambda: mlp(30)),
         Architecture("mlp-128", "One hidden layer: quick to train, good to watch.", lambda: mlp(128)),
         Architecture("mlp-800x2", "Hinton's student: two layers of 800, no convolutions.", lambda: mlp(800, 800)),
+        Architecture(
+            "mlp-1200x2", "Hinton's teacher: two layers of 1,200 with dropout and bounded weights.",
+            lambda: regularized_mlp(1200, 1200, bound=3.0, dropout=(0.1, 0.4)),
+        ),
         Architecture(
             "cnn-tiny", "Three small convolutions: few weights, well spent.", lambda: cnn((8, 16, 32), (2, 2, 2), 0.0)
         ),

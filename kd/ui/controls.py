@@ -8,6 +8,7 @@ import streamlit as st
 
 from kd import models
 from kd.config import LIVE_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.ui import keys, state
 
@@ -60,7 +61,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
     def widget(kind: Callable, name: str, **options: Any) -> Any:
         key = keys.setting(mode, name)
         if key not in st.session_state:
-            st.session_state[key] = kept[name]
+            st.session_state[key] = list(kept[name]) if kind is st.pills else kept[name]
         live = name in LIVE_SETTINGS and locked
         about = cls.setting(name)
         return kind(
@@ -87,9 +88,13 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         if kept["schedule"]:
             st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
             st.button("Forget the schedule", key=keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
+        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "augmentation"))):
+            values["omitted"] = "".join(widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi"))
+            values["labels"] = number(st.number_input, "labels")
+            values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     else:
         values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))
-        values["augmentation"] = widget(st.selectbox, "augmentation", options=["none", "jitter", "affine"])
+        values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     values["epochs"] = number(st.number_input, "epochs")
     with st.expander("Optimizer and seed"):
         values["batch_size"] = number(st.number_input, "batch_size")

@@ -184,5 +184,13 @@ def model_view(pixels: np.ndarray) -> None:
 def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
-        return f"{config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, soft weight = {config.soft_weight:g}, seed {config.seed}"
+        transfer = [
+            f"no {', '.join(config.omitted)}" if config.omitted else "",
+            f"{config.labels:,} labels" if config.labels else "",
+            config.augmentation if config.augmentation != "none" else "",
+        ]
+        return ", ".join([
+            f"{config.student} taught by {state.teacher_name(config.teacher)}", f"T = {config.temperature:g}",
+            f"soft weight = {config.soft_weight:g}", *filter(None, transfer), f"seed {config.seed}",
+        ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

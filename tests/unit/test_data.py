@@ -12,6 +12,7 @@ import torch
 from kd import data
 from kd.data import FileProblem, Source
 from kd.errors import UserError
+from kd.randomness import generator
 from tests.helpers import threads, wait_until
 
 
@@ -448,3 +449,36 @@ def test_affine_moves_the_middle_by_at_most_2_pixels():
 
 def test_every_augmentation_has_a_name():
     assert data.AUGMENTATIONS == {"none": None, "jitter": data.jitter, "affine": data.affine}
+
+
+# -- the transfer set --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("omitted", ["3", "01234569"])
+def test_left_out_digits_are_gone_and_the_others_stay_as_they_are(mnist, omitted):
+    left = data.without(mnist.train, omitted)
+    stay = [i for i, label in enumerate(mnist.train.labels.tolist()) if str(label) not in omitted]
+    assert left.ids.tolist() == mnist.train.ids[stay].tolist() and torch.equal(left.images, mnist.train.images[stay])
+    assert data.without(mnist.train, "") is mnist.train
+
+
+@pytest.mark.parametrize("count", [10, 37, 1000])
+def test_a_budget_of_labels_is_spent_on_all_classes_alike_and_no_image_goes(mnist, count):
+    some = data.with_labels(mnist.train, count, generator("x"))
+    has = some.labels != data.UNLABELLED
+    assert has.sum() == count and torch.equal(some.labels[has], mnist.train.labels[has])
+    of_each = some.labels[has].bincount(minlength=10)
+    assert of_each.max() - of_each.min() <= 1
+    assert torch.equal(some.images, mnist.train.images) and torch.equal(some.ids, mnist.train.ids)
+
+
+def test_which_images_have_labels_depends_on_the_generator_alone_and_more_labels_keep_the_fewer(mnist):
+    few, again, other = (data.with_labels(mnist.train, 50, generator(key)).labels for key in ("a", "a", "b"))
+    assert torch.equal(few, again) and not torch.equal(few, other)
+    more = data.with_labels(mnist.train, 200, generator("a")).labels
+    assert (more[few != data.UNLABELLED] != data.UNLABELLED).all()
+
+
+def test_more_labels_than_images_are_refused_in_plain_words(mnist):
+    with pytest.raises(UserError, match="only 1,000 images to put 1,001 labels on; ask for fewer"):
+        data.with_labels(mnist.train, 1001, generator("a"))

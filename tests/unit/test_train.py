@@ -14,11 +14,12 @@ from torch import nn
 
 from kd import models, train
 from kd.config import DistilConfig
-from kd.data import Mnist
+from kd.data import UNLABELLED, Mnist, with_labels
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
+from kd.teacher import load
 from kd.train import Diverged, Learner, Plan, Training, learning_rate_at
 from tests.helpers import identical, same, small_teacher, weights
 
@@ -482,3 +483,47 @@ def test_accuracy_is_the_share_that_is_right(mnist):
     )
     assert train.accuracy(model, mnist.test) == pytest.approx(right / 200)
     assert model.training, "accuracy() leaves the mode as it was"
+
+
+# -- few labels ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_labels(mnist):
+    train = with_labels(mnist.train, 20, generator("few labels"))
+    return dataclasses.replace(mnist, train=train)
+
+
+def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
+    batches = list(Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches())
+    assert len(batches) == 20
+    for images, labels, logits in batches:
+        assert len(images) == len(labels) == len(logits) == 120
+        assert sorted(labels[100:].tolist()) == [digit for digit in range(10) for _ in range(2)]
+    first_epoch = torch.cat([images[:100] for images, _, _ in batches[:10]])
+    assert len({image.numpy().tobytes() for image in first_epoch}) == len(few_labels.train)
+
+
+def test_the_control_learns_from_the_labelled_images_alone(few_labels):
+    """Other images in place of the unlabelled ones, and labels of theirs that nobody may see, change nothing for it."""
+    shown = few_labels.train
+    hidden = dataclasses.replace(shown, images=torch.where((shown.labels == UNLABELLED)[:, None, None], 255 - shown.images, shown.images))
+    one = run(few_labels, control_alone())
+    other = run(dataclasses.replace(few_labels, train=hidden), control_alone())
+    assert identical(one["control"], other["control"])
+
+
+def test_training_accuracy_is_of_the_labelled_images(few_labels):
+    record = list(fit(control_alone(), few_labels, dataclasses.replace(PLAN, epochs=10), SETTINGS))[-1]
+    assert record.train_accuracy["control"] > 0.95 and record.validation_accuracy["control"] < 0.9
+
+
+def test_with_few_labels_the_student_learns_from_the_teacher_what_the_control_cannot_know(mnist, few_labels):
+    """What distillation is for: the teacher answers about images that nobody labelled."""
+    teacher = load("cnn")
+    learners = [
+        Learner("student", models.build("mlp-128", 0), hinton),
+        Learner("control", models.build("mlp-128", 0), labels_only),
+    ]
+    record = list(fit(learners, few_labels, dataclasses.replace(PLAN, epochs=8), SETTINGS, teacher))[-1]
+    assert record.validation_accuracy["student"] > record.validation_accuracy["control"] + 0.15

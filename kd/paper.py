@@ -1,0 +1,344 @@
+"""Hinton's table: the MNIST experiments of the paper, each beside the paper's own figure.
+
+Everything is trained on all 60,000 training images, as in the paper, by teachers of its
+own; whatever had to be chosen was chosen before, on the 55,000 and the 5,000 validation
+images that the rest of the product uses. A *cell* is one row of ROWS with one seed. Each
+is computed in a process of its own with one thread, and kept: what was stopped goes on.
+
+Source: Hinton, Vinyals & Dean 2015, section 3.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scipy.stats import binomtest
+from torch import Tensor
+
+from kd import data, models, offsets
+from kd.config import Config, DistilConfig, TeacherConfig
+from kd.errors import UserError
+from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.teacher import CachedTeacher
+
+SEEDS = 5
+STORED = Path(__file__).parents[1] / "benchmarks" / "paper.json"
+COMMAND = "python -m kd paper --json > benchmarks/paper.json"
+KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
+
+_STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)
+_SMALL = DistilConfig(student="mlp-30", soft_weight=1.0, epochs=25)
+
+#: What is trained. A student's teacher is the row of that name, with the same seed.
+ROWS: dict[str, Config] = {
+    "cnn": TeacherConfig(teacher="cnn", augmentation="affine", epochs=12),
+    "soft": _STUDENT,
+    "jittered": _STUDENT.replace(augmentation="jitter", epochs=40),
+    "no-3": _STUDENT.replace(omitted="3"),
+    "only-7-8": _STUDENT.replace(omitted="01234569"),
+    **{f"30-units-T{t}": _SMALL.replace(temperature=t) for t in (1, 2, 3, 4, 8, 20)},
+    "mlp-1200x2": TeacherConfig(teacher="mlp-1200x2", augmentation="jitter", epochs=40, learning_rate=1e-3),
+}
+#: About how long one epoch of a row takes, against the others.
+_WEIGHTS = {"cnn": 45, "soft": 10, "jittered": 17, "no-3": 9, "only-7-8": 2, "mlp-1200x2": 14}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the table. ``read`` takes it from a cell's models: a number for a learner."""
+
+    what: str
+    row: str
+    learner: str
+    paper: str
+    aim: float | None
+    read: Callable[[Mapping[str, Any]], float]
+    unit: str = "errors"
+
+
+def _errors(model: Mapping[str, Any]) -> float:
+    return model["errors"]
+
+
+def _omitted(model: Mapping[str, Any]) -> float:
+    return model["errors_on_omitted"]
+
+
+LINES = [
+    Line("Teacher 784-1200-1200-10: dropout, bounded weights, jitter", "mlp-1200x2", "teacher", "67", 70, _errors),
+    Line("CNN teacher of the students below", "cnn", "teacher", "none", None, _errors),
+    Line("Student 784-800-800-10, labels alone", "soft", "control", "146", None, _errors),
+    Line("The same, soft targets at T = 20", "soft", "student", "74", 70, _errors),
+    Line("The same, on jittered images", "jittered", "student", "none", 50, _errors),
+    Line("No 3 in the transfer set, as trained", "no-3", "student", "206", 206, _errors),
+    Line("… of them on the 1,010 threes", "no-3", "student", "133", None, _omitted),
+    Line("No 3, offset by class frequency", "no-3", "student", "109, offset chosen on the test set", 109, lambda m: m["by_frequency"]["errors"]),
+    Line("… of them on the 1,010 threes", "no-3", "student", "14", 14, lambda m: m["by_frequency"]["errors_on_omitted"]),
+    Line("Only 7 and 8, as trained", "only-7-8", "student", "47.3%", 47.3, lambda m: m["errors"] / 100, "%"),
+    Line(
+        "Only 7 and 8, offsets by class frequency", "only-7-8", "student", "13.2%, offset chosen on the test set", 13.2,
+        lambda m: m["by_frequency"]["errors"] / 100, "%",
+    ),
+    *[
+        Line(f"30 units, T = {t}", f"30-units-T{t}", "student", "best" if t in (3, 4) else "worse", None, _errors)
+        for t in (1, 2, 3, 4, 8, 20)
+    ],
+]
+
+
+# -- the cells -----------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """Where cells and teachers are kept."""
+    return data.cache_folder() / "paper"
+
+
+def cell_path(row: str, seed: int) -> Path:
+    """Named by all that its result depends on, so that another recipe finds nothing of this one."""
+    recipes = [ROWS[name].to_dict() for name in [row, *_needs(row)]]
+    digest = hashlib.sha256(json.dumps(recipes).encode()).hexdigest()[:8]
+    return folder() / f"{row}-seed{seed}-{digest}.json"
+
+
+def _needs(row: str) -> list[str]:
+    """The rows that must be there first."""
+    config = ROWS[row]
+    return [config.teacher] if isinstance(config, DistilConfig) else []
+
+
+def everything(mnist: data.Mnist) -> data.Mnist:
+    """MNIST with all of its 60,000 training images in the training part."""
+    parts = [mnist.train, mnist.validation]
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "ids")}
+    return dataclasses.replace(mnist, train=data.Digits(**whole, file="train"))
+
+
+def run_cell(row: str, seed: int, progress: Callable[[float], None] = lambda share: None) -> dict[str, Any]:
+    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out."""
+    path = cell_path(row, seed)
+    mnist = everything(data.load_full(data.data_folder()))
+    config = ROWS[row].replace(seed=seed)
+    if isinstance(config, DistilConfig):
+        weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
+        teacher = models.load(weights, config.teacher).to(data.device())
+        experiment: Experiment = Distillation(config, mnist, CachedTeacher(config.teacher, config.teacher, teacher))
+    else:
+        experiment = TeacherTraining(config, mnist)
+    partial = path.with_suffix(".partial")
+    kept, before = _read_partial(partial)
+    began = saved = time.monotonic()
+    for record in experiment.records(state=kept):
+        progress(record.step / record.steps)
+        if time.monotonic() - saved > KEEP and record.step < record.steps:
+            saved = time.monotonic()
+            _save(partial, experiment.training.state(), seconds=before + saved - began)
+    outcome = {"row": row, "seed": seed, "config": config.to_dict(), **_outcome(experiment), "seconds": round(before + time.monotonic() - began, 1)}
+    if not _needs(row):
+        _save(path.with_suffix(".safetensors"), experiment.trained["teacher"].state_dict())
+    _write(path, lambda to: to.write_text(json.dumps(outcome)))
+    partial.unlink(missing_ok=True)
+    return outcome
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], **about: float) -> None:
+    whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    _write(path, lambda to: save_file(whole, to, {key: str(value) for key, value in about.items()}))
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def _read_partial(path: Path) -> tuple[dict[str, Tensor] | None, float]:
+    """A checkpoint's state, and the seconds that went into it."""
+    if not path.exists():
+        return None, 0.0
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, float(file.metadata()["seconds"])
+
+
+def _outcome(experiment: Experiment) -> dict[str, Any]:
+    """Errors of each model on the test set, and McNemar's test of student against control."""
+    test, omitted = experiment.mnist.test, getattr(experiment.config, "omitted", "")
+    found, wrong = {}, {}
+    for name, model in experiment.trained.items():
+        logits = models.logits_in_chunks(model, test.inputs(), 512).double().cpu()
+        wrong[name] = logits.argmax(1) != test.labels.cpu()
+        found[name] = _count(logits, test.labels.cpu(), omitted)
+        if omitted:
+            # Without labels: only how often each digit comes, which is alike for all in the validation images.
+            validation = models.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
+            moved = offsets.by_frequency(validation, omitted, torch.full((models.CLASSES,), 1 / models.CLASSES))
+            found[name]["by_frequency"] = {"offsets": [round(o, 3) for o in moved.tolist()], **_count(logits + moved, test.labels.cpu(), omitted)}
+            tuned = offsets.by_labels(logits, test.labels, omitted)
+            found[name]["by_test_labels"] = {"offsets": tuned.tolist(), **_count(logits + tuned, test.labels.cpu(), omitted)}
+    outcome: dict[str, Any] = {"models": found}
+    if "control" in wrong:
+        outcome["mcnemar"] = mcnemar(wrong["student"], wrong["control"])
+    return outcome
+
+
+def _count(logits: Tensor, labels: Tensor, omitted: str) -> dict[str, int]:
+    wrong = logits.argmax(1) != labels
+    counts = {"errors": int(wrong.sum())}
+    if omitted:
+        counts["errors_on_omitted"] = int((wrong & torch.isin(labels, torch.tensor([int(d) for d in omitted]))).sum())
+    return counts
+
+
+def mcnemar(student_wrong: Tensor, control_wrong: Tensor) -> dict[str, float]:
+    """McNemar's exact test of two models on the same images, from masks (N,) of what each got wrong.
+
+    ``p``: how likely so uneven a split of the images that only one of them got wrong would
+    be if both were equally good.
+    """
+    student_only = int((student_wrong & ~control_wrong).sum())
+    control_only = int((control_wrong & ~student_wrong).sum())
+    p = binomtest(student_only, student_only + control_only).pvalue if student_only + control_only else 1.0
+    return {"student_only": student_only, "control_only": control_only, "p": p}
+
+
+# -- all of them ---------------------------------------------------------------------------
+
+
+def run(seeds: int = SEEDS, progress: Callable[[float], None] = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+    """Computes all cells that are not kept yet, several at once, and returns the table.
+
+    Args:
+        progress: told the share that is done, 0 to 1, as it grows.
+        workers: processes at once; by default one for each core.
+
+    Raises:
+        UserError: the full MNIST is not there.
+    """
+    try:
+        data.load_full(data.data_folder())
+    except data.FileProblem as problem:
+        raise UserError(f"The paper's table needs all of MNIST; set KD_DATA_DIR to a folder that has it. {problem}") from None
+    cells = [(row, seed) for seed in range(seeds) for row in ROWS]
+    cost = {cell: _WEIGHTS.get(cell[0], 1) * ROWS[cell[0]].epochs for cell in cells}
+    shares = {cell: float(cell_path(*cell).exists()) for cell in cells}
+    waiting = [cell for cell in cells if not shares[cell]]
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        news = manager.Queue()
+        pool = concurrent.futures.ProcessPoolExecutor(workers or os.cpu_count(), context, _begin)
+        running: dict[concurrent.futures.Future, tuple[str, int]] = {}
+        try:
+            while waiting or running:
+                ready = [(row, seed) for row, seed in waiting if all(cell_path(first, seed).exists() for first in _needs(row))]
+                for cell in ready[: (workers or os.cpu_count() or 1) - len(running)]:
+                    waiting.remove(cell)
+                    running[pool.submit(_work, cell, news)] = cell
+                done, _ = concurrent.futures.wait(running, 0.5, concurrent.futures.FIRST_COMPLETED)
+                for future in done:
+                    shares[running.pop(future)] = 1.0
+                    future.result()  # raises what went wrong
+                while not news.empty():
+                    cell, share = news.get()
+                    shares[cell] = max(share, shares[cell])
+                progress(sum(cost[cell] * share for cell, share in shares.items()) / sum(cost.values()))
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return table([json.loads(cell_path(*cell).read_text()) for cell in cells])
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    torch.set_num_threads(1)
+
+
+def _work(cell: tuple[str, int], news: Any) -> None:
+    parent = os.getppid()
+
+    def progress(share: float) -> None:
+        if os.getppid() != parent:
+            raise SystemExit  # nobody waits for it any more
+        news.put((cell, share))
+
+    run_cell(*cell, progress)
+
+
+def table(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """All lines with mean and sd over the seeds, from the cells' outcomes."""
+    by_row: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        by_row.setdefault(cell["row"], []).append(cell)
+    seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
+    teachers = [row for row in seconds if row in ROWS and not _needs(row)]
+    return {
+        "command": COMMAND,
+        "seeds": max(map(len, by_row.values())),
+        "core_minutes": {
+            "teachers": round(sum(seconds.get(row, 0) for row in teachers) / 60, 1),
+            "students": round(sum(s for row, s in seconds.items() if row not in teachers) / 60, 1),
+        },
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "lines": [_line(line, by_row[line.row]) for line in LINES if line.row in by_row],
+        "curve": {
+            str(row[0]["config"]["temperature"]): {who: _spread([_errors(cell["models"][who]) for cell in row]) for who in ("student", "control")}
+            for name, row in by_row.items() if name.startswith("30-units")
+        },
+        "recipes": {row: same[0]["config"] | {"seed": "0 …"} for row, same in by_row.items()},
+    }
+
+
+def _line(line: Line, cells: list[dict[str, Any]]) -> dict[str, Any]:
+    values = [line.read(cell["models"][line.learner]) for cell in cells]
+    found = {"what": line.what, "paper": line.paper, "aim": line.aim, "unit": line.unit, "values": values, **_spread(values)}
+    if line.learner == "student":
+        controls = [line.read(cell["models"]["control"]) for cell in cells]
+        found["control"] = _spread(controls)
+        found["difference"] = _spread([value - control for value, control in zip(values, controls)])
+        if line.read is _errors:
+            found["mcnemar"] = [cell["mcnemar"] for cell in cells]
+    return found
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2) if len(values) > 1 else 0.0}
+
+
+def load() -> dict[str, Any]:
+    """The table that was measured and stored.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(STORED.read_text())
+    except (OSError, ValueError):
+        raise UserError(f"The stored table is missing or damaged; restore {STORED.name}, or make it by: {COMMAND}") from None
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The table to read in a terminal."""
+    lines = [f"{'':62}{'paper':>10}{'ours':>16}{'control':>16}"]
+    for line in result["lines"]:
+        ours, control = (f"{m['mean']:.1f} ± {m['sd']:.1f}{'' if line['unit'] == 'errors' else line['unit']}" if m else "" for m in (line, line.get("control")))
+        lines.append(f"{line['what']:62}{line['paper'].split(',')[0]:>10}{ours:>16}{control:>16}")
+    minutes = result["core_minutes"]
+    lines.append(f"{result['seeds']} seeds; {minutes['teachers']:.0f} core-minutes for teachers, {minutes['students']:.0f} for students")
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""Hinton's table: cells that are computed once and kept, and how the table is made of them."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from kd import __main__ as command_line
+from kd import data, paper
+from kd.config import DistilConfig, TeacherConfig
+
+
+@pytest.fixture
+def small(mnist, monkeypatch):
+    """The table's machinery on 1,000 images and small networks."""
+    monkeypatch.setattr(data, "load_full", lambda folder: mnist)
+    student = DistilConfig(student="mlp-30", temperature=20, soft_weight=1, epochs=2)
+    rows = {
+        "cnn": TeacherConfig(teacher="cnn", augmentation="none", epochs=1),
+        "soft": student,
+        "jittered": student.replace(augmentation="jitter"),
+        "no-3": student.replace(omitted="3"),
+    }
+    monkeypatch.setattr(paper, "ROWS", rows)
+    return mnist
+
+
+def test_everything_is_the_60000_images_with_their_ids(full_mnist):
+    train = paper.everything(full_mnist).train
+    assert sorted(train.ids.tolist()) == list(range(60_000)) and train.file == "train"
+
+
+def test_a_cell_tells_errors_of_student_and_control_and_is_kept(small):
+    paper.run_cell("cnn", 0)
+    cell = paper.run_cell("soft", 0)
+    assert json.loads(paper.cell_path("soft", 0).read_text()) == cell
+    assert cell["config"]["seed"] == 0 and 0 <= cell["models"]["student"]["errors"] <= 200
+    test = cell["mcnemar"]
+    assert cell["models"]["student"]["errors"] - cell["models"]["control"]["errors"] == test["student_only"] - test["control_only"]
+
+
+def test_the_offset_by_frequency_looks_at_no_label_of_the_test_set(small, monkeypatch):
+    """Wrong labels in validation and test change what is counted, not the offset."""
+    paper.run_cell("cnn", 0)
+    one = paper.run_cell("no-3", 0)["models"]["student"]
+    judged = dataclasses.replace(small.test, labels=(small.test.labels + 1) % 10)
+    monkeypatch.setattr(data, "load_full", lambda folder: dataclasses.replace(small, test=judged))
+    other = paper.run_cell("no-3", 0)["models"]["student"]
+    assert one["by_frequency"]["offsets"] == other["by_frequency"]["offsets"] and one["by_frequency"]["offsets"][3] > 0
+    assert one["errors"] != other["errors"]
+    assert one["by_test_labels"]["errors"] <= one["errors"]
+
+
+def test_a_cell_that_was_stopped_goes_on_to_the_same_result(small, monkeypatch):
+    paper.run_cell("cnn", 0)
+    whole = paper.run_cell("jittered", 0)
+    monkeypatch.setattr(paper, "KEEP", -1.0)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(share):
+        if share == 1.0:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        paper.run_cell("jittered", 0, stop)
+    shares = []
+    again = paper.run_cell("jittered", 0, shares.append)
+    assert shares == [1.0], "only the second epoch was left"
+    assert again["models"] == whole["models"]
+
+
+def test_another_recipe_finds_no_cell_of_this_one(small, monkeypatch):
+    before = paper.cell_path("soft", 0), paper.cell_path("cnn", 0)
+    monkeypatch.setitem(paper.ROWS, "cnn", paper.ROWS["cnn"].replace(epochs=3))
+    assert paper.cell_path("soft", 0) != before[0] and paper.cell_path("cnn", 0) != before[1], "a student depends on its teacher"
+
+
+def test_mcnemars_test_is_the_binomial_of_the_images_that_one_alone_got_wrong():
+    student = torch.tensor([True] * 2 + [False] * 8 + [True] * 5)
+    control = torch.tensor([False] * 2 + [True] * 8 + [True] * 5)
+    by_hand = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
+    assert paper.mcnemar(student, control) == {"student_only": 2, "control_only": 8, "p": pytest.approx(by_hand)}
+    assert paper.mcnemar(control, control)["p"] == 1.0
+
+
+def cell(seed, student, control):
+    models = {"student": {"errors": student}, "control": {"errors": control}}
+    return {"row": "soft", "seed": seed, "config": {}, "models": models, "seconds": 60, "mcnemar": {"p": 0.01}}
+
+
+def test_the_table_has_mean_sd_and_the_difference_from_the_control():
+    result = paper.table([cell(0, 70, 140), cell(1, 80, 146), cell(2, 75, 160)])
+    control, student = result["lines"]
+    assert (student["mean"], student["sd"], student["values"]) == (75, 5, [70, 80, 75])
+    assert control["mean"] == student["control"]["mean"] == pytest.approx(148.67)
+    assert student["difference"]["mean"] == pytest.approx(-73.67) and student["difference"]["sd"] == pytest.approx(10.02, abs=0.01)
+    assert result["core_minutes"] == {"teachers": 0, "students": 3}
+    assert "75.0 ± 5.0" in paper.text(result)
+
+
+def test_every_line_reads_a_row_that_is_trained():
+    assert {line.row for line in paper.LINES} == set(paper.ROWS)
+
+
+def test_without_all_of_mnist_the_command_says_what_to_do(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
+    assert command_line.main(["paper"]) == 2
+    assert "needs all of MNIST; set KD_DATA_DIR" in capsys.readouterr().err
+
+
+def test_kept_cells_are_not_computed_again_and_the_progress_reaches_one(small, monkeypatch):
+    for row in paper.ROWS:
+        paper.run_cell(row, 0)
+    monkeypatch.setattr(paper, "run_cell", None)
+    monkeypatch.setattr(paper, "_work", None)
+    shares = []
+    result = paper.run(1, shares.append)
+    assert [line["what"] for line in result["lines"]] == [line.what for line in paper.LINES if line.row in paper.ROWS]
