@@ -113,11 +113,17 @@ class Config:
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
 
+    def reads(self, name: str) -> bool:
+        """Whether the run depends on this setting."""
+        return True
+
     # -- dict ------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
+        """The settings that the run depends on."""
         return {
             spec.name: [list(c) for c in value] if spec.name == "schedule" else value
             for spec in dataclasses.fields(self)
+            if self.reads(spec.name)
             for value in [getattr(self, spec.name)]
         }
 
@@ -199,16 +205,16 @@ class DistilConfig(Config):
         0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
     )
     feature_weight: float = _setting(
-        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 100.0, 0.1
+        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
     )
     target_weight: float = _setting(
-        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 20.0, 0.5
+        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
     )
     nontarget_weight: float = _setting(
-        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 20.0, 0.5
+        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
     )
     intra_weight: float = _setting(
-        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 20.0, 0.5
+        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
     )
     jsd_mix: float = _setting(
         0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
@@ -235,11 +241,10 @@ class DistilConfig(Config):
         super().__post_init__()
         if self.method not in METHODS:
             raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
-        method = METHODS[self.method]
         for name in METHOD_SETTINGS:
-            if name not in method.settings and getattr(self, name) != self.setting(name)["default"]:
+            if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
                 raise UserError(unread(name, self.method))
-        connection.check(method, "student", self.student)
+        connection.check(METHODS[self.method], "student", self.student)
         names = self.teacher.split("+")
         if max(map(len, names)) > 100:
             raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
@@ -252,6 +257,9 @@ class DistilConfig(Config):
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
+
+    def reads(self, name: str) -> bool:
+        return name not in METHOD_SETTINGS or name in METHODS[self.method].settings
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule
@@ -269,7 +277,7 @@ class DistilConfig(Config):
                 raise UserError("Each change in a schedule is a step, a setting and a value.") from None
             if name not in LIVE_SETTINGS:
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
-            if name not in METHODS[self.method].settings:
+            if not self.reads(name):
                 raise UserError(unread(name, self.method))
             step = _number(step, int, "A schedule's step")
             if not 0 <= step <= MAX_STEPS:

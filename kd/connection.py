@@ -15,7 +15,10 @@ from kd.models import Outputs
 from kd.objectives import Method
 from kd.randomness import generator
 
-GRID = 2  # maps are averaged over the cells of a grid of this side: what a teacher's take in memory is bounded by it
+#: Maps are averaged over the cells of a grid of this side: what a teacher's take in memory is bounded by it. With 100
+#: labels and no soft targets relations taught mlp-128 more the finer it was: at sides 1, 2 and 4, 76.7%, 83.0% and 85.7%
+#: of the sample's validation images (similarity), 81.6%, 87.3% and 88.9% (pkt), where its control had 79.0%.
+GRID = 4
 
 Shapes = Sequence[tuple[int, ...]]
 

@@ -222,7 +222,7 @@ class JobManager:
         with self._owned(id, token) as job:
             if job.kind != "distil" or job.state not in ACTIVE:
                 return
-            if name not in METHODS[job.config.method].settings:
+            if not job.config.reads(name):
                 raise UserError(unread(name, job.config.method))
             if len(job.changes) + len({*job.pending, name}) > MAX_CHANGES:
                 raise UserError(f"A run can hold at most {MAX_CHANGES} changes.")

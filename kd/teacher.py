@@ -21,7 +21,7 @@ from kd.errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights"
 ROWS = {"train": 60000, "test": 10000}
-MAX_FEATURES = 512  # numbers an image that are kept of hidden layers: at most 123 MB
+MAX_FEATURES = 1024  # numbers an image that are kept of hidden layers: at most 123 MB in half precision
 
 
 def shipped() -> list[str]:
@@ -88,8 +88,8 @@ class CachedTeacher:
         if digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
             return self._compute(digits, ask).split(widths, 1)
         if self._view != view:
-            self._view, self._kept = view, self._empty(ROWS["train"], sum(widths))
-        return self._look_up(self._kept, digits.ids, digits, ask)[0].split(widths, 1)
+            self._view, self._kept = view, self._empty(ROWS["train"], sum(widths), torch.float16)
+        return self._look_up(self._kept, digits.ids, digits, ask)[0].float().split(widths, 1)
 
     def _look_up(self, table: tuple[Tensor, Tensor], places: Tensor, digits: Digits, ask: Ask) -> tuple[Tensor, int]:
         """The rows of a table at these places, and how many of them had to be computed first."""
@@ -98,7 +98,7 @@ class CachedTeacher:
         if not missing.any():
             return rows[places], 0
         new = places[missing]
-        rows[new] = self._compute(digits.take(missing), ask)
+        rows[new] = self._compute(digits.take(missing), ask).to(rows.dtype)
         filled[new] = True
         return rows[places], len(new)
 
@@ -116,8 +116,8 @@ class CachedTeacher:
             self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file], models.CLASSES)
         return self._tables[file, shifted]
 
-    def _empty(self, rows: int, width: int) -> tuple[Tensor, Tensor]:
-        numbers = torch.full((rows, width), torch.nan, device=self._device)
+    def _empty(self, rows: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        numbers = torch.full((rows, width), torch.nan, dtype=dtype, device=self._device)
         return numbers, torch.zeros(rows, dtype=torch.bool, device=self._device)
 
     def accuracy(self, digits: Digits) -> float:

@@ -19,15 +19,15 @@ HINT, ATTENTION, COSINE = 1.0, 1.0, 1.0  # what feature_weight 1 stands for
 
 
 def fitnets(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Half the squared distance of the student's middle layer, projected, to the teacher's; mean over batch and units.
+    """Half the squared distance of the student's middle layer, projected, to the teacher's, by the teacher's mean square.
 
     In the paper the layers below the hint learn it in a first stage of their own, before
-    the soft targets; here it is a term beside them all the way. The mean over units, not
-    the paper's sum, makes the weight mean the same for layers of all widths.
+    the soft targets; here it is a term beside them all the way. The paper sums over units;
+    by the mean square of the teacher's, the weight means the same for every teacher and width.
     Source: Romero et al. 2015 (FitNets, arXiv 1412.6550), equation 3.
     """
     (said,), (taught,) = student.features, teacher.features
-    hint = (said - taught).square().mean() / 2
+    hint = (said - taught).square().mean() / (2 * taught.square().mean().clamp_min(1e-12))
     return hinton(student, teacher, labels, settings) | {"hint": settings["feature_weight"] * HINT * hint}
 
 

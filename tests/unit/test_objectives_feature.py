@@ -28,10 +28,12 @@ def term(objective, name, student, teacher, **changes):
     return terms[name].item()
 
 
-def test_the_hint_is_half_the_mean_squared_distance():
+def test_the_hint_is_half_the_squared_distance_by_the_teachers_mean_square():
     student, teacher = random.normal(size=(2, N, 7))
-    by_hand = sum((s - t) ** 2 for s, t in zip(student.ravel(), teacher.ravel())) / (2 * N * 7)
+    by_hand = sum((s - t) ** 2 for s, t in zip(student.ravel(), teacher.ravel())) / 2 / sum(t * t for t in teacher.ravel())
     assert term(fitnets, "hint", student, teacher) == pytest.approx(0.7 * HINT * by_hand, rel=1e-12)
+    assert term(fitnets, "hint", 50 * student, 50 * teacher) == pytest.approx(0.7 * HINT * by_hand, rel=1e-12)
+    assert term(fitnets, "hint", 0 * student, teacher) == pytest.approx(0.7 * HINT / 2, rel=1e-12)
 
 
 def test_the_cosine_term_is_one_less_the_mean_cosine_and_knows_no_lengths():
