@@ -19,7 +19,7 @@ from kd.config import DistilConfig, TeacherConfig
 from kd.connection import connect
 from kd.objectives import METHODS, labels_only
 from kd.randomness import generator
-from kd.teacher import CachedTeacher
+from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Learner, Plan, Record, Training, every_epoch
 
 
@@ -34,8 +34,8 @@ class Experiment:
     config: DistilConfig | TeacherConfig
     mnist: data.Mnist
     learners: list[Learner]
-    reference: CachedTeacher | None
-    teacher: CachedTeacher | None
+    reference: CachedTeacher | MeanTeacher | None
+    teacher: CachedTeacher | MeanTeacher | None
     transfer: data.Mnist  # the same, with what is trained on
     plan: Plan
     settings: dict[str, float]
@@ -83,7 +83,7 @@ class Distillation(Experiment):
 
     kind = "distil"
 
-    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher):
+    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
         device = data.device()
         method = METHODS[config.method]
         self.config, self.mnist, self.reference = config, mnist.to(device), teacher

@@ -120,7 +120,7 @@ class JobManager:
         self._current: _Job | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._teachers: dict[str, teacher.CachedTeacher] = {}
+        self._teachers: dict[str, teacher.CachedTeacher | teacher.MeanTeacher] = {}
         self._loading = threading.Lock()
         self._thread: threading.Thread | None = None
         atexit.register(self.close)
@@ -249,7 +249,7 @@ class JobManager:
         with job.publishing, torch.inference_mode():
             return {name: model(inputs.to(next(model.parameters()).device)).cpu() for name, model in job.published.items()}
 
-    def teacher(self, name: str) -> teacher.CachedTeacher:
+    def teacher(self, name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
         """The teacher called ``name``, loaded once."""
         with self._loading:
             found = self._teachers.get(name)

@@ -176,13 +176,26 @@ def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
 
 
-def skeleton(name: str) -> nn.Sequential:
-    """The network without weights (on the meta device): enough to count with."""
+class Mean(nn.Module):
+    """Several networks as one, which gives the mean of their logits."""
+
+    def __init__(self, networks: list[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([network(inputs) for network in self.networks]).mean(0)
+
+
+def skeleton(name: str) -> nn.Module:
+    """The network without weights (on the meta device): enough to count with. Names joined by + give their Mean."""
+    if "+" in name:
+        return Mean([skeleton(part) for part in name.split("+")])
     with torch.device("meta"):
         return architecture(name).layers()
 
 
-def build(name: str, seed: int) -> nn.Sequential:
+def build(name: str, seed: int) -> nn.Module:
     """The network with initial weights that depend on ``name`` and ``seed`` alone.
 
     The weights follow PyTorch's own defaults (uniform within 1/sqrt(fan_in)), but are

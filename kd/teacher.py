@@ -165,6 +165,34 @@ class CachedTeacher:
                 filled |= new
 
 
+class MeanTeacher:
+    """Several teachers as one: each class's logit is the mean of theirs.
+
+    So its probabilities are, at every temperature, the geometric mean of theirs at that
+    temperature, which is one of the two averages of Hinton, Vinyals & Dean 2015, section
+    2. The other, the arithmetic mean, has no logits that hold at all temperatures, which
+    the methods and the cache work with.
+    """
+
+    def __init__(self, name: str, teachers: list[CachedTeacher]):
+        self.name, self._teachers = name, teachers
+        self.architecture = "+".join(teacher.architecture for teacher in teachers)
+        self.model = models.Mean([teacher.model for teacher in teachers]).eval()
+        self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
+
+    def logits(self, digits: Digits) -> Tensor:
+        """(N, 10) mean logits of ``digits``, in their order."""
+        return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
+
+    def accuracy(self, digits: Digits) -> float:
+        """The share of ``digits`` that they classify right together."""
+        return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
+
+    def keep(self) -> None:
+        for teacher in self._teachers:
+            teacher.keep()
+
+
 def describe(name: str) -> dict:
     """The json beside a shipped teacher: how it was made and what it scores."""
     try:
@@ -175,12 +203,14 @@ def describe(name: str) -> dict:
         raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
 
 
-def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher:
-    """A shipped teacher by name or a trained one by its run's id, ready to answer.
+def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:
+    """A shipped teacher by name or a trained one by its run's id, ready to answer; several, joined by +, as one.
 
     Raises:
         UserError: no such teacher, or a damaged file.
     """
+    if "+" in name:
+        return MeanTeacher(name, [load(part, device) for part in name.split("+")])
     if name in shipped():
         architecture = describe(name)["architecture"]
         model = models.load(WEIGHTS / f"{name}.safetensors", architecture)

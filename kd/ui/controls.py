@@ -8,7 +8,7 @@ from typing import Any, Callable
 import streamlit as st
 
 from kd import models
-from kd.config import LIVE_SETTINGS, METHOD_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.config import LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
@@ -39,7 +39,7 @@ def adopt(config: Config, mode: str) -> None:
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     for spec in dataclasses.fields(config):
         st.session_state.pop(keys.setting(mode, spec.name), None)
-    for name in ("layers", *(f"width{i}" for i in range(models.MAX_LAYERS))):
+    for name in ("more_teachers", "layers", *(f"width{i}" for i in range(models.MAX_LAYERS))):
         st.session_state.pop(keys.setting(mode, name), None)
 
 
@@ -83,9 +83,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             disabled=locked, help="Fills in the settings below. The seed and the teacher stay.",
         )
         values["student"] = _student(kept["student"], locked)
-        known = state.teachers()
-        names = list(known) if kept["teacher"] in known else [kept["teacher"], *known]
-        values["teacher"] = widget(st.selectbox, "teacher", options=names, format_func=lambda name: known.get(name, name))
+        values["teacher"] = _teacher(kept["teacher"], locked)
         values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
         method = METHODS[values["method"]]
         st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher else " The teacher above is only compared with."))
@@ -137,6 +135,25 @@ def _student(kept: str, locked: bool) -> str:
         for i in range(layers)
     ]
     return models.own_name(tuple(chosen))
+
+
+def _teacher(kept: str, locked: bool) -> str:
+    """Chooses the teacher, and more of them where there are more."""
+    first, *more = kept.split("+")
+    known = {name: name for name in (first, *more)} | state.teachers()
+    about = DistilConfig.setting("teacher")
+    key, more_key = keys.setting("distil", "teacher"), keys.setting("distil", "more_teachers")
+    st.session_state.setdefault(key, first)
+    st.session_state.setdefault(more_key, more)
+    choice = st.selectbox(about["label"], list(known), key=key, help=about["help"], disabled=locked, format_func=known.get)
+    others = [name for name in known if name != choice]
+    if not others:
+        return choice
+    st.session_state[more_key] = [name for name in st.session_state[more_key] if name in others]
+    return "+".join([choice, *st.multiselect(
+        "More teachers", others, key=more_key, max_selections=MAX_TEACHERS - 1, placeholder="none", disabled=locked, format_func=known.get,
+        help="Their answers are averaged with the teacher's, as the geometric mean of their probabilities.",
+    )])
 
 
 def write_link(config: Config, mode: str, run_id: str | None) -> None:

@@ -52,7 +52,7 @@ def students_table(teacher: str) -> None:
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,
-                "what it is": models.architecture(name).purpose,
+                "what it is": "Several networks, whose answers are averaged." if "+" in name else models.architecture(name).purpose,
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
                 "multiplications": macs(ours.macs),
