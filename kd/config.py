@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
-from kd import models
+from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
-from kd.objectives import OBJECTIVES
+from kd.objectives import METHODS
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.
@@ -31,6 +31,10 @@ INITIALIZATIONS = ("random", "teacher")
 
 MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
+MAX_TEACHERS = 5
+
+#: The settings that some methods read and others do not.
+METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
 def _setting(default, label: str, help: str, low=None, high=None, step=None) -> Any:
@@ -112,11 +116,17 @@ class Config:
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
 
+    def reads(self, name: str) -> bool:
+        """Whether the run depends on this setting."""
+        return True
+
     # -- dict ------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
+        """The settings that the run depends on."""
         return {
             spec.name: [list(c) for c in value] if spec.name == "schedule" else value
             for spec in dataclasses.fields(self)
+            if self.reads(spec.name)
             for value in [getattr(self, spec.name)]
         }
 
@@ -198,7 +208,28 @@ class DistilConfig(Config):
         4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
     )
     soft_weight: float = _setting(
-        0.9, "Soft weight", "Share of the loss that matches the teacher; the rest matches the labels. 0 ignores the teacher.", 0.0, 1.0, 0.05
+        0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
+    )
+    feature_weight: float = _setting(
+        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
+    )
+    target_weight: float = _setting(
+        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
+    )
+    nontarget_weight: float = _setting(
+        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
+    )
+    intra_weight: float = _setting(
+        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
+    )
+    jsd_mix: float = _setting(
+        0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
+    )
+    smoothing: float = _setting(
+        0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
+    )
+    certainty: float = _setting(
+        0.9, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.01
     )
     augmentation: str = _setting(
         "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
@@ -214,12 +245,17 @@ class DistilConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in OBJECTIVES:
-            raise UserError(
-                f"There is no method called {self.method[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
-            )
-        if len(self.teacher) > 100:
-            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
+        if self.method not in METHODS:
+            raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
+        for name in METHOD_SETTINGS:
+            if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
+                raise UserError(unread(name, self.method))
+        connection.check(METHODS[self.method], "student", self.student)
+        names = self.teacher.split("+")
+        if max(map(len, names)) > 100:
+            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+        if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
+            raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
         if self.initialization not in INITIALIZATIONS:
             raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
@@ -229,6 +265,9 @@ class DistilConfig(Config):
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
+
+    def reads(self, name: str) -> bool:
+        return name not in METHOD_SETTINGS or name in METHODS[self.method].settings
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule
@@ -246,6 +285,8 @@ class DistilConfig(Config):
                 raise UserError("Each change in a schedule is a step, a setting and a value.") from None
             if name not in LIVE_SETTINGS:
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+            if not self.reads(name):
+                raise UserError(unread(name, self.method))
             step = _number(step, int, "A schedule's step")
             if not 0 <= step <= MAX_STEPS:
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
@@ -256,6 +297,12 @@ class DistilConfig(Config):
 def _check_augmentation(name: str) -> None:
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")
+
+
+def unread(name: str, method: str) -> str:
+    """What to say where a setting is given to a method that has no use for it."""
+    label, used = DistilConfig.setting(name)["label"], METHODS[method].settings
+    return f"{label} plays no part in the method {method}, which has {', '.join(used)}; leave it out or choose another method."
 
 
 def check_live(name: str, value: Any) -> float:
@@ -287,4 +334,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20, "learning_rate": 2e-3},
     "Tiny student": {"student": "mlp-30", "temperature": 3.0, "epochs": 10},
     "Hard labels only": {"soft_weight": 0.0, "temperature": 1.0},
+    "Where to look": {"method": "attention", "student": "cnn-tiny", "labels": 100},
+    "Relations alone": {"method": "pkt", "soft_weight": 0.0, "labels": 100},
 }

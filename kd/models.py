@@ -2,16 +2,17 @@
 
 All take normalized images, shape (N, 1, 28, 28), float32, and return logits,
 shape (N, 10). To add an architecture, add one entry to ARCHITECTURES: any module
-that does so.
+that does so. Methods that compare hidden layers find them by FEATURES.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -27,6 +28,13 @@ CHUNK = 64  # images that a network answers about at once
 
 MAX_LAYERS = 3
 MAX_WIDTH = 2048
+
+
+class Outputs(NamedTuple):
+    """What a network says about a batch."""
+
+    logits: Tensor  # (N, 10)
+    features: tuple[Tensor, ...] = ()  # of hidden layers, from shallow to deep, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,45 @@ def architecture(name: str) -> Architecture:
     return Architecture(name, "An MLP of your own.", lambda: mlp(*widths))
 
 
+#: A network's features are the outputs of its layers of these kinds: (N, C, H, W) after a convolution, (N, D) after a dense
+#: layer, and of a Transformer's block the class token, (N, D), which is what its head will see.
+FEATURES = (nn.ReLU, Block)
+
+
+def outputs(model: nn.Module, inputs: Tensor) -> Outputs:
+    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep; none of a network that is no Sequential."""
+    if not isinstance(model, nn.Sequential):
+        return Outputs(model(inputs), ())
+    features = []
+    for layer in model:
+        inputs = layer(inputs)
+        if isinstance(layer, FEATURES):
+            features.append(inputs[:, 0] if isinstance(layer, Block) else inputs)
+    return Outputs(inputs, tuple(features))
+
+
+@functools.lru_cache(maxsize=256)
+def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
+    """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
+    with torch.device("meta"):
+        return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
+
+
+class Mean(nn.Module):
+    """Several networks as one, which gives the mean of their logits."""
+
+    def __init__(self, networks: list[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([network(inputs) for network in self.networks]).mean(0)
+
+
 def skeleton(name: str) -> nn.Module:
-    """The network without weights (on the meta device): enough to count with."""
+    """The network without weights (on the meta device): enough to count with. Names joined by + give their Mean."""
+    if "+" in name:
+        return Mean([skeleton(part) for part in name.split("+")])
     with torch.device("meta"):
         return architecture(name).layers()
 
@@ -194,7 +239,12 @@ def load(path: Path, name: str) -> nn.Module:
 
 
 def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
+    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode."""
+    return in_chunks(model, model, inputs, chunk)
+
+
+def in_chunks(model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK) -> Tensor:
+    """What ``ask``, which uses ``model``, gives for ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
 
     Small chunks in channels_last stay in the processor's cache: a convolutional
     teacher is over twice as fast as with chunks of 1,000 in the default layout.
@@ -203,8 +253,6 @@ def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Te
     model.eval()
     try:
         with torch.inference_mode():
-            return torch.cat(
-                [model(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)]
-            )
+            return torch.cat([ask(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)])
     finally:
         model.train(was_training)

@@ -30,7 +30,7 @@ def row(run: runs.Run) -> dict:
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
         "name": run.name, "student": run.architecture if run.kind == "distil" else f"{run.architecture} (teacher)",
-        "T": getattr(run.config, "temperature", None), "epochs": run.config.epochs, "seed": run.config.seed,
+        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": run.config.seed,
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": run.created[:16].replace("T", " "),
         "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",

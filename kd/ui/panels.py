@@ -13,6 +13,7 @@ from torch import Tensor
 from kd import data, diagrams, figures, measure, models
 from kd.config import DistilConfig
 from kd.jobs import Snapshot
+from kd.objectives import METHODS
 from kd.ui import state
 from kd.ui.chart import live_chart
 from kd.ui.picture import picture
@@ -74,7 +75,7 @@ def students_table(teacher: str) -> None:
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,
-                "what it is": models.architecture(name).purpose,
+                "what it is": "Several networks, whose answers are averaged." if "+" in name else models.architecture(name).purpose,
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
                 "multiplications": macs(ours.macs),
@@ -111,11 +112,16 @@ def progress(snap: Snapshot) -> None:
             tested = [f"{name} {found[name]['test_accuracy']:.2%}" for name in ("student", "control", "teacher") if name in found]
             parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
-        parts.append(f"T = {snap.settings['temperature']:g}, soft weight = {snap.settings['soft_weight']:g}")
+        parts.append(_settings(snap.settings))
     label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
     if snap.message:
         (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
+
+
+def _settings(settings: Mapping[str, float]) -> str:
+    """ "T = 4, soft weight = 0.9" """
+    return ", ".join(f"{figures.short(name)} = {value:g}" for name, value in settings.items())
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -215,8 +221,10 @@ def run_title(snap: Snapshot) -> str:
             f"{config.labels:,} labels" if config.labels else "",
             config.augmentation if config.augmentation != "none" else "",
         ]
+        method = METHODS[config.method]
+        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher else "without a teacher"
         return ", ".join([
-            f"{config.student} taught by {state.teacher_name(config.teacher)}", f"T = {config.temperature:g}",
-            f"soft weight = {config.soft_weight:g}", *filter(None, more), f"seed {config.seed}",
+            f"{config.student} {taught}: {method.title}", _settings({name: getattr(config, name) for name in method.settings}),
+            *filter(None, more), f"seed {config.seed}",
         ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"
