@@ -77,7 +77,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             lambda: transformer(6, **_VIT),
         ),
         Architecture(
-            "cnn-wide", "Twice as wide as cnn: the strongest teacher.",
+            "cnn-wide", "Twice as wide as cnn: for a stronger teacher.",
             lambda: cnn((48, 64, 96, 128, 128), (1, 2, 1, 2, 1), dropout=0.3),
         ),
         Architecture(
