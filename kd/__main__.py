@@ -14,10 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import data, paper, runs, teacher
+from kd import connection, data, paper, runs, teacher
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.objectives import METHODS
 
 
 CHECKPOINT = 10.0  # seconds between the checkpoints of a run, at the ends of epochs
@@ -30,11 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
     ]:
-        command = commands.add_parser(name, help=help, description=help)
+        command = commands.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
         config.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print one JSON object last")
         command.add_argument("--resume", metavar="ID", help="go on with a run that was interrupted; it keeps its own settings")
         command.set_defaults(config=config)
+    commands.choices["distil"].epilog = _methods()
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
@@ -76,6 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _methods() -> str:
+    """All methods and the settings that each has."""
+    options = {method.name: " ".join("--" + name.replace("_", "-") for name in method.settings) for method in METHODS.values()}
+    return "\n".join(["methods:", *(f"  {method.name:17}{method.purpose}\n{'':19}{options[method.name]}" for method in METHODS.values())])
+
+
 def _bench(given: argparse.Namespace) -> int:
     from benchmarks import engine  # beside kd/, since what we are measured against is no part of the product
 
@@ -96,8 +104,11 @@ def _paper(given: argparse.Namespace) -> int:
 
 
 def _experiment(config: Config) -> Experiment:
-    # First, so that a wrong name is told before a download.
-    reference = teacher.load(config.teacher, data.device()) if isinstance(config, DistilConfig) else None
+    # First, so that a wrong teacher is told before a download.
+    reference = None
+    if isinstance(config, DistilConfig):
+        reference = teacher.load(config.teacher, data.device())
+        connection.check(METHODS[config.method], "teacher", reference.architecture)
     source = data.Source()
     if source.state == "downloading":
         print("Downloading MNIST…", file=sys.stderr)

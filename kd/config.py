@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
-from kd import models
+from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
-from kd.objectives import OBJECTIVES
+from kd.objectives import METHODS
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.
@@ -26,11 +26,18 @@ Change = tuple[int, str, float]
 #: What may change while training. Everything else is fixed at the start.
 LIVE_SETTINGS = ("temperature", "soft_weight")
 
+#: Where student and control begin: see kd.experiment.Distillation.
+INITIALIZATIONS = ("random", "teacher")
+
 MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
+MAX_TEACHERS = 5
+
+#: The settings that some methods read and others do not.
+METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
-def _setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
+def setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
     """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
     return field(
         default=default,
@@ -100,11 +107,17 @@ class Settings:
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
 
+    def reads(self, name: str) -> bool:
+        """Whether the run depends on this setting."""
+        return True
+
     # -- dict ------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
+        """The settings that the run depends on."""
         return {
             spec.name: [list(c) for c in value] if spec.name == "schedule" else value
             for spec in dataclasses.fields(self)
+            if self.reads(spec.name)
             for value in [getattr(self, spec.name)]
         }
 
@@ -158,16 +171,16 @@ class Settings:
 class Config(Settings):
     """What all trainings have in common."""
 
-    epochs: int = _setting(
+    epochs: int = setting(
         5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
     )
-    batch_size: int = _setting(
+    batch_size: int = setting(
         128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
     )
-    learning_rate: float = _setting(
+    learning_rate: float = setting(
         4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
     )
-    seed: int = _setting(
+    seed: int = setting(
         0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
     )
 
@@ -178,8 +191,8 @@ class TeacherConfig(Config):
 
     _architectures: ClassVar = ("teacher",)
 
-    teacher: str = _setting("cnn", "Architecture", "The network to train.")
-    augmentation: str = _setting(
+    teacher: str = setting("cnn", "Architecture", "The network to train.")
+    augmentation: str = setting(
         "affine", "Augmentation", "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled)."
     )
 
@@ -194,20 +207,44 @@ class DistilConfig(Config):
 
     _architectures: ClassVar = ("student",)
 
-    student: str = _setting("mlp-128", "Student", "The small network that learns from the teacher.")
-    teacher: str = _setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
-    method: str = _setting("hinton", "Method", "How the student is taught.")
-    temperature: float = _setting(
+    student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    method: str = setting("hinton", "Method", "How the student is taught.")
+    initialization: str = setting(
+        "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
+    )
+    temperature: float = setting(
         4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
     )
-    soft_weight: float = _setting(
-        0.9, "Soft weight", "Share of the loss that matches the teacher; the rest matches the labels. 0 ignores the teacher.", 0.0, 1.0, 0.05
+    soft_weight: float = setting(
+        0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
     )
-    augmentation: str = _setting(
+    feature_weight: float = setting(
+        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
+    )
+    target_weight: float = setting(
+        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
+    )
+    nontarget_weight: float = setting(
+        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
+    )
+    intra_weight: float = setting(
+        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
+    )
+    jsd_mix: float = setting(
+        0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
+    )
+    smoothing: float = setting(
+        0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
+    )
+    certainty: float = setting(
+        0.9, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.01
+    )
+    augmentation: str = setting(
         "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
     )
-    omitted: str = _setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
-    labels: int = _setting(
+    omitted: str = setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
+    labels: int = setting(
         0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
     )
     schedule: tuple[Change, ...] = field(
@@ -217,17 +254,27 @@ class DistilConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in OBJECTIVES:
-            raise UserError(
-                f"There is no method called {self.method[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
-            )
-        if len(self.teacher) > 100:
-            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
+        if self.method not in METHODS:
+            raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
+        for name in METHOD_SETTINGS:
+            if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
+                raise UserError(unread(name, self.method))
+        connection.check(METHODS[self.method], "student", self.student)
+        names = self.teacher.split("+")
+        if max(map(len, names)) > 100:
+            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+        if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
+            raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
+        if self.initialization not in INITIALIZATIONS:
+            raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
+
+    def reads(self, name: str) -> bool:
+        return name not in METHOD_SETTINGS or name in METHODS[self.method].settings
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule
@@ -245,6 +292,8 @@ class DistilConfig(Config):
                 raise UserError("Each change in a schedule is a step, a setting and a value.") from None
             if name not in LIVE_SETTINGS:
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+            if not self.reads(name):
+                raise UserError(unread(name, self.method))
             step = _number(step, int, "A schedule's step")
             if not 0 <= step <= MAX_STEPS:
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
@@ -262,6 +311,12 @@ def checked_omitted(digits: str) -> str:
     if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
         raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(digits)} is not.")
     return "".join(sorted(set(digits)))
+
+
+def unread(name: str, method: str) -> str:
+    """What to say where a setting is given to a method that has no use for it."""
+    label, used = DistilConfig.setting(name)["label"], METHODS[method].settings
+    return f"{label} plays no part in the method {method}, which has {', '.join(used)}; leave it out or choose another method."
 
 
 def check_live(name: str, value: Any) -> float:
@@ -293,4 +348,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20, "learning_rate": 2e-3},
     "Tiny student": {"student": "mlp-30", "temperature": 3.0, "epochs": 10},
     "Hard labels only": {"soft_weight": 0.0, "temperature": 1.0},
+    "Where to look": {"method": "attention", "student": "cnn-tiny", "labels": 100},
+    "Relations alone": {"method": "pkt", "soft_weight": 0.0, "labels": 100},
 }

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from kd import data, measure, models
 from kd.config import DistilConfig, TeacherConfig
-from kd.objectives import OBJECTIVES, labels_only
+from kd.connection import connect
+from kd.objectives import METHODS, labels_only
 from kd.randomness import generator
-from kd.teacher import CachedTeacher
+from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Learner, Plan, Record, Training, every_epoch
 
 
@@ -26,14 +27,15 @@ class Experiment:
     """One run, from the initial weights to its measures.
 
     ``learners`` are being trained; ``reference`` is the teacher that they are held
-    against, or None.
+    against, or None; ``teacher`` is the one that teaches, or None.
     """
 
     kind: str
     config: DistilConfig | TeacherConfig
     mnist: data.Mnist
     learners: list[Learner]
-    reference: CachedTeacher | None
+    reference: CachedTeacher | MeanTeacher | None
+    teacher: CachedTeacher | MeanTeacher | None
     transfer: data.Mnist  # the same, with what is trained on
     plan: Plan
     settings: dict[str, float]
@@ -47,7 +49,7 @@ class Experiment:
         Raises:
             UserError: it is the state of another training.
         """
-        self.training = Training(self.learners, self.transfer, self.plan, self.settings, self.reference)
+        self.training = Training(self.learners, self.transfer, self.plan, self.settings, self.teacher)
         if state is not None:
             self.training.restore(state)
         return self.training.records(due)
@@ -77,23 +79,42 @@ class Experiment:
 
 
 class Distillation(Experiment):
-    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone."""
+    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone.
+
+    Where the student begins with the teacher's layers, so does its control. The gap between
+    them is then what the teacher's answers add to its layers; what the layers themselves
+    bring is the gap to a second run, of the same settings with random initial weights.
+    A control with random weights here would mix the two up.
+
+    Raises:
+        UserError: the student cannot begin with the teacher's layers.
+    """
 
     kind = "distil"
 
-    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher):
+    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
         device = data.device()
+        method = METHODS[config.method]
         self.config, self.mnist, self.reference = config, mnist.to(device), teacher
+        self.teacher = teacher if method.teacher else None
+        connection = connect(method, config.student, teacher.architecture, config.seed)
         self.learners = [
-            Learner("student", models.build(config.student, config.seed).to(device), OBJECTIVES[config.method]),
-            Learner("control", models.build(config.student, config.seed).to(device), labels_only),
+            Learner("student", self._begin(teacher).to(device), method.objective, connection and connection.to(device)),
+            Learner("control", self._begin(teacher).to(device), labels_only),
         ]
         train = data.without(self.mnist.train, config.omitted)
         if config.labels:
             train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
         self.transfer = dataclasses.replace(self.mnist, train=train)
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule)
-        self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
+        self.settings = {name: getattr(config, name) for name in method.settings}
+
+    def _begin(self, teacher: CachedTeacher) -> nn.Module:
+        """The student as it begins."""
+        model = models.build(self.config.student, self.config.seed)
+        if self.config.initialization == "teacher":
+            model.load_state_dict(models.inherited(model, teacher.model))
+        return model
 
 
 class TeacherTraining(Experiment):
@@ -103,7 +124,7 @@ class TeacherTraining(Experiment):
 
     def __init__(self, config: TeacherConfig, mnist: data.Mnist):
         device = data.device()
-        self.config, self.mnist, self.reference = config, mnist.to(device), None
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(device), None, None
         self.transfer = self.mnist
         self.learners = [Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)]
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation)

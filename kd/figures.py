@@ -7,6 +7,7 @@ Text and grid colours are left to the live chart, which takes them from the them
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -20,29 +21,33 @@ COLOURS = {"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}
 #: And told apart without colour: dashes of lines, patterns of bars.
 DASHES = {"teacher": "dash", "student": "solid", "control": "dot"}
 PATTERNS = {"teacher": "", "student": "/", "control": "."}
-LOSS_NAMES = {"student soft": "student, soft", "student hard": "student, hard", "control hard": "control", "teacher hard": "teacher"}
-SHORT = {"temperature": "T", "soft_weight": "soft weight"}
+#: The student's terms, in their order; what is learned from labels is thinner.
+TERM_DASHES = ("solid", "longdash", "longdashdot")
+SHORT = {"temperature": "T"}
 MAX_POINTS = 400
 HEIGHT = 290
+
+
+def short(name: str) -> str:
+    """A setting's name where there is little room."""
+    return SHORT.get(name, name.replace("_", " "))
 
 
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
     """Each loss term over the epochs, on a logarithmic axis."""
     rows = _thin(rows)
-    traces = []
+    traces, dashes = [], itertools.cycle(TERM_DASHES)
     for key in dict.fromkeys(key for row in rows for key in row if key.startswith("loss ")):
-        name = key.removeprefix("loss ")
-        who, term = name.split(" ", 1)
+        who, term = key.removeprefix("loss ").split(" ", 1)
         values = [row.get(key) for row in rows]
         if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
             continue
-        traces.append(
-            _line(rows, [value or None for value in values], LOSS_NAMES.get(name, name), who, "%{y:.4f}")
-        )
-        if who == "student" and term == "hard":
-            traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5}
+        name = f"{who}, {term}" if who == "student" else who  # all others have but one term
+        traces.append(_line(rows, [value or None for value in values], name, who, "%{y:.4f}"))
+        if who == "student":
+            traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
     layout = _layout("Loss", epochs, rows, changes)
-    layout["yaxis"] = {"type": "log", "title": {"text": "loss, nats"}, "dtick": 1, "exponentformat": "none"}
+    layout["yaxis"] = {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
     return {"data": traces, "layout": layout}
 
 
@@ -157,7 +162,7 @@ def _layout(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, 
         ]
         layout["annotations"] = [
             {"x": step / per_epoch, "yref": "paper", "y": 0.02 + 0.1 * (i % 3), "yanchor": "bottom", "xanchor": "left", "showarrow": False,
-             "text": f"{SHORT.get(name, name)} → {value:g}", "font": {"size": 11}}
+             "text": f"{short(name)} → {value:g}", "font": {"size": 11}}
             for i, (step, name, value) in enumerate(changes)
         ]
     return layout

@@ -21,10 +21,11 @@ from typing import Any, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from kd import data, runs, teacher
-from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, TeacherConfig, check_live
+from kd import connection, data, runs, teacher
+from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, TeacherConfig, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.objectives import METHODS
 from kd.train import Record
 
 TICK = 0.25  # seconds between the records of a job
@@ -119,7 +120,7 @@ class JobManager:
         self._current: _Job | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._teachers: dict[str, teacher.CachedTeacher] = {}
+        self._teachers: dict[str, teacher.CachedTeacher | teacher.MeanTeacher] = {}
         self._loading = threading.Lock()
         self._thread: threading.Thread | None = None
         atexit.register(self.close)
@@ -140,7 +141,8 @@ class JobManager:
         if owner is None:
             raise UserError("This browser has no token yet; reload the page and press Start again.")
         if isinstance(config, DistilConfig):
-            self.teacher(config.teacher)  # a wrong name is told now
+            # A wrong name, or a teacher that the method cannot look into, is told now.
+            connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
         with self._changed:
             if self._closed:
                 raise UserError("The server is shutting down; start the run again in a minute.")
@@ -212,7 +214,7 @@ class JobManager:
         """Another temperature or soft_weight from the next step on.
 
         Raises:
-            UserError: a setting that cannot change, or a value out of range.
+            UserError: a setting that cannot change or that the method does not read, or a value out of range.
         """
         if name not in LIVE_SETTINGS:
             raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
@@ -220,6 +222,8 @@ class JobManager:
         with self._owned(id, token) as job:
             if job.kind != "distil" or job.state not in ACTIVE:
                 return
+            if not job.config.reads(name):
+                raise UserError(unread(name, job.config.method))
             if len(job.changes) + len({*job.pending, name}) > MAX_CHANGES:
                 raise UserError(f"A run can hold at most {MAX_CHANGES} changes.")
             if job.settings.get(name) != value or name in job.pending:
@@ -245,7 +249,7 @@ class JobManager:
         with job.publishing, torch.inference_mode():
             return {name: model(inputs.to(next(model.parameters()).device)).cpu() for name, model in job.published.items()}
 
-    def teacher(self, name: str) -> teacher.CachedTeacher:
+    def teacher(self, name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
         """The teacher called ``name``, loaded once."""
         with self._loading:
             found = self._teachers.get(name)

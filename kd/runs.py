@@ -107,7 +107,9 @@ def _kind(config: Config) -> str:
 
 def default_name(config: DistilConfig | TeacherConfig) -> str:
     if isinstance(config, DistilConfig):
-        return f"{config.student} T={config.temperature:g} ×{config.epochs}"
+        method = "" if config.method == "hinton" else f" {config.method}"
+        temperature = f" T={config.temperature:g}" if config.reads("temperature") else ""
+        return f"{config.student}{method}{temperature} ×{config.epochs}"
     return f"teacher {config.teacher} ×{config.epochs}"
 
 

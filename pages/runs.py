@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd import data, models, personal, runs
 from kd.errors import UserError
-from kd.ui import entry, keys, owner, panels, state
+from kd.ui import entry, export_panel, keys, owner, panels, state
 
 entry.through_app()
 st.title("Runs", anchor=False)
@@ -30,7 +30,7 @@ def row(run: runs.Run) -> dict:
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
         "name": run.name, "student": run.architecture if run.kind == "distil" else f"{run.architecture} (teacher)",
-        "T": getattr(run.config, "temperature", None), "epochs": run.config.epochs, "seed": run.config.seed,
+        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": run.config.seed,
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": run.created[:16].replace("T", " "),
         "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
@@ -89,6 +89,7 @@ try:
             st.switch_page("pages/distil.py")
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
+    export_panel.show(run, snap)
     if mine:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd import data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
-from kd.teacher import CachedTeacher
+from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, owner
 
 
@@ -109,8 +109,8 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def familiar(teacher_name: str) -> drawing.Familiar:
-    """Tells what looks like a digit to the teacher; its limit is set on validation images."""
-    found = manager().teacher(teacher_name)
+    """Tells what looks like a digit to the teacher, of several the first; its limit is set on validation images."""
+    found = manager().teacher(teacher_name.split("+")[0])
     return drawing.Familiar(found.model, manager().source.mnist().validation)
 
 
@@ -124,14 +124,16 @@ def teachers() -> dict[str, str]:
 
 
 def teacher_name(name: str) -> str:
-    """What to call a teacher: a shipped one's name, or the name of the run that trained it."""
+    """What to call a teacher: a shipped one's name, or the name of the run that trained it; several joined by and."""
+    if "+" in name:
+        return " and ".join(map(teacher_name, name.split("+")))
     try:
         return runs.load(name).name if runs.is_id(name) else name
     except UserError:
         return name
 
 
-def find_teacher(name: str) -> CachedTeacher:
+def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
     """The teacher called ``name``; the shipped one, with a notice, where that one is gone or damaged."""
     try:
         return manager().teacher(name)

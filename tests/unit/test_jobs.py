@@ -576,7 +576,10 @@ def test_an_experiment_that_cannot_be_done_tells_why(manager):
 
 
 def test_a_training_that_diverges_tells_so_and_stores_nothing(manager, monkeypatch):
-    monkeypatch.setitem(experiment.OBJECTIVES, "hinton", lambda student, *_: {"soft": student.logits.sum() * float("nan")})
+    def spoiled(student, *_):
+        return {"soft": student.logits.sum() * float("nan")}
+
+    monkeypatch.setitem(experiment.METHODS, "hinton", dataclasses.replace(experiment.METHODS["hinton"], objective=spoiled))
     id = manager.start(SHORT, ME)
     assert "try a lower learning rate" in wait_for(manager, id, "failed").message
     manager.save_again(id, ME)
