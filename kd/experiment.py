@@ -49,10 +49,13 @@ class Experiment:
         Raises:
             UserError: it is the state of another training.
         """
-        self.training = Training(self.learners, self.transfer, self.plan, self.settings, self.teacher)
+        self.training = self._training()
         if state is not None:
             self.training.restore(state)
         return self.training.records(due)
+
+    def _training(self) -> Training:
+        return Training(self.learners, self.transfer, self.plan, self.settings, self.teacher)
 
     @property
     def trained(self) -> dict[str, nn.Module]:

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from kd import connection, data, runs, teacher
-from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, TeacherConfig, check_live, unread
+from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, SweepConfig, TeacherConfig, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.objectives import METHODS
+from kd.sweep import Sweep
 from kd.train import Record
 
 TICK = 0.25  # seconds between the records of a job
@@ -48,7 +49,7 @@ class Snapshot:
 
     id: str
     kind: str
-    config: DistilConfig | TeacherConfig
+    config: DistilConfig | TeacherConfig | SweepConfig
     state: str  # queued, running, paused, done, stopped or failed
     message: str  # a plain sentence, or empty
     place: int  # in the queue: 1 is next; 0 where not queued
@@ -70,7 +71,7 @@ class Snapshot:
 @dataclass
 class _Job:
     id: str
-    config: DistilConfig | TeacherConfig
+    config: DistilConfig | TeacherConfig | SweepConfig
     owner: str  # digest of the token
     lease: float | None
     state: str = "queued"
@@ -99,7 +100,7 @@ class _Job:
 
     @property
     def kind(self) -> str:
-        return "distil" if hasattr(self.config, "student") else "teacher"
+        return runs.kind_of(self.config)
 
 
 class JobManager:
@@ -127,7 +128,7 @@ class JobManager:
 
     # -- for pages -----------------------------------------------------------------
 
-    def start(self, config: DistilConfig | TeacherConfig, token: str, paused: bool = False) -> str:
+    def start(self, config: DistilConfig | TeacherConfig | SweepConfig, token: str, paused: bool = False) -> str:
         """Queues a run and returns its id.
 
         Args:
@@ -143,6 +144,8 @@ class JobManager:
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
             connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
+        elif isinstance(config, SweepConfig):
+            self.teacher(config.teacher)
         with self._changed:
             if self._closed:
                 raise UserError("The server is shutting down; start the run again in a minute.")
@@ -424,6 +427,8 @@ class JobManager:
         if job.kind == "distil":
             job.experiment = Distillation(job.config, mnist, self.teacher(job.config.teacher))
             job.changes = list(job.config.schedule)
+        elif job.kind == "sweep":
+            job.experiment = Sweep(job.config, mnist, self.teacher(job.config.teacher))
         else:
             job.experiment = TeacherTraining(job.config, mnist)
         job.settings, job.source = dict(job.experiment.settings), mnist.source
