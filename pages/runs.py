@@ -5,6 +5,7 @@ import streamlit as st
 from kd import data, models, personal, runs
 from kd.errors import UserError
 from kd.ui import entry, export_panel, keys, owner, panels, state
+from kd.ui.lab import frame
 
 entry.through_app()
 st.title("Runs", anchor=False)
@@ -29,13 +30,13 @@ def row(run: runs.Run) -> dict:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
-        "name": run.name, "student": run.architecture if run.kind == "distil" else f"{run.architecture} (teacher)",
-        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": run.config.seed,
+        "name": run.name, "student": f"{run.architecture} (teacher)" if run.kind == "teacher" else run.architecture,
+        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": run.created[:16].replace("T", " "),
         "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
     }
-    if len(labels):
+    if len(labels) and run.models:
         try:
             line["your drawings"] = " / ".join(str(score(run.id, which, len(labels), int(labels[-1]))) for which in run.models) + f" of {len(labels)}"
         except UserError as error:
@@ -83,7 +84,10 @@ try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
+        if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the page that it was started on."):
+            if run.kind == "sweep":
+                frame.open_sweep(run.id, run.config.study)
+                st.switch_page("pages/dark_knowledge.py")
             st.session_state[keys.RUN] = run.id
             st.session_state.pop(keys.ADOPTED, None)
             st.switch_page("pages/distil.py")
@@ -100,7 +104,8 @@ try:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
         st.caption("Somebody else's run: only they can rename or delete it.")
-    panels.charts(snap)
-    panels.results(snap)
+    if run.kind != "sweep":
+        panels.charts(snap)
+        panels.results(snap)
 except (UserError, OSError) as error:
     st.error(str(error))

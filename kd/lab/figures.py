@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from typing import Mapping
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, PATTERNS, Figure, _base
+from kd.figures import COLOURS, DASHES, PATTERNS, Figure, _base
 from kd.lab.soft_targets import entropy, soft_targets
 
 #: From nothing, which is the page itself in light and dark, to the teacher's colour.
@@ -98,4 +98,51 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
             {"x": int(digit), "y": 1.1, "yanchor": "top", "text": "never<br>seen", "showarrow": False, "font": {"size": 10}} for digit in omitted
         ],
     }
+    return {"data": traces, "layout": layout}
+
+
+#: Learner of the label budget -> its name on the chart, its dash and the symbol of its points.
+BUDGET_LINES = {
+    "student": ("student: soft targets, no label", DASHES["student"], "circle"),
+    "control": ("control: images shifted", DASHES["control"], "triangle-up"),
+    "augmented control": ("control: also turned and scaled", "dashdot", "square"),
+}
+
+
+def label_budget(curves: Mapping[str, list[Mapping[str, Any]]], under_way: tuple[str, float, float] | None, most: int) -> Figure:
+    """Accuracy against the number of labels, mean and deviation over the seeds.
+
+    Args:
+        curves: of kd.sweep.curves.
+        under_way: learner, labels and accuracy so far of the training that has not ended, or None.
+        most: labels that there are.
+    """
+    traces = []
+    for who, (name, dash, symbol) in BUDGET_LINES.items():
+        colour = COLOURS["student" if who == "student" else "control"]
+        points = curves.get(who, [])
+        if who == "student" and points:  # it needs no label: level over all budgets
+            points = [points[0] | {"value": value} for value in (10, most)]
+        traces.append({
+            "type": "scatter", "mode": "lines+markers" if who != "student" else "lines", "name": name,
+            "x": [point["value"] for point in points], "y": [round(point["mean"], 5) for point in points],
+            "error_y": {"type": "data", "array": [round(point["sd"], 5) for point in points], "color": colour, "thickness": 1.5},
+            "line": {"color": colour, "dash": dash, "width": 2.5 if who == "student" else 2}, "marker": {"size": 8, "symbol": symbol},
+            "hovertemplate": "%{y:.2%}",
+        })
+    if under_way is not None:
+        who, labels, share = under_way
+        colour, symbol = COLOURS["student" if who == "student" else "control"], BUDGET_LINES[who][2]
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": "training now", "x": [labels or most], "y": [round(share, 5)], "showlegend": False,
+            "marker": {"size": 11, "symbol": f"{symbol}-open", "color": colour, "line": {"width": 2}}, "hovertemplate": "%{y:.2%}",
+        })
+    layout = _base("Share of the test images read right")
+    ticks = [10, 100, 1_000, 10_000]
+    layout |= {
+        "height": 380,
+        "xaxis": {"type": "log", "range": [0.9, math.log10(most) + 0.1], "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks], "title": {"text": "labels"}},
+        "yaxis": {"range": [0.3, 1.01], "tickformat": ".0%", "title": {"text": "share right"}},
+    }
+    layout["margin"]["t"] = 84
     return {"data": traces, "layout": layout}

@@ -11,7 +11,9 @@ from kd.lab.never_saw import EPOCHS
 PANELS = {
     "soft-targets": "Soft targets",
     "never-saw": "The digit it never saw",
+    "label-budget": "How many labels?",
 }
+STUDY_PANELS = {"labels": "label-budget"}  # study of a sweep -> the panel that shows it
 PICTURES = {"test": "Test set", "draw": "Draw"}
 OFFSETS = {"hand": "by hand", "frequency": "by class frequency", "test": "as the paper did, on the test set"}
 DIGITS = tuple("0123456789")
@@ -30,6 +32,7 @@ class LabSettings(Settings):
     omitted: str = setting("3", "Left out", "Digits that neither student nor control is trained on.")
     student: str = setting("mlp-128", "Student", "A larger one gets nearer to the paper, and takes longer.", choices=tuple(EPOCHS))
     seed: int = setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+    seeds: int = setting(3, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1)
     offset_by: str = setting("hand", "Offset", "How the logits of the digits left out are raised.", choices=tuple(OFFSETS))
     offset: float = setting(0.0, "Offset by hand", "Added to the logits of the digits left out, as if their biases were larger.", -20.0, 20.0, 0.5)
 

@@ -11,7 +11,7 @@ import streamlit as st
 from torch import Tensor
 
 from kd import data, diagrams, figures, measure, models
-from kd.config import DistilConfig
+from kd.config import DistilConfig, SweepConfig
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
 from kd.ui import state
@@ -101,7 +101,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.epochs}")
+        parts.append(f"{share:.0%} of the sweep" if snap.kind == "sweep" else f"epoch {last['epoch']:.2f} of {snap.config.epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -214,6 +214,8 @@ def model_view(pixels: np.ndarray) -> None:
 
 def run_title(snap: Snapshot) -> str:
     config = snap.config
+    if isinstance(config, SweepConfig):
+        return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
     if isinstance(config, DistilConfig):
         more = [
             "begun with the teacher's layers" if config.initialization == "teacher" else "",
