@@ -26,6 +26,9 @@ Change = tuple[int, str, float]
 #: What may change while training. Everything else is fixed at the start.
 LIVE_SETTINGS = ("temperature", "soft_weight")
 
+#: Where student and control begin: see kd.experiment.Distillation.
+INITIALIZATIONS = ("random", "teacher")
+
 MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
 MAX_TEACHERS = 5
@@ -198,6 +201,9 @@ class DistilConfig(Config):
     student: str = _setting("mlp-128", "Student", "The small network that learns from the teacher.")
     teacher: str = _setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
     method: str = _setting("hinton", "Method", "How the student is taught.")
+    initialization: str = _setting(
+        "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
+    )
     temperature: float = _setting(
         4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
     )
@@ -250,6 +256,8 @@ class DistilConfig(Config):
             raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
         if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
             raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
+        if self.initialization not in INITIALIZATIONS:
+            raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
         if not set(self.omitted) <= set("0123456789") or len(set(self.omitted)) > 9:
             raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(self.omitted)} is not.")

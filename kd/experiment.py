@@ -79,7 +79,16 @@ class Experiment:
 
 
 class Distillation(Experiment):
-    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone."""
+    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone.
+
+    Where the student begins with the teacher's layers, so does its control. The gap between
+    them is then what the teacher's answers add to its layers; what the layers themselves
+    bring is the gap to a second run, of the same settings with random initial weights.
+    A control with random weights here would mix the two up.
+
+    Raises:
+        UserError: the student cannot begin with the teacher's layers.
+    """
 
     kind = "distil"
 
@@ -90,10 +99,8 @@ class Distillation(Experiment):
         self.teacher = teacher if method.teacher else None
         connection = connect(method, config.student, teacher.architecture, config.seed)
         self.learners = [
-            Learner(
-                "student", models.build(config.student, config.seed).to(device), method.objective, connection and connection.to(device)
-            ),
-            Learner("control", models.build(config.student, config.seed).to(device), labels_only),
+            Learner("student", self._begin(teacher).to(device), method.objective, connection and connection.to(device)),
+            Learner("control", self._begin(teacher).to(device), labels_only),
         ]
         train = data.without(self.mnist.train, config.omitted)
         if config.labels:
@@ -101,6 +108,13 @@ class Distillation(Experiment):
         self.transfer = dataclasses.replace(self.mnist, train=train)
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule)
         self.settings = {name: getattr(config, name) for name in method.settings}
+
+    def _begin(self, teacher: CachedTeacher) -> nn.Module:
+        """The student as it begins."""
+        model = models.build(self.config.student, self.config.seed)
+        if self.config.initialization == "teacher":
+            model.load_state_dict(models.inherited(model, teacher.model))
+        return model
 
 
 class TeacherTraining(Experiment):

@@ -147,8 +147,12 @@ def show_run(now) -> None:
 
 
 live()
-if snap is None and mode == "distil" and config is not None:
-    st.subheader("The students, and what they cost", anchor=False)
-    panels.students_table(state.find_teacher(config.teacher).architecture)
 if config is not None:
+    st.subheader("Layer by layer", anchor=False)
+    taught = mode == "distil"
+    architecture = state.find_teacher(config.teacher).architecture if taught else config.teacher
+    panels.networks({"teacher": architecture} | ({"student": config.student} if taught else {}))
+    if taught and snap is None:
+        st.subheader("The students, and what they cost", anchor=False)
+        panels.students_table(architecture)
     controls.write_link(config, mode, run_id)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd import data, models, personal, runs
 from kd.errors import UserError
-from kd.ui import entry, keys, owner, panels, state
+from kd.ui import entry, export_panel, keys, owner, panels, state
 
 entry.through_app()
 st.title("Runs", anchor=False)
@@ -89,6 +89,7 @@ try:
             st.switch_page("pages/distil.py")
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
+    export_panel.show(run, snap)
     if mine:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename)

@@ -8,7 +8,7 @@ from typing import Any, Callable
 import streamlit as st
 
 from kd import models
-from kd.config import LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
@@ -87,6 +87,12 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
         method = METHODS[values["method"]]
         st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher else " The teacher above is only compared with."))
+        refusal = _refusal(values["student"], values["teacher"])
+        if kept["initialization"] == "teacher" or not refusal:
+            values["initialization"] = widget(
+                st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
+                format_func={"random": "Random", "teacher": "The teacher's"}.get,
+            )
         values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
         for name in method.settings:
             values[name] = number(st.slider, name, format="%.1f" if cls.setting(name)["step"] in (0.1, 0.5) else "%.2f")
@@ -107,11 +113,22 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         values["seed"] = number(st.number_input, "seed")
     try:
         config = cls.from_dict(values)
+        if values.get("initialization") == "teacher" and refusal:
+            raise UserError(refusal)
     except UserError as error:
         st.error(str(error))
         return None
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     return config
+
+
+def _refusal(student: str, teacher: str) -> str:
+    """Why the student cannot begin with the teacher's layers, or nothing."""
+    try:
+        models.inherited(models.skeleton(student), state.manager().teacher(teacher).model)
+        return ""
+    except UserError as error:
+        return str(error)
 
 
 def _student(kept: str, locked: bool) -> str:
@@ -121,7 +138,7 @@ def _student(kept: str, locked: bool) -> str:
     key = keys.setting("distil", "student")
     if key not in st.session_state:
         st.session_state[key] = OWN if own else kept
-    options = [*models.STUDENTS, OWN] if own or kept in models.STUDENTS else [kept, *models.STUDENTS, OWN]
+    options = [*models.students(), OWN] if own or kept in models.students() else [kept, *models.students(), OWN]
     choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
     if choice != OWN:
         return choice

@@ -10,12 +10,13 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import data, figures, measure, models
+from kd import data, diagrams, figures, measure, models
 from kd.config import DistilConfig
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
 from kd.ui import state
 from kd.ui.chart import live_chart
+from kd.ui.picture import picture
 
 MARKS = {"teacher": "◆", "student": "●", "control": "▲"}
 STREAMLIT_COLOURS = {"teacher": "blue", "student": "orange", "control": "gray"}
@@ -43,11 +44,34 @@ def cost(architecture: str, teacher: str) -> str:
     )
 
 
+def networks(shown: Mapping[str, str]) -> None:
+    """The layers of networks side by side, on one scale.
+
+    Args:
+        shown: "teacher" or "student" -> architecture; of several joined by +, one below the other.
+    """
+    for (who, joined), column in zip(shown.items(), st.columns(2)):
+        other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
+        with column:
+            for i, name in enumerate(dict.fromkeys(joined.split("+"))):
+                size = measure.size(name)
+                st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
+                picture(diagrams.svg(name, figures.COLOURS[who], other), f"network_{who}{i or ''}")
+                st.caption(
+                    f"{models.architecture(name).purpose} {size.parameters:,} weights, {kilobytes(size.bytes)}, "
+                    f"{macs(size.macs)} multiplications an image."
+                )
+    st.caption(
+        "An image passes from top to bottom; the last ten numbers are the logits, one for each digit. The more numbers a layer gives "
+        "for one image, the wider its bar: as their square root."
+    )
+
+
 def students_table(teacher: str) -> None:
     """All students and what they cost, before any training."""
     theirs = measure.size(teacher)
     rows = []
-    for name in [teacher, *models.STUDENTS]:
+    for name in [teacher, *models.students()]:
         ours = measure.size(name)
         rows.append(
             {
@@ -155,6 +179,8 @@ def _verdict(student: float, control: float, snap: Snapshot) -> str:
     chance = 2 * math.sqrt(max(1.0, student + control))
     gap = control - student
     same = "The control had the same initial weights and the same batches, but only the labels."
+    if snap.config.initialization == "teacher":
+        same += " Both began with the teacher's layers, so the gap is what its answers add to them; what the layers bring shows in a run with random initial weights."
     if abs(gap) <= chance:
         verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
     else:
@@ -190,7 +216,8 @@ def model_view(pixels: np.ndarray) -> None:
 def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
-        transfer = [
+        more = [
+            "begun with the teacher's layers" if config.initialization == "teacher" else "",
             f"no {', '.join(config.omitted)}" if config.omitted else "",
             f"{config.labels:,} labels" if config.labels else "",
             config.augmentation if config.augmentation != "none" else "",
@@ -199,6 +226,6 @@ def run_title(snap: Snapshot) -> str:
         taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher else "without a teacher"
         return ", ".join([
             f"{config.student} {taught}: {method.title}", _settings({name: getattr(config, name) for name in method.settings}),
-            *filter(None, transfer), f"seed {config.seed}",
+            *filter(None, more), f"seed {config.seed}",
         ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from torch import nn
 
-from kd import data, runs
-from kd.config import DistilConfig
+from kd import data, models, runs
+from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
 APP = str(Path(__file__).parents[2] / "app.py")
@@ -57,6 +59,22 @@ def stored(app, mnist):
     for last in experiment.records():
         rows.append(last.row())
     return runs.save(runs.new_id(), config, "done", rows, experiment.trained, experiment.measures(last), runs.owner_digest(TOKEN))
+
+
+@pytest.fixture
+def one_more(monkeypatch):
+    """An architecture that was just added."""
+    entry = models.Architecture(
+        "tanh-12", "Twelve units that bend both ways.",
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 10)), student=True,
+    )
+    monkeypatch.setitem(models.ARCHITECTURES, entry.name, entry)
+    return entry
+
+
+def picture(at: AppTest, who: str) -> str:
+    """The drawing of the teacher's or the student's layers."""
+    return next(json.loads(found.proto.json)["svg"] for found in at.get("bidi_component") if found.key == f"network_{who}")
 
 
 def said(at: AppTest) -> str:
@@ -146,3 +164,36 @@ def test_metrics_that_cannot_be_read_are_told_and_lose_nothing(app, stored):
     at = app(run=stored.id)
     assert not at.exception and "metrics" in said(at)
     assert json.loads((stored.folder / "measures.json").read_text())["models"]["student"]
+
+
+def test_teacher_and_student_are_drawn_layer_by_layer(app):
+    at = app(student="mlp-64-32")
+    assert "The layers of cnn: image" in picture(at, "teacher") and picture(at, "teacher").count("3×3 convolution, ReLU</text>") == 5
+    assert "The layers of mlp-64-32: image" in picture(at, "student") and ">2,080</text>" in picture(at, "student")
+
+
+def test_one_entry_makes_an_architecture_that_can_be_chosen_is_drawn_and_learns(app, one_more):
+    at = app(student=one_more.name, epochs="1")
+    assert not at.exception and not at.error
+    assert one_more.name in at.selectbox(key="distil_student").options and one_more.purpose in said(at)
+    assert one_more.name in list(at.dataframe[0].value["network"]) and "Tanh" in picture(at, "student")
+    at.button(key="start").click().run()
+    run_id = at.session_state[keys.RUN]
+    wait_until(lambda: state.manager().snapshot(run_id, TOKEN).state == "done", "the end of the run", 60)
+    assert 0 < runs.load(run_id).measures["models"]["student"]["test_accuracy"] <= 1
+    assert one_more.name in app(mode="teacher").selectbox(key="teacher_teacher").options
+
+
+@pytest.fixture
+def vit(app):
+    """The id of a run that trained a Transformer."""
+    return runs.save(runs.new_id(), TeacherConfig(teacher="vit"), "done", [], {"teacher": models.build("vit", 5)}, {}).id
+
+
+def test_initial_weights_are_offered_from_the_teacher_where_they_fit(app, vit):
+    at = app(student="vit-half", teacher=vit, initialization="teacher")
+    assert not at.exception and not at.error
+    assert at.session_state[keys.SETTINGS]["distil"]["initialization"] == "teacher"
+    at.selectbox(key="distil_student").set_value("mlp-30").run()
+    assert "cannot begin with this teacher's layers" in said(at) and at.button(key="start").disabled
+    assert "distil_initialization" not in app(student="mlp-30").session_state

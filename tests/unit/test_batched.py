@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd import batched, models
+from kd import batched, layers, models
 from kd.batched import Separate, Stack
 
 IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -44,19 +44,30 @@ def test_what_is_loaded_into_a_model_is_in_the_stack():
     "pair",
     [
         lambda: build("cnn-tiny", 2),
+        lambda: build("vit-half", 2),
         lambda: [models.build("mlp-30", 0), models.build("mlp-40", 0)],
         lambda: [nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU()) for _ in range(2)],
         lambda: [nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)) for _ in range(2)],
         lambda: [nn.Sequential(nn.Linear(784, 10)) for _ in range(2)],
     ],
-    ids=["convolutions", "other widths", "ReLU last", "dropout", "no Flatten"],
+    ids=["convolutions", "attention", "other widths", "ReLU last", "dropout", "no Flatten"],
 )
 def test_other_models_are_left_as_they_are(pair):
     assert isinstance(batched.parallel(pair()), Separate)
 
 
-def test_dropout_gives_all_models_the_same_masks_by_the_key_alone():
-    pair = [nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)) for _ in range(2)]
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)),
+        lambda: layers.transformer(2, side=14, width=8, heads=2, dropout=0.5),
+    ],
+    ids=["at the top", "deep within"],
+)
+def test_dropout_gives_all_models_the_same_masks_by_the_key_alone(network):
+    pair = [network() for _ in range(2)]
+    for weight in pair[0].parameters():
+        nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
     pair[1].load_state_dict(pair[0].state_dict())
     networks = batched.parallel(pair)
     one, other = (said.logits for said in networks.outputs(IMAGES, (0, "dropout", 1)))

@@ -54,6 +54,12 @@ def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
     assert result["teacher"]["agreement"] == 1 and result["seconds"] > 0
 
 
+def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused_in_plain_words(run, home):
+    code, out, err = run("distil", *FAST, "--initialization", "teacher")
+    assert (code, out) == (2, "") and err.startswith("kd: This student cannot begin with this teacher's layers")
+    assert not home.exists()
+
+
 def test_progress_goes_to_stderr_alone(run):
     _, out, err = run("distil", *FAST, "--json")
     assert len(out.splitlines()) == 1 and "epoch" in err
@@ -96,6 +102,7 @@ def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
         (["distil", "--teacher", "nobody"], "There is no teacher called 'nobody'"),
         (["distil", "--teacher", "20260101-120000-0123456789abcdef"], "This run is no longer there"),
         (["distil", "--method", "magic"], "There is no method called 'magic'"),
+        (["distil", "--initialization", "zeros"], "Initial weights must be random or teacher."),
         (["distil", "--schedule", "later"], "A schedule is written like"),
         (["teacher", "--augmentation", "mixup"], "Augmentation must be none, jitter or affine."),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kd import models
 from kd.config import (
+    INITIALIZATIONS,
     LIVE_SETTINGS,
     MAX_CHANGES,
     MAX_STEPS,
@@ -30,7 +31,7 @@ NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", *METHOD_SETTINGS]
 METHOD_OF = {name: next(method.name for method in METHODS.values() if name in method.settings) for name in METHOD_SETTINGS}
 WHOLE = ["epochs", "batch_size", "seed"]
 
-architectures = st.sampled_from(models.STUDENTS) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
+architectures = st.sampled_from(models.students()) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
     lambda widths: models.own_name(tuple(widths))
 )
 temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
@@ -53,8 +54,8 @@ def distil_configs(draw):
     schedule = st.lists(changes.filter(lambda change: change[1] in method.settings), max_size=6)
     return DistilConfig(
         method=method.name, student=draw(student), teacher=draw(st.text(max_size=100).filter(lambda name: "+" not in name)),
-        schedule=draw(schedule), **{name: draw(of_methods[name]) for name in method.settings},
-        **{name: draw(values) for name, values in shared.items()},
+        initialization=draw(st.sampled_from(INITIALIZATIONS)), schedule=draw(schedule),
+        **{name: draw(of_methods[name]) for name in method.settings}, **{name: draw(values) for name, values in shared.items()},
     )
 
 
@@ -126,7 +127,7 @@ def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_lists_differences_alone(name):
     config = DistilConfig.from_dict(PRESETS[name])
-    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.STUDENTS
+    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.students()
 
 
 # -- refused ----------------------------------------------------------------------------------
@@ -207,6 +208,9 @@ def test_other_names_are_checked_too():
         TeacherConfig(augmentation=["jitter"])
     with pytest.raises(UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"):
         DistilConfig(teacher="x" * 101)
+    for name in ("pretrained", "", "Teacher"):
+        with pytest.raises(UserError, match="^Initial weights must be random or teacher.$"):
+            DistilConfig(initialization=name)
 
 
 # -- methods ----------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_an_image_may_come_several_times_in_a_batch(digits):
     assert close(logits, live(cached, batch)) and torch.equal(logits[0], logits[3])
 
 
-@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn"])
+@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn", "cnn-separable", "vit"])
 def test_an_images_logits_are_the_same_to_the_bit_whatever_is_asked_with_it(digits, architecture):
     few = digits.take(slice(0, 150))
     together, one_by_one, backwards = (small_teacher(architecture) for _ in range(3))

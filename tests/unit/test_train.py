@@ -212,7 +212,7 @@ def test_another_seed_gives_another_order(mnist):
     assert not same(run(mnist), run(mnist, plan=dataclasses.replace(PLAN, seed=1)))
 
 
-@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
+@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn", "vit-half"])
 def test_the_control_beside_a_student_is_the_control_alone(few, architecture):
     plan = dataclasses.replace(PLAN, epochs=1)
     together = run(few, pair(architecture), plan)["control"]
