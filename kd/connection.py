@@ -40,8 +40,6 @@ class View:
         return tuple(self._vector(features[layer], side) for layer, side in zip(self.layers, self.sides))
 
     def _vector(self, feature: Tensor, side: int) -> Tensor:
-        if feature.dim() == 3:
-            return feature[:, 0]  # the class token
         if feature.dim() == 2:
             return feature
         if self.attention:

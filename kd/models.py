@@ -2,7 +2,7 @@
 
 All take normalized images, shape (N, 1, 28, 28), float32, and return logits,
 shape (N, 10). To add an architecture, add one entry to ARCHITECTURES: any module
-that does so. If its hidden layers are of a new kind, name that in FEATURES.
+that does so. Methods that compare hidden layers find them by FEATURES.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             lambda: transformer(6, **_VIT),
         ),
         Architecture(
-            "cnn-wide", "Twice as wide as cnn: the strongest teacher.",
+            "cnn-wide", "Twice as wide as cnn: for a stronger teacher.",
             lambda: cnn((48, 64, 96, 128, 128), (1, 2, 1, 2, 1), dropout=0.3),
         ),
         Architecture(
@@ -126,26 +126,26 @@ def architecture(name: str) -> Architecture:
     return Architecture(name, "An MLP of your own.", lambda: mlp(*widths))
 
 
-#: A network's features are the outputs of its layers of these kinds: maps (N, C, H, W) after convolutions, vectors (N, D)
-#: after dense layers, tokens (N, L, D) after a Transformer's blocks.
+#: A network's features are the outputs of its layers of these kinds: (N, C, H, W) after a convolution, (N, D) after a dense
+#: layer, and of a Transformer's block the class token, (N, D), which is what its head will see.
 FEATURES = (nn.ReLU, Block)
 
 
 def outputs(model: nn.Module, inputs: Tensor) -> Outputs:
-    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep; of a Sequential, others have none."""
+    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep; none of a network that is no Sequential."""
     if not isinstance(model, nn.Sequential):
-        return Outputs(model(inputs))
+        return Outputs(model(inputs), ())
     features = []
     for layer in model:
         inputs = layer(inputs)
         if isinstance(layer, FEATURES):
-            features.append(inputs)
+            features.append(inputs[:, 0] if isinstance(layer, Block) else inputs)
     return Outputs(inputs, tuple(features))
 
 
 @functools.lru_cache(maxsize=256)
 def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
-    """The shape of each feature of an architecture for one image: (C, H, W), (D,) or (L, D)."""
+    """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
     with torch.device("meta"):
         return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
 

@@ -84,15 +84,15 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         )
         values["student"] = _student(kept["student"], locked)
         values["teacher"] = _teacher(kept["teacher"], locked)
-        values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
-        method = METHODS[values["method"]]
-        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher else " The teacher above is only compared with."))
         refusal = _refusal(values["student"], values["teacher"])
         if kept["initialization"] == "teacher" or not refusal:
             values["initialization"] = widget(
                 st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
                 format_func={"random": "Random", "teacher": "The teacher's"}.get,
             )
+        values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
+        method = METHODS[values["method"]]
+        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher else " The teacher above is only compared with."))
         values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
         for name in method.settings:
             values[name] = number(st.slider, name, format="%.1f" if cls.setting(name)["step"] in (0.1, 0.5) else "%.2f")

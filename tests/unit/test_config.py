@@ -54,8 +54,9 @@ def distil_configs(draw):
     schedule = st.lists(changes.filter(lambda change: change[1] in method.settings), max_size=6)
     return DistilConfig(
         method=method.name, student=draw(student), teacher=draw(st.text(max_size=100).filter(lambda name: "+" not in name)),
-        initialization=draw(st.sampled_from(INITIALIZATIONS)), schedule=draw(schedule),
-        **{name: draw(of_methods[name]) for name in method.settings}, **{name: draw(values) for name, values in shared.items()},
+        initialization=draw(st.sampled_from(INITIALIZATIONS)),
+        schedule=draw(schedule), **{name: draw(of_methods[name]) for name in method.settings},
+        **{name: draw(values) for name, values in shared.items()},
     )
 
 

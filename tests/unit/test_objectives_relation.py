@@ -23,7 +23,7 @@ def terms(objective, student, teacher):
     """The method's own terms; all others are Hinton's."""
     logits = np.random.default_rng(8).normal(0, 2, (2, len(student), 10))
     labels = LABELS if len(student) == N else torch.arange(len(student)) % 10
-    said, taught = (Outputs(torch.tensor(say), (torch.tensor(f),)) for say, f in zip(logits, (student, teacher)))
+    said, taught = (Outputs(torch.tensor(values), (torch.tensor(f),)) for values, f in zip(logits, (student, teacher)))
     made = objective(said, taught, labels, SETTINGS)
     plain = hinton(said, taught, labels, SETTINGS)
     assert set(made) == {*plain, *TERMS[objective]} and all(made[name] == plain[name] for name in plain)

@@ -497,8 +497,8 @@ def few_labels(mnist):
 def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
     batches = list(Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches())
     assert len(batches) == 20
-    for images, labels, logits in batches:
-        assert len(images) == len(labels) == len(logits) == 120
+    for images, labels, taught in batches:
+        assert len(images) == len(labels) == len(taught.logits) == 120
         assert sorted(labels[100:].tolist()) == [digit for digit in range(10) for _ in range(2)]
     first_epoch = torch.cat([images[:100] for images, _, _ in batches[:10]])
     assert len({image.numpy().tobytes() for image in first_epoch}) == len(few_labels.train)
