@@ -438,9 +438,9 @@ class JobManager:
     def _publish(self, job: _Job) -> None:
         """Copies the weights for predictions, so that pages never read a model in training."""
         with job.publishing, torch.no_grad():
-            if not job.published:
-                job.published = {name: copy.deepcopy(model).eval() for name, model in job.experiment.trained.items()}
             for name, model in job.experiment.trained.items():
+                if name not in job.published:
+                    job.published[name] = copy.deepcopy(model).eval()
                 for theirs, ours in zip(job.published[name].state_dict().values(), model.state_dict().values()):
                     theirs.copy_(ours)
 

@@ -14,12 +14,13 @@ from kd import data, diagrams, figures, measure, models
 from kd.config import DistilConfig
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 from kd.ui import state
 from kd.ui.chart import live_chart
 from kd.ui.picture import picture
 
-MARKS = {"teacher": "◆", "student": "●", "control": "▲"}
-STREAMLIT_COLOURS = {"teacher": "blue", "student": "orange", "control": "gray"}
+MARKS = figures.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
+STREAMLIT_COLOURS = figures.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")
 
 
 def kilobytes(count: int) -> str:
@@ -102,7 +103,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.epochs}")
+        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -130,8 +131,8 @@ def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Sn
     """Both charts as JSON, made once for all who watch the run."""
     shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
     return (
-        json.dumps(figures.loss(_snap.rows, _snap.config.epochs, shown)),
-        json.dumps(figures.accuracy(_snap.rows, _snap.config.epochs, shown, teacher_accuracy)),
+        json.dumps(figures.loss(_snap.rows, _snap.config.total_epochs, shown)),
+        json.dumps(figures.accuracy(_snap.rows, _snap.config.total_epochs, shown, teacher_accuracy)),
     )
 
 
@@ -145,7 +146,7 @@ def charts(snap: Snapshot) -> None:
     said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
     left, right = st.columns(2)
     with left:
-        live_chart(loss, "chart_loss", f"Loss of each model over {snap.config.epochs} epochs.")
+        live_chart(loss, "chart_loss", f"Loss of each model over {snap.config.total_epochs} epochs.")
     with right:
         live_chart(accuracy, "chart_accuracy", f"Accuracy on validation images: {said or 'nothing measured yet'}.")
 
@@ -158,7 +159,7 @@ def results(snap: Snapshot) -> None:
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
     st.subheader("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
-    names = [name for name in ("teacher", "student", "control") if name in found]
+    names = sorted(found, key=figures.order)
     for column, name in zip(st.columns(len(names)), names):
         model = found[name]
         with column:
@@ -217,15 +218,18 @@ def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
         more = [
+            *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),
             "begun with the teacher's layers" if config.initialization == "teacher" else "",
             f"no {', '.join(config.omitted)}" if config.omitted else "",
             f"{config.labels:,} labels" if config.labels else "",
             config.augmentation if config.augmentation != "none" else "",
         ]
         method = METHODS[config.method]
-        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher else "without a teacher"
+        scheme = SCHEMES[config.scheme]
+        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher and scheme.teacher else "without a teacher"
         return ", ".join([
-            f"{config.student} {taught}: {method.title}", _settings({name: getattr(config, name) for name in method.settings}),
+            f"{config.student} {taught}: {method.title}" + (f", {scheme.title.lower()}" if config.scheme != "teacher" else ""),
+            _settings({name: getattr(config, name) for name in method.settings}),
             *filter(None, more), f"seed {config.seed}",
         ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

@@ -69,7 +69,7 @@ def _from_disk(run: runs.Run) -> jobs.Snapshot:
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return jobs.Snapshot(
         id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
-        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.epochs),
+        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.total_epochs),
         changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
         source=run.measures.get("source"),
     )
