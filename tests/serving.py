@@ -109,12 +109,12 @@ def finish(page: Page) -> None:
 
 def chart(page: Page, which: str) -> Locator:
     """The node that a live chart is drawn in: "loss", "accuracy" or "answers"."""
-    return page.locator(f".st-key-chart_{which} .kd-chart")
+    return page.locator(f".kd-chart.chart_{which}")
 
 
 def points(page: Page, which: str = "accuracy") -> list[float]:
     """The epochs of a chart's points so far; empty where there is none. The teacher's level line starts at 0, a record later."""
-    find = f"document.querySelector('.st-key-chart_{which} .kd-chart')"
+    find = f"document.querySelector('.kd-chart.chart_{which}')"
     return page.evaluate(f"({find}?._fullLayout && {find}.data || []).find(trace => trace.x[0] > 0)?.x || []")
 
 
