@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Mapping
 
@@ -10,13 +9,13 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import data, diagrams, figures, measure, models
+from kd import diagrams, figures, measure, models
 from kd.config import DistilConfig
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
 from kd.ui import state
-from kd.ui.chart import live_chart
+from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
 MARKS = figures.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
@@ -116,8 +115,14 @@ def progress(snap: Snapshot) -> None:
     if snap.settings and snap.active:
         parts.append(_settings(snap.settings))
     label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+    if snap.active:
+        parts.append(snap.message)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
-    if snap.message:
+
+
+def outcome(snap: Snapshot) -> None:
+    """How the run ended, where there is something to say of it."""
+    if snap.message and not snap.active:
         (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
 
 
@@ -126,29 +131,28 @@ def _settings(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{figures.short(name)} = {value:g}" for name, value in settings.items())
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Snapshot) -> tuple[str, str]:
-    """Both charts as JSON, made once for all who watch the run."""
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Snapshot) -> bytes:
+    """Both charts as they are sent, made once for all who watch the run."""
     shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
-    return (
-        json.dumps(figures.loss(_snap.rows, _snap.config.total_epochs, shown)),
-        json.dumps(figures.accuracy(_snap.rows, _snap.config.total_epochs, shown, teacher_accuracy)),
-    )
+    last = _snap.rows[-1] if _snap.rows else {}
+    said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+    epochs = _snap.config.total_epochs
+    return packed({
+        "chart_loss": (figures.loss(_snap.rows, epochs, shown), f"Loss of each model over {epochs} epochs."),
+        "chart_accuracy": (
+            figures.accuracy(_snap.rows, epochs, shown, teacher_accuracy),
+            f"Accuracy on validation images: {said or 'nothing measured yet'}.",
+        ),
+    })
 
 
 def charts(snap: Snapshot) -> None:
     """Loss and accuracy, in place."""
     level = None
     if snap.kind == "distil":
-        level = state.find_teacher(snap.config.teacher).accuracy(state.manager().source.mnist().to(data.device()).validation)
-    loss, accuracy = _charts(snap.id, snap.version, level, snap)
-    last = snap.rows[-1] if snap.rows else {}
-    said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
-    left, right = st.columns(2)
-    with left:
-        live_chart(loss, "chart_loss", f"Loss of each model over {snap.config.total_epochs} epochs.")
-    with right:
-        live_chart(accuracy, "chart_accuracy", f"Accuracy on validation images: {said or 'nothing measured yet'}.")
+        level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
+    live_charts(_charts(snap.id, snap.version, level, snap), "charts")
 
 
 def results(snap: Snapshot) -> None:
