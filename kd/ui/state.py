@@ -75,6 +75,14 @@ def _from_disk(run: runs.Run) -> jobs.Snapshot:
     )
 
 
+def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
+    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
+    live = manager().predict(snap.id, inputs)
+    if live or not snap.saved:
+        return live
+    return {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+
+
 @dataclasses.dataclass(frozen=True)
 class Answers:
     """What each model says of one picture: raw logits (10,), by "teacher", "student", "control"."""
@@ -91,14 +99,10 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
         snap: the run whose student and control answer, or None for the teacher alone.
     """
     inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
-    said, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
-    logits = {"teacher": said}
+    taught, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
+    logits = {"teacher": taught}
     if snap is not None and snap.kind == "distil":
-        live = manager().predict(snap.id, inputs)
-        if live:
-            logits |= live
-        elif snap.saved:
-            logits |= {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+        logits |= said(snap, inputs)
     return Answers({name: value[0] for name, value in logits.items()}, is_digit)
 
 

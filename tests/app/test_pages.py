@@ -1,54 +1,20 @@
 """Every page in Streamlit's own test harness: first visit, links good and bad, runs whole and damaged."""
 
 import json
-import secrets
-from pathlib import Path
 
 import pytest
-import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import data, figures, models, runs
+from kd import figures, models, runs
 from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
+from tests.apps import TOKEN, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
-APP = str(Path(__file__).parents[2] / "app.py")
-TOKEN = secrets.token_urlsafe(24)
-
-
-@pytest.fixture
-def app(monkeypatch, tmp_path, mnist):
-    """Opens the app at a page with a query, on a small MNIST; the worker is stopped afterwards."""
-    monkeypatch.setenv("KD_HOME", str(tmp_path / "runs"))
-
-    class Small(data.Source):
-        def __init__(self):
-            super().__init__(tmp_path / "nothing", command=lambda folder: ["false"])
-            self.wait()
-            self._mnist = mnist
-
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    monkeypatch.setattr(data, "Source", Small)
-
-    def open_at(page: str | None = None, **query: str) -> AppTest:
-        at = AppTest.from_file(APP, default_timeout=60)
-        at.session_state[keys.OWNER] = TOKEN
-        for name, value in query.items():
-            at.query_params[name] = value
-        at.run()
-        if page:
-            at.switch_page(f"pages/{page}.py").run()
-        return at
-
-    yield open_at
-    state.manager().close()
-    st.cache_resource.clear()
 
 
 @pytest.fixture
@@ -76,10 +42,6 @@ def one_more(monkeypatch):
 def picture(at: AppTest, who: str) -> str:
     """The drawing of the teacher's or the student's layers."""
     return next(json.loads(found.proto.json)["svg"] for found in at.get("bidi_component") if found.key == f"network_{who}")
-
-
-def said(at: AppTest) -> str:
-    return " ".join(element.value for kind in (at.error, at.warning, at.info, at.markdown, at.caption) for element in kind)
 
 
 @pytest.mark.parametrize("page", [None, "draw", "runs"])
