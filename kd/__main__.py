@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import connection, data, paper, runs, teacher
+from kd import connection, data, figures, paper, runs, teacher
 from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
@@ -198,11 +198,10 @@ def _print_table(result: dict[str, Any]) -> None:
             for point in curve:
                 print(f"{name:20}{point['value']:>10g}{point['mean']:>10.2%} ± {point['sd']:.2%}")
         return
-    print(f"{'':10}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
-    for name in ("teacher", "student", "control"):
-        if name in result:
-            model = result[name]
-            print(f"{name:10}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
+    print(f"{'':14}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
+    for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
+        model = result[name]
+        print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
 
 
 if __name__ == "__main__":

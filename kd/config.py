@@ -18,6 +18,7 @@ from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.
@@ -34,6 +35,7 @@ MAX_CHANGES = 1000
 MAX_TEACHERS = 5
 
 #: The settings that some methods read and others do not.
+SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
 METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
@@ -184,6 +186,11 @@ class Config(Settings):
         0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
     )
 
+    @property
+    def total_epochs(self) -> int:
+        """Of all stages of training together."""
+        return self.epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Config):
@@ -205,11 +212,14 @@ class TeacherConfig(Config):
 class DistilConfig(Config):
     """How to distil a student from a teacher (Hinton, Vinyals & Dean 2015)."""
 
-    _architectures: ClassVar = ("student",)
+    _architectures: ClassVar = ("student", "assistant")
 
     student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
     teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
     method: str = setting("hinton", "Method", "How the student is taught.")
+    scheme: str = setting("teacher", "Scheme", "Who the student's teacher is.")
+    assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
+    generations: int = setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
     initialization: str = setting(
         "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
     )
@@ -247,6 +257,9 @@ class DistilConfig(Config):
     labels: int = setting(
         0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
     )
+    label_noise: float = setting(
+        0.0, "Label noise", "Share of the labels that are replaced by a wrong digit before training. The teacher's answers stay what they are.", 0.0, 0.6, 0.05
+    )
     schedule: tuple[Change, ...] = field(
         default=(),
         metadata={"label": "Schedule", "help": "Changes made during training, as step:setting=value;…"},
@@ -256,9 +269,12 @@ class DistilConfig(Config):
         super().__post_init__()
         if self.method not in METHODS:
             raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
-        for name in METHOD_SETTINGS:
+        if self.scheme not in SCHEMES:
+            raise UserError(f"There is no scheme called {self.scheme[:40]!r}; the schemes are {', '.join(SCHEMES)}.")
+        for name in (*METHOD_SETTINGS, *SCHEME_SETTINGS):
             if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
-                raise UserError(unread(name, self.method))
+                raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
+        self._check_scheme()
         connection.check(METHODS[self.method], "student", self.student)
         names = self.teacher.split("+")
         if max(map(len, names)) > 100:
@@ -271,10 +287,31 @@ class DistilConfig(Config):
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
+        if self.label_noise and len(self.omitted) == 9:
+            raise UserError("With nine digits left out no other digit is there to be put in a label's place; set label noise to 0.")
         object.__setattr__(self, "schedule", self._checked_schedule())
 
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs * {"assistant": 2, "born-again": 1 + self.generations}.get(self.scheme, 1)
+
     def reads(self, name: str) -> bool:
-        return name not in METHOD_SETTINGS or name in METHODS[self.method].settings
+        """Whether the method or the scheme makes use of the setting called ``name``."""
+        used = METHODS[self.method].settings + SCHEMES[self.scheme].settings
+        return name not in METHOD_SETTINGS + SCHEME_SETTINGS or name in used
+
+    def _check_scheme(self) -> None:
+        if self.scheme == "teacher":
+            return
+        method = METHODS[self.method]
+        if not method.teacher:
+            raise UserError(f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher.")
+        if self.initialization != "random":
+            raise UserError("Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher.")
+        if self.scheme == "mutual" and method.looks:
+            raise UserError(f"Students who teach each other hear answers alone, but the method {self.method} compares hidden layers; choose another.")
+        if self.scheme == "assistant":
+            connection.check(method, "assistant", self.assistant)
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule
@@ -307,7 +344,9 @@ class SweepConfig(Settings):
 
     _architectures: ClassVar = ("student",)
 
-    study: str = setting("labels", "Study", "What is varied: labels, how many there are.", choices=("labels",))
+    study: str = setting(
+        "labels", "Study", "What is varied: labels, how many there are; noise, the share of them that is wrong.", choices=("labels", "noise")
+    )
     student: str = setting("mlp-128", "Student", "The network that student and control are.")
     teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
     temperature: float = setting(
@@ -317,6 +356,7 @@ class SweepConfig(Settings):
 
     #: A sweep counts its progress as one epoch.
     epochs: ClassVar[int] = 1
+    total_epochs: ClassVar[int] = 1
 
 
 def _check_augmentation(name: str) -> None:
@@ -331,10 +371,12 @@ def checked_omitted(digits: str) -> str:
     return "".join(sorted(set(digits)))
 
 
-def unread(name: str, method: str) -> str:
-    """What to say where a setting is given to a method that has no use for it."""
-    label, used = DistilConfig.setting(name)["label"], METHODS[method].settings
-    return f"{label} plays no part in the method {method}, which has {', '.join(used)}; leave it out or choose another method."
+def unread(name: str, where: str) -> str:
+    """What to say where a setting is given to a method or a scheme, ``where``, that has no use for it."""
+    label, kind = DistilConfig.setting(name)["label"], "method" if where in METHODS else "scheme"
+    used = (METHODS if where in METHODS else SCHEMES)[where].settings
+    which = f", which has {', '.join(used)}" if used else ""
+    return f"{label} plays no part in the {kind} {where}{which}; leave it out or choose another {kind}."
 
 
 def check_live(name: str, value: Any) -> float:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from kd import data, models
-from kd.config import SweepConfig
+from kd.config import DistilConfig, SweepConfig
 from kd.data import UNLABELLED, Digits, Mnist
-from kd.experiment import Experiment
+from kd.experiment import Distillation, Experiment
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
 from kd.teacher import CachedTeacher
@@ -111,8 +111,29 @@ def repeated(digits: Digits, count: int) -> Digits:
     return digits.take(torch.arange(count, device=digits.labels.device) % len(digits))
 
 
+# -- wrong labels -----------------------------------------------------------------------
+
+NOISE_IMAGES = 220_000  # that a training goes through
+NOISE = (0.0, 0.6, 0.3, 0.45, 0.15)  # shares of wrong labels; the telling ones first
+
+
+def label_noise(config: SweepConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
+    """For each seed student and control together, with more and more wrong labels."""
+    epochs = round(NOISE_IMAGES / len(mnist.train))
+
+    def both(seed: int, share: float) -> Training:
+        settings = DistilConfig(
+            student=config.student, teacher=config.teacher, temperature=config.temperature, seed=seed, label_noise=share, epochs=epochs
+        )
+        run = Distillation(settings, mnist, teacher)
+        learners, taught_by = run.stages[0]({})
+        return Training(learners, run.transfer, run.plan, run.settings, taught_by)
+
+    return [Cell(share, seed, epochs, functools.partial(both, seed, share)) for seed in range(config.seeds) for share in NOISE]
+
+
 #: Name -> the cells of a study, in the order of their training.
-STUDIES: dict[str, Callable[[SweepConfig, Mnist, CachedTeacher], list[Cell]]] = {"labels": label_budget}
+STUDIES: dict[str, Callable[[SweepConfig, Mnist, CachedTeacher], list[Cell]]] = {"labels": label_budget, "noise": label_noise}
 
 
 # -- the sweep -----------------------------------------------------------------------
@@ -126,7 +147,7 @@ class Sweep(Experiment):
 
     def __init__(self, config: SweepConfig, mnist: Mnist, teacher: CachedTeacher):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
-        self.learners, self.transfer, self.settings = [], self.mnist, {}
+        self.stages, self.transfer, self.settings = [], self.mnist, {}
 
     def _training(self) -> Trainings:
         return Trainings(STUDIES[self.config.study](self.config, self.mnist, self.teacher), self.mnist)
@@ -144,6 +165,8 @@ class Sweep(Experiment):
 
 class Trainings:
     """The trainings of all cells as if they were one: what train.Training is to other experiments."""
+
+    trained: Mapping[str, nn.Module] = {}
 
     def __init__(self, cells: list[Cell], mnist: Mnist):
         self.settings: dict[str, float] = {}

@@ -77,8 +77,8 @@ class CachedTeacher:
         """(N, D) for each layer of ``view``, of ``digits`` in their order.
 
         Kept for training images as they are, where it is not too much, and for one view at a
-        time; computed anew for others. Measured with the shipped teacher: an epoch of
-        looking them up is LOOKUP s, of computing them COMPUTE s.
+        time; computed anew for others. Measured with mlp-128 and the shipped teacher: an
+        epoch takes 2.0 s of one core with features that are kept, 13.0 s with computing them.
         """
         widths = view.widths(models.feature_shapes(self.architecture))
 

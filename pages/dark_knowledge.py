@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.lab.settings import PANELS
 from kd.ui import entry, keys, state
-from kd.ui.lab import frame, label_budget, never_saw, running, soft_targets
+from kd.ui.lab import frame, label_budget, never_saw, running, shift, soft_targets, wrong_labels
 
 entry.through_app()
 #: Panel -> how it is shown, and which run it is about.
@@ -12,6 +12,8 @@ SHOW = {
     "soft-targets": (soft_targets.show, None),
     "never-saw": (never_saw.show, keys.RUN),
     "label-budget": (label_budget.show, keys.SWEEP),
+    "shift": (shift.show, keys.RUN),
+    "wrong-labels": (wrong_labels.show, keys.SWEEP),
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from kd.figures import COLOURS, DASHES, PATTERNS, Figure, _base
 from kd.lab.soft_targets import entropy, soft_targets
 
+SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 #: From nothing, which is the page itself in light and dark, to the teacher's colour.
 SHADES = [[0, "rgba(59, 130, 246, 0)"], [1, COLOURS["teacher"]]]
 
@@ -145,4 +146,55 @@ def label_budget(curves: Mapping[str, list[Mapping[str, Any]]], under_way: tuple
         "yaxis": {"range": [0.3, 1.01], "tickformat": ".0%", "title": {"text": "share right"}},
     }
     layout["margin"]["t"] = 84
+    return {"data": traces, "layout": layout}
+
+
+def severity(shares: Mapping[str, list[float]], levels: list[float], unit: str, what: str) -> Figure:
+    """Accuracy of each model against how much the test digits were spoiled."""
+    traces = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": who, "x": levels, "y": [round(share, 5) for share in values],
+            "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+            "marker": {"size": 7, "symbol": SYMBOLS[who]}, "hovertemplate": "%{y:.1%}",
+        }
+        for who, values in shares.items()
+    ]
+    layout = _base(f"Share of {what} test digits read right")
+    layout |= {
+        "height": 340,
+        "xaxis": {"tickvals": levels, "title": {"text": f"how much, {unit}"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "share right"}, "fixedrange": True},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def wrong_labels(curves: Mapping[str, list[Mapping[str, Any]]], under_way: Mapping[str, tuple[float, float]]) -> Figure:
+    """Accuracy against the share of wrong labels, mean and deviation over the seeds.
+
+    Args:
+        curves: of kd.sweep.curves.
+        under_way: learner -> share of wrong labels and accuracy so far, of the training that has not ended.
+    """
+    traces = []
+    for who in ("student", "control"):
+        points = curves.get(who, [])
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": who, "x": [point["value"] for point in points],
+            "y": [round(point["mean"], 5) for point in points],
+            "error_y": {"type": "data", "array": [round(point["sd"], 5) for point in points], "color": COLOURS[who], "thickness": 1.5},
+            "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+            "marker": {"size": 8, "symbol": SYMBOLS[who]}, "hovertemplate": "%{y:.2%}",
+        })
+    for who, (value, share) in under_way.items():
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": f"{who}, training now", "x": [value], "y": [round(share, 5)], "showlegend": False,
+            "marker": {"size": 11, "symbol": f"{SYMBOLS[who]}-open", "color": COLOURS[who], "line": {"width": 2}}, "hovertemplate": "%{y:.2%}",
+        })
+    layout = _base("Share of the test images read right")
+    low = min((point["mean"] for curve in curves.values() for point in curve), default=1.0)
+    layout |= {
+        "height": 360,
+        "xaxis": {"range": [-0.02, 0.62], "tickformat": ".0%", "title": {"text": "labels that are wrong"}},
+        "yaxis": {"range": [0.8 if low > 0.82 else 0.0, 1.003], "tickformat": ".0%", "title": {"text": "share right"}},
+    }
     return {"data": traces, "layout": layout}

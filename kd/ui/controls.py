@@ -8,10 +8,11 @@ from typing import Any, Callable
 import streamlit as st
 
 from kd import models
-from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, SCHEME_SETTINGS, Config, DistilConfig, TeacherConfig
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 from kd.ui import keys, state
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
@@ -90,18 +91,28 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
                 st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
                 format_func={"random": "Random", "teacher": "The teacher's"}.get,
             )
+        values["scheme"] = widget(st.selectbox, "scheme", options=list(SCHEMES), format_func=lambda name: SCHEMES[name].title)
+        scheme = SCHEMES[values["scheme"]]
+        if scheme.name != "teacher":
+            st.caption(f"{scheme.purpose} {scheme.paper}.")
+        values = {name: value for name, value in values.items() if name not in SCHEME_SETTINGS}
+        if "assistant" in scheme.settings:
+            values["assistant"] = widget(st.selectbox, "assistant", options=list(models.ARCHITECTURES))
+        if "generations" in scheme.settings:
+            values["generations"] = number(st.number_input, "generations")
         values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
         method = METHODS[values["method"]]
-        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher else " The teacher above is only compared with."))
+        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with."))
         values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
         for name in method.settings:
             values[name] = number(st.slider, name, format="%.1f" if cls.setting(name)["step"] in (0.1, 0.5) else "%.2f")
         if kept["schedule"]:
             st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
             st.button("Forget the schedule", key=keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
-        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "augmentation"))):
+        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "label_noise", "augmentation"))):
             values["omitted"] = "".join(widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi"))
             values["labels"] = number(st.number_input, "labels")
+            values["label_noise"] = number(st.slider, "label_noise", format="percent")
             values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     else:
         values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))

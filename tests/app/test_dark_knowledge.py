@@ -115,3 +115,21 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     assert not listed.exception and "labels sweep" in str(listed.dataframe[0].value)
     listed.button(key="open").click().run()
     assert not listed.exception and "with 100 labels the control reads" in said(listed)
+
+
+def test_spoiled_digits_are_read_by_teacher_student_and_control(app):
+    at = app(PAGE, panel="shift", corruption="noisy")
+    assert "Press **Start**" in said(at)
+    at.button(key="lab_start").click().run()
+    wait_for_end(at)
+    assert not at.exception and "At the most: teacher" in said(at) and ", control " in said(at)
+    assert query(at) == {"panel": "shift", "corruption": "noisy", "run": at.session_state[keys.RUN]}
+
+
+def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
+    monkeypatch.setattr(sweep, "NOISE", (0.0, 0.6))
+    monkeypatch.setattr(sweep, "NOISE_IMAGES", 4_000)
+    at = app(PAGE, panel="wrong-labels", seeds="1")
+    at.button(key="lab_start").click().run()
+    wait_for_end(at, keys.SWEEP)
+    assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)

@@ -4,7 +4,6 @@ import functools
 import statistics
 
 import pytest
-import torch
 
 from kd import jobs, models, runs, sweep, teacher
 from kd.config import SweepConfig
@@ -98,13 +97,24 @@ def test_a_control_learns_from_its_labels_alone_and_the_student_from_none(mnist)
 
 
 def test_with_100_labels_the_control_stays_far_behind_a_student_that_saw_none(sample, monkeypatch):
-    """The page's claim at small scale: 4,000 images, one seed."""
+    """The page's claim at small scale: 4,000 images, one seed, fewer steps for both."""
     monkeypatch.setattr(sweep, "BUDGETS", (100,))
-    monkeypatch.setattr(sweep, "MANY", sweep.FEW)  # quicker; the student gets worse by it
+    monkeypatch.setattr(sweep, "CONTROLS", {"control": "jitter"})
+    monkeypatch.setattr(sweep, "FEW", 60_000)
+    monkeypatch.setattr(sweep, "MANY", 60_000)
     run = Sweep(SweepConfig(seeds=1), sample, teacher.load("cnn"))
     list(run.records())
     found = {who: curve[0]["mean"] for who, curve in sweep.curves(run.training.points).items()}
     print(found)
     assert found["student"] - found["control"] > 0.08
-    assert found["student"] - found["augmented control"] > 0.02
-    assert not torch.isnan(torch.tensor(list(found.values()))).any()
+
+
+def test_wrong_labels_hurt_the_control_more_than_the_student(sample, monkeypatch):
+    """The page's claim at small scale: 4,000 images, of whose labels 60% are wrong."""
+    monkeypatch.setattr(sweep, "NOISE", (0.6,))
+    monkeypatch.setattr(sweep, "NOISE_IMAGES", 16_000)
+    run = Sweep(SweepConfig(study="noise", seeds=1), sample, teacher.load("cnn"))
+    list(run.records())
+    found = {who: curve[0]["mean"] for who, curve in sweep.curves(run.training.points).items()}
+    print(found)
+    assert found["student"] > found["control"] + 0.1

@@ -27,9 +27,7 @@ def show() -> None:
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.chosen(st.number_input, "seeds", width=140)
-    snap = running.on_show(keys.SWEEP)
-    if snap is not None and snap.config.study != "labels":
-        snap = None
+    snap = running.sweep_on_show("labels")
     running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.SWEEP)
     if snap is None:
         st.info("Press **Start**: one small training after another, each a point of the chart. A seed takes about a minute; the first points come at once.")

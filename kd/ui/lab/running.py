@@ -6,9 +6,9 @@ from typing import Callable
 
 import streamlit as st
 
-from kd.config import Settings
+from kd.config import DistilConfig, Settings
 from kd.errors import UserError
-from kd.jobs import TICK, Snapshot
+from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
 
 
@@ -27,6 +27,23 @@ def on_show(slot: str = keys.RUN) -> Snapshot | None:
         st.error(str(error))
         st.session_state[slot] = None
         return None
+
+
+def sweep_on_show(study: str) -> Snapshot | None:
+    """The sweep of this study that the visitor sees, or None."""
+    snap = on_show(keys.SWEEP)
+    return snap if snap is not None and snap.config.study == study else None
+
+
+def distillation() -> Snapshot | None:
+    """Start and Stop of a run of the default settings, and the run on show where it is a student's; None where there is none."""
+    snap = on_show()
+    buttons(DistilConfig(), snap)
+    if snap is None or snap.kind != "distil":
+        st.info("Press **Start** for a run of the usual settings, or choose another on the **Distil** or **Runs** page: it stays on show here.")
+        return None
+    st.caption(panels.run_title(snap))
+    return snap
 
 
 def buttons(config: Settings | None, snap: Snapshot | None, slot: str = keys.RUN) -> None:
@@ -73,4 +90,4 @@ def follow(snap: Snapshot, draw: Callable[[Snapshot], None]) -> None:
             panels.progress(now)
         draw(now)
 
-    st.fragment(live, run_every=TICK if snap.active else None)()
+    st.fragment(live, run_every=snap.pace if snap.active else None)()
