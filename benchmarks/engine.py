@@ -21,7 +21,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from benchmarks import conventional
+from benchmarks import conventional, watched
 from kd import data, measure, models, teacher
 from kd.config import DistilConfig
 from kd.data import SHIFTS, Digits, Mnist, shifted
@@ -268,6 +268,8 @@ def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dic
     found["time_to_975"] = bench.time_to_good(usual)
     note("growth")
     found["growth"] = bench.growth()
+    note("training with viewers")
+    found["watched"] = watched.watched(rounds)
     return found
 
 
@@ -295,5 +297,9 @@ def table(found: dict[str, Any]) -> str:
         "growth                  "
         + ", ".join(f"{value:.2f} µs an image at {int(size):,}" for size, value in growth["microseconds_per_image"].items()),
         f"memory                  training adds {growth['added_mb']:.0f} MB; the training images are {growth['images_mb']:.0f} MB",
+        *(
+            f"watched                 {seen['ratio']:.2f} of its speed with {seen['viewers']} polling, {seen['ticks_per_second']:.0f} ticks a second"
+            for seen in found["watched"]
+        ),
     ]
     return "\n".join(lines)

@@ -45,7 +45,7 @@ window.addEventListener('click', event => {
   const begin = event.timeStamp
   kd.firstPoint = null
   // The teacher's level line starts at epoch 0, a record later.
-  when(() => (document.querySelector('.st-key-chart_accuracy .kd-chart')?.calcdata || []).some(trace => trace[0].x > 0),
+  when(() => (document.querySelector('.kd-chart.chart_accuracy')?.calcdata || []).some(trace => trace[0].x > 0),
        now => { kd.firstPoint = now - begin })
 }, true)
 window.addEventListener('pointerup', event => {

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import connection, data, paper, runs, teacher
+from kd import connection, data, figures, paper, runs, teacher
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
@@ -127,7 +127,7 @@ def _run(id: str, experiment: Experiment, kept: runs.Checkpoint | None) -> dict[
     rows, last = list(kept.rows) if kept else [], None
     records = experiment.records(state=kept.state if kept else None)
     saved = began = time.monotonic()
-    with tqdm(total=experiment.config.epochs, initial=len(rows), unit="epoch", file=sys.stderr) as bar:
+    with tqdm(total=experiment.config.total_epochs, initial=len(rows), unit="epoch", file=sys.stderr) as bar:
         for last in records:
             rows.append(last.row())
             bar.update(1)
@@ -185,11 +185,10 @@ def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:
 
 def _print_table(result: dict[str, Any]) -> None:
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
-    print(f"{'':10}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
-    for name in ("teacher", "student", "control"):
-        if name in result:
-            model = result[name]
-            print(f"{name:10}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
+    print(f"{'':14}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
+    for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
+        model = result[name]
+        print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.
@@ -34,6 +35,7 @@ MAX_CHANGES = 1000
 MAX_TEACHERS = 5
 
 #: The settings that some methods read and others do not.
+SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
 METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
@@ -106,6 +108,11 @@ class Config:
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
             models.architecture(getattr(self, name))  # raises UserError
+
+    @property
+    def total_epochs(self) -> int:
+        """Of all stages of training together."""
+        return self.epochs
 
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:
@@ -196,11 +203,14 @@ class TeacherConfig(Config):
 class DistilConfig(Config):
     """How to distil a student from a teacher (Hinton, Vinyals & Dean 2015)."""
 
-    _architectures: ClassVar = ("student",)
+    _architectures: ClassVar = ("student", "assistant")
 
     student: str = _setting("mlp-128", "Student", "The small network that learns from the teacher.")
     teacher: str = _setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
     method: str = _setting("hinton", "Method", "How the student is taught.")
+    scheme: str = _setting("teacher", "Scheme", "Who the student's teacher is.")
+    assistant: str = _setting("mlp-800x2", "Assistant", "The network between teacher and student.")
+    generations: int = _setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
     initialization: str = _setting(
         "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
     )
@@ -247,9 +257,12 @@ class DistilConfig(Config):
         super().__post_init__()
         if self.method not in METHODS:
             raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
-        for name in METHOD_SETTINGS:
+        if self.scheme not in SCHEMES:
+            raise UserError(f"There is no scheme called {self.scheme[:40]!r}; the schemes are {', '.join(SCHEMES)}.")
+        for name in (*METHOD_SETTINGS, *SCHEME_SETTINGS):
             if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
-                raise UserError(unread(name, self.method))
+                raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
+        self._check_scheme()
         connection.check(METHODS[self.method], "student", self.student)
         names = self.teacher.split("+")
         if max(map(len, names)) > 100:
@@ -266,8 +279,27 @@ class DistilConfig(Config):
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
 
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs * {"assistant": 2, "born-again": 1 + self.generations}.get(self.scheme, 1)
+
     def reads(self, name: str) -> bool:
-        return name not in METHOD_SETTINGS or name in METHODS[self.method].settings
+        """Whether the method or the scheme makes use of the setting called ``name``."""
+        used = METHODS[self.method].settings + SCHEMES[self.scheme].settings
+        return name not in METHOD_SETTINGS + SCHEME_SETTINGS or name in used
+
+    def _check_scheme(self) -> None:
+        if self.scheme == "teacher":
+            return
+        method = METHODS[self.method]
+        if not method.teacher:
+            raise UserError(f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher.")
+        if self.initialization != "random":
+            raise UserError("Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher.")
+        if self.scheme == "mutual" and method.looks:
+            raise UserError(f"Students who teach each other hear answers alone, but the method {self.method} compares hidden layers; choose another.")
+        if self.scheme == "assistant":
+            connection.check(method, "assistant", self.assistant)
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule
@@ -299,10 +331,12 @@ def _check_augmentation(name: str) -> None:
         raise UserError("Augmentation must be none, jitter or affine.")
 
 
-def unread(name: str, method: str) -> str:
-    """What to say where a setting is given to a method that has no use for it."""
-    label, used = DistilConfig.setting(name)["label"], METHODS[method].settings
-    return f"{label} plays no part in the method {method}, which has {', '.join(used)}; leave it out or choose another method."
+def unread(name: str, where: str) -> str:
+    """What to say where a setting is given to a method or a scheme, ``where``, that has no use for it."""
+    label, kind = DistilConfig.setting(name)["label"], "method" if where in METHODS else "scheme"
+    used = (METHODS if where in METHODS else SCHEMES)[where].settings
+    which = f", which has {', '.join(used)}" if used else ""
+    return f"{label} plays no part in the {kind} {where}{which}; leave it out or choose another {kind}."
 
 
 def check_live(name: str, value: Any) -> float:

@@ -16,11 +16,23 @@ from torch import Tensor
 Figure = dict[str, Any]
 Rows = Sequence[Mapping[str, float]]
 
+
+class Roles(dict[str, str]):
+    """Something for each network, and the same for all ``other`` ones: peers, assistants, earlier generations."""
+
+    def __init__(self, known: Mapping[str, str], other: str):
+        super().__init__(known)
+        self._other = other
+
+    def __missing__(self, who: str) -> str:
+        return self._other
+
+
 #: One colour each, everywhere, in light and dark. .streamlit/config.toml has them too.
-COLOURS = {"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}
+COLOURS = Roles({"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}, other="#0E9F6E")
 #: And told apart without colour: dashes of lines, patterns of bars.
-DASHES = {"teacher": "dash", "student": "solid", "control": "dot"}
-PATTERNS = {"teacher": "", "student": "/", "control": "."}
+DASHES = Roles({"teacher": "dash", "student": "solid", "control": "dot"}, other="longdash")
+PATTERNS = Roles({"teacher": "", "student": "/", "control": "."}, other="x")
 #: The student's terms, in their order; what is learned from labels is thinner.
 TERM_DASHES = ("solid", "longdash", "longdashdot")
 SHORT = {"temperature": "T"}
@@ -31,6 +43,11 @@ HEIGHT = 290
 def short(name: str) -> str:
     """A setting's name where there is little room."""
     return SHORT.get(name, name.replace("_", " "))
+
+
+def order(who: str) -> int:
+    """Sorts networks as they are always shown: teacher, student, control, then others."""
+    return next((place for place, known in enumerate(COLOURS) if known == who), len(COLOURS))
 
 
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
@@ -79,16 +96,15 @@ def accuracy(
 def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
     """What each model answers to one image: softmax(logits / temperature), side by side for the ten digits."""
     traces = []
-    for who in ("teacher", "student", "control"):
-        if who in logits:
-            shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
-            traces.append(
-                {
-                    "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
-                    "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
-                    "hovertemplate": "%{x}: %{y:.1%}",
-                }
-            )
+    for who in sorted(logits, key=order):
+        shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
+        traces.append(
+            {
+                "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
+                "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
+                "hovertemplate": "%{x}: %{y:.1%}",
+            }
+        )
     layout = _base("")
     layout |= {
         "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",

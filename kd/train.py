@@ -36,6 +36,7 @@ class Learner:
     model: nn.Module
     objective: Objective
     connection: Connection | None = None  # with the teacher's hidden layers; its projection is trained too
+    peer: str = ""  # the learner whose answers it learns from instead of the teacher's
 
 
 class Teacher(Protocol):
@@ -224,10 +225,13 @@ class Training:
         """One optimizer step."""
         losses = []
         key = (self.plan.seed, "dropout", self.step)
-        for learner, said in zip(self.learners, self._networks.outputs(images, key, self._connected)):
+        answers = self._networks.outputs(images, key, self._connected)
+        # A peer is looked at as it is: its learning from this student is its own matter.
+        peers = {learner.name: Outputs(said.logits.detach(), ()) for learner, said in zip(self.learners, answers)}
+        for learner, said in zip(self.learners, answers):
             if learner.connection:
                 said = learner.connection(said)
-            terms = learner.objective(said, taught, labels, self.settings)
+            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, self.settings)
             losses += terms.values()
             since.add(learner.name, terms, said.logits)
         gradients = self._networks.gradients(losses, self._others)

@@ -6,7 +6,7 @@ from kd.errors import UserError
 from kd.ui import controls, keys, owner, panels, state
 from kd.ui.digit import your_digit
 
-TICK = 0.25  # seconds
+PACE = 5.0  # seconds after which the pace is set anew
 
 manager = state.manager()
 mode = controls.restore()
@@ -107,46 +107,52 @@ with st.container():
         st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
     if snap is not None:
         st.caption(panels.run_title(snap))
+        panels.outcome(snap)
+        if mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
+            if st.button("Save again", key="save_again"):
+                command(manager.save_again)
+                st.rerun()
     elif config is not None and mode == "distil":
         st.caption(f"**{config.student}** has {panels.cost(config.student, state.find_teacher(config.teacher).architecture)}.")
 
 
-@st.fragment(run_every=TICK if active else None)
-def live() -> None:
-    """All that changes while a run goes on."""
+def look():
+    """The run as it is now. Where more changes than its charts, the whole page is made anew."""
+    if not active:
+        return snap
     try:
         now = state.snapshot(run_id)
     except UserError as error:
         state.notify("error", str(error))
         st.session_state[keys.RUN] = None
         st.rerun()
-    if snap is not None and (now.state, now.saved) != (snap.state, snap.saved):
+    if (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
-    # Containers keep their places, so that the canvas below stays where it is, strokes and all.
-    run_area, digit_area, result_area = st.container(), st.container(), st.container()
-    if now is not None:
-        with run_area:
-            show_run(now)
-    if mode == "distil":
-        with digit_area:
-            wanted = now.config.teacher if now else config.teacher if config else "cnn"
-            your_digit(now, wanted, config.temperature if config else 1.0)
-    if now is not None:
-        with result_area:
-            panels.results(now)
+    return now
 
 
-def show_run(now) -> None:
-    with st.container():  # a message that comes or goes must not shift, and so rebuild, the charts below
-        panels.progress(now)
-        if now.mine and not now.saved and now.state in ("done", "stopped") and now.rows:
-            if st.button("Save again", key="save_again"):
-                command(manager.save_again)
-                st.rerun()
+def live() -> None:
+    """All that changes while a run goes on, and nothing else: each element costs every viewer's tick."""
+    now = look()
+    panels.progress(now)
     panels.charts(now)
 
 
-live()
+@st.fragment(run_every=PACE if active else None)
+def watch() -> None:
+    """Repeats live() at the pace for as many as watch: a fragment that repeats itself cannot change its own."""
+    if snap is not None:
+        st.fragment(live, run_every=look().pace if active else None)()
+
+
+watch()
+# A container, so that the canvas stays where it is, strokes and all, whatever comes and goes.
+with st.container():
+    if mode == "distil":
+        wanted = snap.config.teacher if snap else config.teacher if config else "cnn"
+        your_digit(snap, wanted, config.temperature if config else 1.0)
+if snap is not None:
+    panels.results(snap)
 if config is not None:
     st.subheader("Layer by layer", anchor=False)
     taught = mode == "distil"

@@ -87,10 +87,7 @@ with left:
         panels.model_view(picture)
 
 # -- the answers -----------------------------------------------------------------------
-TICK = 0.5 if snap is not None and snap.active else None
-
-
-@st.fragment(run_every=TICK)
+@st.fragment(run_every=max(0.5, snap.pace) if snap is not None and snap.active else None)
 def answers() -> None:
     if picture is None:
         st.info("**Draw a digit** with the mouse or a finger, or take a picture from the test set or a file.")

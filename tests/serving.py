@@ -1,134 +1,24 @@
-"""A server and a browser for tests and benchmarks: the app in a process of its own, and hands to use it."""
+"""A browser for tests and benchmarks, and hands to use the app in it."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Self
-from urllib.parse import parse_qs, urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect
 
-from kd import data
+from tests.server import PATIENCE
+from tests.server import Server as Server  # handed on
 
-ROOT = Path(__file__).parents[1]
 NO_BROWSER = (
     "No Chromium or Chrome was found, so nothing was tried in a browser: install one (on Debian or Ubuntu "
     "`apt install chromium`) or set KD_CHROME to the path of one."
 )
-PATIENCE = float(os.environ.get("KD_PATIENCE", "120"))  # seconds; busy machines are slow, and what goes right does not wait
-
-# Read now, before a fixture gives the tests a cache folder of their own.
-_DATA = data.data_folder()
-
-# -- the server ----------------------------------------------------------------
-
-
-def mnist_folder() -> Path | None:
-    """The folder with all of MNIST that the environment names, or None where it is not there."""
-    sizes = {name: 4 + 4 * len(shape) + math.prod(shape) for name, (_, shape, _) in data.FILES.items()}
-    files = [data.raw_folder(_DATA) / name for name in sizes]
-    return _DATA if all(file.exists() and file.stat().st_size == sizes[file.name] for file in files) else None
-
-
-class Server:
-    """The app, served by its own process on a free port of this machine.
-
-    Args:
-        folder: where it keeps runs, cache and log.
-        data_dir: its data folder; left out: MNIST where the environment has it, else an empty folder.
-
-    A download of MNIST fails at once, whatever the network: results must not depend on it.
-    """
-
-    def __init__(self, folder: Path, data_dir: Path | None = None):
-        self.home, self.log_file = folder / "runs", folder / "server.log"
-        self.full = data_dir is None and mnist_folder() is not None
-        self.data_dir = data_dir or mnist_folder() or folder / "data"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        nowhere = "http://127.0.0.1:9"
-        environment = os.environ | {
-            "KD_HOME": str(self.home), "KD_CACHE_DIR": str(folder / "cache"), "KD_DATA_DIR": str(self.data_dir),
-            "http_proxy": nowhere, "https_proxy": nowhere, "no_proxy": "127.0.0.1",
-        }
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), "--server.headless", "true"]
-        self._read = 0
-        with open(self.log_file, "wb") as log:
-            # A process group of its own, so that what it started can be ended with it, and nothing else.
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self._wait_until_healthy()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def link(self, page: str = "", **settings: Any) -> str:
-        """The address of a page with settings in its query."""
-        return f"{self.url}/{page}" + (f"?{urlencode(settings)}" if settings else "")
-
-    def epochs(self, on_all: int) -> int:
-        """As many epochs as make about the same number of steps on the data that this server has."""
-        return on_all if self.full else min(200, on_all * 14)
-
-    def steps_per_epoch(self, batch_size: int = 128) -> int:
-        return -(-(55_000 if self.full else 4_000) // batch_size)
-
-    def endless(self) -> dict[str, Any]:
-        """Settings of a run that trains for minutes on any machine: a small student, many epochs, small batches."""
-        return {"student": "mlp-30", "epochs": 200, "batch_size": 8 if self.full else 1}
-
-    def log(self) -> str:
-        return self.log_file.read_text(errors="replace")
-
-    def complaints(self) -> str:
-        """What the log has of errors since it was last asked."""
-        text, start = self.log(), self._read
-        self._read = len(text)
-        return text[start:] if re.search(r"Traceback|\bERROR\b|Uncaught", text[start:]) else ""
-
-    def stop(self, seconds: float = 15.0) -> int:
-        """Asks the process to end, as a service manager would, and returns its exit code; kills it after ``seconds``."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-        return self.process.returncode
-
-    def _wait_until_healthy(self) -> None:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                with opener.open(f"{self.url}/_stcore/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:
-                pass
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.stop()
-                raise RuntimeError(f"The server did not start; its log:\n{self.log()}")
-            time.sleep(0.05)
-
 
 # -- the browser ---------------------------------------------------------------
 
@@ -219,12 +109,12 @@ def finish(page: Page) -> None:
 
 def chart(page: Page, which: str) -> Locator:
     """The node that a live chart is drawn in: "loss", "accuracy" or "answers"."""
-    return page.locator(f".st-key-chart_{which} .kd-chart")
+    return page.locator(f".kd-chart.chart_{which}")
 
 
 def points(page: Page, which: str = "accuracy") -> list[float]:
     """The epochs of a chart's points so far; empty where there is none. The teacher's level line starts at 0, a record later."""
-    find = f"document.querySelector('.st-key-chart_{which} .kd-chart')"
+    find = f"document.querySelector('.kd-chart.chart_{which}')"
     return page.evaluate(f"({find}?._fullLayout && {find}.data || []).find(trace => trace.x[0] > 0)?.x || []")
 
 

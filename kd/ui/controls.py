@@ -8,10 +8,11 @@ from typing import Any, Callable
 import streamlit as st
 
 from kd import models
-from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, SCHEME_SETTINGS, Config, DistilConfig, TeacherConfig
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 from kd.ui import keys, state
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
@@ -90,9 +91,18 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
                 st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
                 format_func={"random": "Random", "teacher": "The teacher's"}.get,
             )
+        values["scheme"] = widget(st.selectbox, "scheme", options=list(SCHEMES), format_func=lambda name: SCHEMES[name].title)
+        scheme = SCHEMES[values["scheme"]]
+        if scheme.name != "teacher":
+            st.caption(f"{scheme.purpose} {scheme.paper}.")
+        values = {name: value for name, value in values.items() if name not in SCHEME_SETTINGS}
+        if "assistant" in scheme.settings:
+            values["assistant"] = widget(st.selectbox, "assistant", options=list(models.ARCHITECTURES))
+        if "generations" in scheme.settings:
+            values["generations"] = number(st.number_input, "generations")
         values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
         method = METHODS[values["method"]]
-        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher else " The teacher above is only compared with."))
+        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with."))
         values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
         for name in method.settings:
             values[name] = number(st.slider, name, format="%.1f" if cls.setting(name)["step"] in (0.1, 0.5) else "%.2f")

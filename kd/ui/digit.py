@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from kd.jobs import Snapshot
@@ -9,6 +10,7 @@ from kd.ui import keys, panels, state
 from kd.ui.canvas import canvas
 
 
+@st.fragment
 def your_digit(snap: Snapshot | None, teacher: str, temperature: float) -> None:
     """The canvas and the answers to it.
 
@@ -33,7 +35,13 @@ def your_digit(snap: Snapshot | None, teacher: str, temperature: float) -> None:
             alone = "" if snap else "The teacher answers at once; student and control join when you press Start."
             st.info(f"Draw a digit with the mouse or a finger. {alone}")
             return
-        found = state.answers(picture, snap, teacher)
-        panels.answer_bars(found.logits, temperature if softened else 1.0, "chart_answers")
-        if not found.is_digit:
-            panels.not_a_digit()
+        # Only the answers are repeated while a student learns, and only where there is something to answer.
+        again = snap.pace if snap is not None and snap.active else None
+        st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
+
+
+def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
+    found = state.answers(picture, snap, teacher)
+    panels.answer_bars(found.logits, temperature, "chart_answers")
+    if not found.is_digit:
+        panels.not_a_digit()

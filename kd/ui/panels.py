@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Mapping
 
@@ -10,16 +9,17 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import data, diagrams, figures, measure, models
+from kd import diagrams, figures, measure, models
 from kd.config import DistilConfig
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 from kd.ui import state
-from kd.ui.chart import live_chart
+from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
-MARKS = {"teacher": "◆", "student": "●", "control": "▲"}
-STREAMLIT_COLOURS = {"teacher": "blue", "student": "orange", "control": "gray"}
+MARKS = figures.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
+STREAMLIT_COLOURS = figures.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")
 
 
 def kilobytes(count: int) -> str:
@@ -102,7 +102,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.epochs}")
+        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -115,8 +115,14 @@ def progress(snap: Snapshot) -> None:
     if snap.settings and snap.active:
         parts.append(_settings(snap.settings))
     label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+    if snap.active:
+        parts.append(snap.message)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
-    if snap.message:
+
+
+def outcome(snap: Snapshot) -> None:
+    """How the run ended, where there is something to say of it."""
+    if snap.message and not snap.active:
         (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
 
 
@@ -125,29 +131,28 @@ def _settings(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{figures.short(name)} = {value:g}" for name, value in settings.items())
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Snapshot) -> tuple[str, str]:
-    """Both charts as JSON, made once for all who watch the run."""
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Snapshot) -> bytes:
+    """Both charts as they are sent, made once for all who watch the run."""
     shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
-    return (
-        json.dumps(figures.loss(_snap.rows, _snap.config.epochs, shown)),
-        json.dumps(figures.accuracy(_snap.rows, _snap.config.epochs, shown, teacher_accuracy)),
-    )
+    last = _snap.rows[-1] if _snap.rows else {}
+    said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+    epochs = _snap.config.total_epochs
+    return packed({
+        "chart_loss": (figures.loss(_snap.rows, epochs, shown), f"Loss of each model over {epochs} epochs."),
+        "chart_accuracy": (
+            figures.accuracy(_snap.rows, epochs, shown, teacher_accuracy),
+            f"Accuracy on validation images: {said or 'nothing measured yet'}.",
+        ),
+    })
 
 
 def charts(snap: Snapshot) -> None:
     """Loss and accuracy, in place."""
     level = None
     if snap.kind == "distil":
-        level = state.find_teacher(snap.config.teacher).accuracy(state.manager().source.mnist().to(data.device()).validation)
-    loss, accuracy = _charts(snap.id, snap.version, level, snap)
-    last = snap.rows[-1] if snap.rows else {}
-    said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
-    left, right = st.columns(2)
-    with left:
-        live_chart(loss, "chart_loss", f"Loss of each model over {snap.config.epochs} epochs.")
-    with right:
-        live_chart(accuracy, "chart_accuracy", f"Accuracy on validation images: {said or 'nothing measured yet'}.")
+        level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
+    live_charts(_charts(snap.id, snap.version, level, snap), "charts")
 
 
 def results(snap: Snapshot) -> None:
@@ -158,7 +163,7 @@ def results(snap: Snapshot) -> None:
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
     st.subheader("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
-    names = [name for name in ("teacher", "student", "control") if name in found]
+    names = sorted(found, key=figures.order)
     for column, name in zip(st.columns(len(names)), names):
         model = found[name]
         with column:
@@ -217,15 +222,18 @@ def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
         more = [
+            *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),
             "begun with the teacher's layers" if config.initialization == "teacher" else "",
             f"no {', '.join(config.omitted)}" if config.omitted else "",
             f"{config.labels:,} labels" if config.labels else "",
             config.augmentation if config.augmentation != "none" else "",
         ]
         method = METHODS[config.method]
-        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher else "without a teacher"
+        scheme = SCHEMES[config.scheme]
+        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher and scheme.teacher else "without a teacher"
         return ", ".join([
-            f"{config.student} {taught}: {method.title}", _settings({name: getattr(config, name) for name in method.settings}),
+            f"{config.student} {taught}: {method.title}" + (f", {scheme.title.lower()}" if config.scheme != "teacher" else ""),
+            _settings({name: getattr(config, name) for name in method.settings}),
             *filter(None, more), f"seed {config.seed}",
         ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

@@ -69,7 +69,7 @@ def _from_disk(run: runs.Run) -> jobs.Snapshot:
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return jobs.Snapshot(
         id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
-        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.epochs),
+        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.total_epochs),
         changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
         source=run.measures.get("source"),
     )
@@ -91,16 +91,24 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
         snap: the run whose student and control answer, or None for the teacher alone.
     """
     inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
-    found = manager().teacher(teacher_name)
-    logits = {"teacher": models.logits_in_chunks(found.model, inputs.to(data.device())).cpu()}
+    said, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
+    logits = {"teacher": said}
     if snap is not None and snap.kind == "distil":
         live = manager().predict(snap.id, inputs)
         if live:
             logits |= live
         elif snap.saved:
             logits |= {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
-    knows = familiar(teacher_name).knows(inputs.to(data.device()))
-    return Answers({name: value[0] for name, value in logits.items()}, bool(knows[0]))
+    return Answers({name: value[0] for name, value in logits.items()}, is_digit)
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[Tensor, bool]:
+    """The teacher's logits (1, 10), and whether it looks like a digit to it. Kept, since while a student learns the
+    same picture is asked about several times a second, and the teacher costs the most."""
+    inputs = _inputs.to(data.device())
+    said = models.logits_in_chunks(manager().teacher(teacher_name).model, inputs).cpu()
+    return said, bool(familiar(teacher_name).knows(inputs)[0])
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -108,6 +116,12 @@ def familiar(teacher_name: str) -> drawing.Familiar:
     """Tells what looks like a digit to the teacher, of several the first; its limit is set on validation images."""
     found = manager().teacher(teacher_name.split("+")[0])
     return drawing.Familiar(found.model, manager().source.mnist().validation)
+
+
+@st.cache_data(show_spinner=False, max_entries=12)
+def teacher_level(teacher: str, source: str) -> float:
+    """The share of the validation images of ``source`` that a teacher classifies right."""
+    return manager().teacher(teacher).accuracy(manager().source.mnist().to(data.device()).validation)
 
 
 def teachers() -> dict[str, str]:

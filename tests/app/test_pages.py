@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+import torch
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import data, models, runs
+from kd import data, figures, models, runs
 from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
@@ -147,6 +148,28 @@ def test_a_stored_run_opens_with_its_curves_result_and_settings(app, stored):
     assert [metric.label.split()[-1] for metric in at.metric] == ["teacher", "student", "control"]
     assert at.slider(key="distil_temperature").value == 8.0
     assert "after step 3 temperature → 2" in said(at)
+
+
+def test_a_chart_is_built_once_for_all_who_watch(app, stored, monkeypatch):
+    built = []
+    loss = figures.loss
+    monkeypatch.setattr(figures, "loss", lambda *args: built.append(1) or loss(*args))
+    for _ in range(3):
+        assert not app(run=stored.id).exception
+    assert len(built) == 1
+
+
+def test_the_teacher_is_asked_once_about_a_picture(app, mnist):
+    app()
+    asked = []
+    state.manager().teacher("cnn").model.register_forward_hook(lambda *args: asked.append(1))
+    state.familiar("cnn")
+    one, other = mnist.test.images[0].numpy(), mnist.test.images[1].numpy()
+    found = state.answers(one, None, "cnn")
+    asked.clear()
+    again = state.answers(one, None, "cnn")
+    assert torch.equal(found.logits["teacher"], again.logits["teacher"]) and not asked
+    assert not torch.equal(state.answers(other, None, "cnn").logits["teacher"], again.logits["teacher"]) and asked
 
 
 def test_a_damaged_run_is_named_and_the_others_are_still_listed(app, stored):

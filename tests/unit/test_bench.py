@@ -80,6 +80,8 @@ def test_bench_prints_every_figure(here, monkeypatch, capsys):
     # Two configurations stand for all.
     monkeypatch.setattr(engine, "CONFIGURATIONS", [("mlp-128", 128), ("cnn-tiny", 512)])
     monkeypatch.setattr(engine, "WORKERS", (0,))
+    # It needs a server, and is tried with one in tests/browser.
+    monkeypatch.setattr(engine.watched, "watched", lambda rounds: [{"viewers": 10, "ratio": 0.9, "ticks_per_second": 15.0}])
     assert command_line.main(["bench", "--rounds", "1", "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out.splitlines()[-1])
@@ -92,6 +94,7 @@ def test_bench_prints_every_figure(here, monkeypatch, capsys):
     assert 0 < found["epoch_ratio_with_cache"] < first["epoch_ratio"]
     text = engine.table(found)
     assert "mlp-128" in text and "teacher_pass" in text and "measuring growth" in captured.err
+    assert "0.90 of its speed with 10 polling" in text
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "1000"])

@@ -108,7 +108,7 @@ def test_only_what_differs_from_the_defaults_is_in_the_url():
 
 def test_parameters_of_other_things_are_ignored_in_a_url_but_not_in_a_dict():
     assert DistilConfig.from_query({"run": "5", "epochs": "3"}) == DistilConfig(epochs=3)
-    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are augmentation, batch_size, certainty, epochs, "):
+    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are assistant, augmentation, batch_size, certainty, epochs, "):
         DistilConfig.from_dict({"run": 5, "epochs": 3})
 
 

@@ -561,6 +561,29 @@ def test_watching_renews_the_lease(manage):
         time.sleep(0.05)
 
 
+def test_the_pace_slows_with_the_root_of_the_viewers():
+    assert [jobs.pace(viewers) for viewers in (0, 1, 4, 16, 100)] == [0.25, 0.25, 0.5, 1.0, 2.5]
+    # All together: fifty viewers look seven times as often as one, not fifty times.
+    assert 50 / jobs.pace(50) == pytest.approx(50**0.5 / jobs.pace(1))
+
+
+def test_who_looked_lately_counts_as_a_viewer_and_each_but_once(manager, monkeypatch):
+    id = manager.start(LONG, ME, paused=True)
+    assert manager.snapshot(id, ME).viewers == 1
+    assert [manager.snapshot(id, token).viewers for token in (OTHER, ME, OTHER, "a third")] == [2, 2, 2, 3]
+    monkeypatch.setattr(jobs, "WATCHING", 0.05)
+    time.sleep(0.1)
+    assert manager.snapshot(id, OTHER).viewers == 1
+
+
+def test_the_owner_sees_a_run_live_however_many_watch(manager):
+    id = manager.start(LONG, ME, paused=True)
+    for guest in range(15):
+        manager.snapshot(id, f"guest {guest}")
+    assert manager.snapshot(id, ME).pace == jobs.pace(1)
+    assert manager.snapshot(id, "guest 3").pace == jobs.pace(16)
+
+
 # -- going wrong -----------------------------------------------------------------------------------
 
 

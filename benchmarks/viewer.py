@@ -1,0 +1,177 @@
+"""A viewer without a browser: one Streamlit session over a websocket.
+
+Does what Streamlit's front end does for a page that is only watched: it opens the
+page, repeats the fragments that ask for it at their interval, tells the server which
+messages it keeps, and presses buttons. It draws nothing and reads only what that
+takes, so that many viewers cost little of the cores that they share with the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+_KEPT = 2  # runs of its script that a message is kept for, as in Streamlit's front end
+_ENDED = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
+
+
+class Viewer:
+    """One session. To be used as an async context manager.
+
+    Args:
+        link: the page's address, query included.
+        polling: whether fragments are repeated; it can change at any time.
+    """
+
+    def __init__(self, link: str, polling: bool = True):
+        self._address = urlsplit(link)
+        self.polling = polling
+        self.ticks: list[float] = []  # when repetitions ended, by time.monotonic()
+        self.received = 0  # bytes
+        self.epoch: float | None = None  # of the run on show, as the page says it
+        self._page = ""
+        self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
+        self._kept: dict[str, int] = {}  # hash of a message -> the run that it came with
+        self._runs = 0
+        self._buttons: dict[str, str] = {}  # key -> id
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._socket = await websockets.connect(f"ws://{self._address.netloc}/_stcore/stream", subprotocols=["streamlit"], max_size=None, ping_interval=None)
+        self._listener = asyncio.create_task(self._listen())
+        await self._rerun()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._forget_fragments()
+        await self._socket.close()
+        await self._listener
+
+    @property
+    def link(self) -> str:
+        """The page's address as it is now; that of a page with a run lets others watch it."""
+        return self._address.geturl()
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two repetitions of the page's fragment, or None where nothing is repeated."""
+        return min((interval for interval, _ in self._fragments.values()), default=None)
+
+    async def until(self, check: Callable[[], Any], what: str, seconds: float = 120.0) -> None:
+        """Waits until ``check()`` is true; it is asked after each run of the page's script.
+
+        Raises:
+            TimeoutError: it is not within ``seconds``.
+            ConnectionError: the server ended the session.
+        """
+        async def wait() -> None:
+            while not check():
+                if self._listener.done():
+                    self._listener.result()
+                    raise ConnectionError(f"the server ended the connection ({self._socket.close_reason or self._socket.close_code})")
+                self._news.clear()
+                await self._news.wait()
+
+        try:
+            await asyncio.wait_for(wait(), seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"not within {seconds:g} s: {what}") from error
+
+    async def press(self, key: str) -> None:
+        """Presses the button with this key, once it is there."""
+        await self.until(lambda: key in self._buttons, f"a button {key}")
+        message = BackMsg()
+        widget = message.rerun_script.widget_states.widgets.add()
+        widget.id, widget.trigger_value = self._buttons[key], True
+        await self._rerun(message)
+
+    async def poll(self) -> None:
+        """Repeats the page's fragments once, now."""
+        for fragment in list(self._fragments):
+            await self._repeat(fragment)
+
+    # -- what Streamlit's front end does -------------------------------------------
+
+    async def _rerun(self, message: BackMsg | None = None) -> None:
+        message = message or BackMsg()
+        state = message.rerun_script
+        state.query_string, state.page_script_hash = self._address.query, self._page
+        state.cached_message_hashes.extend(self._kept)
+        await self._socket.send(message.SerializeToString())
+
+    async def _repeat(self, fragment: str) -> None:
+        message = BackMsg()
+        message.rerun_script.fragment_id, message.rerun_script.is_auto_rerun = fragment, True
+        await self._rerun(message)
+
+    async def _timer(self, fragment: str, interval: float) -> None:
+        """Like setInterval: at fixed times, however long an answer takes."""
+        due = time.monotonic()
+        while True:
+            due = max(due + interval, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+            if self.polling:
+                await self._repeat(fragment)
+
+    async def _listen(self) -> None:
+        try:
+            async for payload in self._socket:
+                self._hear(payload)
+        except websockets.ConnectionClosedError:
+            pass  # seen by who waits for something
+        finally:
+            self._news.set()
+
+    def _hear(self, payload: bytes) -> None:
+        message = ForwardMsg.FromString(payload)
+        self.received += len(payload)
+        kind = message.WhichOneof("type")
+        if message.metadata.cacheable:
+            self._kept[message.hash] = self._runs
+        elif kind == "ref_hash":
+            self._kept[message.ref_hash] = self._runs
+        if kind == "delta":
+            self._read(payload)
+        elif kind == "new_session":
+            self._page = message.new_session.page_script_hash
+            if not message.metadata.run.fragment_ids:
+                self._forget_fragments()
+        elif kind == "auto_rerun":
+            self._start_timer(message.auto_rerun.fragment_id, message.auto_rerun.interval)
+        elif kind == "page_info_changed":
+            self._address = self._address._replace(query=message.page_info_changed.query_string)
+        elif kind == "script_finished" and message.script_finished in _ENDED:
+            self._runs += 1
+            self._kept = {hash: run for hash, run in self._kept.items() if self._runs - run <= _KEPT}
+            if message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
+                self.ticks.append(time.monotonic())
+            self._news.set()
+
+    def _read(self, payload: bytes) -> None:
+        """The little that is read of the page itself."""
+        if len(payload) > 4000:  # a chart
+            return
+        if found := re.search(rb"epoch ([\d.]+) of", payload):
+            self.epoch = float(found[1])
+        for id, key in re.findall(rb"(\$\$ID-[0-9a-f]+-(\w+))", payload):
+            self._buttons[key.decode()] = id.decode()
+
+    def _start_timer(self, fragment: str, interval: float) -> None:
+        if fragment in self._fragments:
+            if self._fragments[fragment][0] == interval:
+                return
+            self._fragments[fragment][1].cancel()
+        self._fragments[fragment] = (interval, asyncio.create_task(self._timer(fragment, interval)))
+
+    def _forget_fragments(self) -> None:
+        for _, timer in self._fragments.values():
+            timer.cancel()
+        self._fragments.clear()

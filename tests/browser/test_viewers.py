@@ -1,0 +1,50 @@
+"""Many people at one run: viewers without a browser, as the benchmarks use them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from benchmarks import watched
+from benchmarks.viewer import Viewer
+from kd import jobs
+from tests.serving import Server
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """In a thread of its own, since Playwright has a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often_as_ever(server: Server) -> None:
+    async def people() -> None:
+        async with contextlib.AsyncExitStack() as room:
+            owner = await room.enter_async_context(Viewer(server.link(**server.endless())))
+            await owner.press("start")
+            await owner.until(lambda: owner.epoch, "an epoch")
+            guests = [await room.enter_async_context(Viewer(owner.link)) for _ in range(3)]
+            for guest in guests:
+                first = owner.epoch
+                await guest.until(lambda guest=guest: (guest.epoch or 0) > first, "a later epoch, seen by each")
+                await guest.until(lambda guest=guest: guest.interval == pytest.approx(jobs.pace(4)), "the pace for four")
+            assert owner.interval == jobs.pace(1)
+            await owner.press("stop")
+            for viewer in [owner, *guests]:
+                await viewer.until(lambda viewer=viewer: viewer.interval is None, "rest after the run's end")
+
+    run(people())
+    assert not server.complaints()
+
+
+def test_the_speed_of_a_watched_training_is_measured(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "SETTLE", 0.1)
+    monkeypatch.setattr(watched, "PACE", 0.1)
+    found = run(watched.measure(server, 2, 1, 0.5, server.endless()))
+    assert found["viewers"] == 2 and found["ticks_per_second"] > 1
+    assert found["ratio"] == pytest.approx(found["epochs_per_second"]["polling"] / found["epochs_per_second"]["idle"])
