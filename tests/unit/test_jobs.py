@@ -375,6 +375,20 @@ def test_a_bad_change_is_refused_and_changes_nothing(manager):
     assert step(manager, id).changes == ()
 
 
+def test_a_change_of_what_the_method_does_not_read_is_refused(manager):
+    id = manager.start(SHORT.replace(method="mse"), ME, paused=True)
+    with pytest.raises(UserError, match="Temperature plays no part in the method mse, which has soft_weight"):
+        manager.change(id, ME, "temperature", 8.0)
+    manager.change(id, ME, "soft_weight", 0.5)
+    assert step(manager, id).changes == ((0, "soft_weight", 0.5),)
+
+
+def test_a_teacher_that_the_method_cannot_look_into_is_refused_at_once(manager):
+    with pytest.raises(UserError, match="The method attention compares feature maps .* and the teacher mlp-30 has none"):
+        manager.start(SHORT.replace(method="attention", student="cnn-tiny"), ME)
+    assert not manager.active()
+
+
 def test_the_number_of_changes_is_bounded_so_that_they_can_be_stored(manager, monkeypatch):
     monkeypatch.setattr(jobs, "MAX_CHANGES", 3)
     monkeypatch.setattr("kd.config.MAX_CHANGES", 3)
