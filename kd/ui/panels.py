@@ -10,10 +10,11 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import data, figures, measure, models
+from kd import checkpoints, data, figures, measure, models
 from kd.config import DistilConfig
+from kd.errors import UserError
 from kd.jobs import Snapshot
-from kd.ui import state
+from kd.ui import keys, owner, state
 from kd.ui.chart import live_chart
 
 MARKS = {"teacher": "◆", "student": "●", "control": "▲"}
@@ -89,10 +90,14 @@ def progress(snap: Snapshot) -> None:
             parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
         parts.append(f"T = {snap.settings['temperature']:g}, soft weight = {snap.settings['soft_weight']:g}")
-    label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+    label = {
+        "running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed",
+        "interrupted": "Interrupted", "elsewhere": "Training elsewhere",
+    }.get(snap.state)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
     if snap.message:
-        (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
+        loud = snap.state == "failed" or "not saved" in snap.message
+        (st.error if loud else st.warning if snap.state in ("interrupted", "elsewhere") else st.caption)(snap.message)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -118,6 +123,23 @@ def charts(snap: Snapshot) -> None:
         live_chart(loss, "chart_loss", f"Loss of each model over {snap.config.epochs} epochs.")
     with right:
         live_chart(accuracy, "chart_accuracy", f"Accuracy on validation images: {said or 'nothing measured yet'}.")
+
+
+def discard(snap: Snapshot) -> None:
+    """A button by which the owner of an interrupted run deletes what is kept of it, after a question."""
+
+    def confirmed() -> None:
+        try:
+            checkpoints.discard(snap.id, owner.token())
+            if st.session_state.get(keys.RUN) == snap.id:
+                st.session_state[keys.RUN] = None
+            state.notify("success", "The interrupted run was discarded.")
+        except UserError as error:
+            state.notify("error", str(error))
+
+    with st.popover("Discard", icon=":material/delete:"):
+        st.write("Discard what is kept of this run? It cannot be resumed then.")
+        st.button("Discard it", key="discard", type="primary", on_click=confirmed)
 
 
 def results(snap: Snapshot) -> None:

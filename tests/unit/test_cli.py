@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import data, models, runs, teacher, train
+from kd import checkpoints, data, models, runs, teacher, train
 from kd.config import DistilConfig, TeacherConfig
 from kd.jobs import JobManager
 from tests.helpers import Given, identical, small_teacher, wait_until
@@ -160,7 +160,7 @@ def interrupt_after(monkeypatch, epochs):
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, home, monkeypatch):
     whole = json.loads(run("distil", *LONGER)[1])
-    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     code, out, err = run("distil", *LONGER)
     id = err.split("--resume ")[-1].strip().rstrip(".")
@@ -185,7 +185,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, ho
 @pytest.fixture
 def unfinished(run, monkeypatch):
     """The id of a run of which two epochs are kept."""
-    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     _, _, err = run("distil", *LONGER)
     go_on()
