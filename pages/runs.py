@@ -72,7 +72,6 @@ if len(labels):
         st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
 
 
-
 def open_button(id: str) -> None:
     if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
         st.session_state[keys.RUN] = id
@@ -88,6 +87,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
         st.error(str(error))
         return
     st.caption(panels.run_title(snap))
+    panels.outcome(snap)
     with st.container(horizontal=True):
         open_button(kept.id)
         if snap.mine and snap.state == "interrupted":

@@ -873,7 +873,7 @@ def test_a_training_that_fails_after_a_checkpoint_can_be_resumed(manager, monkey
 
 def test_a_training_that_diverges_after_a_checkpoint_leaves_none_since_it_would_again(manager, monkeypatch, home):
     id = pause_after(manager, SHORT)
-    manager._jobs[id].experiment.learners[0].objective = lambda student, *_: {"soft": student.logits.sum() * float("nan")}
+    manager._jobs[id].experiment.training._training.learners[0].objective = lambda student, *_: {"soft": student.logits.sum() * float("nan")}
     manager.resume(id, ME)
     assert "try a lower learning rate" in wait_for(manager, id, "failed").message
     assert not list(home.iterdir())
