@@ -8,21 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from kd import connection, data, figures, paper, runs, teacher
+from kd import checkpoints, connection, data, figures, paper, runs, teacher
 from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.objectives import METHODS
 from kd.sweep import Sweep
-
-
-CHECKPOINT = 10.0  # seconds between the checkpoints of a run, at the ends of epochs
+from kd.train import Record
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _bench(given)
         if given.command == "paper":
             return _paper(given)
-        kept = runs.load_checkpoint(given.resume) if given.resume else None
+        kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
             raise UserError(f"{given.resume} is not a run of this kind; resume it with the command that it was started with.")
@@ -126,38 +123,56 @@ def _experiment(config: Settings) -> Experiment:
     return (Sweep if isinstance(config, SweepConfig) else Distillation)(config, mnist, reference)
 
 
-def _run(id: str, experiment: Experiment, kept: runs.Checkpoint | None) -> dict[str, Any]:
+def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -> dict[str, Any]:
     """Trains with a progress bar, stores the run, and returns what --json prints."""
-    if kept and kept.data != experiment.mnist.digest:
-        raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
-    rows, last = list(kept.rows) if kept else [], None
-    records = experiment.records(state=kept.state if kept else None)
-    saved = began = time.monotonic()
-    with tqdm(initial=len(rows), unit="epoch", file=sys.stderr) as bar:
-        for last in records:
-            rows.append(last.row())
-            bar.total = round(len(rows) * last.steps / last.step)
-            bar.update(1)
-            bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            if time.monotonic() - saved >= CHECKPOINT and last.step < last.steps:
-                if saved == began:
-                    bar.write(f"kd: checkpoints are kept; after an interruption go on with --resume {id}", file=sys.stderr)
-                runs.save_checkpoint(runs.Checkpoint(id, experiment.config, rows, experiment.mnist.digest, experiment.training.state()))
-                saved = time.monotonic()
-    measures = experiment.measures(last)
-    run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures)
+    owner = kept.owner if kept else None  # a run that the app began stays its owner's
+    keeper = checkpoints.Keeper(id, owner)
+    if kept:
+        kept.check(experiment.mnist.digest, experiment.reference.digest if experiment.reference else None)
+        keeper.claim()
+    try:
+        if kept:
+            kept = checkpoints.load(id)  # again: until the claim another could go on with it
+        rows, last = _train(id, experiment, keeper, kept)
+        measures = experiment.measures(last)
+        run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures, owner)
+        keeper.leave(ended=True)
+    finally:
+        keeper.leave(ended=False)
     curves = {"curves": measures["curves"]} if "curves" in measures else {}
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
+
+
+def _train(
+    id: str, experiment: Experiment, keeper: checkpoints.Keeper, kept: checkpoints.Checkpoint | None
+) -> tuple[list[dict[str, float]], Record | None]:
+    """Trains to the end, with a checkpoint now and then; returns all rows and the last record."""
+    rows, last, told = list(kept.rows) if kept else [], None, None
+    records = experiment.records(state=kept.state if kept else None)
+    with tqdm(unit="step", initial=int(rows[-1]["step"]) if rows else 0, file=sys.stderr) as bar:
+        for last in records:
+            rows.append(last.row())
+            bar.total = last.steps
+            bar.update(last.step - bar.n)
+            bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
+            if keeper.due(last):
+                problem = keeper.keep(experiment, experiment.config, rows)
+                if problem != told:
+                    how = f"checkpoints are kept; after an interruption go on with --resume {id}"
+                    bar.write(f"kd: {problem or how}", file=sys.stderr)
+                    told = problem
+    return rows, last
 
 
 def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
     if given.command == "paper":
         return "what was trained is kept; the same command goes on"
     try:
-        epochs = len(runs.load_checkpoint(id).rows)
+        kept = checkpoints.load(id, state=False)
     except UserError:
         return "nothing was stored"
-    return f"{epochs} epochs are kept: python -m kd {given.command} --resume {id}"
+    what = f"{len(kept.rows)} points" if kept.kind == "sweep" else f"{int(kept.rows[-1]['epoch'])} epochs"
+    return f"{what} are kept: python -m kd {given.command} --resume {id}"
 
 
 def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:

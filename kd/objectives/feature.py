@@ -15,7 +15,7 @@ from torch import Tensor
 from kd.models import Outputs
 from kd.objectives.base import Settings, Terms, hinton
 
-HINT, ATTENTION, COSINE = 1.0, 1.0, 1.0  # what feature_weight 1 stands for
+HINT, ATTENTION, COSINE = 1.0, 5.0, 3.0  # what feature_weight 1 stands for
 
 
 def fitnets(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:

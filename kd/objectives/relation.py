@@ -15,7 +15,7 @@ from torch import Tensor
 from kd.models import Outputs
 from kd.objectives.base import Settings, Terms, hinton
 
-SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1.0, 1.0, 1.0, 1.0  # what feature_weight 1 stands for
+SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0  # what feature_weight 1 stands for
 CORNERS = 48  # images of a batch, at most, between which angles are compared: N images have N^3 angles
 
 

@@ -56,14 +56,22 @@ const themed = (layout, div) => {
 const draw = (div) => {
   // Nothing is drawn under a hand that drags: it would lose its zoom. The newest comes when it lets go.
   if (div.held || !div.isConnected) return
-  div.drawing = window.Plotly.react(div, div.latest.data, themed(div.latest.layout, div), options)
+  // A copy, since Plotly writes zooms and hidden traces into what it was given. Drawn again, those would pass for the
+  // figure's own, and the next figure would undo them.
+  const { data, layout } = structuredClone(div.latest)
+  window.Plotly.react(div, data, themed(layout, div), options)
 }
 
 const prepare = (div) => {
   div.addEventListener("pointerdown", () => {
+    clearTimeout(div.release)  // of the press before: it must not let go of this one
     div.held = true
-    const letGo = () => setTimeout(() => { div.held = false; draw(div) }, 50)
-    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, letGo, { once: true })
+    const press = new AbortController()
+    const letGo = () => {
+      press.abort()
+      div.release = setTimeout(() => { div.held = false; draw(div) }, 50)
+    }
+    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, letGo, { signal: press.signal })
   }, true)
   // Columns find their width after the first drawing; Plotly itself watches only the window.
   div.watcher = new ResizeObserver(() => { if (div._fullLayout && div.isConnected) window.Plotly.Plots.resize(div) })

@@ -9,12 +9,13 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import diagrams, figures, measure, models
+from kd import checkpoints, diagrams, figures, measure, models
 from kd.config import DistilConfig, SweepConfig
+from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
-from kd.ui import state
+from kd.ui import keys, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
@@ -114,7 +115,10 @@ def progress(snap: Snapshot) -> None:
             parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
         parts.append(_settings(snap.settings))
-    label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+    label = {
+        "running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed",
+        "interrupted": "Interrupted", "elsewhere": "Training elsewhere",
+    }.get(snap.state)
     if snap.active:
         parts.append(snap.message)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
@@ -123,7 +127,8 @@ def progress(snap: Snapshot) -> None:
 def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
-        (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
+        loud = snap.state == "failed" or "not saved" in snap.message
+        (st.error if loud else st.warning if snap.state in ("interrupted", "elsewhere") else st.caption)(snap.message)
 
 
 def _settings(settings: Mapping[str, float]) -> str:
@@ -153,6 +158,23 @@ def charts(snap: Snapshot) -> None:
     if snap.kind == "distil":
         level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
     live_charts(_charts(snap.id, snap.version, level, snap), "charts")
+
+
+def discard(snap: Snapshot) -> None:
+    """A button by which the owner of an interrupted run deletes what is kept of it, after a question."""
+
+    def confirmed() -> None:
+        try:
+            checkpoints.discard(snap.id, owner.token())
+            if st.session_state.get(keys.RUN) == snap.id:
+                st.session_state[keys.RUN] = None
+            state.notify("success", "The interrupted run was discarded.")
+        except UserError as error:
+            state.notify("error", str(error))
+
+    with st.popover("Discard", icon=":material/delete:"):
+        st.write("Discard what is kept of this run? It cannot be resumed then.")
+        st.button("Discard it", key="discard", type="primary", on_click=confirmed)
 
 
 def results(snap: Snapshot) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import data, drawing, jobs, models, runs, teacher
+from kd import checkpoints, data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, owner
@@ -50,16 +50,18 @@ def shown_run() -> str | None:
 
 
 def snapshot(run_id: str | None) -> jobs.Snapshot | None:
-    """A run as it is now, whether it is training or on disk.
+    """A run as it is now, whether it is training, stored or unfinished.
 
     Raises:
-        UserError: the run is neither.
+        UserError: the run is none of these.
     """
     if run_id is None:
         return None
     live = manager().snapshot(run_id, owner.token())
     if live is not None:
         return live
+    if checkpoints.exists(run_id):
+        return _from_checkpoint(checkpoints.load(run_id, state=False))
     return _from_disk(runs.load(run_id))
 
 
@@ -72,6 +74,27 @@ def _from_disk(run: runs.Run) -> jobs.Snapshot:
         mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.total_epochs),
         changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
         source=run.measures.get("source"),
+    )
+
+
+def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
+    last = kept.rows[-1]
+    mine = kept.owner is not None and kept.owner == runs.owner_digest(owner.token())
+    if elsewhere := checkpoints.in_training(kept.id):
+        message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
+    else:
+        message = f"This run was cut short by the server's end. It is kept as of epoch {last['epoch']:.2f} of {kept.config.total_epochs}. "
+        if mine:
+            message += "**Resume** goes on from there, to the same weights as if nothing had happened."
+        elif kept.owner is None:
+            message = message.replace("server's", "command's") + f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
+        else:
+            message += "Only the person who started it can resume it."
+    return jobs.Snapshot(
+        id=kept.id, kind=kept.kind, config=kept.config, state="elsewhere" if elsewhere else "interrupted", message=message, place=0,
+        mine=mine, version=-1 - int(last["step"]), rows=tuple(kept.rows),
+        steps=round(last["step"] / last["epoch"] * kept.config.total_epochs), changes=getattr(kept.config, "schedule", ()), settings={},
+        saved=False, measures={}, source=None,
     )
 
 

@@ -47,12 +47,14 @@ def distillation() -> Snapshot | None:
 
 
 def buttons(config: Settings | None, snap: Snapshot | None, slot: str = keys.RUN) -> None:
-    """Start, of ``config`` where there is one, and Stop, of ``snap``."""
+    """Start, of ``config`` where there is one, and Stop, of ``snap``, or Resume where it was interrupted."""
     mine = snap is not None and snap.active and snap.mine
     with st.container(horizontal=True):
         st.button("Start", key="lab_start", type="primary", icon=":material/play_arrow:", disabled=config is None or mine,
                   on_click=_start, args=(config, slot))
-        st.button("Stop", key="lab_stop", icon=":material/stop:", disabled=not mine, on_click=_stop, args=(slot,),
+        if snap is not None and snap.mine and snap.state == "interrupted" and not snap.saved:
+            st.button("Resume", key="lab_resume", icon=":material/resume:", on_click=_command, args=(state.manager().resume, slot))
+        st.button("Stop", key="lab_stop", icon=":material/stop:", disabled=not mine, on_click=_command, args=(state.manager().stop, slot),
                   help="Ends training; what was learned stays on show.")
 
 
@@ -64,9 +66,9 @@ def _start(config: Settings, slot: str) -> None:
         state.notify("error", str(error))
 
 
-def _stop(slot: str) -> None:
+def _command(what: Callable[[str, str], None], slot: str) -> None:
     try:
-        state.manager().stop(st.session_state[slot], owner.token())
+        what(st.session_state[slot], owner.token())
     except UserError as error:
         state.notify("error", str(error))
 
@@ -75,7 +77,7 @@ def forget(slot: str = keys.RUN) -> None:
     """Takes the run off the page; one under way ends."""
     snap = state.manager().snapshot(st.session_state.get(slot) or "", owner.token())
     if snap is not None and snap.active and snap.mine:
-        _stop(slot)
+        _command(state.manager().stop, slot)
     st.session_state[slot] = None
 
 
