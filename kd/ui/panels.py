@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Mapping
@@ -11,7 +12,8 @@ import streamlit as st
 from torch import Tensor
 
 from kd import data, diagrams, figures, measure, models
-from kd.config import DistilConfig
+from kd.config import DistilConfig, TeacherConfig
+from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import state
 from kd.ui.chart import live_chart
@@ -43,12 +45,13 @@ def cost(architecture: str, teacher: str) -> str:
     )
 
 
-def networks(shown: Mapping[str, str]) -> None:
-    """The layers of networks side by side, on one scale.
-
-    Args:
-        shown: "teacher" or "student" -> architecture.
-    """
+def networks(config: DistilConfig | TeacherConfig) -> None:
+    """The layers of teacher and student side by side, on one scale."""
+    shown = {"teacher": config.teacher}
+    if isinstance(config, DistilConfig):
+        shown = {"student": config.student}
+        with contextlib.suppress(UserError):  # a teacher that is gone is told above
+            shown = {"teacher": state.manager().teacher(config.teacher).architecture} | shown
     for (who, name), column in zip(shown.items(), st.columns(2)):
         other = next((other for other in shown.values() if other != name), None)
         size = measure.size(name)
