@@ -72,8 +72,8 @@ if len(labels):
         st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
 
 
-def open_button(id: str) -> None:
-    if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
+def open_button(id: str, label: str = "Open") -> None:
+    if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
         st.session_state[keys.RUN] = id
         st.session_state.pop(keys.ADOPTED, None)
         st.switch_page("pages/distil.py")
@@ -89,8 +89,9 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     st.caption(panels.run_title(snap))
     panels.outcome(snap)
     with st.container(horizontal=True):
-        open_button(kept.id)
-        if snap.mine and snap.state == "interrupted":
+        mine = snap.mine and snap.state == "interrupted"
+        open_button(kept.id, "Open, to resume it" if mine else "Open")
+        if mine:
             panels.discard(snap)
     panels.progress(snap)
     panels.charts(snap)
