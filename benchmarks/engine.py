@@ -212,8 +212,8 @@ class Bench:
 
 def multiplications(student: str) -> int | None:
     """FLOP of an MLP's matrix products for one training image: two a layer, and a third but for the first."""
-    layers = list(models.skeleton(student))
-    if any(isinstance(layer, nn.Conv2d) for layer in layers):
+    layers = list(models.skeleton(student).children())
+    if not all(isinstance(layer, (nn.Flatten, nn.Linear, nn.ReLU)) for layer in layers):
         return None
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     return sum(2 * layer.weight.numel() * (3 if i else 2) for i, layer in enumerate(linear))

@@ -8,19 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from kd import data, paper, runs, teacher
+from kd import checkpoints, connection, data, figures, paper, runs, teacher
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
-
-
-CHECKPOINT = 10.0  # seconds between the checkpoints of a run, at the ends of epochs
+from kd.objectives import METHODS
+from kd.train import Record
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,11 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
     ]:
-        command = commands.add_parser(name, help=help, description=help)
+        command = commands.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
         config.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print one JSON object last")
         command.add_argument("--resume", metavar="ID", help="go on with a run that was interrupted; it keeps its own settings")
         command.set_defaults(config=config)
+    commands.choices["distil"].epilog = _methods()
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
@@ -54,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _bench(given)
         if given.command == "paper":
             return _paper(given)
-        kept = runs.load_checkpoint(given.resume) if given.resume else None
+        kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
             raise UserError(f"{given.resume} is not a run of this kind; resume it with the command that it was started with.")
@@ -74,6 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         _print_table(result)
     return 0
+
+
+def _methods() -> str:
+    """All methods and the settings that each has."""
+    options = {method.name: " ".join("--" + name.replace("_", "-") for name in method.settings) for method in METHODS.values()}
+    return "\n".join(["methods:", *(f"  {method.name:17}{method.purpose}\n{'':19}{options[method.name]}" for method in METHODS.values())])
 
 
 def _bench(given: argparse.Namespace) -> int:
@@ -96,8 +101,11 @@ def _paper(given: argparse.Namespace) -> int:
 
 
 def _experiment(config: Config) -> Experiment:
-    # First, so that a wrong name is told before a download.
-    reference = teacher.load(config.teacher, data.device()) if isinstance(config, DistilConfig) else None
+    # First, so that a wrong teacher is told before a download.
+    reference = None
+    if isinstance(config, DistilConfig):
+        reference = teacher.load(config.teacher, data.device())
+        connection.check(METHODS[config.method], "teacher", reference.architecture)
     source = data.Source()
     if source.state == "downloading":
         print("Downloading MNIST…", file=sys.stderr)
@@ -109,33 +117,50 @@ def _experiment(config: Config) -> Experiment:
     return Distillation(config, mnist, reference) if reference else TeacherTraining(config, mnist)
 
 
-def _run(id: str, experiment: Experiment, kept: runs.Checkpoint | None) -> dict[str, Any]:
+def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -> dict[str, Any]:
     """Trains with a progress bar, stores the run, and returns what --json prints."""
-    if kept and kept.data != experiment.mnist.digest:
-        raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
-    rows, last = list(kept.rows) if kept else [], None
+    owner = kept.owner if kept else None  # a run that the app began stays its owner's
+    keeper = checkpoints.Keeper(id, owner)
+    if kept:
+        kept.check(experiment.mnist.digest, experiment.reference.digest if experiment.reference else None)
+        keeper.claim()
+    try:
+        if kept:
+            kept = checkpoints.load(id)  # again: until the claim another could go on with it
+        rows, last = _train(id, experiment, keeper, kept)
+        measures = experiment.measures(last)
+        run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures, owner)
+        keeper.leave(ended=True)
+    finally:
+        keeper.leave(ended=False)
+    return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"]}
+
+
+def _train(
+    id: str, experiment: Experiment, keeper: checkpoints.Keeper, kept: checkpoints.Checkpoint | None
+) -> tuple[list[dict[str, float]], Record | None]:
+    """Trains to the end, with a checkpoint now and then; returns all rows and the last record."""
+    rows, last, told = list(kept.rows) if kept else [], None, None
     records = experiment.records(state=kept.state if kept else None)
-    saved = began = time.monotonic()
-    with tqdm(total=experiment.config.epochs, initial=len(rows), unit="epoch", file=sys.stderr) as bar:
+    with tqdm(total=experiment.config.total_epochs, initial=int(rows[-1]["epoch"]) if rows else 0, unit="epoch", file=sys.stderr) as bar:
         for last in records:
             rows.append(last.row())
             bar.update(1)
             bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            if time.monotonic() - saved >= CHECKPOINT and last.step < last.steps:
-                if saved == began:
-                    bar.write(f"kd: checkpoints are kept; after an interruption go on with --resume {id}", file=sys.stderr)
-                runs.save_checkpoint(runs.Checkpoint(id, experiment.config, rows, experiment.mnist.digest, experiment.training.state()))
-                saved = time.monotonic()
-    measures = experiment.measures(last)
-    run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures)
-    return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"]}
+            if keeper.due(last):
+                problem = keeper.keep(experiment, experiment.config, rows)
+                if problem != told:
+                    how = f"checkpoints are kept; after an interruption go on with --resume {id}"
+                    bar.write(f"kd: {problem or how}", file=sys.stderr)
+                    told = problem
+    return rows, last
 
 
 def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
     if given.command == "paper":
         return "what was trained is kept; the same command goes on"
     try:
-        epochs = len(runs.load_checkpoint(id).rows)
+        epochs = int(checkpoints.load(id, state=False).rows[-1]["epoch"])
     except UserError:
         return "nothing was stored"
     return f"{epochs} epochs are kept: python -m kd {given.command} --resume {id}"
@@ -174,11 +199,10 @@ def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:
 
 def _print_table(result: dict[str, Any]) -> None:
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
-    print(f"{'':10}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
-    for name in ("teacher", "student", "control"):
-        if name in result:
-            model = result[name]
-            print(f"{name:10}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
+    print(f"{'':14}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
+    for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
+        model = result[name]
+        print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ layers are stacked and each operation is started once for both.
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from kd.models import Outputs, outputs
 from kd.randomness import seed
 
 Key = tuple[int | str, ...]
@@ -28,18 +31,22 @@ class Separate:
         self._has_dropout = any(isinstance(module, nn.Dropout) for model in models for module in model.modules())
         self.parameters = [parameter for model in models for parameter in model.parameters()]
 
-    def logits(self, images: Tensor, key: Key) -> list[Tensor]:
-        """(N, 10) for each model. Dropout's masks depend on ``key`` alone and are the same for all."""
-        logits = []
-        for model in self._models:
+    def outputs(self, images: Tensor, key: Key, features: Sequence[bool] = ()) -> list[Outputs]:
+        """What each model says. Dropout's masks depend on ``key`` alone and are the same for all.
+
+        Args:
+            features: for each model, whether its features are wanted; none are where it is empty.
+        """
+        said = []
+        for model, wanted in zip(self._models, features or [False] * len(self._models)):
             if self._has_dropout:
                 torch.manual_seed(seed(*key))  # dropout draws from the global generator
-            logits.append(model(images))
-        return logits
+            said.append(outputs(model, images) if wanted else Outputs(model(images)))
+        return said
 
-    def gradients(self, losses: list[Tensor]) -> list[Tensor]:
-        """Of the sum of ``losses``, by each of ``parameters``."""
-        return list(torch.autograd.grad(losses, self.parameters))
+    def gradients(self, losses: list[Tensor], others: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Of the sum of ``losses``, by each of ``parameters`` and then of ``others``."""
+        return list(torch.autograd.grad(losses, [*self.parameters, *others]))
 
 
 class Stack:
@@ -65,16 +72,24 @@ class Stack:
         self._count = len(models)
         self._views = [view.requires_grad_() for view in views]
 
-    def logits(self, images: Tensor, key: Key) -> list[Tensor]:
-        """(N, 10) for each model."""
-        hidden = images.flatten(1).expand(self._count, -1, -1)  # (L, N, in)
+    def outputs(self, images: Tensor, key: Key, features: Sequence[bool] = ()) -> list[Outputs]:
+        """What each model says: with its features where any model's are wanted, since they are there anyway."""
+        hidden, wanted, kept = images.flatten(1).expand(self._count, -1, -1), any(features), []  # (L, N, in)
         for i, (weight, bias) in enumerate(zip(self._views[::2], self._views[1::2])):
-            hidden = torch.baddbmm(bias, hidden.relu() if i else hidden, weight)
-        return list(hidden.unbind())
+            if i:
+                hidden = hidden.relu()
+                if wanted:
+                    kept.append(hidden)
+            hidden = torch.baddbmm(bias, hidden, weight)
+        if not wanted:
+            return [Outputs(logits) for logits in hidden.unbind()]
+        return [Outputs(logits, tuple(its)) for logits, *its in zip(hidden.unbind(), *(feature.unbind() for feature in kept))]
 
-    def gradients(self, losses: list[Tensor]) -> list[Tensor]:
-        """Of the sum of ``losses``, by the flat tensor."""
-        return [torch.cat([gradient.flatten() for gradient in torch.autograd.grad(losses, self._views)])]
+    def gradients(self, losses: list[Tensor], others: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Of the sum of ``losses``, by the flat tensor and then by each of ``others``."""
+        found = torch.autograd.grad(losses, [*self._views, *others])
+        flat = torch.cat([gradient.flatten() for gradient in found[: len(self._views)]])
+        return [flat, *found[len(self._views) :]]
 
 
 def _linear(model: nn.Module) -> list[nn.Linear]:

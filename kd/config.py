@@ -14,10 +14,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
-from kd import models
+from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
-from kd.objectives import OBJECTIVES
+from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.
@@ -26,14 +27,23 @@ Change = tuple[int, str, float]
 #: What may change while training. Everything else is fixed at the start.
 LIVE_SETTINGS = ("temperature", "soft_weight")
 
+#: Where student and control begin: see kd.experiment.Distillation.
+INITIALIZATIONS = ("random", "teacher")
+
 MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
+MAX_TEACHERS = 5
+
+#: The settings that some methods read and others do not.
+SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
+METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
-def _setting(default, label: str, help: str, low=None, high=None, step=None) -> Any:
+def setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
+    """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
     return field(
         default=default,
-        metadata={"label": label, "help": help, "low": low, "high": high, "step": step},
+        metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
     )
 
 
@@ -65,21 +75,8 @@ def _shown(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Shared by all configs: validation from field metadata, and the conversions."""
-
-    epochs: int = _setting(
-        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
-    )
-    batch_size: int = _setting(
-        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
-    )
-    learning_rate: float = _setting(
-        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
-    )
-    seed: int = _setting(
-        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
-    )
+class Settings:
+    """Validation from field metadata, and the conversions."""
 
     #: Names of the architecture settings, checked against kd.models.
     _architectures: ClassVar[tuple[str, ...]] = ()
@@ -89,6 +86,9 @@ class Config:
             value, label = getattr(self, spec.name), spec.metadata["label"]
             if spec.type == "str" and not isinstance(value, str):
                 raise UserError(f"{label} must be a name, not {_shown(value)}.")
+            choices = spec.metadata.get("choices")
+            if choices and value not in choices:
+                raise UserError(f"{label} must be one of {', '.join(choices)}, not {_shown(value)}.")
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             if low is None:
                 continue
@@ -100,6 +100,11 @@ class Config:
         for name in self._architectures:
             models.architecture(getattr(self, name))  # raises UserError
 
+    @property
+    def total_epochs(self) -> int:
+        """Of all stages of training together."""
+        return self.epochs
+
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:
         """Label, help, low, high, step and default of one setting."""
@@ -109,11 +114,17 @@ class Config:
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
 
+    def reads(self, name: str) -> bool:
+        """Whether the run depends on this setting."""
+        return True
+
     # -- dict ------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
+        """The settings that the run depends on."""
         return {
             spec.name: [list(c) for c in value] if spec.name == "schedule" else value
             for spec in dataclasses.fields(self)
+            if self.reads(spec.name)
             for value in [getattr(self, spec.name)]
         }
 
@@ -164,13 +175,31 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What all trainings have in common."""
+
+    epochs: int = setting(
+        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
+    )
+    batch_size: int = setting(
+        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
+    )
+    learning_rate: float = setting(
+        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
+    )
+    seed: int = setting(
+        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Config):
     """How to train a teacher from labels, with augmented images."""
 
     _architectures: ClassVar = ("teacher",)
 
-    teacher: str = _setting("cnn", "Architecture", "The network to train.")
-    augmentation: str = _setting(
+    teacher: str = setting("cnn", "Architecture", "The network to train.")
+    augmentation: str = setting(
         "affine", "Augmentation", "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled)."
     )
 
@@ -183,22 +212,49 @@ class TeacherConfig(Config):
 class DistilConfig(Config):
     """How to distil a student from a teacher (Hinton, Vinyals & Dean 2015)."""
 
-    _architectures: ClassVar = ("student",)
+    _architectures: ClassVar = ("student", "assistant")
 
-    student: str = _setting("mlp-128", "Student", "The small network that learns from the teacher.")
-    teacher: str = _setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
-    method: str = _setting("hinton", "Method", "How the student is taught.")
-    temperature: float = _setting(
+    student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    method: str = setting("hinton", "Method", "How the student is taught.")
+    scheme: str = setting("teacher", "Scheme", "Who the student's teacher is.")
+    assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
+    generations: int = setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
+    initialization: str = setting(
+        "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
+    )
+    temperature: float = setting(
         4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
     )
-    soft_weight: float = _setting(
-        0.9, "Soft weight", "Share of the loss that matches the teacher; the rest matches the labels. 0 ignores the teacher.", 0.0, 1.0, 0.05
+    soft_weight: float = setting(
+        0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
     )
-    augmentation: str = _setting(
+    feature_weight: float = setting(
+        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
+    )
+    target_weight: float = setting(
+        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
+    )
+    nontarget_weight: float = setting(
+        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
+    )
+    intra_weight: float = setting(
+        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
+    )
+    jsd_mix: float = setting(
+        0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
+    )
+    smoothing: float = setting(
+        0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
+    )
+    certainty: float = setting(
+        0.9, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.01
+    )
+    augmentation: str = setting(
         "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
     )
-    omitted: str = _setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
-    labels: int = _setting(
+    omitted: str = setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
+    labels: int = setting(
         0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
     )
     schedule: tuple[Change, ...] = field(
@@ -208,19 +264,49 @@ class DistilConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in OBJECTIVES:
-            raise UserError(
-                f"There is no method called {self.method[:40]!r}; the methods are {', '.join(OBJECTIVES)}."
-            )
-        if len(self.teacher) > 100:
-            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run.")
+        if self.method not in METHODS:
+            raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
+        if self.scheme not in SCHEMES:
+            raise UserError(f"There is no scheme called {self.scheme[:40]!r}; the schemes are {', '.join(SCHEMES)}.")
+        for name in (*METHOD_SETTINGS, *SCHEME_SETTINGS):
+            if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
+                raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
+        self._check_scheme()
+        connection.check(METHODS[self.method], "student", self.student)
+        names = self.teacher.split("+")
+        if max(map(len, names)) > 100:
+            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+        if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
+            raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
+        if self.initialization not in INITIALIZATIONS:
+            raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
-        if not set(self.omitted) <= set("0123456789") or len(set(self.omitted)) > 9:
-            raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(self.omitted)} is not.")
-        object.__setattr__(self, "omitted", "".join(sorted(set(self.omitted))))
+        object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs * {"assistant": 2, "born-again": 1 + self.generations}.get(self.scheme, 1)
+
+    def reads(self, name: str) -> bool:
+        """Whether the method or the scheme makes use of the setting called ``name``."""
+        used = METHODS[self.method].settings + SCHEMES[self.scheme].settings
+        return name not in METHOD_SETTINGS + SCHEME_SETTINGS or name in used
+
+    def _check_scheme(self) -> None:
+        if self.scheme == "teacher":
+            return
+        method = METHODS[self.method]
+        if not method.teacher:
+            raise UserError(f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher.")
+        if self.initialization != "random":
+            raise UserError("Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher.")
+        if self.scheme == "mutual" and method.looks:
+            raise UserError(f"Students who teach each other hear answers alone, but the method {self.method} compares hidden layers; choose another.")
+        if self.scheme == "assistant":
+            connection.check(method, "assistant", self.assistant)
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule
@@ -238,6 +324,8 @@ class DistilConfig(Config):
                 raise UserError("Each change in a schedule is a step, a setting and a value.") from None
             if name not in LIVE_SETTINGS:
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+            if not self.reads(name):
+                raise UserError(unread(name, self.method))
             step = _number(step, int, "A schedule's step")
             if not 0 <= step <= MAX_STEPS:
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
@@ -248,6 +336,21 @@ class DistilConfig(Config):
 def _check_augmentation(name: str) -> None:
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")
+
+
+def checked_omitted(digits: str) -> str:
+    """Digits to leave out, in order and once each, or a UserError."""
+    if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
+        raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(digits)} is not.")
+    return "".join(sorted(set(digits)))
+
+
+def unread(name: str, where: str) -> str:
+    """What to say where a setting is given to a method or a scheme, ``where``, that has no use for it."""
+    label, kind = DistilConfig.setting(name)["label"], "method" if where in METHODS else "scheme"
+    used = (METHODS if where in METHODS else SCHEMES)[where].settings
+    which = f", which has {', '.join(used)}" if used else ""
+    return f"{label} plays no part in the {kind} {where}{which}; leave it out or choose another {kind}."
 
 
 def check_live(name: str, value: Any) -> float:
@@ -279,4 +382,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Hinton 2015": {"student": "mlp-800x2", "temperature": 20.0, "soft_weight": 1.0, "epochs": 20, "learning_rate": 2e-3},
     "Tiny student": {"student": "mlp-30", "temperature": 3.0, "epochs": 10},
     "Hard labels only": {"soft_weight": 0.0, "temperature": 1.0},
+    "Where to look": {"method": "attention", "student": "cnn-tiny", "labels": 100},
+    "Relations alone": {"method": "pkt", "soft_weight": 0.0, "labels": 100},
 }

@@ -8,6 +8,7 @@ plain resize even a model of 99.6% misreads it.
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 
@@ -229,8 +230,8 @@ class Familiar:
         share: of real digits, how many may be called unfamiliar.
     """
 
-    def __init__(self, model: nn.Sequential, digits: Digits, share: float = 0.01):
-        self._model = model
+    def __init__(self, model: nn.Module, digits: Digits, share: float = 0.01):
+        self._body, self._channels = _without_last_layer(model)
         features = self._features(digits.inputs())
         # One half says what digits are like, the other how unlike they may be.
         known, judged = features[::2], features[1::2]
@@ -256,7 +257,18 @@ class Familiar:
 
     def _features(self, inputs: Tensor) -> Tensor:
         """(N, F) what the last layer sees, averaged over places where there are any."""
-        # eval() since a slice of a network begins in train mode, and shares its layers.
-        hidden = models.logits_in_chunks(self._model[:-1].eval(), inputs)
-        channels = [layer.out_channels for layer in self._model if isinstance(layer, nn.Conv2d)]
-        return hidden.unflatten(1, (channels[-1], -1)).mean(2) if channels else hidden
+        hidden = models.logits_in_chunks(self._body, inputs)
+        return hidden.unflatten(1, (self._channels, -1)).mean(2) if self._channels else hidden
+
+
+def _without_last_layer(model: nn.Module) -> tuple[nn.Module, int]:
+    """A copy of a network that gives what its last linear layer sees, and how many channels of places that is.
+
+    It is (N, channels * places) where convolutions come right before the only linear layer; else channels is 0.
+    """
+    body = copy.deepcopy(model).eval()
+    linear = [name for name, layer in body.named_modules() if isinstance(layer, nn.Linear)]
+    channels = [layer.out_channels for layer in body.modules() if isinstance(layer, nn.Conv2d)]
+    if linear:
+        body.set_submodule(linear[-1], nn.Identity())
+    return body, channels[-1] if channels and len(linear) == 1 else 0

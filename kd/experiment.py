@@ -8,6 +8,7 @@ so that the same config gives the same weights from both.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any, Callable, Generator, Mapping
 
 import torch
@@ -16,28 +17,31 @@ from torch import Tensor, nn
 
 from kd import data, measure, models
 from kd.config import DistilConfig, TeacherConfig
-from kd.objectives import OBJECTIVES, labels_only
-from kd.randomness import generator
-from kd.teacher import CachedTeacher
-from kd.train import Learner, Plan, Record, Training, every_epoch
+from kd.connection import connect
+from kd.objectives import METHODS, labels_only
+from kd.randomness import generator, seed
+from kd.schemes import SCHEMES, Chain, Stage
+from kd.teacher import CachedTeacher, MeanTeacher
+from kd.train import Learner, Plan, Record, every_epoch
 
 
 class Experiment:
     """One run, from the initial weights to its measures.
 
-    ``learners`` are being trained; ``reference`` is the teacher that they are held
-    against, or None.
+    ``stages`` say who is trained; ``reference`` is the teacher that they are held
+    against, or None; ``teacher`` is the one that teaches, or None.
     """
 
     kind: str
     config: DistilConfig | TeacherConfig
     mnist: data.Mnist
-    learners: list[Learner]
-    reference: CachedTeacher | None
+    stages: list[Stage]
+    reference: CachedTeacher | MeanTeacher | None
+    teacher: CachedTeacher | MeanTeacher | None
     transfer: data.Mnist  # the same, with what is trained on
     plan: Plan
     settings: dict[str, float]
-    training: Training | None = None  # since records() was called
+    training: Chain | None = None  # since records() was called
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
@@ -47,14 +51,17 @@ class Experiment:
         Raises:
             UserError: it is the state of another training.
         """
-        self.training = Training(self.learners, self.transfer, self.plan, self.settings, self.reference)
+        self.training = Chain(self.stages, self.transfer, self.plan, self.settings)
         if state is not None:
             self.training.restore(state)
         return self.training.records(due)
 
     @property
     def trained(self) -> dict[str, nn.Module]:
-        return {learner.name: learner.model for learner in self.learners}
+        """All networks, by the learners' names."""
+        if self.training is None:
+            self.training = Chain(self.stages, self.transfer, self.plan, self.settings)
+        return self.training.trained
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         """The outcome on the test set, which is read here and nowhere else."""
@@ -77,23 +84,87 @@ class Experiment:
 
 
 class Distillation(Experiment):
-    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone."""
+    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone.
+
+    Where the student begins with the teacher's layers, so does its control. The gap between
+    them is then what the teacher's answers add to its layers; what the layers themselves
+    bring is the gap to a second run, of the same settings with random initial weights.
+    A control with random weights here would mix the two up.
+
+    Raises:
+        UserError: the student cannot begin with the teacher's layers.
+    """
 
     kind = "distil"
 
-    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher):
+    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
         device = data.device()
+        method = METHODS[config.method]
         self.config, self.mnist, self.reference = config, mnist.to(device), teacher
-        self.learners = [
-            Learner("student", models.build(config.student, config.seed).to(device), OBJECTIVES[config.method]),
-            Learner("control", models.build(config.student, config.seed).to(device), labels_only),
-        ]
+        self.teacher = teacher if method.teacher and SCHEMES[config.scheme].teacher else None
+        self._device = device
+        self.stages = {
+            "teacher": self._from_teacher, "assistant": self._through_assistant, "born-again": self._born_again, "mutual": self._mutual
+        }[config.scheme]()
+        self._network(config.student)  # what does not fit is told now
         train = data.without(self.mnist.train, config.omitted)
         if config.labels:
             train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
         self.transfer = dataclasses.replace(self.mnist, train=train)
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule)
-        self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
+        self.settings = {name: getattr(config, name) for name in method.settings}
+
+    # -- the schemes -----------------------------------------------------------------
+
+    def _from_teacher(self) -> list[Stage]:
+        return [lambda earlier: ([self._learner("student", self.reference), self._control()], self.teacher)]
+
+    def _through_assistant(self) -> list[Stage]:
+        def last(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], CachedTeacher]:
+            assistant = CachedTeacher("assistant", self.config.assistant, earlier["assistant"])
+            return [self._learner("student", assistant), self._control()], assistant
+
+        return [lambda earlier: ([self._learner("assistant", self.reference, self.config.assistant)], self.teacher), last]
+
+    def _born_again(self) -> list[Stage]:
+        names = ["control", *(f"generation-{i}" for i in range(1, self.config.generations)), "student"]
+
+        def next_generation(before: str, name: str) -> Stage:
+            def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], CachedTeacher]:
+                parent = CachedTeacher(before, self.config.student, earlier[before])
+                return [self._learner(name, parent)], parent
+
+            return stage
+
+        return [lambda earlier: ([self._control()], None), *(next_generation(*pair) for pair in itertools.pairwise(names))]
+
+    def _mutual(self) -> list[Stage]:
+        def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], None]:
+            objective = METHODS[self.config.method].objective
+            peer = models.build(self.config.student, seed(self.config.seed, "peer")).to(self._device)
+            return [
+                Learner("student", self._network(self.config.student), objective, peer="peer"), Learner("peer", peer, objective, peer="student"),
+                self._control(),
+            ], None
+
+        return [stage]
+
+    def _control(self) -> Learner:
+        return Learner("control", self._network(self.config.student), labels_only)
+
+    def _learner(self, name: str, taught_by: CachedTeacher | MeanTeacher, architecture: str | None = None) -> Learner:
+        """A network that learns from ``taught_by`` by the config's method."""
+        method = METHODS[self.config.method]
+        architecture = architecture or self.config.student
+        connection = connect(method, architecture, taught_by.architecture, self.config.seed)
+        return Learner(name, self._network(architecture), method.objective, connection and connection.to(self._device))
+
+    def _network(self, architecture: str) -> nn.Module:
+        """As it begins. Of one architecture all begin alike."""
+        model = models.build(architecture, self.config.seed)
+        if self.config.initialization == "teacher":
+            model.load_state_dict(models.inherited(model, self.reference.model))
+        return model.to(self._device)
 
 
 class TeacherTraining(Experiment):
@@ -103,8 +174,8 @@ class TeacherTraining(Experiment):
 
     def __init__(self, config: TeacherConfig, mnist: data.Mnist):
         device = data.device()
-        self.config, self.mnist, self.reference = config, mnist.to(device), None
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(device), None, None
         self.transfer = self.mnist
-        self.learners = [Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)]
+        self.stages = [lambda earlier: ([Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)], None)]
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation)
         self.settings = {}

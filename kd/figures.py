@@ -7,6 +7,7 @@ Text and grid colours are left to the live chart, which takes them from the them
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -15,34 +16,55 @@ from torch import Tensor
 Figure = dict[str, Any]
 Rows = Sequence[Mapping[str, float]]
 
+
+class Roles(dict[str, str]):
+    """Something for each network, and the same for all ``other`` ones: peers, assistants, earlier generations."""
+
+    def __init__(self, known: Mapping[str, str], other: str):
+        super().__init__(known)
+        self._other = other
+
+    def __missing__(self, who: str) -> str:
+        return self._other
+
+
 #: One colour each, everywhere, in light and dark. .streamlit/config.toml has them too.
-COLOURS = {"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}
+COLOURS = Roles({"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}, other="#0E9F6E")
 #: And told apart without colour: dashes of lines, patterns of bars.
-DASHES = {"teacher": "dash", "student": "solid", "control": "dot"}
-PATTERNS = {"teacher": "", "student": "/", "control": "."}
-LOSS_NAMES = {"student soft": "student, soft", "student hard": "student, hard", "control hard": "control", "teacher hard": "teacher"}
-SHORT = {"temperature": "T", "soft_weight": "soft weight"}
+DASHES = Roles({"teacher": "dash", "student": "solid", "control": "dot"}, other="longdash")
+PATTERNS = Roles({"teacher": "", "student": "/", "control": "."}, other="x")
+#: The student's terms, in their order; what is learned from labels is thinner.
+TERM_DASHES = ("solid", "longdash", "longdashdot")
+SHORT = {"temperature": "T"}
 MAX_POINTS = 400
 HEIGHT = 290
+
+
+def short(name: str) -> str:
+    """A setting's name where there is little room."""
+    return SHORT.get(name, name.replace("_", " "))
+
+
+def order(who: str) -> int:
+    """Sorts networks as they are always shown: teacher, student, control, then others."""
+    return next((place for place, known in enumerate(COLOURS) if known == who), len(COLOURS))
 
 
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
     """Each loss term over the epochs, on a logarithmic axis."""
     rows = _thin(rows)
-    traces = []
+    traces, dashes = [], itertools.cycle(TERM_DASHES)
     for key in dict.fromkeys(key for row in rows for key in row if key.startswith("loss ")):
-        name = key.removeprefix("loss ")
-        who, term = name.split(" ", 1)
+        who, term = key.removeprefix("loss ").split(" ", 1)
         values = [row.get(key) for row in rows]
         if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
             continue
-        traces.append(
-            _line(rows, [value or None for value in values], LOSS_NAMES.get(name, name), who, "%{y:.4f}")
-        )
-        if who == "student" and term == "hard":
-            traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5}
+        name = f"{who}, {term}" if who == "student" else who  # all others have but one term
+        traces.append(_line(rows, [value or None for value in values], name, who, "%{y:.4f}"))
+        if who == "student":
+            traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
     layout = _layout("Loss", epochs, rows, changes)
-    layout["yaxis"] = {"type": "log", "title": {"text": "loss, nats"}, "dtick": 1, "exponentformat": "none"}
+    layout["yaxis"] = {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
     return {"data": traces, "layout": layout}
 
 
@@ -65,23 +87,24 @@ def accuracy(
         level = {"x": [0, epochs], "y": [teacher, teacher], "name": "teacher", "mode": "lines", "type": "scatter"}
         traces.append(level | {"line": {"color": COLOURS["teacher"], "dash": DASHES["teacher"], "width": 2}, "hovertemplate": "%{y:.2%}"})
     layout = _layout("Accuracy on validation images", epochs, rows, changes)
-    layout["yaxis"] = {"range": [0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
+    # Digits left out, or very few labels, keep a model below the usual range.
+    low = any(value < 0.8 for row in ends for key, value in row.items() if key.startswith("validation "))
+    layout["yaxis"] = {"range": [0.0 if low else 0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
     return {"data": traces, "layout": layout}
 
 
 def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
     """What each model answers to one image: softmax(logits / temperature), side by side for the ten digits."""
     traces = []
-    for who in ("teacher", "student", "control"):
-        if who in logits:
-            shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
-            traces.append(
-                {
-                    "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
-                    "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
-                    "hovertemplate": "%{x}: %{y:.1%}",
-                }
-            )
+    for who in sorted(logits, key=order):
+        shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
+        traces.append(
+            {
+                "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
+                "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
+                "hovertemplate": "%{x}: %{y:.1%}",
+            }
+        )
     layout = _base("")
     layout |= {
         "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",
@@ -90,6 +113,28 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
     }
     layout["margin"]["t"] = 36
     return {"data": traces, "layout": layout}
+
+
+def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str, float]) -> Figure:
+    """Test errors over the temperature, mean and standard deviation over seeds; the control's mean is a level line.
+
+    Args:
+        curve: temperature -> mean and sd of the student's errors.
+        control: mean and sd of the control's.
+    """
+    places = [f"{t:g}" for t in curve]
+    student = {
+        "type": "scatter", "mode": "lines+markers", "name": "student", "x": places, "y": [point["mean"] for point in curve.values()],
+        "error_y": {"type": "data", "array": [point["sd"] for point in curve.values()], "color": COLOURS["student"]},
+        "line": {"color": COLOURS["student"], "width": 2.5}, "marker": {"size": 8}, "hovertemplate": "%{y:.1f} errors",
+    }
+    level = {
+        "type": "scatter", "mode": "lines", "name": "control", "x": places, "y": [control["mean"]] * len(places),
+        "line": {"color": COLOURS["control"], "dash": DASHES["control"], "width": 2}, "hovertemplate": "%{y:.1f} errors",
+    }
+    layout = _base("Errors of a student of 30 units")
+    layout |= {"xaxis": {"type": "category", "title": {"text": "temperature"}}, "yaxis": {"title": {"text": "test errors"}}}
+    return {"data": [student, level], "layout": layout}
 
 
 def _thin(rows: Rows) -> Rows:
@@ -133,7 +178,7 @@ def _layout(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, 
         ]
         layout["annotations"] = [
             {"x": step / per_epoch, "yref": "paper", "y": 0.02 + 0.1 * (i % 3), "yanchor": "bottom", "xanchor": "left", "showarrow": False,
-             "text": f"{SHORT.get(name, name)} → {value:g}", "font": {"size": 11}}
+             "text": f"{short(name)} → {value:g}", "font": {"size": 11}}
             for i, (step, name, value) in enumerate(changes)
         ]
     return layout

@@ -1,16 +1,18 @@
 """ARCHITECTURES: every network by name, how to build it and what it is for.
 
 All take normalized images, shape (N, 1, 28, 28), float32, and return logits,
-shape (N, 10). To add an architecture, add one entry to ARCHITECTURES.
+shape (N, 10). To add an architecture, add one entry to ARCHITECTURES: any module
+that does so. Methods that compare hidden layers find them by FEATURES.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +20,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd.errors import UserError
-
-INPUT_SHAPE = (1, 28, 28)
-CLASSES = 10
+from kd.layers import CLASSES as CLASSES
+from kd.layers import INPUT_SHAPE as INPUT_SHAPE
+from kd.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
 
 CHUNK = 64  # images that a network answers about at once
 
 MAX_LAYERS = 3
 MAX_WIDTH = 2048
+
+
+class Outputs(NamedTuple):
+    """What a network says about a batch."""
+
+    logits: Tensor  # (N, 10)
+    features: tuple[Tensor, ...] = ()  # of hidden layers, from shallow to deep, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -34,82 +43,53 @@ class Architecture:
 
     name: str
     purpose: str  # one line, shown in the app
-    layers: Callable[[], nn.Sequential]
+    layers: Callable[[], nn.Module]
+    student: bool = False  # offered as a student; any can be trained as a teacher
 
 
-class BoundedLinear(nn.Linear):
-    """A linear layer whose units' incoming weights have at most the norm ``bound``, at each training step.
-
-    Source: Hinton et al. 2012 (arXiv 1207.0580), section 2.
-    """
-
-    def __init__(self, inputs: int, outputs: int, bound: float):
-        super().__init__(inputs, outputs)
-        self.bound = bound
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self.training:
-            with torch.no_grad():
-                self.weight.renorm_(2, 0, self.bound)
-        return super().forward(inputs)
-
-
-def mlp(*widths: int) -> nn.Sequential:
-    """A multilayer perceptron 784-widths-10 with ReLU; no widths give a linear model."""
-    layers: list[nn.Module] = [nn.Flatten()]
-    sizes = [math.prod(INPUT_SHAPE), *widths]
-    for inputs, outputs in zip(sizes, sizes[1:]):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
-
-
-def regularized_mlp(*widths: int, bound: float, dropout: tuple[float, float]) -> nn.Sequential:
-    """An MLP with bounded weights and dropout: of the first share of the pixels and the second of the hidden units."""
-    layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout[0])]
-    sizes = [math.prod(INPUT_SHAPE), *widths]
-    for inputs, outputs in zip(sizes, sizes[1:]):
-        layers += [BoundedLinear(inputs, outputs, bound), nn.ReLU(), nn.Dropout(dropout[1])]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
-
-
-def cnn(channels: tuple[int, ...], strides: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """3x3 convolutions with batch normalization and ReLU, then one linear layer."""
-    layers: list[nn.Module] = []
-    side, inputs = INPUT_SHAPE[-1], 1
-    for outputs, stride in zip(channels, strides, strict=True):
-        layers += [
-            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        ]
-        side, inputs = math.ceil(side / stride), outputs
-    if dropout:
-        layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * side * side, CLASSES))
-
+_VIT: dict[str, Any] = {"side": 7, "width": 96, "heads": 4, "dropout": 0.0}
 
 ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
     for entry in [
-        Architecture("linear", "One matrix: the least a student can be.", lambda: mlp()),
-        Architecture("mlp-30", "30 hidden units: so small that the temperature matters.", lambda: mlp(30)),
-        Architecture("mlp-128", "One hidden layer: quick to train, good to watch.", lambda: mlp(128)),
-        Architecture("mlp-800x2", "Hinton's student: two layers of 800, no convolutions.", lambda: mlp(800, 800)),
+        Architecture("linear", "One matrix: the least a student can be.", lambda: mlp(), student=True),
+        Architecture("mlp-30", "30 hidden units: so small that the temperature matters.", lambda: mlp(30), student=True),
+        Architecture("mlp-128", "One hidden layer: quick to train, good to watch.", lambda: mlp(128), student=True),
+        Architecture("mlp-800x2", "Hinton's student: two layers of 800, no convolutions.", lambda: mlp(800, 800), student=True),
         Architecture(
             "mlp-1200x2", "Hinton's teacher: two layers of 1,200 with dropout and bounded weights.",
             lambda: regularized_mlp(1200, 1200, bound=3.0, dropout=(0.1, 0.4)),
         ),
         Architecture(
-            "cnn-tiny", "Three small convolutions: few weights, well spent.", lambda: cnn((8, 16, 32), (2, 2, 2), 0.0)
+            "cnn-tiny", "Three small convolutions: few weights, well spent.",
+            lambda: cnn((8, 16, 32), (2, 2, 2), dropout=0.0), student=True,
         ),
         Architecture(
-            "cnn", "Five convolutions: the teacher.", lambda: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), 0.3)
+            "cnn-separable", "A small MobileNet: each convolution in two cheap halves.",
+            lambda: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1)), student=True,
+        ),
+        Architecture(
+            "vit-half", "Every second block of vit: a student in the manner of DistilBERT.",
+            lambda: transformer(3, **_VIT), student=True,
+        ),
+        Architecture(
+            "vit", "A Transformer of six blocks over patches of the image: a teacher.",
+            lambda: transformer(6, **_VIT),
+        ),
+        Architecture(
+            "cnn-wide", "Twice as wide as cnn: for a stronger teacher.",
+            lambda: cnn((48, 64, 96, 128, 128), (1, 2, 1, 2, 1), dropout=0.3),
+        ),
+        Architecture(
+            "cnn", "Five convolutions: the teacher.", lambda: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3)
         ),
     ]
 }
 
-#: What the app offers as students; "your own" is spelled mlp-64-32.
-STUDENTS = ("linear", "mlp-30", "mlp-128", "mlp-800x2", "cnn-tiny")
+
+def students() -> list[str]:
+    """The architectures offered as students; there is also "your own", spelled mlp-64-32."""
+    return [name for name, entry in ARCHITECTURES.items() if entry.student]
 
 
 def own_name(widths: tuple[int, ...]) -> str:
@@ -146,21 +126,63 @@ def architecture(name: str) -> Architecture:
     return Architecture(name, "An MLP of your own.", lambda: mlp(*widths))
 
 
-def skeleton(name: str) -> nn.Sequential:
-    """The network without weights (on the meta device): enough to count with."""
+#: A network's features are the outputs of its layers of these kinds: (N, C, H, W) after a convolution, (N, D) after a dense
+#: layer, and of a Transformer's block the class token, (N, D), which is what its head will see.
+FEATURES = (nn.ReLU, Block)
+
+
+def outputs(model: nn.Module, inputs: Tensor) -> Outputs:
+    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep; none of a network that is no Sequential."""
+    if not isinstance(model, nn.Sequential):
+        return Outputs(model(inputs), ())
+    features = []
+    for layer in model:
+        inputs = layer(inputs)
+        if isinstance(layer, FEATURES):
+            features.append(inputs[:, 0] if isinstance(layer, Block) else inputs)
+    return Outputs(inputs, tuple(features))
+
+
+@functools.lru_cache(maxsize=256)
+def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
+    """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
+    with torch.device("meta"):
+        return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
+
+
+class Mean(nn.Module):
+    """Several networks as one, which gives the mean of their logits."""
+
+    def __init__(self, networks: list[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([network(inputs) for network in self.networks]).mean(0)
+
+
+def skeleton(name: str) -> nn.Module:
+    """The network without weights (on the meta device): enough to count with. Names joined by + give their Mean."""
+    if "+" in name:
+        return Mean([skeleton(part) for part in name.split("+")])
     with torch.device("meta"):
         return architecture(name).layers()
 
 
-def build(name: str, seed: int) -> nn.Sequential:
+def build(name: str, seed: int) -> nn.Module:
     """The network with initial weights that depend on ``name`` and ``seed`` alone.
 
     The weights follow PyTorch's own defaults (uniform within 1/sqrt(fan_in)), but are
     drawn from a generator of their own: other threads that draw random numbers
     cannot change them.
     """
-    model = skeleton(name).to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
+    model = initialize(skeleton(name).to_empty(device="cpu"), torch.Generator().manual_seed(seed))
+    # Convolutions on channels_last are faster; dense layers do not mind.
+    return model.to(memory_format=torch.channels_last)
+
+
+def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Gives all layers of ``model`` their initial weights, in place."""
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
@@ -168,14 +190,33 @@ def build(name: str, seed: int) -> nn.Sequential:
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 if layer.bias is not None:
                     layer.bias.uniform_(-bound, bound, generator=generator)
-            elif isinstance(layer, nn.BatchNorm2d):
-                layer.reset_running_stats()
-                layer.reset_parameters()
-    # Convolutions on channels_last are faster; dense layers do not mind.
-    return model.to(memory_format=torch.channels_last)
+            elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
+                layer.reset_parameters()  # ones and zeros
+            elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+                layer.initialize(generator)  # weights that only the layer itself knows
+    return model
 
 
-def load(path: Path, name: str) -> nn.Sequential:
+def inherited(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
+    """Weights for ``student`` from a Transformer of twice its depth: every second block, and all that is not a block.
+
+    Raises:
+        UserError: they do not fit.
+
+    Source: Sanh et al. 2019 (DistilBERT, arXiv 1910.01108), section 2.
+    """
+    blocks = [place for place, layer in enumerate(teacher.children()) if isinstance(layer, Block)]
+    kept = nn.Sequential(*(layer for place, layer in enumerate(teacher.children()) if place not in blocks[1::2]))
+    weights, wanted = kept.state_dict(), student.state_dict()
+    if not blocks or {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in wanted.items()}:
+        raise UserError(
+            "This student cannot begin with this teacher's layers: that takes a Transformer of half the teacher's depth, with "
+            "everything else alike, such as vit-half and vit. Choose those, or random initial weights."
+        )
+    return weights
+
+
+def load(path: Path, name: str) -> nn.Module:
     """The network with the weights in a safetensors file, in eval mode.
 
     Raises:
@@ -198,7 +239,12 @@ def load(path: Path, name: str) -> nn.Sequential:
 
 
 def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
+    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode."""
+    return in_chunks(model, model, inputs, chunk)
+
+
+def in_chunks(model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK) -> Tensor:
+    """What ``ask``, which uses ``model``, gives for ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
 
     Small chunks in channels_last stay in the processor's cache: a convolutional
     teacher is over twice as fast as with chunks of 1,000 in the default layout.
@@ -207,8 +253,6 @@ def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Te
     model.eval()
     try:
         with torch.inference_mode():
-            return torch.cat(
-                [model(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)]
-            )
+            return torch.cat([ask(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)])
     finally:
         model.train(was_training)

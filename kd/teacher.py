@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd import models, runs
+from kd.connection import View
 from kd.data import SHIFTS, Digits, cache_folder
 from kd.errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights"
 ROWS = {"train": 60000, "test": 10000}
+MAX_FEATURES = 1024  # numbers an image that are kept of hidden layers: at most 123 MB in half precision
 
 
 def shipped() -> list[str]:
@@ -33,6 +36,9 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+Ask = Callable[[Tensor], Tensor]  # images -> (N, D)
 
 
 class CachedTeacher:
@@ -51,7 +57,8 @@ class CachedTeacher:
         self.model = model.eval().requires_grad_(False)
         self.digest = weights_digest(model)
         self._device = next(model.parameters()).device
-        self._tables = {(file, False): self._empty(rows) for file, rows in ROWS.items()}
+        self._tables = {(file, False): self._empty(rows, models.CLASSES) for file, rows in ROWS.items()}
+        self._view: View | None = None
         for path in (shipped_logits, self._kept_at()):
             if path is not None and path.exists():
                 self._read(path)
@@ -60,34 +67,58 @@ class CachedTeacher:
     def logits(self, digits: Digits) -> Tensor:
         """(N, 10) raw logits of ``digits``, in their order."""
         if digits.file not in ROWS:  # images that will not come again
-            return self._compute(digits)
-        logits, filled = self._table(digits.file, digits.shifts is not None)
+            return self._compute(digits, self.model)
         places = digits.ids if digits.shifts is None else digits.shifts * ROWS[digits.file] + digits.ids
-        missing = ~filled[places]
-        if missing.any():
-            new = places[missing]
-            logits[new] = self._compute(digits.take(missing))
-            filled[new] = True
-            self._computed += len(new)
-        return logits[places]
+        logits, computed = self._look_up(self._table(digits.file, digits.shifts is not None), places, digits, self.model)
+        self._computed += computed
+        return logits
 
-    def _compute(self, digits: Digits) -> Tensor:
+    def features(self, digits: Digits, view: View) -> tuple[Tensor, ...]:
+        """(N, D) for each layer of ``view``, of ``digits`` in their order.
+
+        Kept for training images as they are, where it is not too much, and for one view at a
+        time; computed anew for others. Measured with mlp-128 and the shipped teacher: an
+        epoch takes 2.0 s of one core with features that are kept, 13.0 s with computing them.
+        """
+        widths = view.widths(models.feature_shapes(self.architecture))
+
+        def ask(inputs: Tensor) -> Tensor:
+            return torch.cat(view(models.outputs(self.model, inputs).features), 1)
+
+        if digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
+            return self._compute(digits, ask).split(widths, 1)
+        if self._view != view:
+            self._view, self._kept = view, self._empty(ROWS["train"], sum(widths), torch.float16)
+        return self._look_up(self._kept, digits.ids, digits, ask)[0].float().split(widths, 1)
+
+    def _look_up(self, table: tuple[Tensor, Tensor], places: Tensor, digits: Digits, ask: Ask) -> tuple[Tensor, int]:
+        """The rows of a table at these places, and how many of them had to be computed first."""
+        rows, filled = table
+        missing = ~filled[places]
+        if not missing.any():
+            return rows[places], 0
+        new = places[missing]
+        rows[new] = self._compute(digits.take(missing), ask).to(rows.dtype)
+        filled[new] = True
+        return rows[places], len(new)
+
+    def _compute(self, digits: Digits, ask: Ask) -> Tensor:
         # Matrix products round differently for other numbers of rows. Chunks that are
         # always full make an image's logits the same to the bit whatever is asked with it
         # (layers whose width is no multiple of 4 excepted: their rows lie unaligned).
         inputs = F.pad(digits.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(digits) % models.CHUNK))
         # Cloned, since losses may not use an inference tensor.
-        return models.logits_in_chunks(self.model, inputs)[: len(digits)].clone()
+        return models.in_chunks(self.model, ask, inputs)[: len(digits)].clone()
 
     def _table(self, file: str, shifted: bool) -> tuple[Tensor, Tensor]:
         """Logits by image id, or by shift and image id (60 MB, made when first asked for), and which are known."""
         if (file, shifted) not in self._tables:
-            self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file])
+            self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file], models.CLASSES)
         return self._tables[file, shifted]
 
-    def _empty(self, rows: int) -> tuple[Tensor, Tensor]:
-        logits = torch.full((rows, models.CLASSES), torch.nan, device=self._device)
-        return logits, torch.zeros(rows, dtype=torch.bool, device=self._device)
+    def _empty(self, rows: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        numbers = torch.full((rows, width), torch.nan, dtype=dtype, device=self._device)
+        return numbers, torch.zeros(rows, dtype=torch.bool, device=self._device)
 
     def accuracy(self, digits: Digits) -> float:
         """The share of ``digits`` that the teacher classifies right."""
@@ -134,6 +165,34 @@ class CachedTeacher:
                 filled |= new
 
 
+class MeanTeacher:
+    """Several teachers as one: each class's logit is the mean of theirs.
+
+    So its probabilities are, at every temperature, the geometric mean of theirs at that
+    temperature, which is one of the two averages of Hinton, Vinyals & Dean 2015, section
+    2. The other, the arithmetic mean, has no logits that hold at all temperatures, which
+    the methods and the cache work with.
+    """
+
+    def __init__(self, name: str, teachers: list[CachedTeacher]):
+        self.name, self._teachers = name, teachers
+        self.architecture = "+".join(teacher.architecture for teacher in teachers)
+        self.model = models.Mean([teacher.model for teacher in teachers]).eval()
+        self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
+
+    def logits(self, digits: Digits) -> Tensor:
+        """(N, 10) mean logits of ``digits``, in their order."""
+        return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
+
+    def accuracy(self, digits: Digits) -> float:
+        """The share of ``digits`` that they classify right together."""
+        return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
+
+    def keep(self) -> None:
+        for teacher in self._teachers:
+            teacher.keep()
+
+
 def describe(name: str) -> dict:
     """The json beside a shipped teacher: how it was made and what it scores."""
     try:
@@ -144,12 +203,14 @@ def describe(name: str) -> dict:
         raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
 
 
-def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher:
-    """A shipped teacher by name or a trained one by its run's id, ready to answer.
+def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:
+    """A shipped teacher by name or a trained one by its run's id, ready to answer; several, joined by +, as one.
 
     Raises:
         UserError: no such teacher, or a damaged file.
     """
+    if "+" in name:
+        return MeanTeacher(name, [load(part, device) for part in name.split("+")])
     if name in shipped():
         architecture = describe(name)["architecture"]
         model = models.load(WEIGHTS / f"{name}.safetensors", architecture)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from kd.batched import parallel
+from kd.connection import Connection, View
 from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
 from kd.errors import UserError
 from kd.models import logits_in_chunks
@@ -34,12 +35,18 @@ class Learner:
     name: str  # "student", "control" or "teacher"
     model: nn.Module
     objective: Objective
+    connection: Connection | None = None  # with the teacher's hidden layers; its projection is trained too
+    peer: str = ""  # the learner whose answers it learns from instead of the teacher's
 
 
 class Teacher(Protocol):
-    """What a training asks of a teacher: logits (N, 10) for the digits, in their order."""
+    """What a training asks of a teacher, for the digits in their order."""
 
-    def logits(self, digits: Digits) -> Tensor: ...
+    def logits(self, digits: Digits) -> Tensor:
+        """(N, 10)."""
+
+    def features(self, digits: Digits, view: View) -> tuple[Tensor, ...]:
+        """(N, D) for each layer of the view."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ class Training:
 
     Args:
         settings: what the objectives read (temperature, soft_weight).
-        teacher: gives logits for the batches' digits; asked only as batches come.
+        teacher: answers about the batches' digits; asked only as batches come. At most one
+            learner is connected with its hidden layers.
 
     Raises:
         UserError: the batch size is larger than the data.
@@ -133,9 +141,16 @@ class Training:
         self.steps_per_epoch = math.ceil(len(mnist.train) / plan.batch_size)
         self.steps = plan.epochs * self.steps_per_epoch
         self._networks = parallel([learner.model for learner in learners])
+        connections = [learner.connection for learner in learners]
+        self._connected = [connection is not None for connection in connections]
+        self._view = next((connection.teacher for connection in connections if connection), None)
+        self._projections = nn.ModuleDict(
+            {learner.name: learner.connection.projection for learner in learners if learner.connection and learner.connection.projection}
+        )
         # One optimizer for all: AdamW works on each weight alone, so that each learner
         # gets the weights that it would get by itself.
-        self._optimizer = _AdamW(self._networks.parameters)
+        self._others = list(self._projections.parameters())
+        self._optimizer = _AdamW(self._networks.parameters + self._others)
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.
@@ -150,13 +165,13 @@ class Training:
         for learner in self.learners:
             learner.model.train()
         since, started = _Sums(), time.perf_counter()
-        for images, labels, teacher_logits in self._batches():
-            self._train(images, labels, teacher_logits, since)
+        for images, labels, taught in self._batches():
+            self._train(images, labels, taught, since)
             epoch_ends = self.step % self.steps_per_epoch == 0
             if epoch_ends or due(self.step):
                 losses, train_accuracy = since.means()
                 # The last step of all can spoil the weights without a loss that shows it.
-                if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(self._networks.parameters):
+                if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(self._networks.parameters + self._others):
                     raise Diverged(
                         f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate."
                     )
@@ -171,8 +186,8 @@ class Training:
                 self.settings.update((yield record) or {})
                 since, started = _Sums(), time.perf_counter()
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Images, labels and teacher logits of all batches that are still to come.
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Outputs | None]]:
+        """Images, labels and what the teacher says of all batches that are still to come.
 
         They are gathered by the block, several batches at once: what depends on random
         numbers depends on (seed, epoch, block) alone, so that any step can be the first.
@@ -200,19 +215,26 @@ class Training:
                 parts = [digits.inputs(), digits.labels]
                 if self.teacher:
                     parts.append(self.teacher.logits(digits))
+                    if self._view:
+                        parts += self.teacher.features(digits, self._view)
                 sizes = [len(group) for group in groups]
-                for images, labels, *logits in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
-                    yield images, labels, logits[0] if logits else None
+                for images, labels, *taught in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
+                    yield images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None
 
-    def _train(self, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, since: _Sums) -> None:
+    def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
         """One optimizer step."""
-        taught = None if teacher_logits is None else Outputs(teacher_logits)
         losses = []
-        for learner, logits in zip(self.learners, self._networks.logits(images, key=(self.plan.seed, "dropout", self.step))):
-            terms = learner.objective(Outputs(logits), taught, labels, self.settings)
+        key = (self.plan.seed, "dropout", self.step)
+        answers = self._networks.outputs(images, key, self._connected)
+        # A peer is looked at as it is: its learning from this student is its own matter.
+        peers = {learner.name: Outputs(said.logits.detach(), ()) for learner, said in zip(self.learners, answers)}
+        for learner, said in zip(self.learners, answers):
+            if learner.connection:
+                said = learner.connection(said)
+            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, self.settings)
             losses += terms.values()
-            since.add(learner.name, terms, logits)
-        gradients = self._networks.gradients(losses)
+            since.add(learner.name, terms, said.logits)
+        gradients = self._networks.gradients(losses, self._others)
         self._optimizer.step(gradients, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
         self.step += 1
         since.batch_ends(labels)
@@ -227,6 +249,7 @@ class Training:
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
             **{f"setting.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.settings.items()},
             **{f"weights.{learner.name}.{key}": value for learner in self.learners for key, value in learner.model.state_dict().items()},
+            **{f"projection.{key}": value for key, value in self._projections.state_dict().items()},
             **{f"optimizer.{i}": value for i, value in enumerate(self._optimizer.state)},
         }
 
@@ -242,6 +265,7 @@ class Training:
         try:
             for learner in self.learners:
                 learner.model.load_state_dict(under(f"weights.{learner.name}."))
+            self._projections.load_state_dict(under("projection."))
             for i, value in enumerate(self._optimizer.state):
                 value.copy_(state[f"optimizer.{i}"])
             self.settings = {name: value.item() for name, value in under("setting.").items()}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Callable
 
 import streamlit as st
 
 from kd import models
-from kd.config import LIVE_SETTINGS, PRESETS, Config, DistilConfig, TeacherConfig
+from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, SCHEME_SETTINGS, Config, DistilConfig, TeacherConfig
+from kd.data import AUGMENTATIONS
 from kd.errors import UserError
+from kd.objectives import METHODS
+from kd.schemes import SCHEMES
 from kd.ui import keys, state
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
@@ -34,9 +38,9 @@ def restore() -> str:
 def adopt(config: Config, mode: str) -> None:
     """Shows ``config`` in the widgets, which must not have been drawn in this run yet."""
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
-    for name in config.to_dict():
-        st.session_state.pop(keys.setting(mode, name), None)
-    for name in ("layers", *(f"width{i}" for i in range(models.MAX_LAYERS))):
+    for spec in dataclasses.fields(config):
+        st.session_state.pop(keys.setting(mode, spec.name), None)
+    for name in ("more_teachers", "layers", *(f"width{i}" for i in range(models.MAX_LAYERS))):
         st.session_state.pop(keys.setting(mode, name), None)
 
 
@@ -60,7 +64,8 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
     def widget(kind: Callable, name: str, **options: Any) -> Any:
         key = keys.setting(mode, name)
         if key not in st.session_state:
-            st.session_state[key] = kept[name]
+            value = kept.get(name, cls.setting(name)["default"])
+            st.session_state[key] = list(value) if kind is st.pills else value
         live = name in LIVE_SETTINGS and locked
         about = cls.setting(name)
         return kind(
@@ -79,17 +84,38 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             disabled=locked, help="Fills in the settings below. The seed and the teacher stay.",
         )
         values["student"] = _student(kept["student"], locked)
-        known = state.teachers()
-        names = list(known) if kept["teacher"] in known else [kept["teacher"], *known]
-        values["teacher"] = widget(st.selectbox, "teacher", options=names, format_func=lambda name: known.get(name, name))
-        values["temperature"] = number(st.slider, "temperature", format="%.1f")
-        values["soft_weight"] = number(st.slider, "soft_weight", format="%.2f")
+        values["teacher"] = _teacher(kept["teacher"], locked)
+        refusal = _refusal(values["student"], values["teacher"])
+        if kept["initialization"] == "teacher" or not refusal:
+            values["initialization"] = widget(
+                st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
+                format_func={"random": "Random", "teacher": "The teacher's"}.get,
+            )
+        values["scheme"] = widget(st.selectbox, "scheme", options=list(SCHEMES), format_func=lambda name: SCHEMES[name].title)
+        scheme = SCHEMES[values["scheme"]]
+        if scheme.name != "teacher":
+            st.caption(f"{scheme.purpose} {scheme.paper}.")
+        values = {name: value for name, value in values.items() if name not in SCHEME_SETTINGS}
+        if "assistant" in scheme.settings:
+            values["assistant"] = widget(st.selectbox, "assistant", options=list(models.ARCHITECTURES))
+        if "generations" in scheme.settings:
+            values["generations"] = number(st.number_input, "generations")
+        values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
+        method = METHODS[values["method"]]
+        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with."))
+        values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
+        for name in method.settings:
+            values[name] = number(st.slider, name, format="%.1f" if cls.setting(name)["step"] in (0.1, 0.5) else "%.2f")
         if kept["schedule"]:
             st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
             st.button("Forget the schedule", key=keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
+        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "augmentation"))):
+            values["omitted"] = "".join(widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi"))
+            values["labels"] = number(st.number_input, "labels")
+            values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     else:
         values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))
-        values["augmentation"] = widget(st.selectbox, "augmentation", options=["none", "jitter", "affine"])
+        values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     values["epochs"] = number(st.number_input, "epochs")
     with st.expander("Optimizer and seed"):
         values["batch_size"] = number(st.number_input, "batch_size")
@@ -97,11 +123,22 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         values["seed"] = number(st.number_input, "seed")
     try:
         config = cls.from_dict(values)
+        if values.get("initialization") == "teacher" and refusal:
+            raise UserError(refusal)
     except UserError as error:
         st.error(str(error))
         return None
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     return config
+
+
+def _refusal(student: str, teacher: str) -> str:
+    """Why the student cannot begin with the teacher's layers, or nothing."""
+    try:
+        models.inherited(models.skeleton(student), state.manager().teacher(teacher).model)
+        return ""
+    except UserError as error:
+        return str(error)
 
 
 def _student(kept: str, locked: bool) -> str:
@@ -111,7 +148,7 @@ def _student(kept: str, locked: bool) -> str:
     key = keys.setting("distil", "student")
     if key not in st.session_state:
         st.session_state[key] = OWN if own else kept
-    options = [*models.STUDENTS, OWN] if own or kept in models.STUDENTS else [kept, *models.STUDENTS, OWN]
+    options = [*models.students(), OWN] if own or kept in models.students() else [kept, *models.students(), OWN]
     choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
     if choice != OWN:
         return choice
@@ -125,6 +162,25 @@ def _student(kept: str, locked: bool) -> str:
         for i in range(layers)
     ]
     return models.own_name(tuple(chosen))
+
+
+def _teacher(kept: str, locked: bool) -> str:
+    """Chooses the teacher, and more of them where there are more."""
+    first, *more = kept.split("+")
+    known = {name: name for name in (first, *more)} | state.teachers()
+    about = DistilConfig.setting("teacher")
+    key, more_key = keys.setting("distil", "teacher"), keys.setting("distil", "more_teachers")
+    st.session_state.setdefault(key, first)
+    st.session_state.setdefault(more_key, more)
+    choice = st.selectbox(about["label"], list(known), key=key, help=about["help"], disabled=locked, format_func=known.get)
+    others = [name for name in known if name != choice]
+    if not others:
+        return choice
+    st.session_state[more_key] = [name for name in st.session_state[more_key] if name in others]
+    return "+".join([choice, *st.multiselect(
+        "More teachers", others, key=more_key, max_selections=MAX_TEACHERS - 1, placeholder="none", disabled=locked, format_func=known.get,
+        help="Their answers are averaged with the teacher's, as the geometric mean of their probabilities.",
+    )])
 
 
 def write_link(config: Config, mode: str, run_id: str | None) -> None:

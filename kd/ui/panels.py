@@ -9,14 +9,18 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import figures, measure, models
+from kd import checkpoints, diagrams, figures, measure, models
 from kd.config import DistilConfig
+from kd.errors import UserError
 from kd.jobs import Snapshot
-from kd.ui import state
+from kd.objectives import METHODS
+from kd.schemes import SCHEMES
+from kd.ui import keys, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
+from kd.ui.picture import picture
 
-MARKS = {"teacher": "◆", "student": "●", "control": "▲"}
-STREAMLIT_COLOURS = {"teacher": "blue", "student": "orange", "control": "gray"}
+MARKS = figures.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
+STREAMLIT_COLOURS = figures.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")
 
 
 def kilobytes(count: int) -> str:
@@ -41,16 +45,39 @@ def cost(architecture: str, teacher: str) -> str:
     )
 
 
+def networks(shown: Mapping[str, str]) -> None:
+    """The layers of networks side by side, on one scale.
+
+    Args:
+        shown: "teacher" or "student" -> architecture; of several joined by +, one below the other.
+    """
+    for (who, joined), column in zip(shown.items(), st.columns(2)):
+        other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
+        with column:
+            for i, name in enumerate(dict.fromkeys(joined.split("+"))):
+                size = measure.size(name)
+                st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
+                picture(diagrams.svg(name, figures.COLOURS[who], other), f"network_{who}{i or ''}")
+                st.caption(
+                    f"{models.architecture(name).purpose} {size.parameters:,} weights, {kilobytes(size.bytes)}, "
+                    f"{macs(size.macs)} multiplications an image."
+                )
+    st.caption(
+        "An image passes from top to bottom; the last ten numbers are the logits, one for each digit. The more numbers a layer gives "
+        "for one image, the wider its bar: as their square root."
+    )
+
+
 def students_table(teacher: str) -> None:
     """All students and what they cost, before any training."""
     theirs = measure.size(teacher)
     rows = []
-    for name in [teacher, *models.STUDENTS]:
+    for name in [teacher, *models.students()]:
         ours = measure.size(name)
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,
-                "what it is": models.architecture(name).purpose,
+                "what it is": "Several networks, whose answers are averaged." if "+" in name else models.architecture(name).purpose,
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
                 "multiplications": macs(ours.macs),
@@ -76,7 +103,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.epochs}")
+        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -87,8 +114,11 @@ def progress(snap: Snapshot) -> None:
             tested = [f"{name} {found[name]['test_accuracy']:.2%}" for name in ("student", "control", "teacher") if name in found]
             parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
-        parts.append(f"T = {snap.settings['temperature']:g}, soft weight = {snap.settings['soft_weight']:g}")
-    label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+        parts.append(_settings(snap.settings))
+    label = {
+        "running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed",
+        "interrupted": "Interrupted", "elsewhere": "Training elsewhere",
+    }.get(snap.state)
     if snap.active:
         parts.append(snap.message)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
@@ -97,7 +127,13 @@ def progress(snap: Snapshot) -> None:
 def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
-        (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
+        loud = snap.state == "failed" or "not saved" in snap.message
+        (st.error if loud else st.warning if snap.state in ("interrupted", "elsewhere") else st.caption)(snap.message)
+
+
+def _settings(settings: Mapping[str, float]) -> str:
+    """ "T = 4, soft weight = 0.9" """
+    return ", ".join(f"{figures.short(name)} = {value:g}" for name, value in settings.items())
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -106,7 +142,7 @@ def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Sn
     shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
     last = _snap.rows[-1] if _snap.rows else {}
     said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
-    epochs = _snap.config.epochs
+    epochs = _snap.config.total_epochs
     return packed({
         "chart_loss": (figures.loss(_snap.rows, epochs, shown), f"Loss of each model over {epochs} epochs."),
         "chart_accuracy": (
@@ -124,6 +160,23 @@ def charts(snap: Snapshot) -> None:
     live_charts(_charts(snap.id, snap.version, level, snap), "charts")
 
 
+def discard(snap: Snapshot) -> None:
+    """A button by which the owner of an interrupted run deletes what is kept of it, after a question."""
+
+    def confirmed() -> None:
+        try:
+            checkpoints.discard(snap.id, owner.token())
+            if st.session_state.get(keys.RUN) == snap.id:
+                st.session_state[keys.RUN] = None
+            state.notify("success", "The interrupted run was discarded.")
+        except UserError as error:
+            state.notify("error", str(error))
+
+    with st.popover("Discard", icon=":material/delete:"):
+        st.write("Discard what is kept of this run? It cannot be resumed then.")
+        st.button("Discard it", key="discard", type="primary", on_click=confirmed)
+
+
 def results(snap: Snapshot) -> None:
     """The outcome on the test set: student beside control beside teacher."""
     if not snap.measures:
@@ -132,7 +185,7 @@ def results(snap: Snapshot) -> None:
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
     st.subheader("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
-    names = [name for name in ("teacher", "student", "control") if name in found]
+    names = sorted(found, key=figures.order)
     for column, name in zip(st.columns(len(names)), names):
         model = found[name]
         with column:
@@ -153,6 +206,8 @@ def _verdict(student: float, control: float, snap: Snapshot) -> str:
     chance = 2 * math.sqrt(max(1.0, student + control))
     gap = control - student
     same = "The control had the same initial weights and the same batches, but only the labels."
+    if snap.config.initialization == "teacher":
+        same += " Both began with the teacher's layers, so the gap is what its answers add to them; what the layers bring shows in a run with random initial weights."
     if abs(gap) <= chance:
         verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
     else:
@@ -188,5 +243,19 @@ def model_view(pixels: np.ndarray) -> None:
 def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, DistilConfig):
-        return f"{config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, soft weight = {config.soft_weight:g}, seed {config.seed}"
+        more = [
+            *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),
+            "begun with the teacher's layers" if config.initialization == "teacher" else "",
+            f"no {', '.join(config.omitted)}" if config.omitted else "",
+            f"{config.labels:,} labels" if config.labels else "",
+            config.augmentation if config.augmentation != "none" else "",
+        ]
+        method = METHODS[config.method]
+        scheme = SCHEMES[config.scheme]
+        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher and scheme.teacher else "without a teacher"
+        return ", ".join([
+            f"{config.student} {taught}: {method.title}" + (f", {scheme.title.lower()}" if config.scheme != "teacher" else ""),
+            _settings({name: getattr(config, name) for name in method.settings}),
+            *filter(None, more), f"seed {config.seed}",
+        ])
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

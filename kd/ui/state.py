@@ -9,9 +9,9 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import data, drawing, jobs, models, runs, teacher
+from kd import checkpoints, data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
-from kd.teacher import CachedTeacher
+from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, owner
 
 # Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
@@ -57,16 +57,18 @@ def shown_run() -> str | None:
 
 
 def snapshot(run_id: str | None) -> jobs.Snapshot | None:
-    """A run as it is now, whether it is training or on disk.
+    """A run as it is now, whether it is training, stored or unfinished.
 
     Raises:
-        UserError: the run is neither.
+        UserError: the run is none of these.
     """
     if run_id is None:
         return None
     live = manager().snapshot(run_id, owner.token())
     if live is not None:
         return live
+    if checkpoints.exists(run_id):
+        return _from_checkpoint(checkpoints.load(run_id, state=False))
     return _from_disk(runs.load(run_id))
 
 
@@ -76,10 +78,39 @@ def _from_disk(run: runs.Run) -> jobs.Snapshot:
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return jobs.Snapshot(
         id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
-        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.epochs),
+        mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.total_epochs),
         changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
         source=run.measures.get("source"),
     )
+
+
+def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
+    last = kept.rows[-1]
+    mine = kept.owner is not None and kept.owner == runs.owner_digest(owner.token())
+    if elsewhere := checkpoints.in_training(kept.id):
+        message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
+    else:
+        message = f"This run was cut short by the server's end. It is kept as of epoch {last['epoch']:.2f} of {kept.config.total_epochs}. "
+        if mine:
+            message += "**Resume** goes on from there, to the same weights as if nothing had happened."
+        elif kept.owner is None:
+            message = message.replace("server's", "command's") + f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
+        else:
+            message += "Only the person who started it can resume it."
+    return jobs.Snapshot(
+        id=kept.id, kind=kept.kind, config=kept.config, state="elsewhere" if elsewhere else "interrupted", message=message, place=0,
+        mine=mine, version=-1 - int(last["step"]), rows=tuple(kept.rows),
+        steps=round(last["step"] / last["epoch"] * kept.config.total_epochs), changes=getattr(kept.config, "schedule", ()), settings={},
+        saved=False, measures={}, source=None,
+    )
+
+
+def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
+    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
+    live = manager().predict(snap.id, inputs)
+    if live or not snap.saved:
+        return live
+    return {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +129,10 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
         snap: the run whose student and control answer, or None for the teacher alone.
     """
     inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
-    said, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
-    logits = {"teacher": said}
+    taught, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
+    logits = {"teacher": taught}
     if snap is not None and snap.kind == "distil":
-        live = manager().predict(snap.id, inputs)
-        if live:
-            logits |= live
-        elif snap.saved:
-            logits |= {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+        logits |= said(snap, inputs)
     return Answers({name: value[0] for name, value in logits.items()}, is_digit)
 
 
@@ -120,8 +147,8 @@ def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[T
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def familiar(teacher_name: str) -> drawing.Familiar:
-    """Tells what looks like a digit to the teacher; its limit is set on validation images."""
-    found = manager().teacher(teacher_name)
+    """Tells what looks like a digit to the teacher, of several the first; its limit is set on validation images."""
+    found = manager().teacher(teacher_name.split("+")[0])
     return drawing.Familiar(found.model, manager().source.mnist().validation)
 
 
@@ -141,14 +168,16 @@ def teachers() -> dict[str, str]:
 
 
 def teacher_name(name: str) -> str:
-    """What to call a teacher: a shipped one's name, or the name of the run that trained it."""
+    """What to call a teacher: a shipped one's name, or the name of the run that trained it; several joined by and."""
+    if "+" in name:
+        return " and ".join(map(teacher_name, name.split("+")))
     try:
         return runs.load(name).name if runs.is_id(name) else name
     except UserError:
         return name
 
 
-def find_teacher(name: str) -> CachedTeacher:
+def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
     """The teacher called ``name``; the shipped one, with a notice, where that one is gone or damaged."""
     try:
         return manager().teacher(name)

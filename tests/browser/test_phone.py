@@ -44,6 +44,21 @@ def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, 
         assert not overflow(page)
 
 
+def test_the_layers_of_both_networks_can_be_read(visitor: Callable[..., Page], server: Server) -> None:
+    page = visitor(**PHONE)
+    visit(page, server.link(student="cnn-separable"))
+    ink = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).color")
+    for name in ("cnn", "cnn-separable"):
+        picture = page.get_by_role("img", name=f"The layers of {name}: image")
+        picture.scroll_into_view_if_needed()
+        expect(picture.get_by_text("dense", exact=True)).to_be_visible()
+        box = picture.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+        # Letters of 11 px or more, in the theme's ink.
+        assert 11.5 * box["width"] / picture.evaluate("svg => svg.viewBox.baseVal.width") >= 11
+        assert picture.evaluate("svg => getComputedStyle(svg).color") == ink
+
+
 def test_a_digit_drawn_with_a_finger_is_answered_while_a_student_trains(visitor: Callable[..., Page], server: Server) -> None:
     page = visitor(**PHONE)
     visit(page, server.link(**server.endless()))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd import batched, models
+from kd import batched, layers, models
 from kd.batched import Separate, Stack
 
 IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -20,7 +20,7 @@ def test_logits_and_gradients_are_those_of_the_models(name, count):
     alone, together = build(name, count), build(name, count)
     stack = batched.parallel(together)
     assert isinstance(stack, Stack)
-    logits = stack.logits(IMAGES, ())
+    logits = [said.logits for said in stack.outputs(IMAGES, ())]
     weights = [torch.randn(50, 10, generator=torch.Generator().manual_seed(i)) for i in range(count)]
     gradient, = stack.gradients([(said * weight).sum() for said, weight in zip(logits, weights)])
     for model, said, weight in zip(alone, logits, weights):
@@ -37,30 +37,62 @@ def test_what_is_loaded_into_a_model_is_in_the_stack():
     pair, other = build("mlp-30", 2), models.build("mlp-30", 9)
     stack = Stack(pair)
     pair[1].load_state_dict(other.state_dict())
-    torch.testing.assert_close(stack.logits(IMAGES, ())[1], other(IMAGES), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stack.outputs(IMAGES, ())[1].logits, other(IMAGES), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "pair",
     [
         lambda: build("cnn-tiny", 2),
+        lambda: build("vit-half", 2),
         lambda: [models.build("mlp-30", 0), models.build("mlp-40", 0)],
         lambda: [nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU()) for _ in range(2)],
         lambda: [nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)) for _ in range(2)],
         lambda: [nn.Sequential(nn.Linear(784, 10)) for _ in range(2)],
     ],
-    ids=["convolutions", "other widths", "ReLU last", "dropout", "no Flatten"],
+    ids=["convolutions", "attention", "other widths", "ReLU last", "dropout", "no Flatten"],
 )
 def test_other_models_are_left_as_they_are(pair):
     assert isinstance(batched.parallel(pair()), Separate)
 
 
-def test_dropout_gives_all_models_the_same_masks_by_the_key_alone():
-    pair = [nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)) for _ in range(2)]
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)),
+        lambda: layers.transformer(2, side=14, width=8, heads=2, dropout=0.5),
+    ],
+    ids=["at the top", "deep within"],
+)
+def test_dropout_gives_all_models_the_same_masks_by_the_key_alone(network):
+    pair = [network() for _ in range(2)]
+    for weight in pair[0].parameters():
+        nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
     pair[1].load_state_dict(pair[0].state_dict())
     networks = batched.parallel(pair)
-    one, other = networks.logits(IMAGES, (0, "dropout", 1))
+    one, other = (said.logits for said in networks.outputs(IMAGES, (0, "dropout", 1)))
     assert torch.equal(one, other)
     torch.rand(7)
-    assert torch.equal(one, networks.logits(IMAGES, (0, "dropout", 1))[0])
-    assert not torch.equal(one, networks.logits(IMAGES, (0, "dropout", 2))[0])
+    assert torch.equal(one, networks.outputs(IMAGES, (0, "dropout", 1))[0].logits)
+    assert not torch.equal(one, networks.outputs(IMAGES, (0, "dropout", 2))[0].logits)
+
+
+@pytest.mark.parametrize(("name", "count"), [("mlp-64-32", 2), ("cnn-tiny", 3)])
+def test_features_are_those_of_the_models_and_are_there_only_where_asked_for(name, count):
+    pair = [models.build(name, seed).eval() for seed in (0, 1)]
+    alone = [models.outputs(model, IMAGES) for model in pair]
+    networks = batched.parallel(pair)
+    assert all(said.features == () for said in networks.outputs(IMAGES, ()))
+    first, second = networks.outputs(IMAGES, (), [True, False])
+    assert len(first.features) == count and (isinstance(networks, Stack) or second.features == ())
+    torch.testing.assert_close(first.features, alone[0].features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close([first.logits, second.logits], [said.logits for said in alone], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mlp-30", "cnn-tiny"])
+def test_gradients_come_by_other_tensors_too(name):
+    networks, factor = batched.parallel(build(name, 2)), torch.tensor(2.0, requires_grad=True)
+    losses = [said.logits.square().mean() * factor for said in networks.outputs(IMAGES, ())]
+    *ours, its = networks.gradients(losses, [factor])
+    assert [gradient.shape for gradient in ours] == [parameter.shape for parameter in networks.parameters]
+    torch.testing.assert_close(its, sum(losses).detach() / 2)

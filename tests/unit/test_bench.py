@@ -56,7 +56,7 @@ def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
 
 @pytest.mark.parametrize(
     ("student", "flops"),
-    [("linear", 2 * 2 * 7840), ("mlp-30", 2 * (2 * 784 * 30 + 3 * 300)), ("cnn-tiny", None)],
+    [("linear", 2 * 2 * 7840), ("mlp-30", 2 * (2 * 784 * 30 + 3 * 300)), ("cnn-tiny", None), ("vit-half", None)],
 )
 def test_the_matrix_products_of_an_image(student, flops):
     assert engine.multiplications(student) == flops

@@ -53,13 +53,13 @@ def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted
     assert without_time(part) == without_time(records)
 
 
-@pytest.mark.parametrize("augmentation", ["affine", "jitter"])
-def test_a_teacher_with_dropout_and_batch_normalization_resumes_exactly(mnist, augmentation):
+@pytest.mark.parametrize(("architecture", "augmentation"), [("cnn", "affine"), ("cnn", "jitter"), ("vit-half", "affine")])
+def test_a_teacher_resumes_exactly_dropout_batch_normalization_and_all(mnist, architecture, augmentation):
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
     plan = dataclasses.replace(PLAN, batch_size=50, augmentation=augmentation)
-    whole = training(few, "cnn", plan, teacher=False)
+    whole = training(few, architecture, plan, teacher=False)
     list(whole.records())
-    first, second = (training(few, "cnn", plan, teacher=False) for _ in range(2))
+    first, second = (training(few, architecture, plan, teacher=False) for _ in range(2))
     for record in first.records(lambda step: step == 3):
         break
     torch.rand(5)  # other threads draw random numbers meanwhile

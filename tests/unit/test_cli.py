@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import data, models, runs, teacher, train
-from kd.config import DistilConfig, TeacherConfig
+from kd import checkpoints, data, models, runs, teacher, train
+from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.jobs import JobManager
+from kd.objectives import METHODS
 from tests.helpers import Given, identical, small_teacher, wait_until
 
 FAST = ["--student", "mlp-30", "--epochs", "1", "--batch-size", "100"]
@@ -54,6 +55,12 @@ def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
     assert result["teacher"]["agreement"] == 1 and result["seconds"] > 0
 
 
+def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused_in_plain_words(run, home):
+    code, out, err = run("distil", *FAST, "--initialization", "teacher")
+    assert (code, out) == (2, "") and err.startswith("kd: This student cannot begin with this teacher's layers")
+    assert not home.exists()
+
+
 def test_progress_goes_to_stderr_alone(run):
     _, out, err = run("distil", *FAST, "--json")
     assert len(out.splitlines()) == 1 and "epoch" in err
@@ -96,6 +103,11 @@ def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
         (["distil", "--teacher", "nobody"], "There is no teacher called 'nobody'"),
         (["distil", "--teacher", "20260101-120000-0123456789abcdef"], "This run is no longer there"),
         (["distil", "--method", "magic"], "There is no method called 'magic'"),
+        (["distil", "--initialization", "zeros"], "Initial weights must be random or teacher."),
+        (["distil", "--method", "mse", "--temperature", "8"], "Temperature plays no part in the method mse, which has soft_weight; leave it"),
+        (["distil", "--method", "attention"], "The method attention compares feature maps (which convolutions make), and the student"),
+        (["distil", "--method", "attention", "--student", "cnn-tiny"], "The method attention compares feature maps (which convolutions make), and the teacher"),
+        (["distil", "--method", "rkd", "--teacher", "cnn+cnn"], "Teacher can be up to 5 different ones joined by +."),
         (["distil", "--schedule", "later"], "A schedule is written like"),
         (["teacher", "--augmentation", "mixup"], "Augmentation must be none, jitter or affine."),
     ],
@@ -112,6 +124,21 @@ def test_what_the_data_cannot_do_is_refused_without_a_traceback(run):
     code, out, err = run("distil", "--student", "mlp-30", "--batch-size", "4096")
     assert (code, out) == (2, "") and "Traceback" not in err
     assert err.splitlines()[-1] == "kd: Batch size is 4,096, but there are only 1,000 training images; choose a smaller one."
+
+
+@pytest.mark.parametrize("method", ["dkd", "cosine", "label-smoothing"])
+def test_every_kind_of_method_can_be_commanded_and_is_stored_with_its_own_settings(run, method):
+    code, out, _ = run("distil", *FAST, "--method", method, "--json")
+    stored = runs.load(json.loads(out)["run"])
+    assert code == 0 and stored.config.method == method
+    assert {name for name in METHOD_SETTINGS if name in stored.config.to_dict()} == set(METHODS[method].settings)
+    assert f" {method}" in stored.name and any(key.startswith("loss student ") for key in stored.metrics()[0])
+
+
+def test_the_help_of_distil_tells_all_methods_and_their_options(run):
+    _, out, _ = run("distil", "--help")
+    assert all(f"  {method.name} " in out and method.purpose in out for method in METHODS.values())
+    assert "--temperature --soft-weight --jsd-mix" in out
 
 
 def test_a_run_that_cannot_be_stored_is_told(run, home):
@@ -160,7 +187,7 @@ def interrupt_after(monkeypatch, epochs):
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, home, monkeypatch):
     whole = json.loads(run("distil", *LONGER)[1])
-    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     code, out, err = run("distil", *LONGER)
     id = err.split("--resume ")[-1].strip().rstrip(".")
@@ -185,7 +212,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, ho
 @pytest.fixture
 def unfinished(run, monkeypatch):
     """The id of a run of which two epochs are kept."""
-    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     _, _, err = run("distil", *LONGER)
     go_on()

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from kd import models
 from kd.config import (
+    INITIALIZATIONS,
     LIVE_SETTINGS,
     MAX_CHANGES,
     MAX_STEPS,
+    METHOD_SETTINGS,
     PRESETS,
     DistilConfig,
     TeacherConfig,
@@ -22,13 +24,14 @@ from kd.config import (
     parse_schedule,
 )
 from kd.errors import UserError
-from kd.objectives import OBJECTIVES
+from kd.objectives import METHODS
 
 CONFIGS = [DistilConfig, TeacherConfig]
-NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", "temperature", "soft_weight"]
+NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", *METHOD_SETTINGS]
+METHOD_OF = {name: next(method.name for method in METHODS.values() if name in method.settings) for name in METHOD_SETTINGS}
 WHOLE = ["epochs", "batch_size", "seed"]
 
-architectures = st.sampled_from(models.STUDENTS) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
+architectures = st.sampled_from(models.students()) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
     lambda widths: models.own_name(tuple(widths))
 )
 temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
@@ -39,14 +42,28 @@ shared = {
     "epochs": st.integers(1, 200), "batch_size": st.integers(1, 4096),
     "learning_rate": st.floats(1e-6, 1), "seed": st.integers(0, 2**31 - 1),
 }
-distil_configs = st.builds(
-    DistilConfig, **shared, student=architectures, teacher=st.text(max_size=100), method=st.sampled_from(list(OBJECTIVES)),
-    temperature=temperatures, soft_weight=soft_weights, schedule=st.lists(changes, max_size=6),
-)
+of_methods = {
+    name: st.floats(DistilConfig.setting(name)["low"], DistilConfig.setting(name)["high"]) for name in METHOD_SETTINGS
+}
+
+
+@st.composite
+def distil_configs(draw):
+    method = draw(st.sampled_from(list(METHODS.values())))
+    student = {"maps": st.just("cnn-tiny"), None: architectures}.get(method.looks, architectures.filter(lambda name: name != "linear"))
+    schedule = st.lists(changes.filter(lambda change: change[1] in method.settings), max_size=6)
+    return DistilConfig(
+        method=method.name, student=draw(student), teacher=draw(st.text(max_size=100).filter(lambda name: "+" not in name)),
+        initialization=draw(st.sampled_from(INITIALIZATIONS)),
+        schedule=draw(schedule), **{name: draw(of_methods[name]) for name in method.settings},
+        **{name: draw(values) for name, values in shared.items()},
+    )
+
+
 teacher_configs = st.builds(
     TeacherConfig, **shared, teacher=architectures, augmentation=st.sampled_from(["none", "jitter", "affine"])
 )
-configs = distil_configs | teacher_configs
+configs = distil_configs() | teacher_configs
 
 
 def arguments(config, query):
@@ -91,7 +108,7 @@ def test_only_what_differs_from_the_defaults_is_in_the_url():
 
 def test_parameters_of_other_things_are_ignored_in_a_url_but_not_in_a_dict():
     assert DistilConfig.from_query({"run": "5", "epochs": "3"}) == DistilConfig(epochs=3)
-    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are augmentation, batch_size, epochs, "):
+    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are assistant, augmentation, batch_size, certainty, epochs, "):
         DistilConfig.from_dict({"run": 5, "epochs": 3})
 
 
@@ -111,7 +128,7 @@ def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_lists_differences_alone(name):
     config = DistilConfig.from_dict(PRESETS[name])
-    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.STUDENTS
+    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.students()
 
 
 # -- refused ----------------------------------------------------------------------------------
@@ -144,9 +161,9 @@ def test_whole_numbers_are_asked_for_where_halves_make_no_sense(name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_the_limits_themselves_are_accepted_and_nothing_beyond(name):
-    about = DistilConfig.setting(name)
+    about, method = DistilConfig.setting(name), METHOD_OF.get(name, "hinton")
     for limit, beyond in ((about["low"], -1), (about["high"], 1)):
-        assert getattr(DistilConfig(**{name: limit}), name) == limit
+        assert getattr(DistilConfig(method=method, **{name: limit}), name) == limit
         outside = limit + beyond if name in WHOLE else math.nextafter(limit, beyond * math.inf)
         with pytest.raises(UserError, match="must be between") as error:
             DistilConfig(**{name: outside})
@@ -159,7 +176,7 @@ def test_messages_say_what_to_do():
         ({"seed": -1}, "Seed must be between 0 and 2,147,483,647, not -1."),
         ({"epochs": "many"}, "Epochs must be a whole number, not 'many'."),
         ({"soft_weight": "x" * 1000}, f"Soft weight must be a number, not '{'x' * 40}'."),
-        ({"method": "magic"}, "There is no method called 'magic'; the methods are hinton."),
+        ({"method": "magic"}, f"There is no method called 'magic'; the methods are {', '.join(METHODS)}."),
         ({"student": None}, "Student must be a name, not 'None'."),
     ]:
         with pytest.raises(UserError) as error:
@@ -192,6 +209,52 @@ def test_other_names_are_checked_too():
         TeacherConfig(augmentation=["jitter"])
     with pytest.raises(UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"):
         DistilConfig(teacher="x" * 101)
+    for name in ("pretrained", "", "Teacher"):
+        with pytest.raises(UserError, match="^Initial weights must be random or teacher.$"):
+            DistilConfig(initialization=name)
+
+
+# -- methods ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", METHOD_SETTINGS)
+def test_a_setting_is_accepted_where_the_method_reads_it_and_refused_where_it_would_do_nothing(method, name):
+    about = DistilConfig.setting(name)
+    values = {"method": method, "student": "cnn-tiny", name: about["high"]}
+    if name in METHODS[method].settings:
+        assert getattr(DistilConfig(**values), name) == about["high"]
+        return
+    with pytest.raises(UserError) as error:
+        DistilConfig(**values)
+    assert str(error.value).startswith(f"{about['label']} plays no part in the method {method}, which has ") and refused(str(error.value))
+    assert DistilConfig(**values | {name: about["default"]}).method == method
+
+
+def test_a_schedule_may_only_change_what_the_method_reads():
+    DistilConfig(method="mse", schedule="5:soft_weight=0.5")
+    with pytest.raises(UserError, match="Temperature plays no part in the method mse, which has soft_weight; leave it out"):
+        DistilConfig(method="mse", schedule="5:temperature=3")
+
+
+@pytest.mark.parametrize(
+    ("method", "student", "message"),
+    [
+        ("attention", "mlp-128", "The method attention compares feature maps (which convolutions make), and the student mlp-128 has none"),
+        ("fitnets", "linear", "The method fitnets compares hidden layers, and the student linear has none; choose another student or method."),
+    ],
+)
+def test_a_student_without_the_layers_that_a_method_compares_is_refused(method, student, message):
+    with pytest.raises(UserError) as error:
+        DistilConfig(method=method, student=student)
+    assert str(error.value).startswith(message) and refused(str(error.value))
+
+
+def test_several_teachers_are_joined_by_a_plus_up_to_five_and_each_once():
+    assert DistilConfig(teacher="a+b+c+d+e").teacher == "a+b+c+d+e"
+    for teacher in ("a+b+c+d+e+f", "a+a"):
+        with pytest.raises(UserError, match=r"Teacher can be up to 5 different ones joined by \+\."):
+            DistilConfig(teacher=teacher)
 
 
 # -- schedules --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from kd import data, drawing, models, teacher
 from kd.data import Mnist
@@ -390,7 +391,38 @@ def test_asking_leaves_the_teacher_in_eval_mode(sample: Mnist, shipped: CachedTe
     assert not any(layer.training for layer in shipped.model.modules())
 
 
-def test_any_architecture_can_be_asked(sample: Mnist):
-    for name in ("linear", "mlp-30", "cnn-tiny"):
-        familiar = drawing.Familiar(models.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
-        assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
+@pytest.mark.parametrize("name", ["linear", "mlp-30", "cnn-tiny", "cnn-separable", "vit-half"])
+def test_any_architecture_can_be_asked(sample: Mnist, name: str):
+    familiar = drawing.Familiar(models.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
+    assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
+
+
+class Branches(nn.Module):
+    """No Sequential; its convolution does not come right before its last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.hidden, self.last = nn.Conv2d(1, 4, 7, 7), nn.Linear(64, 32), nn.Linear(32, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.hidden(self.convolution(images).flatten(1)).relu())
+
+
+@pytest.mark.parametrize("name", ["cnn-tiny", "cnn-separable", "mlp-30", "vit-half", None])
+def test_features_are_what_the_last_layer_sees_averaged_over_places(sample: Mnist, name: str | None):
+    model = models.build(name, 0).eval() if name else Branches().eval()
+    images = sample.validation.take(slice(0, 100)).inputs()
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    seen: list[torch.Tensor] = []
+    last.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+    with torch.inference_mode():
+        model(images)
+    wanted = seen[0].view(100, 32, -1).mean(2) if name == "cnn-tiny" else seen[0]
+    familiar = drawing.Familiar(model, sample.validation.take(slice(0, 200)))
+    torch.testing.assert_close(familiar._features(images), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_networks_own_answers_stay_as_they_were(sample: Mnist):
+    model = models.build("vit-half", 0).eval()
+    drawing.Familiar(model, sample.validation.take(slice(0, 200)))
+    assert isinstance(model[-1], nn.Linear) and model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)

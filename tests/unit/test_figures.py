@@ -50,6 +50,14 @@ def test_a_term_of_weight_zero_is_not_drawn_on_the_logarithmic_axis():
     assert names == ["student, soft", "control"]
 
 
+def test_the_legend_names_every_term_of_the_student_and_tells_them_apart_without_colour():
+    terms = ["soft", "hard", "distance", "angle"]
+    row = {"epoch": 0.1, "step": 1, **{f"loss student {term}": 0.5 for term in terms}, "loss control hard": 0.7}
+    traces = figures.loss([row], 5)["data"]
+    assert [trace["name"] for trace in traces] == [*(f"student, {term}" for term in terms), "control"]
+    assert len({trace["line"]["dash"] for trace in traces[:4]}) == 4
+
+
 def test_long_runs_are_thinned_but_keep_the_ends_of_epochs_and_the_newest_point():
     trace = figures.accuracy(rows(5001), 60)["data"][0]
     assert len(trace["x"]) < 600

@@ -16,6 +16,28 @@ def convolution(side, inputs, outputs):
     return side * side * outputs * 9 * inputs
 
 
+def separable(inputs, outputs):
+    """Weights of a depthwise and a pointwise convolution, each channel's two numbers of batch normalization included."""
+    return 9 * inputs + 2 * inputs + inputs * outputs + 2 * outputs
+
+
+def separable_macs(side, inputs, outputs):
+    return side * side * (9 * inputs + inputs * outputs)
+
+
+def transformer(blocks, side=7, width=96):
+    """Weights and MACs of a Transformer over patches and a class token, with an MLP of four times its width in each block."""
+    patches = (28 // side) ** 2
+    tokens = patches + 1
+    embedding = side * side * width + width + width + tokens * width  # the map and its bias, the class token, the positions
+    attention = (3 * width * width + 3 * width) + (width * width + width)
+    mlp = (4 * width * width + 4 * width) + (4 * width * width + width)
+    weights = embedding + blocks * (attention + mlp + 2 * 2 * width) + 2 * width + 10 * width + 10
+    # Queries, keys, values and output; each token with each, for the scores and for the mixing; the MLP.
+    block = tokens * 4 * width * width + 2 * tokens * tokens * width + tokens * 8 * width * width
+    return weights, patches * side * side * width + blocks * block + 10 * width
+
+
 # Parameters: weights and biases; a convolution has no bias but two numbers per channel of batch normalization.
 BY_HAND = {
     "linear": (784 * 10 + 10, 784 * 10),
@@ -32,6 +54,18 @@ BY_HAND = {
         convolution(28, 1, 24) + convolution(14, 24, 32) + convolution(14, 32, 48) + convolution(7, 48, 64)
         + convolution(7, 64, 64) + 7 * 7 * 64 * 10,
     ),
+    "cnn-wide": (
+        9 * (1 * 48 + 48 * 64 + 64 * 96 + 96 * 128 + 128 * 128) + 2 * (48 + 64 + 96 + 128 + 128) + 7 * 7 * 128 * 10 + 10,
+        convolution(28, 1, 48) + convolution(14, 48, 64) + convolution(14, 64, 96) + convolution(7, 96, 128)
+        + convolution(7, 128, 128) + 7 * 7 * 128 * 10,
+    ),
+    "cnn-separable": (
+        9 * 16 + 2 * 16 + separable(16, 32) + separable(32, 64) + separable(64, 64) + 64 * 10 + 10,
+        convolution(14, 1, 16) + separable_macs(14, 16, 32) + separable_macs(7, 32, 64) + separable_macs(7, 64, 64) + 64 * 10,
+    ),
+    "mlp-1200x2": (784 * 1200 + 1200 + 1200 * 1200 + 1200 + 1200 * 10 + 10, 784 * 1200 + 1200 * 1200 + 1200 * 10),
+    "vit": transformer(6),
+    "vit-half": transformer(3),
 }
 
 
@@ -53,6 +87,11 @@ def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
     header = int.from_bytes(content[:8], "little")
     assert max(entry["data_offsets"][1] for entry in json.loads(content[8:8 + header]).values()) == measure.size(name).bytes
     assert len(content) - 8 - header == measure.size(name).bytes
+
+
+def test_the_half_transformer_has_at_least_40_percent_fewer_weights_and_the_whole_ships_under_5_mb():
+    whole, half = measure.size("vit"), measure.size("vit-half")
+    assert half.parameters <= 0.6 * whole.parameters and whole.bytes < 5e6
 
 
 def test_an_unknown_architecture_has_no_size():

@@ -8,8 +8,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kd import models
+from kd.config import INITIALIZATIONS, DistilConfig
 from kd.errors import UserError
-from tests.helpers import identical, weights
+from kd.experiment import Distillation
+from kd.layers import transformer
+from tests.helpers import identical, same, small_teacher, weights
 
 NAMES = [*models.ARCHITECTURES, "mlp-7", "mlp-64-32", "mlp-5-6-7"]
 IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -32,12 +35,12 @@ def test_initial_weights_depend_on_name_and_seed_alone(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_initial_weights_are_spread_like_pytorchs_own(name):
     for layer in models.build(name, 0).modules():
-        if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.BatchNorm2d)):
+        if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)):
             continue
         own = copy.deepcopy(layer)
         own.reset_parameters()
         for (which, ours), theirs in zip(layer.named_parameters(), own.parameters()):
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
                 assert torch.equal(ours, theirs)
                 continue
             bound = layer.weight[0].numel() ** -0.5
@@ -47,14 +50,146 @@ def test_initial_weights_are_spread_like_pytorchs_own(name):
                 assert ours.abs().max() > 0.95 * bound and abs(ours.mean()) < 0.1 * bound
 
 
+@pytest.fixture
+def marked_memory():
+    """New memory is full of NaN, so that what nobody wrote to shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_left_uninitialized(name):
+def test_nothing_is_left_uninitialized(name, marked_memory):
+    assert torch.empty(3).isnan().all()
     for key, value in models.build(name, 0).state_dict().items():
         if key.endswith(("running_mean", "num_batches_tracked")):
             assert (value == 0).all()
         elif key.endswith("running_var"):
             assert (value == 1).all()
-        assert value.isfinite().all()
+        assert value.isfinite().all(), key
+
+
+def test_a_transformers_positions_begin_as_large_as_its_patches(mnist):
+    patches = models.build("vit", 0)[0]
+    alone = patches.embed(mnist.train.inputs())
+    assert 0.5 < (patches.positions.std() / alone.std()).item() < 2
+    assert len(patches.positions[0].unique(dim=0)) == patches.positions.shape[1]
+    assert 0.2 < patches.class_token.std() < 1
+
+
+# -- architectures of any kind -----------------------------------------------------------------
+
+
+class Gate(nn.Module):
+    """A module with a weight of its own that says how it begins."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Parameter(torch.empty(10))
+
+    def initialize(self, generator):
+        self.gate.uniform_(1, 2, generator=generator)
+
+    def forward(self, logits):
+        return logits * self.gate
+
+
+class Unusual(nn.Module):
+    """No Sequential: two ways through it, a dropout deep within, and a weight outside its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(784, 10), nn.Sequential(nn.Dropout(0.5), nn.Linear(784, 10))
+        self.gate = Gate()
+
+    def forward(self, images):
+        pixels = images.flatten(1)
+        return self.gate(self.one(pixels) + self.other(pixels))
+
+
+@pytest.fixture
+def unusual(monkeypatch):
+    """One more entry in ARCHITECTURES."""
+    monkeypatch.setitem(models.ARCHITECTURES, "unusual", models.Architecture("unusual", "Two ways at once.", Unusual, student=True))
+
+
+def test_any_module_can_be_an_architecture(unusual, marked_memory):
+    model = models.build("unusual", 0)
+    assert "unusual" in models.students() and identical(model, models.build("unusual", 0))
+    assert models.logits_in_chunks(model, IMAGES).isfinite().all() and 1 <= model.gate.gate.min() <= model.gate.gate.max() <= 2
+
+
+def test_any_module_trains_repeatably_beside_its_control(unusual, mnist):
+    def train():
+        experiment = Distillation(DistilConfig(student="unusual", epochs=1, batch_size=250), mnist, small_teacher())
+        list(experiment.records())
+        return experiment.trained
+
+    first = train()
+    torch.rand(3)  # what others draw is nothing to it
+    assert same(first, train()) and not identical(first["student"], first["control"])
+
+
+def test_a_module_that_does_not_say_how_its_weights_begin_is_not_built(monkeypatch):
+    class Silent(Gate):
+        initialize = None
+
+    monkeypatch.setitem(models.ARCHITECTURES, "silent", models.Architecture("silent", "Says nothing.", lambda: nn.Sequential(Silent())))
+    with pytest.raises(TypeError):
+        models.build("silent", 0)
+
+
+# -- the teacher's layers ----------------------------------------------------------------------
+
+
+def pick(state, places):
+    """The weights of a network's layers at these places, counted anew."""
+    return {
+        f"{new}.{key.removeprefix(f'{place}.')}": value
+        for new, place in enumerate(places) for key, value in state.items() if key.startswith(f"{place}.")
+    }
+
+
+def test_a_student_inherits_every_second_block_and_all_that_is_not_a_block():
+    teacher = models.build("vit", 5)
+    student = models.build("vit-half", 0)
+    student.load_state_dict(models.inherited(student, teacher))
+    # vit is patches, six blocks, normalization, class token, head.
+    assert identical(student, pick(teacher.state_dict(), [0, 1, 3, 5, 7, 8, 9]))
+    assert identical(teacher, models.build("vit", 5))
+    assert student(IMAGES).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("vit-half", "vit-half"), ("vit", "vit"), ("vit", "vit-half"), ("cnn-tiny", "vit"), ("vit-half", "cnn"), ("cnn", "cnn")]
+)
+def test_layers_that_do_not_fit_are_not_inherited(student, teacher):
+    with pytest.raises(UserError, match="cannot begin with this teacher's layers: .* Choose"):
+        models.inherited(models.build(student, 0), models.build(teacher, 0))
+
+
+def test_a_transformer_of_another_width_does_not_fit(monkeypatch):
+    narrow = models.Architecture("narrow", "Narrow.", lambda: transformer(3, side=7, width=32, heads=4, dropout=0.0))
+    monkeypatch.setitem(models.ARCHITECTURES, "narrow", narrow)
+    with pytest.raises(UserError, match="cannot begin"):
+        models.inherited(models.build("narrow", 0), models.build("vit", 0))
+
+
+def test_student_and_control_both_begin_with_the_teachers_layers_or_both_at_random(mnist):
+    teacher = small_teacher("vit")
+    for initialization in INITIALIZATIONS:
+        config = DistilConfig(student="vit-half", teacher="small", initialization=initialization, seed=3)
+        begun = Distillation(config, mnist, teacher).trained
+        wanted = models.build("vit-half", 3)
+        if initialization == "teacher":
+            wanted.load_state_dict(models.inherited(wanted, teacher.model))
+        assert identical(begun["student"], wanted) and identical(begun["control"], wanted)
+        assert begun["student"][0].positions.data_ptr() != teacher.model[0].positions.data_ptr(), "the teacher would be trained too"
+
+
+def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused(mnist):
+    with pytest.raises(UserError, match="such as vit-half and vit"):
+        Distillation(DistilConfig(student="mlp-30", initialization="teacher"), mnist, small_teacher("cnn"))
 
 
 # -- names -------------------------------------------------------------------------------------
@@ -69,7 +204,7 @@ def test_every_architecture_takes_digits_and_gives_ten_logits(name):
     assert about.name == name and about.purpose.endswith(".")
 
 
-@pytest.mark.parametrize("name", models.STUDENTS)
+@pytest.mark.parametrize("name", models.students())
 def test_every_student_is_an_architecture(name):
     assert name in models.ARCHITECTURES
 
@@ -166,7 +301,7 @@ def test_other_files_are_refused(tmp_path):
 # -- logits ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mlp-30", "cnn-tiny", "cnn"])
+@pytest.mark.parametrize("name", ["mlp-30", "cnn-tiny", "cnn", "cnn-separable", "vit-half"])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
 def test_logits_in_chunks_are_those_of_one_pass_in_eval_mode(name, chunk):
     images = torch.randn(70, 1, 28, 28, generator=torch.Generator().manual_seed(1))

@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd import models, runs, teacher
+from kd import measure, models, runs, teacher
 from kd.config import DistilConfig, TeacherConfig
 from kd.data import Digits, affine, jitter
 from kd.errors import UserError
+from kd.experiment import Distillation
 from kd.objectives import soft_loss
-from kd.teacher import CachedTeacher
+from kd.teacher import CachedTeacher, MeanTeacher
 from tests.helpers import identical, small_teacher, weights
 
 
@@ -57,7 +58,7 @@ def test_an_image_may_come_several_times_in_a_batch(digits):
     assert close(logits, live(cached, batch)) and torch.equal(logits[0], logits[3])
 
 
-@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn"])
+@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn", "cnn-separable", "vit"])
 def test_an_images_logits_are_the_same_to_the_bit_whatever_is_asked_with_it(digits, architecture):
     few = digits.take(slice(0, 150))
     together, one_by_one, backwards = (small_teacher(architecture) for _ in range(3))
@@ -284,6 +285,71 @@ def test_a_teacher_run_is_found_by_its_id(home, mnist):
     id = runs.save(runs.new_id(), TeacherConfig(teacher="mlp-30"), "done", [], {"teacher": model}, {}).id
     found = teacher.load(id)
     assert (found.name, found.architecture) == (id, "mlp-30") and identical(found.model, model)
+
+
+# -- several teachers ---------------------------------------------------------------
+
+
+@pytest.fixture
+def three():
+    return [small_teacher(seed=1), small_teacher("mlp-32", seed=2), small_teacher("cnn-tiny", seed=3)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_several_teachers_say_the_geometric_mean_of_their_probabilities_at_every_temperature(three, digits, temperature):
+    batch = digits.take(slice(0, 50))
+    product = torch.ones(50, 10, dtype=torch.float64)
+    for each in three:
+        product *= (each.logits(batch).double() / temperature).softmax(1) ** (1 / 3)
+    together = MeanTeacher("a+b+c", three).logits(batch).double()
+    torch.testing.assert_close((together / temperature).softmax(1), product / product.sum(1, keepdim=True), rtol=1e-5, atol=1e-8)
+
+
+def test_several_teachers_answer_as_their_common_model_does_and_are_each_asked_once(three, digits):
+    together, batch = MeanTeacher("a+b+c", three), digits.take(slice(0, 200))
+    first = together.logits(batch)
+    assert close(first, live(together, batch), 1e-3)
+    counts = [Counted(each) for each in three]
+    assert torch.equal(together.logits(batch), first) and [count.images for count in counts] == [0, 0, 0]
+    assert together.accuracy(batch) == (first.argmax(1) == batch.labels).float().mean().item()
+    assert not together.model.training and not any(p.requires_grad for p in together.model.parameters())
+
+
+def test_several_teachers_cost_what_they_cost_together(three):
+    together = MeanTeacher("a+b+c", three)
+    assert together.architecture == "mlp-30+mlp-32+cnn-tiny"
+    parts = [measure.size(each.architecture) for each in three]
+    whole = measure.size(together.architecture)
+    assert (whole.parameters, whole.macs) == (sum(part.parameters for part in parts), sum(part.macs for part in parts))
+
+
+def test_what_each_of_several_teachers_computed_is_kept(digits):
+    pair = [small_teacher(seed=1), small_teacher(seed=2)]
+    together, batch = MeanTeacher("a+b", pair), digits.take(slice(0, 50))
+    first = together.logits(batch)
+    together.keep()
+    again = MeanTeacher("a+b", [small_teacher(seed=1), small_teacher(seed=2)])
+    again.model.register_forward_hook(lambda *_: pytest.fail("asked again"))
+    assert torch.equal(again.logits(batch), first)
+
+
+def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
+    run = runs.save(runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": models.build("cnn-tiny", 3)}, {})
+    together = teacher.load(f"cnn+{run.id}")
+    batch = mnist.test.take(slice(0, 20))
+    expected = (teacher.load("cnn").logits(batch) + teacher.load(run.id).logits(batch)) / 2
+    torch.testing.assert_close(together.logits(batch), expected)
+    assert together.name == f"cnn+{run.id}" and together.architecture == "cnn+cnn-tiny"
+    for name in ("cnn+nobody", "cnn+"):
+        with pytest.raises(UserError, match="There is no teacher called"):
+            teacher.load(name)
+
+
+def test_a_student_learns_from_several_teachers(three, mnist):
+    experiment = Distillation(DistilConfig(student="mlp-30", epochs=1, batch_size=100), mnist, MeanTeacher("a+b+c", three))
+    (record,) = experiment.records()
+    measures = experiment.measures(record)["models"]
+    assert measures["student"]["agreement"] > measures["control"]["agreement"] and measures["teacher"]["agreement"] == 1
 
 
 def test_a_run_that_trained_no_teacher_is_refused(home):

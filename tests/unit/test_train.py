@@ -212,7 +212,7 @@ def test_another_seed_gives_another_order(mnist):
     assert not same(run(mnist), run(mnist, plan=dataclasses.replace(PLAN, seed=1)))
 
 
-@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
+@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn", "vit-half"])
 def test_the_control_beside_a_student_is_the_control_alone(few, architecture):
     plan = dataclasses.replace(PLAN, epochs=1)
     together = run(few, pair(architecture), plan)["control"]
@@ -497,8 +497,8 @@ def few_labels(mnist):
 def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
     batches = list(Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches())
     assert len(batches) == 20
-    for images, labels, logits in batches:
-        assert len(images) == len(labels) == len(logits) == 120
+    for images, labels, taught in batches:
+        assert len(images) == len(labels) == len(taught.logits) == 120
         assert sorted(labels[100:].tolist()) == [digit for digit in range(10) for _ in range(2)]
     first_epoch = torch.cat([images[:100] for images, _, _ in batches[:10]])
     assert len({image.numpy().tobytes() for image in first_epoch}) == len(few_labels.train)

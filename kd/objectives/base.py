@@ -1,28 +1,39 @@
-"""OBJECTIVES: pure loss functions by name.
-
-An objective takes what student and teacher said about one batch and returns its
-named terms, already weighted: their sum is the loss, their names are the legend of
-the loss chart.
-"""
+"""What all methods are made of: the two terms of Hinton's loss, and what a method is."""
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, NamedTuple
+from dataclasses import dataclass
+from typing import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kd.data import UNLABELLED
+from kd.models import Outputs
+
+Settings = Mapping[str, float]
+Terms = dict[str, Tensor]
+Objective = Callable[[Outputs, Outputs | None, Tensor, Settings], Terms]
 
 
-class Outputs(NamedTuple):
-    """What a model says about a batch."""
+@dataclass(frozen=True)
+class Method:
+    """A way to teach a student.
 
-    logits: Tensor  # (N, 10)
+    ``objective`` takes what student and teacher said about one batch, the labels (N,)
+    and the settings, and returns the named terms of the loss, already weighted.
+    """
 
-
-Objective = Callable[[Outputs, Outputs | None, Tensor, Mapping[str, float]], dict[str, Tensor]]
+    name: str
+    title: str
+    purpose: str  # one line, shown in the app
+    paper: str
+    objective: Objective
+    settings: tuple[str, ...]  # the settings that it reads
+    teacher: bool = True  # whether a teacher teaches
+    looks: str | None = None  # at which hidden layers of both networks, by the names in kd.connection
+    projection: bool = False  # whether the student's are mapped to the teacher's shapes by a layer that is trained with it
 
 
 def soft_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -70,23 +81,22 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
 
 
-def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
+def beside_labels(soft: Mapping[str, Tensor], student: Outputs, labels: Tensor, settings: Settings) -> Terms:
+    """soft_weight * each of the terms ``soft``, and (1 - soft_weight) * CE(labels)."""
+    weight = settings["soft_weight"]
+    return {name: weight * term for name, term in soft.items()} | {"hard": (1 - weight) * cross_entropy(student.logits, labels)}
+
+
+def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
     """soft_weight * T^2 * KL(teacher_T || student_T) + (1 - soft_weight) * CE(labels).
 
     ``labels``: (N,) class numbers. ``settings``: temperature and soft_weight.
     Source: Hinton, Vinyals & Dean 2015, section 2.
     """
-    soft_weight = settings["soft_weight"]
-    return {
-        "soft": soft_weight * soft_loss(student.logits, teacher.logits, settings["temperature"]),
-        "hard": (1 - soft_weight) * cross_entropy(student.logits, labels),
-    }
+    soft = soft_loss(student.logits, teacher.logits, settings["temperature"])
+    return beside_labels({"soft": soft}, student, labels, settings)
 
 
-def labels_only(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
+def labels_only(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
     """Cross-entropy with the labels: how controls and teachers learn."""
     return {"hard": cross_entropy(student.logits, labels)}
-
-
-#: The methods that a student can be taught by.
-OBJECTIVES: dict[str, Objective] = {"hinton": hinton}

@@ -1,0 +1,174 @@
+"""What networks are made of: layers of our own, and functions that put layers together.
+
+All networks take normalized images, shape (N, 1, 28, 28), float32, and return
+logits, shape (N, 10). A module with weights of its own, beside those of the modules
+within it, says how they begin: ``initialize(generator)``. Nothing but nn.Dropout is
+random in training: see kd.batched.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INPUT_SHAPE = (1, 28, 28)
+CLASSES = 10
+
+
+# -- multilayer perceptrons ------------------------------------------------------------
+
+
+class BoundedLinear(nn.Linear):
+    """A linear layer whose units' incoming weights have at most the norm ``bound``, at each training step.
+
+    Source: Hinton et al. 2012 (arXiv 1207.0580), section 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bound: float):
+        super().__init__(inputs, outputs)
+        self.bound = bound
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.weight.renorm_(2, 0, self.bound)
+        return super().forward(inputs)
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """A multilayer perceptron 784-widths-10 with ReLU; no widths give a linear model."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    sizes = [math.prod(INPUT_SHAPE), *widths]
+    for inputs, outputs in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+
+
+def regularized_mlp(*widths: int, bound: float, dropout: tuple[float, float]) -> nn.Sequential:
+    """An MLP with bounded weights and dropout: of the first share of the pixels and the second of the hidden units."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout[0])]
+    sizes = [math.prod(INPUT_SHAPE), *widths]
+    for inputs, outputs in zip(sizes, sizes[1:]):
+        layers += [BoundedLinear(inputs, outputs, bound), nn.ReLU(), nn.Dropout(dropout[1])]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+
+
+# -- convolutional networks ------------------------------------------------------------
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1, size: int = 3, groups: int = 1) -> list[nn.Module]:
+    """A convolution that keeps the image's side (but for the stride), with batch normalization and ReLU."""
+    return [
+        nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
+
+
+def cnn(channels: tuple[int, ...], strides: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """3x3 convolutions with batch normalization and ReLU, then one linear layer."""
+    layers: list[nn.Module] = []
+    side, inputs = INPUT_SHAPE[-1], 1
+    for outputs, stride in zip(channels, strides, strict=True):
+        layers += convolution(inputs, outputs, stride)
+        side, inputs = math.ceil(side / stride), outputs
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * side * side, CLASSES))
+
+
+def separable_cnn(channels: tuple[int, ...], strides: tuple[int, ...]) -> nn.Sequential:
+    """A 3x3 convolution, then separable ones, then the mean over places and one linear layer.
+
+    A separable convolution looks at each channel by itself (depthwise, 3x3) and then at
+    all channels of each place (pointwise, 1x1): about 9 times as cheap as doing both at once.
+    Source: Howard et al. 2017 (MobileNets, arXiv 1704.04861), section 3.1.
+    """
+    layers = convolution(1, channels[0], strides[0])
+    for inputs, outputs, stride in zip(channels[:-1], channels[1:], strides[1:], strict=True):
+        layers += convolution(inputs, inputs, stride, groups=inputs) + convolution(inputs, outputs, size=1)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], CLASSES))
+
+
+# -- the Transformer -------------------------------------------------------------------
+
+
+class Patches(nn.Module):
+    """(N, 1, 28, 28) images -> (N, 1 + P, width): a class token, then P square patches, each with its position.
+
+    Positions begin about as large as the patches' own numbers. With the customary 0.02 a
+    Transformer does not see them at first, and learns far more slowly.
+
+    Source: Dosovitskiy et al. 2021 (ViT, arXiv 2010.11929), equation 1.
+    """
+
+    def __init__(self, side: int, width: int):
+        super().__init__()
+        # One linear map for all patches.
+        self.embed = nn.Conv2d(INPUT_SHAPE[0], width, side, stride=side)
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + (INPUT_SHAPE[-1] // side) ** 2, width))
+
+    def initialize(self, generator: torch.Generator) -> None:
+        for weight in (self.class_token, self.positions):
+            weight.normal_(0, 0.5, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.embed(images).flatten(2).transpose(1, 2)
+        return torch.cat([self.class_token.expand(len(images), -1, -1), patches], 1) + self.positions
+
+
+class Attention(nn.Module):
+    """Self-attention with several heads: (N, L, width) -> (N, L, width).
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        split = self.query_key_value(tokens).unflatten(2, (3, self.heads, -1))  # (N, L, 3, heads, width / heads)
+        mixed = F.scaled_dot_product_attention(*split.permute(2, 0, 3, 1, 4))
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """One layer of a Transformer, (N, L, width) -> (N, L, width): attention, then an MLP on each token.
+
+    Both are normalized first and added to what came in.
+    Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), equations 2 and 3.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Dropout(dropout)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attention(tokens)
+        return tokens + self.mlp(tokens)
+
+
+class ClassToken(nn.Module):
+    """(N, L, width) -> (N, width): the token that gathers what the head needs."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
+
+
+def transformer(depth: int, side: int, width: int, heads: int, dropout: float) -> nn.Sequential:
+    """A Transformer over patches of ``side`` x ``side`` pixels; its blocks are layers of the Sequential."""
+    return nn.Sequential(
+        Patches(side, width),
+        *(Block(width, heads, 4 * width, dropout) for _ in range(depth)),
+        nn.LayerNorm(width), ClassToken(), nn.Linear(width, CLASSES),
+    )

@@ -1,0 +1,287 @@
+"""Which hidden layers are compared, what of them, and the projections that are trained with a student and dropped."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from kd import connection, data, measure, models
+from kd.config import DistilConfig
+from kd.data import Mnist
+from kd.connection import GRID, View, connect
+from kd.errors import UserError
+from kd.experiment import Distillation
+from kd.layers import ClassToken
+from kd.objectives import METHODS, labels_only
+from kd.teacher import MAX_FEATURES, CachedTeacher
+from kd.train import Learner, Plan, Training
+from tests.helpers import identical, small_teacher
+
+IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+LOOKING = [method for method in METHODS.values() if method.looks]
+looking = pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
+SHORT = DistilConfig(student="cnn-tiny", epochs=1, batch_size=100)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """A CNN that was never trained."""
+    return CachedTeacher("cnn", "cnn-tiny", models.build("cnn-tiny", 7))
+
+
+# -- features ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("linear", ()),
+        ("mlp-64-32", ((64,), (32,))),
+        ("mlp-1200x2", ((1200,), (1200,))),
+        ("cnn-tiny", ((8, 14, 14), (16, 7, 7), (32, 4, 4))),
+        ("cnn", ((24, 28, 28), (32, 14, 14), (48, 14, 14), (64, 7, 7), (64, 7, 7))),
+        ("vit-half", ((96,),) * 3),
+    ],
+)
+def test_features_are_the_hidden_layers_from_shallow_to_deep(name, shapes):
+    assert models.feature_shapes(name) == shapes
+    model = models.build(name, 0).eval()
+    said = models.outputs(model, IMAGES)
+    assert torch.equal(said.logits, model(IMAGES)) and [tuple(feature.shape[1:]) for feature in said.features] == list(shapes)
+
+
+@pytest.mark.parametrize("name", models.students())
+def test_the_last_feature_is_what_the_last_layers_see(name):
+    model = models.build(name, 0).eval()
+    features = models.outputs(model, IMAGES).features
+    if features:
+        place = next(i for i in range(len(model) - 1, -1, -1) if isinstance(model[i], models.FEATURES))
+        rest = [layer for layer in model[place + 1 :] if not isinstance(layer, ClassToken)]  # which a block's feature is already
+        torch.testing.assert_close(nn.Sequential(*rest)(features[-1]), model(IMAGES))
+
+
+def test_a_view_is_one_vector_an_image_for_each_layer():
+    feature = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
+    vector = torch.arange(10.0).view(2, 5)
+    first, second = View((1, 0), (9, 2))([feature, vector])
+    assert torch.equal(first, vector)
+    cells = feature.view(2, 3, 2, 4, 2, 4).mean((3, 5))
+    assert torch.equal(second, cells.flatten(1))
+    (attention,) = View((0,), (2,), attention=True)([feature])
+    torch.testing.assert_close(attention, feature.square().sum(1).view(2, 2, 4, 2, 4).mean((2, 4)).flatten(1))
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+@looking
+@pytest.mark.parametrize("student", models.students())
+@pytest.mark.parametrize("taught", ["cnn", "cnn-wide", "mlp-1200x2", "vit"])
+def test_any_two_networks_are_connected_or_refused_in_plain_words(method, student, taught):
+    try:
+        joined = connect(method, student, taught, 0)
+    except UserError as error:
+        assert str(error).startswith(f"The method {method.name} compares ") and str(error).endswith("or method.")
+        shapes = models.feature_shapes(student), models.feature_shapes(taught)
+        assert not all(shapes) or method.looks == "maps" and not all(any(len(s) == 3 for s in of) for of in shapes)
+        return
+    said = joined(models.outputs(models.build(student, 0).eval(), IMAGES))
+    theirs = joined.teacher(models.outputs(models.build(taught, 0).eval(), IMAGES).features)
+    assert len(said.features) == len(theirs) >= 1
+    if method.projection or method.looks == "maps":
+        assert [feature.shape for feature in said.features] == [feature.shape for feature in theirs]
+    loss = sum(METHODS[method.name].objective(said, models.Outputs(torch.zeros(5, 10), theirs), torch.arange(5), DistilConfig().__dict__).values())
+    assert loss.isfinite()
+
+
+def test_answers_alone_need_no_connection():
+    assert all(connect(method, "linear", "linear", 0) is None for method in METHODS.values() if not method.looks)
+
+
+def test_the_middle_is_in_the_middle_and_the_last_is_the_last():
+    hint, last = (connect(METHODS[name], "mlp-64-32-16", "cnn", 0) for name in ("fitnets", "similarity"))
+    assert (hint.student.layers, hint.teacher.layers) == ((1,), (2,))
+    assert (last.student.layers, last.teacher.layers) == ((2,), (4,))
+    assert last.teacher.widths(models.feature_shapes("cnn")) == [64 * GRID**2]
+
+
+def test_attention_pairs_the_deepest_maps_of_a_size_with_those_of_the_same_size_or_the_next_larger():
+    joined = connect(METHODS["attention"], "cnn-tiny", "cnn", 0)
+    assert (joined.student.layers, joined.teacher.layers) == ((0, 1, 2), (2, 4, 4))
+    assert joined.student.sides == joined.teacher.sides == (14, 7, 4)
+    larger = connect(METHODS["attention"], "cnn", "cnn-tiny", 0)
+    assert (larger.student.layers, larger.teacher.layers, larger.teacher.sides) == ((0, 2, 4), (0, 0, 1), (14, 14, 7))
+
+
+def test_several_teachers_have_no_layers_in_common():
+    with pytest.raises(UserError, match="The method rkd compares hidden layers, which several teachers do not share; choose one teacher."):
+        connect(METHODS["rkd"], "mlp-30", "cnn+cnn", 0)
+    assert connect(METHODS["dkd"], "mlp-30", "cnn+cnn", 0) is None
+
+
+def test_a_projection_depends_on_the_seed_alone():
+    def weights(seed):
+        return connect(METHODS["cosine"], "mlp-30", "cnn", seed).projection.state_dict()
+
+    torch.manual_seed(1)
+    first = weights(3)
+    torch.manual_seed(2)
+    assert identical(first, weights(3)) and not identical(first, weights(4))
+
+
+# -- a teacher's features -------------------------------------------------------------------------
+
+
+def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teacher, mnist, monkeypatch):
+    fresh = CachedTeacher("cnn", "cnn-tiny", teacher.model)
+    view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
+    asked = []
+    real = models.in_chunks
+    monkeypatch.setattr(models, "in_chunks", lambda model, ask, inputs: asked.append(len(inputs)) or real(model, ask, inputs))
+    few = mnist.train.take(torch.tensor([5, 290, 17]))
+    first = fresh.features(few, view)
+    expected = view(models.outputs(teacher.model, few.inputs()).features)
+    torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)  # kept in half precision
+    again = fresh.features(few.take(torch.tensor([2, 0, 1])), view)
+    assert torch.equal(again[0], first[0][[2, 0, 1]]) and len(asked) == 1
+    assert all(not feature.requires_grad and feature.dtype == torch.float32 for feature in first)
+
+
+def test_another_view_is_another_table(teacher, mnist):
+    few = mnist.train.take(slice(0, 20))
+    views = [connect(METHODS[name], "cnn-tiny", "cnn-tiny", 0).teacher for name in ("cosine", "fitnets", "attention", "cosine")]
+    for view in views:
+        expected = view(models.outputs(teacher.model, few.inputs()).features)
+        torch.testing.assert_close(teacher.features(few, view), expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("augmentation", ["jitter", "affine"])
+def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_student_sees(teacher, mnist, augmentation):
+    view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
+    teacher.features(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
+    moved = data.AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
+    expected = view(models.outputs(teacher.model, moved.inputs()).features)
+    torch.testing.assert_close(teacher.features(moved, view), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
+    wide = CachedTeacher("wide", "mlp-1200x2", models.build("mlp-1200x2", 0))
+    view = connect(METHODS["cosine"], "mlp-30", "mlp-1200x2", 0).teacher
+    assert wide.features(mnist.train.take(slice(0, 10)), view)[0].shape == (10, 1200) and 1200 > MAX_FEATURES
+    assert wide._view is None
+
+
+def test_the_shipped_teachers_features_are_kept_for_every_method_and_student():
+    for method in LOOKING:
+        for student in models.students():
+            try:
+                view = connect(method, student, "cnn", 0).teacher
+            except UserError:
+                continue
+            assert sum(view.widths(models.feature_shapes("cnn"))) <= MAX_FEATURES
+
+
+# -- training with a connection ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mnist(mnist):
+    """300 images to train on and 20 to judge on: three steps an epoch."""
+    judged = mnist.test.take(slice(0, 20))
+    return Mnist(mnist.train.take(slice(0, 300)), judged, judged, "sample")
+
+
+def distilled(mnist, teacher, **settings):
+    experiment = Distillation(SHORT.replace(**settings), mnist, teacher)
+    list(experiment.records())
+    return experiment
+
+
+@looking
+def test_a_connection_teaches_the_student_and_leaves_the_control_as_it_was(mnist, teacher, method):
+    student = "cnn-tiny" if method.looks == "maps" else "mlp-30"
+    plain, taught, unheard = (
+        distilled(mnist, teacher, student=student, method=name, **more)
+        for name, more in (("hinton", {}), (method.name, {}), (method.name, {"feature_weight": 0.0}))
+    )
+    assert identical(plain.trained["control"], taught.trained["control"]), "same weights to begin with, same batches, to the bit"
+    assert not identical(plain.trained["student"], taught.trained["student"])
+    assert identical(plain.trained["student"], unheard.trained["student"]), "weight 0 is Hinton's distillation"
+
+
+def test_a_projection_is_trained_and_is_no_part_of_the_student(mnist, teacher):
+    experiment = Distillation(SHORT.replace(method="cosine"), mnist, teacher)
+    before = {name: value.clone() for name, value in experiment.learners[0].connection.projection.state_dict().items()}
+    list(experiment.records())
+    assert not identical(before, experiment.learners[0].connection.projection.state_dict())
+    count = sum(value.numel() for value in experiment.trained["student"].parameters())
+    assert count == measure.size("cnn-tiny").parameters and set(experiment.trained) == {"student", "control"}
+
+
+def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
+    """One batch written out: the projection is one more layer under the same optimizer."""
+    few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 100)))
+    config = SHORT.replace(method="cosine", student="mlp-30", soft_weight=0.0)
+    experiment = Distillation(config, few, teacher)
+    joined, model = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0), models.build("mlp-30", 0)
+    optimizer = torch.optim.AdamW([*model.parameters(), *joined.projection.parameters()], lr=config.learning_rate, weight_decay=1e-2)
+    taught = models.Outputs(teacher.logits(few.train), teacher.features(few.train, joined.teacher))
+    terms = METHODS["cosine"].objective(joined(models.outputs(model, few.train.inputs())), taught, few.train.labels, experiment.settings)
+    sum(terms.values()).backward()
+    optimizer.step()
+    list(experiment.records())
+    for ours, theirs in zip(experiment.learners[0].connection.projection.parameters(), joined.projection.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(experiment.trained["student"].parameters(), model.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("student", "method"), [("mlp-30", "cosine"), ("cnn-tiny", "fitnets"), ("cnn-tiny", "attention")])
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(mnist, teacher, student, method):
+    def experiment():
+        return Distillation(SHORT.replace(student=student, method=method, augmentation="jitter"), mnist, teacher)
+
+    whole, first, second = experiment(), experiment(), experiment()
+    list(whole.records())
+    for _ in first.records(lambda step: step == 2):
+        break
+    state = load(save({key: value.contiguous() for key, value in first.training.state().items()}))
+    list(second.records(state=state))
+    for name in ("student", "control"):
+        assert identical(whole.trained[name], second.trained[name])
+    projections = [e.learners[0].connection.projection for e in (whole, second)]
+    assert (method == "attention") == (projections[0] is None)
+    assert projections[0] is None or identical(*projections)
+
+
+def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
+    state = Distillation(SHORT, mnist, teacher)
+    list(state.records())
+    with pytest.raises(UserError, match="another training"):
+        Distillation(SHORT.replace(method="cosine"), mnist, teacher).records(state=state.training.state())
+
+
+def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
+    """Hinton's distillation asks neither the networks nor the teacher for them."""
+    monkeypatch.setattr("kd.batched.outputs", lambda *_: pytest.fail("a student's features were computed"))
+    monkeypatch.setattr(CachedTeacher, "features", lambda *_: pytest.fail("a teacher's features were computed"))
+    for name in ("mlp-30", "cnn-tiny"):
+        list(Distillation(SHORT.replace(student=name), mnist, small_teacher()).records())
+
+
+def test_a_method_without_a_teacher_does_not_ask_one(mnist, monkeypatch):
+    monkeypatch.setattr(CachedTeacher, "logits", lambda *_: pytest.fail("the teacher was asked"))
+    for method in ("label-smoothing", "tf-kd"):
+        list(Distillation(SHORT.replace(method=method), mnist, small_teacher()).records())
+
+
+def test_a_learner_without_a_connection_needs_no_features_of_a_teacher(mnist):
+    learners = [Learner("control", models.build("mlp-30", 0), labels_only)]
+    list(Training(learners, mnist, Plan(1, 100, 1e-3, 0), {}).records())
+
+
+def test_what_a_method_cannot_look_into_is_refused_before_training():
+    with pytest.raises(UserError, match=r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; choose another teacher"):
+        connection.check(METHODS["attention"], "teacher", "mlp-32")

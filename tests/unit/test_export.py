@@ -1,0 +1,83 @@
+"""Exported models: they answer like the model itself, without this program."""
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kd import drawing, export, models, teacher
+from kd.errors import UserError
+from tests import strokes
+
+NAMES = ["linear", "mlp-30", "cnn-tiny"]
+
+
+def unpacked(exported: export.Exported) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return models.load(teacher.WEIGHTS / "cnn.safetensors", "cnn")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("format", list(export.FORMATS))
+def test_an_exported_model_gives_the_models_logits(name, format, mnist):
+    exported = export.export(models.build(name, 0), name, format, mnist.test)
+    assert exported.images == len(mnist.test) and exported.difference < 1e-5
+    assert exported.name == f"{name}-{format}.zip"
+
+
+def test_any_number_of_pictures_can_be_asked_about_at_once(shipped, mnist):
+    run = export.run_onnx(export.to_onnx(shipped))
+    for count in (1, 3, 64):
+        digits = mnist.test.take(slice(0, count))
+        expected = models.logits_in_chunks(shipped, digits.inputs()).numpy()
+        np.testing.assert_allclose(run(digits.images.numpy()), expected, atol=1e-4)
+
+
+def test_the_safetensors_file_comes_with_all_that_is_needed_to_feed_it(mnist):
+    files = unpacked(export.export(models.build("mlp-30", 0), "mlp-30", "safetensors", mnist.test))
+    about = json.loads(files["model.json"])
+    assert about["architecture"] == "mlp-30" and about["normalization"]["mean"] == 0.1307
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_a_file_that_answers_otherwise_is_not_given_out(format, mnist, monkeypatch):
+    other = models.build("mlp-30", 1)
+    real = {"onnx": export.to_onnx, "pt2": export.to_torch_export}[format]
+    monkeypatch.setattr(export, {"onnx": "to_onnx", "pt2": "to_torch_export"}[format], lambda model: real(other))
+    with pytest.raises(UserError, match="logits differ from the model's by .*Choose another format"):
+        export.export(models.build("mlp-30", 0), "mlp-30", format, mnist.test)
+
+
+def test_an_unknown_format_is_refused_in_plain_words(mnist):
+    with pytest.raises(UserError, match="no format called 'pickle'; choose one of onnx, safetensors, pt2"):
+        export.export(models.build("linear", 0), "linear", "pickle", mnist.test)
+
+
+@pytest.mark.parametrize("paper", [False, True], ids=["light-on-dark", "dark-on-light"])
+def test_the_script_reads_a_drawn_digit_as_the_app_does(paper, shipped, mnist, tmp_path):
+    """As a user would: unpack, run the script on a picture."""
+    exported = export.export(shipped, "cnn", "onnx", mnist.test)
+    for name, content in unpacked(exported).items():
+        (tmp_path / name).write_bytes(content)
+    for digit in (2, 7):
+        ink = drawing.ink_from_canvas(strokes.render(strokes.DIGITS[digit]))
+        picture = np.rint(255 * (1 - ink if paper else ink)).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / "digit.png")
+        said = subprocess.run([sys.executable, "classify.py", "digit.png"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert said.returncode == 0, said.stderr
+        pixels = torch.from_numpy(drawing.prepare(ink)).unsqueeze(0)
+        inputs = dataclasses.replace(mnist.test.take(slice(0, 1)), images=pixels).inputs()
+        shares = models.logits_in_chunks(shipped, inputs).double().softmax(1)[0]
+        assert said.stdout.strip() == f"{digit} ({shares[digit]:.1%})" and int(shares.argmax()) == digit

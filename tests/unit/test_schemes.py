@@ -1,0 +1,191 @@
+"""Schemes: who teaches whom, in which order, and that a chain of trainings behaves like one."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from kd import models
+from kd.config import DistilConfig
+from kd.errors import UserError
+from kd.experiment import Distillation
+from kd.objectives import Outputs, hinton
+from kd.randomness import seed
+from kd.schemes import SCHEMES
+from kd.teacher import CachedTeacher
+from kd.teacher import load as load_teacher
+from kd.train import accuracy
+from tests.helpers import identical, small_teacher, weights
+
+CONFIGS = {
+    "teacher": DistilConfig(student="mlp-8", epochs=2),
+    "assistant": DistilConfig(student="mlp-8", epochs=2, scheme="assistant", assistant="mlp-32"),
+    "born-again": DistilConfig(student="mlp-8", epochs=2, scheme="born-again", generations=2),
+    "mutual": DistilConfig(student="mlp-8", epochs=2, scheme="mutual"),
+}
+every = pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+
+
+def outcome(config, mnist, teacher=None):
+    experiment = Distillation(config, mnist, teacher or small_teacher("mlp-32"))
+    for _ in experiment.records():
+        pass
+    return {name: weights(model) for name, model in experiment.trained.items()}
+
+
+def timeless(records):
+    return [dataclasses.replace(record, seconds=0, images_per_second=0) for record in records]
+
+
+def test_every_scheme_is_tried_here():
+    assert set(CONFIGS) == set(SCHEMES)
+
+
+# -- who teaches whom ----------------------------------------------------------------------------
+
+
+@every
+def test_the_control_is_the_same_in_every_scheme(config, mnist):
+    """Same initial weights, same batches, labels alone: nothing that the scheme adds may touch it."""
+    assert identical(outcome(config, mnist)["control"], outcome(CONFIGS["teacher"], mnist)["control"])
+
+
+def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_are(mnist):
+    """One step, against the gradient written out: of each student's own loss, by its own weights alone."""
+    few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
+    config = CONFIGS["mutual"].replace(batch_size=50, epochs=1)
+    experiment = Distillation(config, few, small_teacher("mlp-32"))
+    one, other = models.build("mlp-8", config.seed), models.build("mlp-8", seed(config.seed, "peer"))
+    images, labels = few.train.inputs(), few.train.labels
+    said, heard = one(images), other(images).detach()
+    loss = hinton(Outputs(said), Outputs(heard), labels, experiment.settings)
+    expected = torch.autograd.grad(sum(loss.values()), list(one.parameters()))
+    list(experiment.records())
+    for before, after, gradient in zip(one.parameters(), experiment.trained["student"].parameters(), expected):
+        moved, clear = after - before.detach() * (1 - config.learning_rate * 0.01), gradient.abs() > 1e-5
+        # AdamW's first step goes by the learning rate against the gradient's sign.
+        assert torch.equal(moved.sign()[clear], -gradient.sign()[clear])
+    assert not identical(experiment.trained["peer"], experiment.trained["student"])
+
+
+def test_the_first_generation_learns_from_the_trained_control(mnist):
+    config = CONFIGS["born-again"].replace(generations=1)
+    made = outcome(config, mnist)
+    control = models.build("mlp-8", config.seed)
+    control.load_state_dict(made["control"])
+    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("control", "mlp-8", control))
+    assert identical(made["student"], direct["student"])
+
+
+def test_the_second_generation_learns_from_the_first(mnist):
+    made = outcome(CONFIGS["born-again"], mnist)
+    assert set(made) == {"control", "generation-1", "student"}
+    first = models.build("mlp-8", 0)
+    first.load_state_dict(made["generation-1"])
+    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("first", "mlp-8", first))
+    assert identical(made["student"], direct["student"])
+
+
+def test_the_assistant_learns_from_the_teacher_and_the_student_from_the_assistant(mnist):
+    made = outcome(CONFIGS["assistant"], mnist)
+    assert identical(made["assistant"], outcome(CONFIGS["teacher"].replace(student="mlp-32"), mnist)["student"])
+    assistant = models.build("mlp-32", 0)
+    assistant.load_state_dict(made["assistant"])
+    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("assistant", "mlp-32", assistant))
+    assert identical(made["student"], direct["student"])
+
+
+# -- a chain is like one training -------------------------------------------------------------------
+
+
+@every
+def test_steps_and_epochs_count_over_all_stages(config, mnist):
+    records = list(Distillation(config, mnist, small_teacher("mlp-32")).records())
+    assert [record.epoch for record in records] == list(range(1, config.total_epochs + 1))
+    assert records[-1].step == records[-1].steps == 8 * config.total_epochs
+    assert all(later.seconds > sooner.seconds for sooner, later in zip(records, records[1:]))
+
+
+@every
+def test_a_chain_resumes_exactly_in_every_stage(config, mnist):
+    whole = Distillation(config, mnist, small_teacher("mlp-32"))
+    records = list(whole.records(lambda step: step % 8 == 3))
+    for stop in range(3, 8 * config.total_epochs, 8):
+        first = Distillation(config, mnist, small_teacher("mlp-32"))
+        part = []
+        for record in first.records(lambda step: step % 8 == 3):
+            part.append(record)
+            if record.step == stop:
+                break
+        kept = load(save({key: value.contiguous() for key, value in first.training.state().items()}))
+        second = Distillation(config, mnist, small_teacher("mlp-32"))
+        part += list(second.records(lambda step: step % 8 == 3, kept))
+        assert timeless(part) == timeless(records)
+        assert all(identical(second.trained[name], model) for name, model in whole.trained.items())
+
+
+def test_a_checkpoint_of_another_scheme_is_refused_in_plain_words(mnist):
+    first = Distillation(CONFIGS["teacher"], mnist, small_teacher("mlp-32"))
+    next(first.records())
+    for name in ("assistant", "mutual"):
+        with pytest.raises(UserError, match="The checkpoint is of another training"):
+            Distillation(CONFIGS[name], mnist, small_teacher("mlp-32")).records(state=first.training.state())
+
+
+def test_a_schedule_counts_the_steps_of_all_stages_and_holds_over_them(mnist):
+    """The temperature of the second stage is what was set in the first, then what was set in the second."""
+    config = CONFIGS["assistant"].replace(schedule=[(5, "temperature", 9.0), (20, "temperature", 2.0)])
+    experiment = Distillation(config, mnist, small_teacher("mlp-32"))
+    seen = []
+    for record in experiment.records(lambda step: True):
+        seen.append(experiment.training._training.settings["temperature"])
+    assert seen == [4.0] * 4 + [9.0] * 15 + [2.0] * 13
+
+
+def test_what_is_changed_by_hand_is_what_a_schedule_repeats(mnist):
+    by_hand = Distillation(CONFIGS["assistant"], mnist, small_teacher("mlp-32"))
+    records = by_hand.records(lambda step: step in (5, 16, 20))
+    for record in records:
+        if record.step == 16:
+            records.send({"temperature": 8.0})  # right between the stages
+    config = CONFIGS["assistant"].replace(schedule=[(16, "temperature", 8.0)])
+    assert identical(by_hand.trained["student"], outcome(config, mnist)["student"])
+
+
+# -- what they are for -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "gain"), [("assistant", 0.05), ("born-again", 0.0), ("mutual", 0.0)])
+def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnist, sample):
+    """Three seeds, 100 labels among 1,000 images. With a teacher behind it the gain is large, without one small."""
+    gains, judged = [], dataclasses.replace(mnist, validation=sample.validation)
+    for number in range(3):
+        config = CONFIGS[name].replace(student="mlp-128", labels=100, epochs=15, temperature=1, soft_weight=0.7, seed=number)
+        experiment = Distillation(config, judged, load_teacher("cnn"))
+        for _ in experiment.records():
+            pass
+        right = {name: accuracy(model, judged.validation) for name, model in experiment.trained.items()}
+        gains.append(right["student"] - right["control"])
+    assert sum(gains) / len(gains) > gain, gains
+
+
+# -- bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scheme": "none"}, "no scheme called 'none'; the schemes are teacher, assistant, born-again, mutual"),
+        ({"scheme": "mutual", "method": "cosine"}, "hear answers alone, but the method cosine compares hidden layers"),
+        ({"scheme": "mutual", "method": "label-smoothing"}, "The method label-smoothing has no teacher"),
+        ({"scheme": "born-again", "initialization": "teacher"}, "choose the scheme teacher"),
+        ({"scheme": "mutual", "generations": 3}, "Generations plays no part in the scheme mutual; leave it out"),
+        ({"scheme": "born-again", "generations": 6}, "Generations must be between 1 and 5"),
+        ({"scheme": "assistant", "assistant": "linear", "method": "fitnets"}, "the assistant linear has none"),
+        ({"scheme": "assistant", "assistant": "big"}, "There is no architecture called 'big'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_plain_words(settings, message):
+    with pytest.raises(UserError, match=message):
+        DistilConfig(**settings)
