@@ -11,6 +11,7 @@ page = st.navigation(
     [
         st.Page("pages/distil.py", title="Distil", icon=":material/school:", default=True),
         st.Page("pages/draw.py", title="Draw", icon=":material/draw:"),
+        st.Page("pages/dark_knowledge.py", title="Dark knowledge", icon=":material/dark_mode:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:"),
         st.Page("pages/paper.py", title="The paper", icon=":material/article:"),
     ],

@@ -39,10 +39,11 @@ SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for na
 METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
-def _setting(default, label: str, help: str, low=None, high=None, step=None) -> Any:
+def setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
+    """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
     return field(
         default=default,
-        metadata={"label": label, "help": help, "low": low, "high": high, "step": step},
+        metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
     )
 
 
@@ -74,21 +75,8 @@ def _shown(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Shared by all configs: validation from field metadata, and the conversions."""
-
-    epochs: int = _setting(
-        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
-    )
-    batch_size: int = _setting(
-        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
-    )
-    learning_rate: float = _setting(
-        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
-    )
-    seed: int = _setting(
-        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
-    )
+class Settings:
+    """Validation from field metadata, and the conversions."""
 
     #: Names of the architecture settings, checked against kd.models.
     _architectures: ClassVar[tuple[str, ...]] = ()
@@ -98,6 +86,9 @@ class Config:
             value, label = getattr(self, spec.name), spec.metadata["label"]
             if spec.type == "str" and not isinstance(value, str):
                 raise UserError(f"{label} must be a name, not {_shown(value)}.")
+            choices = spec.metadata.get("choices")
+            if choices and value not in choices:
+                raise UserError(f"{label} must be one of {', '.join(choices)}, not {_shown(value)}.")
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
             if low is None:
                 continue
@@ -184,13 +175,31 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What all trainings have in common."""
+
+    epochs: int = setting(
+        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
+    )
+    batch_size: int = setting(
+        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
+    )
+    learning_rate: float = setting(
+        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
+    )
+    seed: int = setting(
+        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Config):
     """How to train a teacher from labels, with augmented images."""
 
     _architectures: ClassVar = ("teacher",)
 
-    teacher: str = _setting("cnn", "Architecture", "The network to train.")
-    augmentation: str = _setting(
+    teacher: str = setting("cnn", "Architecture", "The network to train.")
+    augmentation: str = setting(
         "affine", "Augmentation", "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled)."
     )
 
@@ -205,47 +214,47 @@ class DistilConfig(Config):
 
     _architectures: ClassVar = ("student", "assistant")
 
-    student: str = _setting("mlp-128", "Student", "The small network that learns from the teacher.")
-    teacher: str = _setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
-    method: str = _setting("hinton", "Method", "How the student is taught.")
-    scheme: str = _setting("teacher", "Scheme", "Who the student's teacher is.")
-    assistant: str = _setting("mlp-800x2", "Assistant", "The network between teacher and student.")
-    generations: int = _setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
-    initialization: str = _setting(
+    student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    method: str = setting("hinton", "Method", "How the student is taught.")
+    scheme: str = setting("teacher", "Scheme", "Who the student's teacher is.")
+    assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
+    generations: int = setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
+    initialization: str = setting(
         "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
     )
-    temperature: float = _setting(
+    temperature: float = setting(
         4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
     )
-    soft_weight: float = _setting(
+    soft_weight: float = setting(
         0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
     )
-    feature_weight: float = _setting(
+    feature_weight: float = setting(
         1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
     )
-    target_weight: float = _setting(
+    target_weight: float = setting(
         1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
     )
-    nontarget_weight: float = _setting(
+    nontarget_weight: float = setting(
         2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
     )
-    intra_weight: float = _setting(
+    intra_weight: float = setting(
         1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
     )
-    jsd_mix: float = _setting(
+    jsd_mix: float = setting(
         0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
     )
-    smoothing: float = _setting(
+    smoothing: float = setting(
         0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
     )
-    certainty: float = _setting(
+    certainty: float = setting(
         0.99, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.01
     )
-    augmentation: str = _setting(
+    augmentation: str = setting(
         "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
     )
-    omitted: str = _setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
-    labels: int = _setting(
+    omitted: str = setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
+    labels: int = setting(
         0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
     )
     schedule: tuple[Change, ...] = field(
@@ -272,9 +281,7 @@ class DistilConfig(Config):
         if self.initialization not in INITIALIZATIONS:
             raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
-        if not set(self.omitted) <= set("0123456789") or len(set(self.omitted)) > 9:
-            raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(self.omitted)} is not.")
-        object.__setattr__(self, "omitted", "".join(sorted(set(self.omitted))))
+        object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         object.__setattr__(self, "schedule", self._checked_schedule())
@@ -329,6 +336,13 @@ class DistilConfig(Config):
 def _check_augmentation(name: str) -> None:
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")
+
+
+def checked_omitted(digits: str) -> str:
+    """Digits to leave out, in order and once each, or a UserError."""
+    if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
+        raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {_shown(digits)} is not.")
+    return "".join(sorted(set(digits)))
 
 
 def unread(name: str, where: str) -> str:

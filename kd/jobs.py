@@ -3,6 +3,10 @@
 The thread never touches Streamlit. Pages give commands, which it follows between
 two optimizer steps, and read snapshots. A job is found by its id, which cannot be
 guessed and may be shared; only who holds the owner's token can command it.
+
+A job that did not end, because the server was killed or told to end or because its
+training failed, stays as its checkpoint, from which its owner can resume it. One that
+ended by itself or was stopped is stored as a run, and has none.
 """
 
 from __future__ import annotations
@@ -10,7 +14,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import copy
-import dataclasses
 import logging
 import math
 import threading
@@ -22,12 +25,12 @@ from typing import Any, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from kd import connection, data, runs, teacher
+from kd import checkpoints, connection, data, runs, teacher
 from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, TeacherConfig, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.objectives import METHODS
-from kd.train import Record
+from kd.train import Diverged, Record
 
 TICK = 0.25  # seconds between the records of a job
 LEASE = 180.0  # seconds without a viewer after which a job ends; hidden tabs poll once a minute
@@ -60,7 +63,7 @@ class Snapshot:
     id: str
     kind: str
     config: DistilConfig | TeacherConfig
-    state: str  # queued, running, paused, done, stopped or failed
+    state: str  # queued, running, paused, done, stopped, failed, interrupted; elsewhere: in training in another process
     message: str  # a plain sentence, or empty
     place: int  # in the queue: 1 is next; 0 where not queued
     mine: bool
@@ -90,9 +93,12 @@ class _Job:
     config: DistilConfig | TeacherConfig
     owner: str  # digest of the token
     lease: float | None
+    keeper: checkpoints.Keeper
+    resumed: bool = False  # it begins from its checkpoint
     state: str = "queued"
     message: str = ""
     version: int = 0
+    unkept: str = ""  # why the last checkpoint could not be written
     rows: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
     changes: list[Change] = field(default_factory=list)
@@ -141,6 +147,7 @@ class JobManager:
         self._teachers: dict[str, teacher.CachedTeacher | teacher.MeanTeacher] = {}
         self._loading = threading.Lock()
         self._thread: threading.Thread | None = None
+        checkpoints.tidy()
         atexit.register(self.close)
 
     # -- for pages -----------------------------------------------------------------
@@ -161,25 +168,12 @@ class JobManager:
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
             connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
-        with self._changed:
-            if self._closed:
-                raise UserError("The server is shutting down; start the run again in a minute.")
-            active = [job for job in self._jobs.values() if job.state in ACTIVE]
-            if sum(job.owner == owner for job in active) >= MAX_PER_OWNER:
-                raise UserError(f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end.")
-            if len(self._waiting) >= MAX_WAITING:
-                raise UserError(f"{MAX_WAITING} runs are already waiting; try again when one has ended.")
-            job = _Job(runs.new_id(), config, owner, self._lease)
-            if paused:
-                job.to_step = -1  # pause before the first step
-            self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._forget_old()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="kd-worker", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
-        return job.id
+        id = runs.new_id()
+        job = _Job(id, config, owner, self._lease, checkpoints.Keeper(id, owner))
+        if paused:
+            job.to_step = -1  # pause before the first step
+        self._enqueue(job)
+        return id
 
     def snapshot(self, id: str, token: str | None = None) -> Snapshot | None:
         """The job as it is now, or None where there is none. Being asked renews its lease."""
@@ -192,7 +186,7 @@ class JobManager:
             job.looks = {who: when for who, when in job.looks.items() if now - when < WATCHING}
             place = self._waiting.index(job) + 1 if job in self._waiting else 0
             return Snapshot(
-                job.id, job.kind, job.config, job.state, job.message, place, job.owner == viewer,
+                job.id, job.kind, job.config, job.state, job.message or job.unkept, place, job.owner == viewer,
                 job.version, tuple(job.rows), job.steps, tuple(job.changes), dict(job.settings), job.saved,
                 job.measures, job.source, len(job.looks),
             )
@@ -211,6 +205,16 @@ class JobManager:
                 job.to_step = -1
 
     def resume(self, id: str, token: str) -> None:
+        """Goes on with a paused run, or with one that was interrupted, from its checkpoint.
+
+        Raises:
+            UserError: the checkpoint is missing, damaged, somebody else's, in use or does not fit the data; or as start().
+        """
+        with self._changed:
+            job = self._jobs.get(id)
+        if job is None or job.state == "interrupted":
+            self._reopen(id, token)
+            return
         with self._owned(id, token) as job:
             job.to_step = 0
             if job.state == "paused":
@@ -281,7 +285,7 @@ class JobManager:
             return found
 
     def close(self) -> None:
-        """Stops the worker and waits for it; runs that have begun are stored as interrupted."""
+        """Stops the worker and waits for it; of runs that have begun a checkpoint is kept."""
         with self._changed:
             self._closed = True
             for job in self._jobs.values():
@@ -307,6 +311,39 @@ class JobManager:
             job.attention.set()
             self._changed.notify_all()
 
+    def _enqueue(self, job: _Job) -> None:
+        """Puts a job into the queue, where there is room for it. Takes the lock itself."""
+        with self._changed:
+            if self._closed:
+                raise UserError("The server is shutting down; start the run again in a minute.")
+            active = [other for other in self._jobs.values() if other.state in ACTIVE]
+            if sum(other.owner == job.owner for other in active) >= MAX_PER_OWNER:
+                raise UserError(f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end.")
+            if len(self._waiting) >= MAX_WAITING:
+                raise UserError(f"{MAX_WAITING} runs are already waiting; try again when one has ended.")
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._forget_old()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="kd-worker", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _reopen(self, id: str, token: str) -> None:
+        """Queues an interrupted run again. Takes the lock itself."""
+        owner = checkpoints.owned(id, token).owner
+        keeper = checkpoints.Keeper(id, owner)
+        keeper.claim()
+        try:
+            kept = checkpoints.owned(id, token)  # read again: until the claim another could go on with it
+            kept.check(self.source.mnist().digest, self.teacher(kept.config.teacher).digest if kept.kind == "distil" else None)
+            job = _Job(id, kept.config, owner, self._lease, keeper, resumed=True, rows=kept.rows)
+            job.changes = list(getattr(kept.config, "schedule", ()))
+            self._enqueue(job)
+        except BaseException:
+            keeper.leave(ended=False)
+            raise
+
     def _set(self, job: _Job, state: str, message: str = "") -> None:
         job.state, job.message = state, message
         job.version += 1
@@ -331,7 +368,10 @@ class JobManager:
             # It does not hold the worker: it goes first, to be measured and stored between two records.
             if job in self._waiting:
                 self._waiting.remove(job)
-            if job.records is None:
+            if job.records is None and job.resumed:  # as if it had not been resumed
+                job.keeper.leave(ended=False)
+                self._set(job, "interrupted", why)
+            elif job.records is None:
                 self._set(job, "stopped", why)
             else:
                 self._waiting.appendleft(job)
@@ -379,6 +419,9 @@ class JobManager:
                     break
             try:
                 self._advance(job)
+            except Diverged as error:  # so it would again
+                job.keeper.leave(ended=True)
+                self._fail(job, str(error))
             except UserError as error:
                 self._fail(job, str(error))
             except Exception:
@@ -386,10 +429,9 @@ class JobManager:
                 self._fail(job, "Training failed because of an error in the program; the server's log tells more.")
         for job in self._jobs.values():
             if job.state in ACTIVE and job.last is not None:
-                try:
-                    self._save(job, "interrupted")
-                except UserError as error:
-                    log.warning("the run %s was interrupted: %s", job.id, error)
+                self._take_up(job)
+                self._keep(job)
+            job.keeper.leave(ended=False)
 
     def _advance(self, job: _Job) -> None:
         """Trains ``job`` up to its next record, or ends it."""
@@ -402,24 +444,14 @@ class JobManager:
             if job.state == "paused" and not job.stop:
                 return
             job.attention.clear()
-            pending, job.pending = job.pending, {}
         if job.stop:
             self._finish(job, "stopped", job.stop)
             return
-        if pending:
-            changes = [(job.last.step if job.last else 0, name, value) for name, value in pending.items()]
-            with self._changed:
-                job.changes += changes
-                job.settings.update(pending)
-                job.version += 1
-            if job.last is None:  # a generator takes nothing before its first record
-                plan = job.experiment.plan
-                job.experiment.plan = dataclasses.replace(plan, schedule=(*plan.schedule, *changes))
-                job.records = self._records(job)
+        self._take_up(job)
         # The very first record comes after one step, so that the charts begin at once.
         self._due_at = time.monotonic() + (self._tick if job.last else 0)
         try:
-            record = next(job.records) if job.last is None else job.records.send(pending)
+            record = next(job.records)
         except StopIteration:
             self._finish(job, "done", "")
             return
@@ -438,22 +470,53 @@ class JobManager:
                 job.to_step -= 1
                 if job.to_step == 0 and job.state == "running":
                     self._set(job, "paused")
+            paused = job.state == "paused"
+        if not job.stop and (paused or job.keeper.due(record)):
+            self._keep(job)
+
+    def _take_up(self, job: _Job) -> None:
+        """Makes the changes that were asked for since the last record."""
+        training = job.experiment.training
+        with self._changed:
+            pending, job.pending = job.pending, {}
+            if pending:
+                job.changes += [(training.step, name, value) for name, value in pending.items()]
+                job.settings.update(pending)
+                job.version += 1
+        training.settings.update(pending)
+
+    def _keep(self, job: _Job) -> None:
+        """Writes a checkpoint. That it cannot is told on the page, and does not end the training."""
+        problem = job.keeper.keep(job.experiment, self._config_so_far(job), job.rows)
+        if problem:
+            problem += " Training goes on, but what is not saved is lost if the server ends."
+        with self._changed:
+            if problem and not job.unkept:
+                log.warning("run %s: %s", job.id, problem)
+            job.version += problem != job.unkept
+            job.unkept = problem
 
     def _begin(self, job: _Job) -> None:
         mnist = self.source.mnist()
+        kept = checkpoints.load(job.id) if job.resumed else None
         if job.kind == "distil":
-            job.experiment = Distillation(job.config, mnist, self.teacher(job.config.teacher))
+            experiment: Experiment = Distillation(job.config, mnist, self.teacher(job.config.teacher))
             job.changes = list(job.config.schedule)
         else:
-            job.experiment = TeacherTraining(job.config, mnist)
-        job.settings, job.source = dict(job.experiment.settings), mnist.source
-        job.records = self._records(job)
+            experiment = TeacherTraining(job.config, mnist)
+        if kept:
+            kept.check(mnist.digest, experiment.reference.digest if experiment.reference else None)
+        job.experiment = experiment
+        job.records = experiment.records(lambda step: self._due(job), kept.state if kept else None)
+        job.settings, job.source = dict(experiment.training.settings), mnist.source
+        if kept:
+            row, job.steps = kept.rows[-1], experiment.training.steps
+            job.last = Record(int(row["step"]), job.steps, row["epoch"], row["seconds"], 0.0, {}, {}, {}, False)
+            self._publish(job)
 
-    def _records(self, job: _Job) -> Iterator[Record]:
-        def due(step: int) -> bool:
-            return job.to_step > 0 or job.attention.is_set() or self._closed or time.monotonic() >= self._due_at
-
-        return job.experiment.records(due)
+    def _due(self, job: _Job) -> bool:
+        """Whether a record is wanted after this step."""
+        return job.to_step > 0 or job.attention.is_set() or self._closed or time.monotonic() >= self._due_at
 
     def _publish(self, job: _Job) -> None:
         """Copies the weights for predictions, so that pages never read a model in training."""
@@ -481,21 +544,27 @@ class JobManager:
     def _fail(self, job: _Job, message: str) -> None:
         if job.records is not None:
             job.records.close()
-        self._leave(job, "failed", message)
+        state = "failed"
+        if job.keeper.kept:
+            state, message = "interrupted", f"{message} Resume goes on from its last checkpoint."
+        job.keeper.leave(ended=False)
+        self._leave(job, state, message)
 
     def _leave(self, job: _Job, state: str, message: str) -> None:
         with self._changed:
             self._set(job, state, message)
-            job.records = None
-            if job.saved or state == "failed" or job.last is None:  # else it can still be saved
+            job.records, job.unkept = None, ""
+            if job.saved or state in ("failed", "interrupted") or job.last is None:  # else it can still be saved
                 job.experiment = None
             if self._current is job:
                 self._current = None
             self._changed.notify_all()
 
     def _save(self, job: _Job, state: str) -> None:
-        config = job.config
-        if job.kind == "distil":
-            config = config.replace(schedule=tuple(job.changes))
-        runs.save(job.id, config, state, job.rows, job.experiment.trained, job.measures, job.owner)
+        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner)
         job.saved = True
+        job.keeper.leave(ended=True)
+
+    def _config_so_far(self, job: _Job) -> DistilConfig | TeacherConfig:
+        """The settings, with the changes made by hand."""
+        return job.config.replace(schedule=tuple(job.changes)) if job.kind == "distil" else job.config

@@ -2,8 +2,8 @@
 
     <home>/<id>/config.json  metrics.csv  measures.json  student.safetensors  control.safetensors
 
-A run is written under a temporary name and then renamed. One that is not finished
-yet may have <home>/<id>.checkpoint, from which it can go on.
+A run is written under a temporary name and then renamed. Those that are not
+finished yet are kept by kd/checkpoints.py.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from kd import models
 from kd.config import DistilConfig, TeacherConfig, Config
@@ -153,87 +153,24 @@ def save(
         for which, model in trained.items():
             save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary / f"{which}.safetensors")
         os.rename(temporary, folder)
-        _checkpoint_path(id).unlink(missing_ok=True)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, (OSError, SafetensorError)):
-            raise UserError(_cannot_save(error)) from None
+            raise UserError(cannot_save(error)) from None
         raise
     return load(id)
 
 
-def _cannot_save(error: Exception) -> str:
+def cannot_save(error: Exception, what: str = "The run", then: str = " and save again") -> str:
+    """Why ``what`` could not be written to the disk, and what to do."""
     code = getattr(error, "errno", None)
     if code == errno.ENOSPC or "No space" in str(error):
-        return f"The run was not saved because the disk is full: free some space in {home()} and save again."
-    return f"The run was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME, and save again."
+        return f"{what} was not saved because the disk is full: free some space in {home()}{then}."
+    return f"{what} was not saved because {home()} cannot be written to: change its permissions or set KD_HOME{then}."
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False))
-
-
-# -- checkpoints -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A run that is not finished: from here it can go on as if it had never stopped."""
-
-    id: str
-    config: DistilConfig | TeacherConfig
-    rows: list[dict[str, float]]  # of metrics.csv so far
-    data: str  # digest of the data
-    state: Mapping[str, Tensor]  # of train.Training
-
-
-def _checkpoint_path(id: str) -> Path:
-    return home() / f"{id}.checkpoint"
-
-
-def save_checkpoint(checkpoint: Checkpoint) -> None:
-    """Keeps where an unfinished run stands, in place of what was kept before.
-
-    Raises:
-        UserError: the disk is full, or cannot be written to.
-    """
-    path = _checkpoint_path(checkpoint.id)
-    temporary = path.with_name(f".{path.name}.tmp")
-    about = {
-        "kind": _kind(checkpoint.config),
-        "config": checkpoint.config.to_dict(),
-        "rows": checkpoint.rows,
-        "data": checkpoint.data,
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {key: value.cpu().contiguous() for key, value in checkpoint.state.items()}
-        save_file(state, temporary, {"about": json.dumps(about)})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(_cannot_save(error)) from None
-
-
-def load_checkpoint(id: str) -> Checkpoint:
-    """The checkpoint of the unfinished run called ``id``.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    if not is_id(id):
-        raise UserError("That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.")
-    path = _checkpoint_path(id)
-    if not path.exists():
-        raise UserError(f"There is no unfinished run {id} in {home()}: it was finished, or stopped before anything was kept.")
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            state = {key: file.get_tensor(key) for key in file.keys()}
-        rows = [{str(key): float(value) for key, value in row.items()} for row in about["rows"]]
-        return Checkpoint(id, KINDS[about["kind"]].from_dict(about["config"]), rows, about["data"], state)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"The checkpoint {path} is damaged and cannot be gone on from; delete it and start the run anew.") from None
 
 
 # -- reading -----------------------------------------------------------------------
@@ -301,7 +238,7 @@ def rename(id: str, name: str, token: str | None) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(_cannot_save(error).replace("saved", "renamed").replace("save again", "try again")) from None
+        raise UserError(cannot_save(error, then=" and try again").replace("saved", "renamed")) from None
 
 
 def delete(id: str, token: str | None) -> None:

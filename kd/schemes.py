@@ -75,6 +75,20 @@ class Chain:
         self._training = Training(learners, self._mnist, dataclasses.replace(self._plan, schedule=later), settings, teacher)
 
     @property
+    def settings(self) -> dict[str, float]:
+        """Those in force."""
+        return self._training.settings
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, of ``steps``, in all stages."""
+        return self._before + self._training.step
+
+    @property
+    def steps(self) -> int:
+        return self._steps * len(self._stages)
+
+    @property
     def trained(self) -> dict[str, nn.Module]:
         """All networks so far, by the learners' names."""
         return self._earlier | {learner.name: learner.model for learner in self._training.learners}

@@ -24,6 +24,7 @@ if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
 with st.container():
     state.show_notice()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
+interrupted = mine and snap.state == "interrupted" and not snap.saved
 
 
 def command(what, *arguments) -> None:
@@ -82,7 +83,7 @@ else:
     )
 
 with st.container(horizontal=True):
-    if active and mine and snap.state == "paused":
+    if interrupted or (active and mine and snap.state == "paused"):
         st.button("Resume", key="resume", type="primary", icon=":material/play_arrow:", on_click=command, args=(manager.resume,))
     elif active and mine:
         st.button("Pause", key="pause", icon=":material/pause:", on_click=command, args=(manager.pause,))
@@ -91,7 +92,7 @@ with st.container(horizontal=True):
         if wanted and config is not None:
             start(config, False)
     if st.button(
-        "Step", key="step", icon=":material/skip_next:", disabled=config is None or (active and not (mine and snap.state == "paused")),
+        "Step", key="step", icon=":material/skip_next:", disabled=config is None or interrupted or (active and not (mine and snap.state == "paused")),
         help="One optimizer step, on one batch.",
     ):
         if active:
@@ -101,7 +102,9 @@ with st.container(horizontal=True):
     st.button("Stop", key="stop", icon=":material/stop:", disabled=not (active and mine), on_click=command, args=(manager.stop,),
               help="Ends training; what was learned is measured and stored.")
     st.button("Reset", key="reset", icon=":material/restart_alt:", disabled=snap is None, on_click=reset,
-              help="Clears the page for a new run. A run under way is stopped and stored.")
+              help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.")
+    if interrupted:
+        panels.discard(snap)
 with st.container():
     if active and not mine:
         st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
@@ -155,10 +158,8 @@ if snap is not None:
     panels.results(snap)
 if config is not None:
     st.subheader("Layer by layer", anchor=False)
-    taught = mode == "distil"
-    architecture = state.find_teacher(config.teacher).architecture if taught else config.teacher
-    panels.networks({"teacher": architecture} | ({"student": config.student} if taught else {}))
-    if taught and snap is None:
+    panels.networks(config)
+    if mode == "distil" and snap is None:
         st.subheader("The students, and what they cost", anchor=False)
-        panels.students_table(architecture)
+        panels.students_table(state.find_teacher(config.teacher).architecture)
     controls.write_link(config, mode, run_id)

@@ -2,16 +2,17 @@
 
 import streamlit as st
 
-from kd import data, models, personal, runs
+from kd import checkpoints, data, models, personal, runs
 from kd.errors import UserError
 from kd.ui import entry, export_panel, keys, owner, panels, state
 
 entry.through_app()
 st.title("Runs", anchor=False)
 found, problems = runs.list_runs()
-for problem in problems:
+unfinished, more_problems = checkpoints.list_interrupted()
+for problem in problems + more_problems:
     st.warning(problem)
-if not found:
+if not found and not unfinished:
     st.info("Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`.")
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
     st.stop()
@@ -25,6 +26,11 @@ def score(run_id: str, which: str, count: int, newest: int) -> int:
     return int((models.logits_in_chunks(state.stored_model(run_id, which), data.normalize(drawings)).argmax(1) == labels).sum())
 
 
+def when(moment: str) -> str:
+    """ "2026-01-31 12:00" of an ISO 8601 moment."""
+    return moment[:16].replace("T", " ")
+
+
 def row(run: runs.Run) -> dict:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
@@ -32,7 +38,7 @@ def row(run: runs.Run) -> dict:
         "name": run.name, "student": run.architecture if run.kind == "distil" else f"{run.architecture} (teacher)",
         "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": run.config.seed,
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
-        "data": run.measures.get("source", ""), "state": run.state, "when": run.created[:16].replace("T", " "),
+        "data": run.measures.get("source", ""), "state": run.state, "when": when(run.created),
         "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
     }
     if len(labels):
@@ -43,9 +49,19 @@ def row(run: runs.Run) -> dict:
     return line
 
 
+def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
+    """The same columns, without what is measured at the end."""
+    return {
+        "name": runs.default_name(kept.config), "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
+        "T": getattr(kept.config, "temperature", None), "epochs": kept.config.epochs, "seed": kept.config.seed,
+        "student accuracy": None, "control accuracy": None, "teacher accuracy": None, "data": "", "state": "interrupted",
+        "when": when(kept.saved), "yours": "✓" if kept.owner == runs.owner_digest(owner.token()) else "",
+    }
+
+
 percent = st.column_config.NumberColumn(format="percent")
 st.dataframe(
-    [row(run) for run in found], hide_index=True, width="stretch",
+    [*map(interrupted_row, unfinished), *map(row, found)], hide_index=True, width="stretch",
     column_config={"student accuracy": percent, "control accuracy": percent, "teacher accuracy": percent,
                    "your drawings": st.column_config.TextColumn(help="How many of your kept drawings student / control read right.")},
 )
@@ -55,9 +71,41 @@ if len(labels):
         st.image([(255 - d).numpy() for d in drawings[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
         st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
 
-names = {run.id: f"{run.name} ({run.created[:16].replace('T', ' ')})" for run in found}
+
+def open_button(id: str, label: str = "Open") -> None:
+    if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
+        st.session_state[keys.RUN] = id
+        st.session_state.pop(keys.ADOPTED, None)
+        st.switch_page("pages/distil.py")
+
+
+def show_interrupted(kept: checkpoints.Checkpoint) -> None:
+    st.subheader(runs.default_name(kept.config), anchor=False)
+    try:
+        snap = state.snapshot(kept.id)
+    except UserError as error:  # it has just gone
+        st.error(str(error))
+        return
+    st.caption(panels.run_title(snap))
+    panels.outcome(snap)
+    with st.container(horizontal=True):
+        mine = snap.mine and snap.state == "interrupted"
+        open_button(kept.id, "Open, to resume it" if mine else "Open")
+        if mine:
+            panels.discard(snap)
+    panels.progress(snap)
+    panels.charts(snap)
+
+
+names = {kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished}
+names |= {run.id: f"{run.name} ({when(run.created)})" for run in found}
 chosen = st.selectbox("Run", list(names), format_func=names.get, key="run_choice")
-run = next((run for run in found if run.id == chosen), found[0])
+chosen = chosen if chosen in names else next(iter(names))
+for kept in unfinished:
+    if kept.id == chosen:
+        show_interrupted(kept)
+        st.stop()
+run = next(run for run in found if run.id == chosen)
 mine = run.owner is not None and run.owner == runs.owner_digest(owner.token())
 
 
@@ -83,10 +131,7 @@ try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
-            st.session_state[keys.RUN] = run.id
-            st.session_state.pop(keys.ADOPTED, None)
-            st.switch_page("pages/distil.py")
+        open_button(run.id)
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
     export_panel.show(run, snap)

@@ -56,32 +56,56 @@ const themed = (layout, div) => {
 const draw = (div) => {
   // Nothing is drawn under a hand that drags: it would lose its zoom. The newest comes when it lets go.
   if (div.held || !div.isConnected) return
-  div.drawing = window.Plotly.react(div, div.latest.data, themed(div.latest.layout, div), options)
+  // A copy, since Plotly writes zooms and hidden traces into what it was given. Drawn again, those would pass for the
+  // figure's own, and the next figure would undo them.
+  const { data, layout } = structuredClone(div.latest)
+  window.Plotly.react(div, data, themed(layout, div), options)
 }
 
 const prepare = (div) => {
   div.addEventListener("pointerdown", () => {
+    clearTimeout(div.release)  // of the press before: it must not let go of this one
     div.held = true
-    const letGo = () => setTimeout(() => { div.held = false; draw(div) }, 50)
-    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, letGo, { once: true })
+    const press = new AbortController()
+    const letGo = () => {
+      press.abort()
+      div.release = setTimeout(() => { div.held = false; draw(div) }, 50)
+    }
+    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, letGo, { signal: press.signal })
   }, true)
   // Columns find their width after the first drawing; Plotly itself watches only the window.
   div.watcher = new ResizeObserver(() => { if (div._fullLayout && div.isConnected) window.Plotly.Plots.resize(div) })
   div.watcher.observe(div)
 }
 
+// As it is on the screen, zoom and all, on the page's colour: by itself it is transparent.
+const download = (div) => window.Plotly.downloadImage(
+  { data: div.data, layout: { ...div.layout, paper_bgcolor: getComputedStyle(div).getPropertyValue("--st-background-color").trim() || "#fff" } },
+  { format: "png", filename: div.latest.picture, width: div.clientWidth, height: div.clientHeight, scale: 2 },
+)
+
 const show = (box, name, figure) => {
-  let div = box.querySelector("." + name)
+  let div = box.querySelector(".kd-chart." + name)
   if (!div) {
     div = document.createElement("div")
     div.className = "kd-chart " + name
     div.setAttribute("role", "img")
-    box.append(div)
+    const frame = document.createElement("div")
+    frame.className = "kd-frame"
+    const button = document.createElement("button")
+    button.className = "kd-picture " + name
+    button.type = "button"
+    button.textContent = "⤓ Picture"
+    frame.append(div, button)
+    box.append(frame)
     prepare(div)
   }
   div.latest = figure
   div.style.height = figure.layout.height + "px"
   div.setAttribute("aria-label", figure.label)
+  const button = box.querySelector(".kd-picture." + name)
+  button.hidden = !figure.picture
+  button.onclick = () => { if (div._fullLayout) download(div) }
   load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
 }
 
@@ -92,7 +116,7 @@ export default function ({ data, parentElement }) {
   // zoom and all. And a drawing under way goes on for a moment, and fails on a chart that is purged.
   return () => setTimeout(() => {
     if (box.isConnected) return
-    for (const div of box.children) {
+    for (const div of box.querySelectorAll(".kd-chart")) {
       div.watcher.disconnect()
       if (div._fullLayout) window.Plotly.purge(div)
     }
@@ -103,7 +127,14 @@ export default function ({ data, parentElement }) {
 # Side by side where there is room.
 _CSS = """
 .kd-charts { display: flex; flex-wrap: wrap; gap: 1rem; width: 100%; }
-.kd-chart { flex: 1 1 20rem; min-width: 0; }
+.kd-frame { flex: 1 1 20rem; min-width: 0; }
+.kd-chart { width: 100%; }
+.kd-picture {
+  display: block; margin-left: auto; padding: 0.3rem 0.6rem; border: 0; border-radius: 0.4rem; cursor: pointer;
+  background: none; color: var(--st-text-color); opacity: 0.7; font: inherit; font-size: 0.8rem;
+}
+.kd-picture:hover, .kd-picture:focus-visible { opacity: 1; background: var(--st-secondary-background-color); }
+.kd-picture[hidden] { display: none; }
 """
 
 # An own prefix on the class, since the styles are not isolated: Plotly's stylesheet
@@ -134,7 +165,8 @@ def provide_plotly() -> None:
 def live_chart(figure: Figure, key: str, label: str) -> None:
     """Draws ``figure`` where ``key`` was drawn before.
 
-    ``label`` says in words what the chart shows, for those who cannot see it.
+    ``label`` says in words what the chart shows, for those who cannot see it. A figure with
+    a ``picture``, the name of a file, offers to be downloaded as one.
     """
     live_charts(packed({key: (figure, label)}), key)
 

@@ -10,6 +10,8 @@ NOTICE = "notice"  # (kind, sentence) to show once after a rerun
 DRAWING = "drawing"  # the strokes and the 28x28 picture, shared by all pages
 SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
+LAB = "lab"  # dict of the lab's settings
+LAB_WIDGETS = "lab_widgets"  # setting -> how often its widget was made anew
 ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 
 

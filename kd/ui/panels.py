@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Mapping
 
@@ -9,12 +10,13 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import diagrams, figures, measure, models
-from kd.config import DistilConfig
+from kd import checkpoints, diagrams, figures, measure, models
+from kd.config import DistilConfig, TeacherConfig
+from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
-from kd.ui import state
+from kd.ui import keys, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
@@ -44,12 +46,13 @@ def cost(architecture: str, teacher: str) -> str:
     )
 
 
-def networks(shown: Mapping[str, str]) -> None:
-    """The layers of networks side by side, on one scale.
-
-    Args:
-        shown: "teacher" or "student" -> architecture; of several joined by +, one below the other.
-    """
+def networks(config: DistilConfig | TeacherConfig) -> None:
+    """The layers of teacher and student side by side, on one scale; of several teachers one below the other."""
+    shown = {"teacher": config.teacher}
+    if isinstance(config, DistilConfig):
+        shown = {"student": config.student}
+        with contextlib.suppress(UserError):  # a teacher that is gone is told above
+            shown = {"teacher": state.manager().teacher(config.teacher).architecture} | shown
     for (who, joined), column in zip(shown.items(), st.columns(2)):
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
         with column:
@@ -114,7 +117,10 @@ def progress(snap: Snapshot) -> None:
             parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
         parts.append(_settings(snap.settings))
-    label = {"running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(snap.state)
+    label = {
+        "running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed",
+        "interrupted": "Interrupted", "elsewhere": "Training elsewhere",
+    }.get(snap.state)
     if snap.active:
         parts.append(snap.message)
     st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
@@ -123,7 +129,8 @@ def progress(snap: Snapshot) -> None:
 def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
-        (st.error if snap.state == "failed" or "not saved" in snap.message else st.caption)(snap.message)
+        loud = snap.state == "failed" or "not saved" in snap.message
+        (st.error if loud else st.warning if snap.state in ("interrupted", "elsewhere") else st.caption)(snap.message)
 
 
 def _settings(settings: Mapping[str, float]) -> str:
@@ -153,6 +160,23 @@ def charts(snap: Snapshot) -> None:
     if snap.kind == "distil":
         level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
     live_charts(_charts(snap.id, snap.version, level, snap), "charts")
+
+
+def discard(snap: Snapshot) -> None:
+    """A button by which the owner of an interrupted run deletes what is kept of it, after a question."""
+
+    def confirmed() -> None:
+        try:
+            checkpoints.discard(snap.id, owner.token())
+            if st.session_state.get(keys.RUN) == snap.id:
+                st.session_state[keys.RUN] = None
+            state.notify("success", "The interrupted run was discarded.")
+        except UserError as error:
+            state.notify("error", str(error))
+
+    with st.popover("Discard", icon=":material/delete:"):
+        st.write("Discard what is kept of this run? It cannot be resumed then.")
+        st.button("Discard it", key="discard", type="primary", on_click=confirmed)
 
 
 def results(snap: Snapshot) -> None:

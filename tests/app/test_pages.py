@@ -1,54 +1,20 @@
 """Every page in Streamlit's own test harness: first visit, links good and bad, runs whole and damaged."""
 
 import json
-import secrets
-from pathlib import Path
 
 import pytest
-import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import data, figures, models, runs
+from kd import checkpoints, figures, models, runs
 from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
+from tests.apps import TOKEN, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
-APP = str(Path(__file__).parents[2] / "app.py")
-TOKEN = secrets.token_urlsafe(24)
-
-
-@pytest.fixture
-def app(monkeypatch, tmp_path, mnist):
-    """Opens the app at a page with a query, on a small MNIST; the worker is stopped afterwards."""
-    monkeypatch.setenv("KD_HOME", str(tmp_path / "runs"))
-
-    class Small(data.Source):
-        def __init__(self):
-            super().__init__(tmp_path / "nothing", command=lambda folder: ["false"])
-            self.wait()
-            self._mnist = mnist
-
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    monkeypatch.setattr(data, "Source", Small)
-
-    def open_at(page: str | None = None, **query: str) -> AppTest:
-        at = AppTest.from_file(APP, default_timeout=60)
-        at.session_state[keys.OWNER] = TOKEN
-        for name, value in query.items():
-            at.query_params[name] = value
-        at.run()
-        if page:
-            at.switch_page(f"pages/{page}.py").run()
-        return at
-
-    yield open_at
-    state.manager().close()
-    st.cache_resource.clear()
 
 
 @pytest.fixture
@@ -78,8 +44,15 @@ def picture(at: AppTest, who: str) -> str:
     return next(json.loads(found.proto.json)["svg"] for found in at.get("bidi_component") if found.key == f"network_{who}")
 
 
-def said(at: AppTest) -> str:
-    return " ".join(element.value for kind in (at.error, at.warning, at.info, at.markdown, at.caption) for element in kind)
+@pytest.fixture
+def interrupted(app, mnist):
+    """A run of this visitor that a server's end cut short after the first of two epochs."""
+    config = DistilConfig(student="mlp-30", epochs=2, temperature=8.0, schedule=((3, "temperature", 2.0),))
+    experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
+    keeper = checkpoints.Keeper(runs.new_id(), runs.owner_digest(TOKEN))
+    assert keeper.keep(experiment, config, [next(experiment.records()).row()]) == ""
+    keeper.leave(ended=False)
+    return checkpoints.list_interrupted()[0][0].id
 
 
 @pytest.mark.parametrize("page", [None, "draw", "runs"])
@@ -220,3 +193,62 @@ def test_initial_weights_are_offered_from_the_teacher_where_they_fit(app, vit):
     at.selectbox(key="distil_student").set_value("mlp-30").run()
     assert "cannot begin with this teacher's layers" in said(at) and at.button(key="start").disabled
     assert "distil_initialization" not in app(student="mlp-30").session_state
+
+
+def labels(at: AppTest) -> list[str]:
+    return [button.label for button in at.button]
+
+
+def test_an_interrupted_run_is_told_and_its_owner_resumes_it(app, interrupted):
+    at = app(run=interrupted)
+    assert not at.exception and not at.error
+    assert "This run was interrupted by the server's end or by an error. It is kept as of epoch 1.00 of 2." in said(at)
+    assert at.slider(key="distil_temperature").value == 8.0 and "after step 3 temperature → 2" in said(at)
+    assert "Discard it" in labels(at) and "Start" not in labels(at)
+    assert at.button(key="step").disabled
+    at.button(key="resume").click().run()
+    assert not at.exception and not at.error
+    assert state.manager().snapshot(interrupted, TOKEN).mine and "interrupted by" not in said(at)
+
+
+def test_an_interrupted_run_is_discarded_by_its_owner(app, interrupted):
+    at = app(run=interrupted)
+    at.button(key="discard").click().run()
+    assert not at.exception and "was discarded" in " ".join(element.value for element in at.success)
+    assert not checkpoints.exists(interrupted) and at.session_state[keys.RUN] is None and "Start" in labels(at)
+
+
+def test_others_see_an_interrupted_run_but_cannot_command_it(app, interrupted):
+    at = app()
+    at.session_state[keys.OWNER] = "x" * 32
+    at.session_state[keys.RUN] = interrupted
+    at.run()
+    assert "Only the person who started it can resume it" in said(at)
+    assert not {"Resume", "Discard it"} & set(labels(at)) and "Start" in labels(at)
+
+
+def test_a_run_in_training_in_another_process_is_told_and_not_offered(app, interrupted):
+    keeper = checkpoints.Keeper(interrupted)
+    keeper.claim()
+    at = app(run=interrupted)
+    keeper.leave(ended=False)
+    assert not at.exception and "in training elsewhere" in said(at)
+    assert not {"Resume", "Discard it"} & set(labels(at))
+
+
+def test_the_runs_page_lists_an_interrupted_run(app, stored, interrupted):
+    at = app("runs")
+    assert not at.exception
+    assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
+    assert "interrupted by the server's end" in said(at) and {"Open, to resume it", "Discard it"} <= set(labels(at))
+    at.button(key="open").click().run()
+    assert at.session_state[keys.RUN] == interrupted
+
+
+def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stored, interrupted):
+    path = runs.home() / f"{interrupted}.checkpoint"
+    path.write_bytes(path.read_bytes()[:500])
+    at = app("runs")
+    assert not at.exception and f"The checkpoint {path} is damaged" in said(at) and len(at.dataframe[0].value) == 1
+    at = app(run=interrupted)
+    assert not at.exception and "is damaged" in said(at) and at.button(key="start")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from pathlib import Path
 
-from playwright.sync_api import Page
+import plotly
+from playwright.sync_api import Browser, Page, Route
 
+from kd import figures
+from kd.ui.chart import _JS
 from tests.serving import Server, chart, points, ranges, start, until, visit, zoom
 
 TICKS = 100
@@ -40,3 +45,36 @@ def test_node_zoom_and_hidden_traces_outlive_a_hundred_ticks_and_the_page_stays_
     assert ranges(page, "accuracy") == zoomed
     assert chart(page, "loss").evaluate(hidden) == gone
     assert counts[-1] <= counts[0] + 60, f"the page grew from {counts[0]} to {counts[-1]} nodes in {took:.0f} s"
+
+
+def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> None:
+    """The component alone in a page without a server, since only then it is known when a figure comes."""
+    page = browser.new_page()
+    page.route("http://chart.test/**", _serve)
+    page.goto("http://chart.test/")
+    rows = [{"step": step, "epoch": step / 10, "validation student": 0.9, "whole_validation": 0.0} for step in range(1, 40)]
+    page.evaluate(
+        """async (figures) => {
+            const component = (await import("/chart.js")).default
+            window.tick = () => component({ data: { figure: figures.shift(), label: "" }, parentElement: document.body })
+            tick()
+        }""",
+        [json.dumps(figures.accuracy(rows[:count], 4)) for count in range(3, 30)],
+    )
+    drawn = "document.querySelector('.kd-chart')._fullData?.[0].x.length == {}"
+    page.wait_for_function(drawn.format(3))
+    zoomed = zoom(page, "accuracy")
+    page.wait_for_timeout(200)  # what was last drawn is drawn again when the hand lets go
+    page.evaluate("tick()")
+    page.wait_for_function(drawn.format(4))
+    assert ranges(page, "accuracy") == zoomed
+    page.context.close()
+
+
+def _serve(route: Route) -> None:
+    if route.request.url.endswith("/chart.js"):
+        route.fulfill(body=_JS, content_type="text/javascript")
+    elif route.request.url.endswith("plotly.min.js"):
+        route.fulfill(path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js", content_type="text/javascript")
+    else:
+        route.fulfill(body='<body class="st-key-chart_accuracy"><div class="kd-chart"></div>', content_type="text/html")

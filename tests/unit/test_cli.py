@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import data, models, runs, teacher, train
+from kd import checkpoints, data, models, runs, teacher, train
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.jobs import JobManager
 from kd.objectives import METHODS
@@ -187,7 +187,7 @@ def interrupt_after(monkeypatch, epochs):
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, home, monkeypatch):
     whole = json.loads(run("distil", *LONGER)[1])
-    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     code, out, err = run("distil", *LONGER)
     id = err.split("--resume ")[-1].strip().rstrip(".")
@@ -212,7 +212,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, ho
 @pytest.fixture
 def unfinished(run, monkeypatch):
     """The id of a run of which two epochs are kept."""
-    monkeypatch.setattr(cli, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     _, _, err = run("distil", *LONGER)
     go_on()

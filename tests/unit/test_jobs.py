@@ -3,13 +3,14 @@
 import atexit
 import dataclasses
 import errno
+import shutil
 import threading
 import time
 
 import pytest
 import torch
 
-from kd import experiment, jobs, models, runs, train
+from kd import checkpoints, experiment, jobs, models, runs, train
 from kd.config import DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -641,6 +642,243 @@ def test_a_run_that_could_not_be_stored_can_be_stored_later(manager, monkeypatch
     assert same_as(runs.load(id), directly(SHORT, mnist))
 
 
+# -- interrupted, and resumed ----------------------------------------------------------------------
+
+MIDDLE = SHORT.replace(epochs=3, batch_size=20)  # 150 steps
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint at the end of each epoch."""
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+
+
+def pause_after(manager, config, steps=3):
+    """A run of mine that is paused after some steps by hand."""
+    id = manager.start(config, ME, paused=True)
+    wait_for(manager, id, "paused")
+    for _ in range(steps):
+        step(manager, id)
+    wait_until(lambda: checkpoints.exists(id) and len(checkpoints.load(id).rows) == steps, "a checkpoint")
+    return id
+
+
+@pytest.mark.parametrize("rows", [55, 120])
+def test_a_run_whose_server_is_killed_resumes_to_the_same_bits(manage, mnist, home, tmp_path, monkeypatch, often, rows):
+    first = manage(tick=0.0)
+    id = first.start(MIDDLE, ME)
+    wait_for_rows(first, id, 5)
+    first.change(id, ME, "temperature", 9)
+    wait_for_rows(first, id, rows)
+    # What a kill leaves: the folder as it is at any moment, and locks that nobody holds.
+    shutil.copytree(home, tmp_path / "left", ignore=shutil.ignore_patterns("*.tmp"))
+    first.stop(id, ME)
+    wait_for(first, id, "stopped")
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "left"))
+    kept = checkpoints.load(id)
+    assert 50 <= kept.rows[-1]["step"] < 150 and kept.config.schedule[0][1:] == ("temperature", 9.0)
+    second = manage(tick=0.0)
+    second.resume(id, ME)
+    assert second.snapshot(id).rows[: len(kept.rows)] == tuple(kept.rows)
+    snap = wait_for(second, id, "done")
+    run = runs.load(id)
+    assert (run.state, run.owner, run.config) == ("done", runs.owner_digest(ME), kept.config) and snap.mine
+    assert same_as(run, directly(kept.config, mnist)) and run.measures["steps"] == 150
+    assert [row["step"] for row in run.metrics()] == sorted({row["step"] for row in run.metrics()})
+    assert [path.name for path in runs.home().iterdir()] == [id]
+
+
+def test_a_paused_run_resumes_after_a_close_with_the_change_that_waited(manage, mnist):
+    first = manage()
+    id = pause_after(first, SHORT.replace(schedule="3:temperature=2"))
+    first.change(id, ME, "temperature", 11)
+    first.close()
+    second = manage()
+    second.resume(id, ME)
+    wait_for(second, id, "done")
+    run = runs.load(id)
+    assert run.config.schedule == ((3, "temperature", 2.0), (3, "temperature", 11.0))
+    assert same_as(run, directly(run.config, mnist))
+    assert not same_as(run, directly(SHORT.replace(schedule="3:temperature=2"), mnist))
+
+
+def test_a_teacher_resumes_too(manage, mnist):
+    config = TeacherConfig(teacher="mlp-30", epochs=2, batch_size=100, augmentation="jitter")
+    first = manage()
+    id = pause_after(first, config)
+    first.close()
+    second = manage()
+    second.resume(id, ME)
+    wait_for(second, id, "done")
+    whole = experiment.TeacherTraining(config, mnist)
+    for _ in whole.records():
+        pass
+    assert same_as(runs.load(id), {"teacher": weights(whole.trained["teacher"])})
+
+
+def test_a_resumed_run_answers_at_once_and_can_be_stopped(manage, mnist):
+    first = manage()
+    id = pause_after(first, LONG)
+    inputs = mnist.test.inputs()[:4]
+    before = first.predict(id, inputs)
+    first.close()
+    second = manage()
+    second.resume(id, ME)
+    answers = wait_until(lambda: second.predict(id, inputs), "an answer")
+    assert set(answers) == set(before)
+    second.stop(id, ME)
+    assert wait_for(second, id, "stopped").saved and not checkpoints.exists(id)
+
+
+def test_a_resumed_run_that_is_stopped_while_it_waits_is_interrupted_as_before(manage, home):
+    first = manage()
+    id = pause_after(first, LONG)
+    first.close()
+    content = (home / f"{id}.checkpoint").read_bytes()
+    second = manage()
+    second.start(LONG, OTHER)
+    second.resume(id, ME)
+    assert second.snapshot(id).state == "queued"
+    second.stop(id, ME)
+    assert second.snapshot(id).state == "interrupted" and (home / f"{id}.checkpoint").read_bytes() == content
+    assert [kept.id for kept in checkpoints.list_interrupted()[0]] == [id]
+    second.resume(id, ME)
+    assert second.snapshot(id).state == "queued"
+
+
+def test_resuming_counts_against_the_bounds_and_changes_nothing_when_refused(manage):
+    first = manage()
+    id = pause_after(first, LONG)
+    first.close()
+    second = manage()
+    for _ in range(jobs.MAX_PER_OWNER):
+        second.start(LONG, ME, paused=True)
+    with pytest.raises(UserError, match="You already have 3 runs under way"):
+        second.resume(id, ME)
+    assert second.snapshot(id) is None and [kept.id for kept in checkpoints.list_interrupted()[0]] == [id]
+
+
+def test_only_its_owner_resumes_or_discards_an_interrupted_run(manage):
+    first = manage()
+    id = pause_after(first, LONG)
+    first.close()
+    second = manage()
+    for token in (OTHER, "", None, runs.owner_digest(ME)):
+        for command in (second.resume, checkpoints.discard):
+            with pytest.raises(UserError, match="Only the person who started this run can go on with it or discard it"):
+                command(id, token)
+    checkpoints.discard(id, ME)
+    with pytest.raises(UserError, match="There is no unfinished run"):
+        second.resume(id, ME)
+    assert not list(runs.home().iterdir())
+
+
+def test_two_servers_on_one_folder_do_not_train_the_same_run(manage, often):
+    first, second = manage(), manage()
+    id = pause_after(first, LONG)
+    assert checkpoints.in_training(id) and checkpoints.list_interrupted() == ([], [])
+    for command in (second.resume, checkpoints.discard):
+        with pytest.raises(UserError, match="in training elsewhere: in another server, or from the command line"):
+            command(id, ME)
+    first.close()
+    assert not checkpoints.in_training(id)
+    second.resume(id, ME)
+    wait_for_rows(second, id, 4)
+
+
+def test_a_run_that_ends_leaves_no_checkpoint(manager, home, often):
+    done = manager.start(SHORT, ME)
+    wait_for(manager, done, "done")
+    stopped = pause_after(manager, LONG)
+    manager.stop(stopped, ME)
+    wait_for(manager, stopped, "stopped")
+    assert {path.name for path in home.iterdir()} == {done, stopped}
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_and_ends_no_training(manager, mnist, monkeypatch, caplog, often):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoints, "save_file", full)
+        id = manager.start(SHORT, ME, paused=True)
+        wait_for(manager, id, "paused")
+        for _ in range(3):
+            message = step(manager, id).message
+        assert message.startswith("A checkpoint was not saved because the disk is full: free some space in")
+        assert message.endswith("Training goes on, but what is not saved is lost if the server ends.")
+        assert caplog.text.count("the disk is full") == 1 and not checkpoints.exists(id)
+    step(manager, id)
+    wait_until(lambda: manager.snapshot(id).message == "" and checkpoints.exists(id), "a checkpoint, and silence")
+    manager.resume(id, ME)
+    wait_for(manager, id, "done")
+    assert same_as(runs.load(id), directly(SHORT, mnist))
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_and_stays(manage, mnist, home, monkeypatch):
+    first = manage()
+    id = pause_after(first, LONG)
+    first.close()
+    path = home / f"{id}.checkpoint"
+    content = path.read_bytes()
+    second = manage()
+    with monkeypatch.context() as other:
+        other.setattr(second.source, "_mnist", dataclasses.replace(mnist, train=mnist.train.take(slice(0, 500))))
+        with pytest.raises(UserError, match="was started on other data; set KD_DATA_DIR"):
+            second.resume(id, ME)
+    second._teachers.clear()
+    with monkeypatch.context() as other:
+        other.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher(seed=8))
+        with pytest.raises(UserError, match="teacher has other weights than when it was started"):
+            second.resume(id, ME)
+    second._teachers.clear()
+    with monkeypatch.context() as other:
+        other.setattr(checkpoints, "FORMAT", 99)
+        with pytest.raises(UserError, match="is of another version of the program"):
+            second.resume(id, ME)
+    path.write_bytes(content[:-100])
+    with pytest.raises(UserError, match="is damaged and cannot be gone on from"):
+        second.resume(id, ME)
+    path.write_bytes(content)
+    second.resume(id, ME)
+    wait_for_rows(second, id, 4)
+
+
+def test_weights_that_do_not_fit_the_program_are_told_and_stay(manage, monkeypatch):
+    first = manage()
+    id = pause_after(first, LONG)
+    first.close()
+    real = models.build
+    monkeypatch.setattr(models, "build", lambda name, seed: real("linear" if seed == LONG.seed else name, seed))
+    second = manage()
+    second.resume(id, ME)
+    snap = wait_for(second, id, "interrupted")
+    assert "of another version of the program" in snap.message and checkpoints.exists(id)
+    monkeypatch.setattr(models, "build", real)
+    second.resume(id, ME)
+    wait_for_rows(second, id, 4)
+
+
+def test_a_training_that_fails_after_a_checkpoint_can_be_resumed(manager, monkeypatch, mnist):
+    id = pause_after(manager, SHORT)
+    with monkeypatch.context() as broken:
+        broken.setattr(train.Training, "_train", lambda *_: 1 / 0)
+        manager.resume(id, ME)
+        snap = wait_for(manager, id, "interrupted")
+    assert "error in the program" in snap.message and snap.message.endswith("Resume goes on from its last checkpoint.")
+    manager.resume(id, ME)
+    wait_for(manager, id, "done")
+    assert same_as(runs.load(id), directly(SHORT, mnist))
+
+
+def test_a_training_that_diverges_after_a_checkpoint_leaves_none_since_it_would_again(manager, monkeypatch, home):
+    id = pause_after(manager, SHORT)
+    manager._jobs[id].experiment.training._training.learners[0].objective = lambda student, *_: {"soft": student.logits.sum() * float("nan")}
+    manager.resume(id, ME)
+    assert "try a lower learning rate" in wait_for(manager, id, "failed").message
+    assert not list(home.iterdir())
+
+
 # -- predicting while training ---------------------------------------------------------------------
 
 
@@ -726,34 +964,21 @@ def test_few_teachers_are_kept_and_each_is_loaded_once(manager, monkeypatch):
     assert loaded == ["a", "b", "c", "d", "a"] and len(manager._teachers) == 3
 
 
-def test_closing_stores_the_run_under_way_as_interrupted_and_ends_the_thread(manage, mnist):
-    manager = manage(tick=1000.0)
-    id = manager.start(LONG, ME, paused=True)
-    wait_for(manager, id, "paused")
-    step(manager, id)
-    manager.resume(id, ME)
-    worker = threads("kd-worker")[0]
-    manager.close()
-    assert not worker.is_alive()
-    run = runs.load(id)
-    assert (run.state, run.measures) == ("interrupted", {})
-    done = int(run.metrics()[-1]["step"])
-    again = Distillation(LONG, mnist, small_teacher())
-    for record in again.records(due=lambda step: step == done):
-        if record.step == done:
-            break
-    assert same_as(run, again.trained)
-
-
-def test_closing_stores_paused_runs_that_gave_way_too_and_no_run_that_never_began(manage):
+def test_closing_keeps_a_checkpoint_of_each_run_that_has_begun_and_ends_the_thread(manage, home):
     manager = manage(patience=0.0)
     gave_way = manager.start(LONG, ME, paused=True)
     wait_for(manager, gave_way, "paused")
     step(manager, gave_way)
-    second = manager.start(LONG, OTHER, paused=True)
-    wait_for(manager, second, "paused")
+    never_began = manager.start(LONG, OTHER, paused=True)
+    wait_for(manager, never_began, "paused")
+    training = manager.start(LONG, OTHER)
+    wait_for_rows(manager, training)
+    worker = threads("kd-worker")[0]
     manager.close()
-    assert [(run.id, run.state) for run in runs.list_runs()[0]] == [(gave_way, "interrupted")]
+    assert not worker.is_alive()
+    assert runs.list_runs() == ([], []) and {path.name for path in home.iterdir()} == {f"{id}.checkpoint" for id in (gave_way, training)}
+    found, problems = checkpoints.list_interrupted()
+    assert {kept.id for kept in found} == {gave_way, training} and not problems
     with pytest.raises(UserError, match="shutting down"):
         manager.start(SHORT, ME)
 
@@ -772,7 +997,7 @@ def test_the_end_of_the_process_closes_the_manager(mnist, monkeypatch):
     wait_for_rows(manager, id)
     (end,) = at_exit
     end()
-    assert not threads("kd-worker") and runs.load(id).state == "interrupted"
+    assert not threads("kd-worker") and checkpoints.exists(id)
 
 
 def test_snapshots_cannot_be_changed(manager):

@@ -1,0 +1,303 @@
+"""Unfinished runs on disk: where each stands, so that it can go on as if it had never stopped.
+
+    <home>/<id>.checkpoint   .<id>.lock
+
+A checkpoint is replaced whole. The process that trains a run holds its lock, which the
+operating system drops with the process, however that ends: a checkpoint that nobody
+holds is a run that was interrupted. A run that ends leaves neither file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Mapping, Sequence
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kd import runs
+from kd.config import DistilConfig, TeacherConfig
+from kd.errors import UserError
+from kd.experiment import Experiment
+from kd.train import Record
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+EVERY = 10.0  # seconds, at least, between the checkpoints of a run
+FORMAT = 1  # to be raised when an older checkpoint would not go on to the same weights
+ABANDONED = 3600.0  # seconds after which a temporary file belongs to nobody; writing one takes seconds
+ELSEWHERE = "This run is in training elsewhere: in another server, or from the command line, with the same folder."
+_TEMPORARY = re.compile(r"\.([0-9a-f-]+)\.(checkpoint\.tmp|tmp|deleted)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run that is not finished, as it stood at its last checkpoint."""
+
+    id: str
+    config: DistilConfig | TeacherConfig  # its schedule has the changes made by hand
+    rows: list[dict[str, float]]  # of metrics.csv so far
+    data: str  # digest of the data
+    teacher: str | None  # digest of the teacher's weights
+    owner: str | None  # digest of the owner's token; None: made from the command line
+    saved: str  # ISO 8601, with time zone
+    state: Mapping[str, Tensor]  # of train.Training; empty where it was not asked for
+
+    @property
+    def kind(self) -> str:
+        return "distil" if isinstance(self.config, DistilConfig) else "teacher"
+
+    def check(self, data: str, teacher: str | None) -> None:
+        """Sees that what it would learn from is what it learned from, by digests.
+
+        Raises:
+            UserError: it is not; the checkpoint stays.
+        """
+        if self.data != data:
+            raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
+        if self.teacher != teacher:
+            raise UserError("This run's teacher has other weights than when it was started; bring those back, or start the run anew.")
+
+
+class Keeper:
+    """Keeps the checkpoint of one run, with which nobody else can go on meanwhile.
+
+    Args:
+        owner: the digest of the owner's token.
+    """
+
+    def __init__(self, id: str, owner: str | None = None):
+        self._id, self._owner = id, owner
+        self._lock: BinaryIO | None = None
+        self._tried = time.monotonic()
+
+    def due(self, record: Record) -> bool:
+        """Whether it is time: at the end of an epoch, but not of the last, and not too soon after the one before."""
+        return record.whole_validation and record.step < record.steps and time.monotonic() - self._tried >= EVERY
+
+    @property
+    def kept(self) -> bool:
+        """Whether it holds the run, and there is a checkpoint of it."""
+        return self._lock is not None and _path(self._id).exists()
+
+    def claim(self) -> None:
+        """Takes the run, to go on with it.
+
+        Raises:
+            UserError: another process trains it, or the folder cannot be written to.
+        """
+        try:
+            self._lock = self._lock or _locked(_lock_path(self._id))
+        except OSError as error:
+            raise UserError(runs.cannot_save(error, "The claim to go on with the run", " and try again")) from None
+        if self._lock is None:
+            raise UserError(ELSEWHERE)
+
+    def keep(self, experiment: Experiment, config: DistilConfig | TeacherConfig, rows: Sequence[Mapping[str, float]]) -> str:
+        """Puts where ``experiment`` stands in place of what was kept before. To be called between two records.
+
+        Returns:
+            An empty string, or a sentence on why it could not: no reason to end a training.
+        """
+        about = {
+            "format": FORMAT,
+            "kind": experiment.kind,
+            "config": config.to_dict(),
+            "rows": list(rows),
+            "data": experiment.mnist.digest,
+            "teacher": experiment.reference.digest if experiment.reference else None,
+            "owner": self._owner,
+            "saved": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        path = _path(self._id)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._lock or _locked(_lock_path(self._id))
+            if self._lock is None:
+                return ELSEWHERE
+            state = {key: value.cpu().contiguous() for key, value in experiment.training.state().items()}
+            save_file(state, temporary, {"about": json.dumps(about)})
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())  # a power cut after the renaming must not find it empty
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            return runs.cannot_save(error, "A checkpoint", "")
+        finally:
+            self._tried = time.monotonic()
+        return ""
+
+    def leave(self, ended: bool) -> None:
+        """Lets go of the run; one that has ended leaves no checkpoint. May be called twice."""
+        if self._lock is None:
+            return
+        with contextlib.suppress(OSError):  # what stays is tidied up at the next start
+            if ended:
+                _path(self._id).unlink(missing_ok=True)
+            _lock_path(self._id).unlink(missing_ok=True)
+        self._lock.close()
+        self._lock = None
+
+
+def load(id: str, state: bool = True) -> Checkpoint:
+    """The checkpoint of the unfinished run called ``id``.
+
+    Args:
+        state: read the weights too.
+
+    Raises:
+        UserError: there is none, it is damaged, or of another version of the program.
+    """
+    if not runs.is_id(id):
+        raise UserError("That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.")
+    path = _path(id)
+    if not exists(id):
+        raise UserError(f"There is no unfinished run {id} in {runs.home()}: it was finished, or stopped before anything was kept.")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()} if state else {}
+        if about.get("format") != FORMAT:
+            raise UserError("Another format.")
+        rows = [{str(key): float(value) for key, value in row.items()} for row in about["rows"]]
+        if not {"step", "epoch", "seconds"} <= rows[-1].keys():
+            raise ValueError
+        config = runs.KINDS[about["kind"]].from_dict(about["config"])
+        return Checkpoint(id, config, rows, about["data"], about["teacher"], about["owner"], str(about["saved"]), tensors)
+    except UserError:  # of the config too: a setting that this version does not know
+        raise UserError(f"The checkpoint {path} is of another version of the program; go on with that one, or start the run anew.") from None
+    except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise UserError(f"The checkpoint {path} is damaged and cannot be gone on from; delete it and start the run anew.") from None
+
+
+def exists(id: str) -> bool:
+    """Whether the run called ``id`` is unfinished. One that was stored is not, whatever a crash right after it left."""
+    path = _path(id)
+    return runs.is_id(id) and path.is_file() and not path.is_symlink() and not (runs.home() / id).exists()
+
+
+def in_training(id: str) -> bool:
+    """Whether a process, this one or another, trains the run."""
+    path = _lock_path(id)
+    if not path.exists():
+        return False
+    try:
+        lock = _locked(path, look=True)
+    except OSError:
+        return False
+    if lock is not None:
+        lock.close()
+    return lock is None
+
+
+def list_interrupted() -> tuple[list[Checkpoint], list[str]]:
+    """The unfinished runs that nobody trains, newest first, and one sentence for each that cannot be read."""
+    found, problems = [], []
+    try:
+        names = sorted(os.listdir(runs.home()), reverse=True)
+    except OSError:
+        return [], []
+    for id in [name.removesuffix(".checkpoint") for name in names if name.endswith(".checkpoint")]:
+        if not exists(id) or in_training(id):
+            continue
+        try:
+            found.append(load(id, state=False))
+        except UserError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def owned(id: str, token: str | None) -> Checkpoint:
+    """The checkpoint, without its weights, for its owner.
+
+    Raises:
+        UserError: as load(), or it is somebody else's.
+    """
+    kept = load(id, state=False)
+    if kept.owner is None:
+        raise UserError(f"This run was made from the command line; go on with python -m kd {kept.kind} --resume {id}")
+    if kept.owner != runs.owner_digest(token):
+        raise UserError("Only the person who started this run can go on with it or discard it.")
+    return kept
+
+
+def discard(id: str, token: str | None) -> None:
+    """Deletes the checkpoint. Only its owner may.
+
+    Raises:
+        UserError: somebody else's, in training, or a disk that refuses.
+    """
+    owned(id, token)
+    keeper = Keeper(id)
+    keeper.claim()
+    keeper.leave(ended=True)
+    if _path(id).exists():
+        raise UserError(f"The checkpoint could not be deleted: {runs.home()} cannot be written to.")
+
+
+def tidy() -> None:
+    """Deletes what processes that were killed left half done: nothing that another may be working on."""
+    with contextlib.suppress(OSError):
+        for path in list(runs.home().iterdir()):
+            with contextlib.suppress(OSError):
+                _tidy(path)
+
+
+def _tidy(path: Path) -> None:
+    half = _TEMPORARY.fullmatch(path.name)
+    if half and runs.is_id(half[1]) and time.time() - path.lstat().st_mtime > ABANDONED:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    id = path.name.removesuffix(".checkpoint").removeprefix(".").removesuffix(".lock")
+    if runs.is_id(id) and not exists(id) and path in (_path(id), _lock_path(id)):
+        with contextlib.suppress(UserError):
+            keeper = Keeper(id)
+            keeper.claim()
+            keeper.leave(ended=True)
+
+
+def _path(id: str) -> Path:
+    return runs.home() / f"{id}.checkpoint"
+
+
+def _lock_path(id: str) -> Path:
+    return runs.home() / f".{id}.lock"
+
+
+def _locked(path: Path, look: bool = False) -> BinaryIO | None:
+    """The file at ``path``, made where it is missing and locked until it is closed; None where another holds it.
+
+    Args:
+        look: only to see whether it is free; any number may look at once.
+    """
+    for attempt in range(1 if look else 5):
+        if attempt:
+            time.sleep(0.02)  # another may only be looking
+        file = open(path, "ab")
+        try:
+            if os.name == "nt":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, (fcntl.LOCK_SH if look else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):  # else its holder has just deleted it
+                return file
+        except (BlockingIOError, PermissionError, FileNotFoundError):
+            pass
+        except OSError:
+            file.close()
+            raise
+        file.close()
+    return None

@@ -1,0 +1,1 @@
+"""The dark-knowledge lab: what soft targets hold that labels do not, as pure functions."""

@@ -1,0 +1,101 @@
+"""The lab's figures, as plain dicts like those of kd.figures."""
+
+from __future__ import annotations
+
+import math
+
+from typing import Mapping
+
+import torch
+from torch import Tensor
+
+from kd.figures import COLOURS, PATTERNS, Figure, _base
+from kd.lab.soft_targets import entropy, soft_targets
+
+#: From nothing, which is the page itself in light and dark, to the teacher's colour.
+SHADES = [[0, "rgba(59, 130, 246, 0)"], [1, COLOURS["teacher"]]]
+
+
+def entropy_curve(logits: Tensor, temperature: float) -> Figure:
+    """Entropy of softmax(logits / T), of one image's logits (10,), over T from 1 to 20; the current T is marked."""
+    tried = torch.linspace(1, 20, 77, dtype=torch.float64).tolist()
+    bits = [entropy(soft_targets(logits, t)).item() for t in tried]
+    here = entropy(soft_targets(logits, temperature)).item()
+    curve = {
+        "type": "scatter", "mode": "lines", "name": "teacher", "x": [round(t, 3) for t in tried], "y": [round(b, 4) for b in bits],
+        "line": {"color": COLOURS["teacher"], "width": 2.5}, "hovertemplate": "%{y:.2f} bits",
+    }
+    mark = {
+        "type": "scatter", "mode": "markers+text", "x": [temperature], "y": [round(here, 4)], "text": [f"{here:.2f} bits"],
+        "textposition": "bottom right" if temperature < 12 else "bottom left", "cliponaxis": False,
+        "marker": {"size": 11, "color": COLOURS["teacher"]}, "hoverinfo": "skip",
+    }
+    layout = _base("How much the answer leaves open")
+    layout |= {
+        "showlegend": False, "height": 260,
+        "xaxis": {"range": [1, 20.4], "title": {"text": "temperature"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1.08 * math.log2(10)], "title": {"text": "entropy, bits"}, "fixedrange": True},
+    }
+    return {"data": [curve, mark], "layout": layout}
+
+
+def class_heat_map(averages: Tensor) -> Figure:
+    """What the teacher sees on average (10, 10) in each digit. The diagonal is written, not coloured: it would outshine the rest."""
+    names = [str(digit) for digit in range(len(averages))]
+    shares = [[None if math.isnan(value) else round(value, 6) for value in row] for row in averages.tolist()]
+    own = [[f"{value:.0%}" if a == b and value is not None else "" for b, value in enumerate(row)] for a, row in enumerate(shares)]
+    others = [[None if a == b else value for b, value in enumerate(row)] for a, row in enumerate(shares)]
+    base = {"type": "heatmap", "x": names, "y": names, "xgap": 1, "ygap": 1}
+    colours = base | {
+        "z": others, "zmin": 0, "colorscale": SHADES, "colorbar": {"tickformat": ".1%", "thickness": 12, "outlinewidth": 0},
+        "hovertemplate": "a %{y}: %{z:.2%} of %{x}<extra></extra>", "hoverongaps": False,
+    }
+    diagonal = base | {
+        "z": [[0 if text else None for text in row] for row in own], "text": own, "texttemplate": "%{text}",
+        "colorscale": [[0, "rgba(124, 133, 148, 0.18)"], [1, "rgba(124, 133, 148, 0.18)"]], "showscale": False,
+        "hovertemplate": "a %{y}: %{text} of itself<extra></extra>", "hoverongaps": False,
+    }
+    layout = _base("")
+    layout |= {
+        "height": 400, "hovermode": "closest",
+        "xaxis": {"type": "category", "title": {"text": "what the teacher sees in it"}, "fixedrange": True, "side": "bottom", "showgrid": False},
+        "yaxis": {"type": "category", "title": {"text": "digit"}, "fixedrange": True, "autorange": "reversed", "showgrid": False},
+    }
+    layout["margin"]["t"] = 12
+    return {"data": [colours, diagonal], "layout": layout}
+
+
+def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted: str) -> Figure:
+    """The share of each digit's images that student and control read right, the digits left out in a shade of their own.
+
+    Args:
+        now: "student" and "control" -> (10,) shares. ``before``: the same without any offset, drawn as a dash.
+    """
+    names = [str(digit) for digit in range(10)]
+    traces = []
+    for who, shares in now.items():
+        traces.append({
+            "type": "bar", "name": who, "x": names, "y": [round(share, 4) for share in shares.tolist()], "offsetgroup": who,
+            "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
+            "hovertemplate": "%{x}: %{y:.1%}",
+        })
+        # Words rather than lines, since those take their colour from the theme.
+        traces.append({
+            "type": "scatter", "mode": "text", "name": f"{who}, no offset", "x": names, "y": [round(share, 4) for share in before[who].tolist()],
+            "text": ["━"] * 10, "offsetgroup": who, "showlegend": False, "hoverinfo": "skip", "cliponaxis": False,
+        })
+    layout = _base("Share of each digit read right (━ without an offset)")
+    layout |= {
+        "barmode": "group", "bargap": 0.2, "scattermode": "group", "scattergap": 0.2, "height": 320,
+        "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1.1], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1], "fixedrange": True, "title": {"text": "recall"}},
+        "shapes": [
+            {"type": "rect", "x0": int(digit) - 0.5, "x1": int(digit) + 0.5, "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
+             "fillcolor": "rgba(232, 89, 12, 0.13)", "line": {"width": 0}}
+            for digit in omitted
+        ],
+        "annotations": [
+            {"x": int(digit), "y": 1.1, "yanchor": "top", "text": "never<br>seen", "showarrow": False, "font": {"size": 10}} for digit in omitted
+        ],
+    }
+    return {"data": traces, "layout": layout}

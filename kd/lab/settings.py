@@ -1,0 +1,38 @@
+"""All that the lab's page can be set to, and that its link restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kd.config import Settings, checked_omitted, setting
+from kd.lab.never_saw import EPOCHS
+
+#: Name in the link -> name on the page, in the order of the page.
+PANELS = {
+    "soft-targets": "Soft targets",
+    "never-saw": "The digit it never saw",
+}
+PICTURES = {"test": "Test set", "draw": "Draw"}
+OFFSETS = {"hand": "by hand", "frequency": "by class frequency", "test": "as the paper did, on the test set"}
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabSettings(Settings):
+    """What the page shows, beside the run."""
+
+    panel: str = setting("soft-targets", "Experiment", "What the page shows.", choices=tuple(PANELS))
+    temperature: float = setting(4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5)
+    picture: str = setting("test", "Picture", "A digit of the test set, or one that you draw.", choices=tuple(PICTURES))
+    image: int = setting(1790, "Test image", "Its number in MNIST's test set, from 0.", 0, 9999, 1)
+    digit: str = setting("2", "Digit", "Whose images are searched.", choices=DIGITS)
+    like: str = setting("3", "That looks like a", "What the teacher should see in them beside.", choices=DIGITS)
+    omitted: str = setting("3", "Left out", "Digits that neither student nor control is trained on.")
+    student: str = setting("mlp-128", "Student", "A larger one gets nearer to the paper, and takes longer.", choices=tuple(EPOCHS))
+    seed: int = setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+    offset_by: str = setting("hand", "Offset", "How the logits of the digits left out are raised.", choices=tuple(OFFSETS))
+    offset: float = setting(0.0, "Offset by hand", "Added to the logits of the digits left out, as if their biases were larger.", -20.0, 20.0, 0.5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "omitted", checked_omitted(self.omitted))

@@ -1,0 +1,1 @@
+"""The panels of the Dark knowledge page, one module each."""

@@ -1,0 +1,93 @@
+"""What the lab's panels share: their settings, which are in the link, and how they show charts and words."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import streamlit as st
+
+from kd.errors import UserError
+from kd.figures import Figure
+from kd.lab.settings import LabSettings
+from kd.ui import keys, state
+from kd.ui.chart import live_chart
+
+
+def restore() -> None:
+    """On a session's first visit takes the settings from the link."""
+    if keys.LAB in st.session_state:
+        return
+    found = LabSettings()
+    try:
+        found = LabSettings.from_query(st.query_params.to_dict())
+    except UserError as error:
+        state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+    st.session_state[keys.LAB] = found.to_dict()
+    if state.shown_run():
+        st.session_state.pop(keys.ADOPTED, None)  # the link's other parameters are not the run's settings
+
+
+def settings() -> LabSettings:
+    return LabSettings.from_dict(st.session_state[keys.LAB])
+
+
+def put(**changes: Any) -> None:
+    """Changes settings, and what their widgets show when they are drawn next."""
+    st.session_state[keys.LAB] = settings().replace(**changes).to_dict()
+    for name in changes:
+        _make_anew(name)
+
+
+def reset() -> None:
+    """All settings of the panel on show back to what they were."""
+    defaults = LabSettings(panel=settings().panel).to_dict()
+    put(**defaults)
+
+
+def chosen(kind: Callable, name: str, **options: Any) -> Any:
+    """The widget of one setting; returns its value. Label, help and range come from LabSettings.
+
+    The value is given as the widget's default, not through the session's state: that would be
+    told to the browser only once, and be lost where the next tick overtakes it.
+    """
+    about, value = LabSettings.setting(name), getattr(settings(), name)
+    if about["low"] is not None:
+        options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"], "value": value}
+    else:
+        options["default"] = list(value) if kind is st.pills else value
+    kind(about["label"], key=_key(name), help=about["help"], on_change=_take, args=(name,), **options)
+    return getattr(settings(), name)
+
+
+def _take(name: str) -> None:
+    """What the widget says becomes the setting. What is not valid is told in a sentence, and the widget goes back."""
+    value = st.session_state[_key(name)]
+    try:
+        st.session_state[keys.LAB] = settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
+    except UserError as error:
+        state.notify("error", str(error))
+        _make_anew(name)
+
+
+def _key(name: str) -> str:
+    """The key of a setting's widget. One that was made anew has another, since the browser keeps a widget's value by its key."""
+    times = st.session_state.setdefault(keys.LAB_WIDGETS, {}).get(name, 0)
+    return keys.setting("lab", name) + (f"_{times}" if times else "")
+
+
+def _make_anew(name: str) -> None:
+    made = st.session_state.setdefault(keys.LAB_WIDGETS, {})
+    made[name] = made.get(name, 0) + 1
+
+
+def write_link() -> None:
+    """Puts all settings and the run into the URL."""
+    run_id = st.session_state.get(keys.RUN)
+    query = settings().to_query() | ({"run": run_id} if run_id else {})
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+def chart(figure: Figure, key: str, label: str, picture: str) -> None:
+    """A chart in place that can be downloaded as ``picture``.png."""
+    live_chart(figure | {"picture": picture}, f"lab_{key}", label)

@@ -1,0 +1,129 @@
+"""Soft targets: what the teacher says of one image, of the images that look like another digit, and of a class."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+import torch
+from torch import Tensor
+
+from kd import data, figures
+from kd.data import Digits
+from kd.lab import figures as lab_figures
+from kd.lab import pictures, soft_targets
+from kd.lab.settings import DIGITS, PICTURES
+from kd.ui import panels, state
+from kd.ui.canvas import canvas
+from kd.ui.lab import frame
+
+STRIP = 12  # images in order
+DOUBTFUL = 100  # of the test images, for a stroll
+
+
+@st.fragment
+def show() -> None:
+    st.markdown(
+        "A label says that this is a **2**, and no more. The teacher says how much of a 3 and of a 7 it sees in it, though at *T* = 1 in numbers "
+        "so small that nothing learns from them. Dividing its logits by a **temperature** makes them large enough to teach with: "
+        "*this 2 is shaped a little like a 3, that one like a 7* is what the student learns and no label holds "
+        "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), sections 1 and 2)."
+    )
+    temperature = frame.chosen(st.slider, "temperature", format="%.1f")
+    _one_image(temperature)
+    mnist = state.manager().source.mnist().to(data.device())
+    logits, labels = state.find_teacher("cnn").logits(mnist.validation).cpu(), mnist.validation.labels.cpu()
+    _gallery(mnist.validation, logits, labels, temperature)
+    _classes(logits, labels, temperature)
+    frame.write_link()
+
+
+def _one_image(temperature: float) -> None:
+    st.subheader("One image", anchor=False)
+    left, middle, right = st.columns([2, 4, 4], gap="medium")
+    with left:
+        picture, said = _picture()
+    if said is None:
+        with middle:
+            st.info("**Draw a digit** with the mouse or a finger; the teacher says what it sees in it.")
+        return
+    targets = soft_targets.soft_targets(said, temperature)
+    spoken = ", ".join(f"{digit} {targets[digit]:.0%}" for digit in targets.topk(3).indices.tolist())
+    with middle:
+        frame.chart(figures.bars({"teacher": said}, temperature), "bars", f"The teacher at temperature {temperature:g}: {spoken}.", "soft-target")
+    with right:
+        frame.chart(lab_figures.entropy_curve(said, temperature), "entropy", f"Entropy over the temperature; {_bits(targets)} here.", "entropy")
+    st.caption(
+        f"At T = {temperature:g} the teacher sees {spoken}. The answer leaves {_bits(targets)} open; a label leaves none, and ten equal "
+        "probabilities leave 3.32 bits."
+    )
+
+
+def _bits(targets: Tensor) -> str:
+    return f"{soft_targets.entropy(targets):.2f} bits"
+
+
+def _picture() -> tuple[np.ndarray | None, Tensor | None]:
+    """The picture on show and the teacher's logits (10,) on it."""
+    way = frame.chosen(st.segmented_control, "picture", options=list(PICTURES), format_func=PICTURES.get, required=True, label_visibility="collapsed")
+    if way == "draw":
+        picture = canvas("lab")
+        return picture, None if picture is None else state.answers(picture, None, "cnn").logits["teacher"]
+    test = state.manager().source.mnist().to(data.device()).test
+    place = min(frame.settings().image, len(test) - 1)  # the sample has fewer
+    logits = state.find_teacher("cnn").logits(test.take(slice(place, place + 1))).cpu()[0]
+    picture = test.images[place].cpu().numpy()
+    panels.model_view(picture)
+    st.caption(f"Labelled **{int(test.labels[place])}**")
+    frame.chosen(st.number_input, "image")
+    st.button("A doubtful one", key="lab_doubtful", icon=":material/casino:", on_click=_next_doubtful, args=(place,),
+              help=f"The next of the {DOUBTFUL} test images that the teacher is least sure of.")
+    return picture, logits
+
+
+def _next_doubtful(place: int) -> None:
+    test = state.manager().source.mnist().to(data.device()).test
+    order = soft_targets.most_doubtful(state.find_teacher("cnn").logits(test).cpu(), DOUBTFUL).tolist()
+    frame.put(image=order[(order.index(place) + 1) % len(order)] if place in order else order[0])
+
+
+def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float) -> None:
+    st.subheader("Which 2 looks like a 3, which like a 7?", anchor=False)
+    digit = int(frame.chosen(st.segmented_control, "digit", options=list(DIGITS), required=True))
+    alike = soft_targets.look_alikes(logits, labels, digit, temperature)
+    st.caption(
+        f"Of the {int((labels == digit).sum())} validation images of a {digit}, none of which the teacher trained on, the one in which it sees most of a …"
+    )
+    _images(digits, [place for place, _ in alike.values()], [f"{like}: {share:.0%}" for like, (_, share) in alike.items()])
+    others = [name for name in DIGITS if int(name) != digit]
+    like = frame.settings().like
+    if like not in others:
+        frame.put(like=others[0])
+    like = int(frame.chosen(st.segmented_control, "like", options=others, required=True))
+    places, shares = soft_targets.most_like(logits, labels, digit, like, temperature, len(labels))
+    # From the most to the least alike, in even steps.
+    steps = torch.linspace(0, len(places) - 1, STRIP).round().long() if len(places) > STRIP else torch.arange(len(places))
+    first, even = places[:STRIP], places[steps]
+    st.caption(f"The {STRIP} in which it sees most of a {like}, at T = {temperature:g}:")
+    _images(digits, first.tolist(), [f"{share:.0%}" for share in shares[:STRIP].tolist()])
+    st.caption("And all of them, from the most to the least, in even steps:")
+    _images(digits, even.tolist(), [f"{share:.1%}" for share in shares[steps].tolist()])
+    together = digits.images[torch.cat([torch.tensor([place for place, _ in alike.values()], dtype=torch.long), first, even])]
+    st.download_button("Picture", pictures.sheet(together, STRIP), f"which-{digit}-looks-like.png", "image/png", key="lab_gallery_picture",
+                       icon=":material/download:", type="tertiary", on_click="ignore")
+
+
+def _images(digits: Digits, places: list[int], captions: list[str]) -> None:
+    shown = np.kron(digits.images[places].cpu().numpy(), np.ones((1, 2, 2), np.uint8))
+    # A transparent margin, since Streamlit sets them edge to edge.
+    opaque = np.pad(np.full_like(shown, 255), ((0, 0), (0, 0), (3, 3)))
+    grey = np.pad(shown, ((0, 0), (0, 0), (3, 3)))
+    st.image(list(np.stack([grey, grey, grey, opaque], -1)), caption=captions, width=62)
+
+
+def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:
+    st.subheader("Every digit on average", anchor=False)
+    averages = soft_targets.class_averages(logits, labels, temperature)
+    st.caption(f"The mean soft target of each digit's validation images at T = {temperature:g}: a row is what the teacher sees in that digit.")
+    away = averages.clone().fill_diagonal_(0).nan_to_num()
+    row, column = divmod(int(away.argmax()), len(away))
+    frame.chart(lab_figures.class_heat_map(averages), "classes", f"Most is seen of {column} in {row}: {away[row, column]:.1%}.", "soft-targets-by-digit")

@@ -1,0 +1,40 @@
+"""The app in Streamlit's own test harness."""
+
+from __future__ import annotations
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from kd import data
+from kd.ui import keys, state
+from tests.apps import APP, TOKEN
+
+
+@pytest.fixture
+def app(monkeypatch, tmp_path, mnist):
+    """Opens the app at a page with a query, on a small MNIST; the worker is stopped afterwards."""
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "runs"))
+
+    class Small(data.Source):
+        def __init__(self):
+            super().__init__(tmp_path / "nothing", command=lambda folder: ["false"])
+            self.wait()
+            self._mnist = mnist
+
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setattr(data, "Source", Small)
+
+    def open_at(page: str | None = None, **query: str) -> AppTest:
+        at = AppTest.from_file(APP, default_timeout=60)
+        at.session_state[keys.OWNER] = TOKEN
+        if page:
+            at.switch_page(f"pages/{page}.py")
+        for name, value in query.items():
+            at.query_params[name] = value
+        return at.run()
+
+    yield open_at
+    state.manager().close()
+    st.cache_resource.clear()

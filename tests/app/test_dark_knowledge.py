@@ -1,0 +1,96 @@
+"""The dark-knowledge page in Streamlit's own test harness."""
+
+import pytest
+
+from kd.lab.settings import LabSettings
+from kd.ui import keys, state
+from tests.apps import TOKEN, said
+from tests.helpers import wait_until
+
+pytestmark = pytest.mark.app
+PAGE = "dark_knowledge"
+
+
+def shown(at) -> LabSettings:
+    return LabSettings.from_dict(at.session_state[keys.LAB])
+
+
+def query(at) -> dict[str, str]:
+    return {name: value[0] if isinstance(value, list) else value for name, value in at.query_params.items()}
+
+
+def test_a_first_visit_shows_what_the_teacher_sees_in_a_digit(app):
+    at = app(PAGE)
+    assert not at.exception and not at.error
+    assert "the teacher sees" in said(at) and "bits open" in said(at)
+
+
+def test_a_link_restores_every_setting_and_reset_forgets_them(app):
+    at = app(PAGE, temperature="8.5", digit="7", like="1", image="3", picture="test")
+    assert not at.exception and not at.error
+    assert shown(at) == LabSettings(temperature=8.5, digit="7", like="1", image=3)
+    assert at.slider(key="lab_temperature").value == 8.5
+    assert query(at) == shown(at).to_query()
+    at.button(key="lab_reset").click().run()
+    assert shown(at) == LabSettings() and query(at) == {}
+
+
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"panel": "nothing"}, "Experiment must be one of soft-targets"),
+        ({"temperature": "400"}, "Temperature must be between 1 and 20"),
+    ],
+)
+def test_a_bad_link_is_told_in_one_sentence_and_the_page_still_works(app, bad, words):
+    at = app(PAGE, **bad)
+    assert not at.exception
+    assert words in said(at)
+    assert shown(at) == LabSettings()
+
+
+def test_a_moved_slider_is_in_the_link_at_once(app):
+    at = app(PAGE)
+    at.slider(key="lab_temperature").set_value(12.0).run()
+    assert query(at) == {"temperature": "12.0"}
+
+
+def test_a_doubtful_digit_can_be_asked_for_again_and_again(app):
+    at = app(PAGE)
+    seen = []
+    for _ in range(3):
+        at.button(key="lab_doubtful").click().run()
+        seen.append(shown(at).image)
+    assert len(set(seen)) == 3 and not at.exception
+
+
+def wait_for_end(at) -> None:
+    wait_until(lambda: not state.manager().snapshot(at.session_state[keys.RUN], TOKEN).active, "the end of the run", 120)
+    at.run()
+
+
+def test_digits_left_out_come_back_by_an_offset_that_needs_no_label(app):
+    at = app(PAGE, panel="never-saw", omitted="3")
+    at.button(key="lab_start").click().run()
+    assert not at.exception
+    run = at.session_state[keys.RUN]
+    assert query(at) == {"panel": "never-saw", "run": run}
+    wait_for_end(at)
+    assert "which neither has ever seen" in said(at) and "the control reads 0% right (0% without an offset)" in said(at)
+    at.segmented_control(key="lab_offset_by").set_value("frequency").run()
+    assert not at.exception and "Chosen without a label" in said(at)
+    assert query(at) == {"panel": "never-saw", "offset_by": "frequency", "run": run}
+    rows = at.dataframe[0].value.set_index("offset")
+    assert rows.loc["by class frequency", "student, left out"] < rows.loc["no offset", "student, left out"]
+    at.segmented_control(key="lab_offset_by").set_value("test").run()
+    assert "Chosen on the test set" in said(at)
+    again = app(PAGE, **query(at))  # the link brings it all back
+    assert not again.exception and "Chosen on the test set" in said(again)
+
+
+def test_a_preset_fills_in_the_digits_and_none_cannot_be_started(app):
+    at = app(PAGE, panel="never-saw")
+    at.button(key="lab_preset_01234569").click().run()
+    assert shown(at).omitted == "01234569"
+    at.pills[0].set_value([]).run()
+    assert at.button(key="lab_start").disabled and "at least one digit" in said(at)

@@ -1,0 +1,81 @@
+"""What the teacher's soft targets say of an image and of a class."""
+
+import io
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+from PIL import Image
+
+from kd import teacher
+from kd.lab import figures, pictures, soft_targets
+
+#: Four images of a 2 and one of a 3; the second 2 is nearly a 3, the third a little like a 7.
+LABELS = torch.tensor([2, 2, 2, 2, 3])
+LOGITS = torch.zeros(5, 10)
+LOGITS[[0, 1, 2, 3, 4], LABELS] = 9.0
+LOGITS[1, 3], LOGITS[2, 7], LOGITS[3, 3] = 8.0, 5.0, 2.0
+
+
+def test_a_soft_target_is_the_softmax_of_the_logits_over_the_temperature():
+    powers = np.exp(np.array([1.0, 4.0, -2.0]) / 4)
+    assert soft_targets.soft_targets(torch.tensor([1.0, 4.0, -2.0]), 4.0).tolist() == pytest.approx((powers / powers.sum()).tolist())
+
+
+def test_a_label_leaves_no_bit_open_and_ten_equal_probabilities_leave_all():
+    assert soft_targets.entropy(torch.eye(10, dtype=torch.float64)).tolist() == [0.0] * 10
+    assert soft_targets.entropy(torch.full((10,), 0.1, dtype=torch.float64)).item() == pytest.approx(math.log2(10))
+    assert soft_targets.entropy(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)).item() == pytest.approx(1.5)
+
+
+def test_entropy_grows_with_the_temperature(sample):
+    said = teacher.load("cnn").logits(sample.validation.take(slice(0, None, 10)))
+    bits = torch.stack([soft_targets.entropy(soft_targets.soft_targets(said, t)) for t in (1, 2, 4, 8, 20)])
+    assert (bits.diff(dim=0) > 0).all()
+
+
+def test_the_images_of_a_2_are_ordered_by_how_much_of_a_3_the_teacher_sees_in_them():
+    places, shares = soft_targets.most_like(LOGITS, LABELS, 2, 3, 1.0, 3)
+    assert places.tolist()[:2] == [1, 3]  # the image of a 3 itself is not among them
+    assert shares[0].item() == pytest.approx(math.exp(8) / (math.exp(9) + math.exp(8) + 8))
+
+
+def test_for_each_other_digit_the_2_that_is_most_like_it_is_found():
+    found = soft_targets.look_alikes(LOGITS, LABELS, 2, 1.0)
+    assert set(found) == set(range(10)) - {2}
+    assert found[3][0] == 1 and found[7][0] == 2
+
+
+def test_a_class_average_is_the_mean_of_its_images_soft_targets_and_of_no_other():
+    averages = soft_targets.class_averages(LOGITS, LABELS, 5.0)
+    twos = [soft_targets.soft_targets(row, 5.0) for row in LOGITS[:4]]
+    assert averages[2].tolist() == pytest.approx((sum(twos) / 4).tolist())
+    assert averages[3].sum().item() == pytest.approx(1) and averages[0].isnan().all()
+
+
+def test_most_doubtful_is_the_one_that_lies_between_two_digits():
+    assert soft_targets.most_doubtful(LOGITS, 2).tolist() == [1, 2]
+
+
+def test_the_teacher_sees_more_of_a_9_than_of_a_0_in_a_4(sample):
+    """What the page shows, with the shipped teacher: the soft targets know which digits are alike."""
+    averages = soft_targets.class_averages(teacher.load("cnn").logits(sample.validation), sample.validation.labels, 4.0)
+    for digit, like, unlike in [(4, 9, 0), (3, 5, 6), (1, 7, 3)]:
+        assert averages[digit, like] > 3 * averages[digit, unlike]
+
+
+def test_plotly_accepts_the_figures():
+    go.Figure(figures.entropy_curve(LOGITS[1], 4.0))
+    figure = go.Figure(figures.class_heat_map(soft_targets.class_averages(LOGITS, LABELS, 4.0)))
+    colours, diagonal = figure.data
+    assert colours.z[2][2] is None and colours.z[2][3] > 0  # its own class is written instead
+    assert diagonal.text[2][2].endswith("%") and diagonal.text[0][0] == ""  # no image of a 0
+
+
+def test_a_sheet_has_each_image_enlarged_in_its_place():
+    images = torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 28, 28) * 100
+    page = np.asarray(Image.open(io.BytesIO(pictures.sheet(images, columns=2, scale=1))))
+    assert page.shape == (28 * 2 + pictures.GAP, 28 * 2 + pictures.GAP)
+    assert page[0, 0] == 0 and page[0, -1] == 100 and page[-1, 0] == 200
