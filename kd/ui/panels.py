@@ -11,7 +11,7 @@ import streamlit as st
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
-from kd.config import DistilConfig, TeacherConfig
+from kd.config import DistilConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
@@ -105,7 +105,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
+        parts.append(f"{share:.0%} of the sweep" if snap.kind == "sweep" else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -244,12 +244,15 @@ def model_view(pixels: np.ndarray) -> None:
 
 def run_title(snap: Snapshot) -> str:
     config = snap.config
+    if isinstance(config, SweepConfig):
+        return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
     if isinstance(config, DistilConfig):
         more = [
             *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),
             "begun with the teacher's layers" if config.initialization == "teacher" else "",
             f"no {', '.join(config.omitted)}" if config.omitted else "",
             f"{config.labels:,} labels" if config.labels else "",
+            f"{config.label_noise:.0%} of the labels wrong" if config.label_noise else "",
             config.augmentation if config.augmentation != "none" else "",
         ]
         method = METHODS[config.method]
