@@ -21,7 +21,7 @@ from tests.server import Server
 
 VIEWERS = (1, 10)
 RUN = {"student": "mlp-128", "batch_size": 128, "epochs": 200}
-PHASE = 8.0  # seconds
+PHASE = 6.0  # seconds
 SETTLE = 1.0  # seconds between two phases
 PACE = 6.0  # seconds, about, until all viewers have found the pace for as many as they are
 

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     table.add_argument("--seeds", type=int, default=paper.SEEDS, metavar="N", help="seeds of each row (default: 5)")
     table.add_argument("--quick", action="store_true", help="one seed alone")
     table.add_argument("--json", action="store_true", help="print one JSON object last")
-    help = "measure the speed of training against a conventional loop (some 12 minutes on 2 cores)"
+    help = "measure the speed of training against a conventional loop (some 15 minutes on 2 cores)"
     bench = commands.add_parser("bench", help=help, description=help)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="alternating rounds of each measurement (default: 3)")
     bench.add_argument("--json", action="store_true", help="print one JSON object last")

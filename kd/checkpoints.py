@@ -101,7 +101,7 @@ class Keeper:
         try:
             self._lock = self._lock or _locked(_lock_path(self._id))
         except OSError as error:
-            raise UserError(runs.cannot_save(error, "What goes on from here", " and try again")) from None
+            raise UserError(runs.cannot_save(error, "The claim to go on with the run", " and try again")) from None
         if self._lock is None:
             raise UserError(ELSEWHERE)
 
@@ -136,7 +136,7 @@ class Keeper:
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            return runs.cannot_save(error, "A checkpoint", " meanwhile")
+            return runs.cannot_save(error, "A checkpoint", "")
         finally:
             self._tried = time.monotonic()
         return ""

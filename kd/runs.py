@@ -169,7 +169,7 @@ def cannot_save(error: Exception, what: str = "The run", then: str = " and save 
     code = getattr(error, "errno", None)
     if code == errno.ENOSPC or "No space" in str(error):
         return f"{what} was not saved because the disk is full: free some space in {home()}{then}."
-    return f"{what} was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME,{then}."
+    return f"{what} was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME{then and ',' + then}."
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -160,10 +160,8 @@ if snap is not None:
     panels.results(snap)
 if config is not None:
     st.subheader("Layer by layer", anchor=False)
-    taught = mode == "distil"
-    architecture = state.find_teacher(config.teacher).architecture if taught else config.teacher
-    panels.networks({"teacher": architecture} | ({"student": config.student} if taught else {}))
-    if taught and snap is None:
+    panels.networks(config)
+    if mode == "distil" and snap is None:
         st.subheader("The students, and what they cost", anchor=False)
-        panels.students_table(architecture)
+        panels.students_table(state.find_teacher(config.teacher).architecture)
     controls.write_link(config, mode, run_id)

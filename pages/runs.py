@@ -74,8 +74,8 @@ if len(labels):
         st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
 
 
-def open_button(id: str, config: Settings) -> None:
-    if st.button("Open", key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
+def open_button(id: str, config: Settings, label: str = "Open") -> None:
+    if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
         if isinstance(config, SweepConfig):
             frame.open_sweep(id, config.study)
             st.switch_page("pages/dark_knowledge.py")
@@ -94,8 +94,9 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     st.caption(panels.run_title(snap))
     panels.outcome(snap)
     with st.container(horizontal=True):
-        open_button(kept.id, kept.config)
-        if snap.mine and snap.state == "interrupted":
+        mine = snap.mine and snap.state == "interrupted"
+        open_button(kept.id, kept.config, "Open, to resume it" if mine else "Open")
+        if mine:
             panels.discard(snap)
     panels.progress(snap)
     if kept.kind != "sweep":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Mapping
 
@@ -10,7 +11,7 @@ import streamlit as st
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
-from kd.config import DistilConfig, SweepConfig
+from kd.config import DistilConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
@@ -45,12 +46,13 @@ def cost(architecture: str, teacher: str) -> str:
     )
 
 
-def networks(shown: Mapping[str, str]) -> None:
-    """The layers of networks side by side, on one scale.
-
-    Args:
-        shown: "teacher" or "student" -> architecture; of several joined by +, one below the other.
-    """
+def networks(config: DistilConfig | TeacherConfig) -> None:
+    """The layers of teacher and student side by side, on one scale; of several teachers one below the other."""
+    shown = {"teacher": config.teacher}
+    if isinstance(config, DistilConfig):
+        shown = {"student": config.student}
+        with contextlib.suppress(UserError):  # a teacher that is gone is told above
+            shown = {"teacher": state.manager().teacher(config.teacher).architecture} | shown
     for (who, joined), column in zip(shown.items(), st.columns(2)):
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
         with column:
