@@ -52,7 +52,7 @@ def order(who: str) -> int:
 
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
     """Each loss term over the epochs, on a logarithmic axis."""
-    rows = _thin(rows)
+    rows = thin(rows)
     traces, dashes = [], itertools.cycle(TERM_DASHES)
     for key in dict.fromkeys(key for row in rows for key in row if key.startswith("loss ")):
         who, term = key.removeprefix("loss ").split(" ", 1)
@@ -60,10 +60,10 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
         if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
             continue
         name = f"{who}, {term}" if who == "student" else who  # all others have but one term
-        traces.append(_line(rows, [value or None for value in values], name, who, "%{y:.4f}"))
+        traces.append(line(rows, [value or None for value in values], name, who, "%{y:.4f}"))
         if who == "student":
             traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
-    layout = _layout("Loss", epochs, rows, changes)
+    layout = over_epochs("Loss", epochs, rows, changes)
     layout["yaxis"] = {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
     return {"data": traces, "layout": layout}
 
@@ -72,21 +72,21 @@ def accuracy(
     rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = (), teacher: float | None = None
 ) -> Figure:
     """Validation accuracy over the epochs; the teacher's is a level line."""
-    rows = _thin(rows)
+    rows = thin(rows)
     ends = [row for row in rows if row.get("whole_validation")]
     lines, dots = [], []
     for key in dict.fromkeys(key for row in rows for key in row if key.startswith("validation ")):
         who = key.removeprefix("validation ")
-        lines.append(_line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}") | {"legendgroup": who})
+        lines.append(line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}") | {"legendgroup": who})
         # Dots mark the ends of epochs, which are measured on all validation images. They are traces of their own,
         # since every marker is a node of the page, even one of size 0.
-        dots.append(_line(ends, [row.get(key) for row in ends], who, who, "") | {"legendgroup": who})
+        dots.append(line(ends, [row.get(key) for row in ends], who, who, "") | {"legendgroup": who})
         dots[-1] |= {"mode": "markers", "marker": {"size": 6, "color": COLOURS[who]}, "showlegend": False, "hoverinfo": "skip"}
     traces = lines + dots
     if teacher is not None:
         level = {"x": [0, epochs], "y": [teacher, teacher], "name": "teacher", "mode": "lines", "type": "scatter"}
         traces.append(level | {"line": {"color": COLOURS["teacher"], "dash": DASHES["teacher"], "width": 2}, "hovertemplate": "%{y:.2%}"})
-    layout = _layout("Accuracy on validation images", epochs, rows, changes)
+    layout = over_epochs("Accuracy on validation images", epochs, rows, changes)
     # Digits left out, or very few labels, keep a model below the usual range.
     low = any(value < 0.8 for row in ends for key, value in row.items() if key.startswith("validation "))
     layout["yaxis"] = {"range": [0.0 if low else 0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
@@ -105,7 +105,7 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
                 "hovertemplate": "%{x}: %{y:.1%}",
             }
         )
-    layout = _base("")
+    layout = base("")
     layout |= {
         "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",
         "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
@@ -132,12 +132,12 @@ def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str,
         "type": "scatter", "mode": "lines", "name": "control", "x": places, "y": [control["mean"]] * len(places),
         "line": {"color": COLOURS["control"], "dash": DASHES["control"], "width": 2}, "hovertemplate": "%{y:.1f} errors",
     }
-    layout = _base("Errors of a student of 30 units")
+    layout = base("Errors of a student of 30 units")
     layout |= {"xaxis": {"type": "category", "title": {"text": "temperature"}}, "yaxis": {"title": {"text": "test errors"}}}
     return {"data": [student, level], "layout": layout}
 
 
-def _thin(rows: Rows) -> Rows:
+def thin(rows: Rows) -> Rows:
     """At most MAX_POINTS rows, the ends of epochs and the last one among them."""
     if len(rows) <= MAX_POINTS:
         return rows
@@ -145,7 +145,7 @@ def _thin(rows: Rows) -> Rows:
     return [row for i, row in enumerate(rows) if i % stride == 0 or row.get("whole_validation") or i == len(rows) - 1]
 
 
-def _line(rows: Rows, values: list[float | None], name: str, who: str, hover: str) -> dict[str, Any]:
+def line(rows: Rows, values: list[float | None], name: str, who: str, hover: str) -> dict[str, Any]:
     return {
         "type": "scatter", "mode": "lines", "name": name, "x": [round(row["epoch"], 4) for row in rows],
         "y": [None if value is None else round(value, 6) for value in values],
@@ -154,7 +154,7 @@ def _line(rows: Rows, values: list[float | None], name: str, who: str, hover: st
     }
 
 
-def _base(title: str) -> dict[str, Any]:
+def base(title: str) -> dict[str, Any]:
     return {
         "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
         "height": HEIGHT,
@@ -166,8 +166,8 @@ def _base(title: str) -> dict[str, Any]:
     }
 
 
-def _layout(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
-    layout = _base(title)
+def over_epochs(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
+    layout = base(title)
     layout["xaxis"] = {"range": [0, epochs], "title": {"text": "epoch"}, "zeroline": False}
     per_epoch = next((row["step"] / row["epoch"] for row in rows if row.get("epoch")), None)
     if per_epoch and changes:

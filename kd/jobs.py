@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ WATCHING = 10.0  # seconds after a look during which somebody counts as a viewer
 #: States are strings, since stored objects outlive reloads of this module.
 ACTIVE = ("queued", "running", "paused")
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -268,13 +269,17 @@ class JobManager:
                 self._set(job, job.state)
                 job.experiment = None
 
-    def predict(self, id: str, inputs: Tensor) -> dict[str, Tensor]:
-        """Logits (N, 10) on ``inputs`` by the job's models as they were at its last record; empty before it."""
+    def look(self, id: str, read: Callable[[nn.Module], T]) -> dict[str, T]:
+        """What ``read`` gives for each of the job's models as they were at its last record; empty before it. It keeps no part of them."""
         job = self._jobs.get(id)
         if job is None:
             return {}
         with job.publishing, torch.inference_mode():
-            return {name: model(inputs.to(next(model.parameters()).device)).cpu() for name, model in job.published.items()}
+            return {name: read(model) for name, model in job.published.items()}
+
+    def predict(self, id: str, inputs: Tensor) -> dict[str, Tensor]:
+        """Logits (N, 10) on ``inputs`` by the job's models as they were at its last record; empty before it."""
+        return self.look(id, lambda model: model(inputs.to(next(model.parameters()).device)).cpu())
 
     def teacher(self, name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
         """The teacher called ``name``, loaded once."""

@@ -65,10 +65,42 @@ def scores(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, 
     arXiv 2106.05945, section 3). ``kl``: mean KL(teacher || student) at T=1, nats.
     """
     guess = logits.argmax(1)
-    teacher = teacher_logits.log_softmax(1)
     return {
         "test_accuracy": (guess == labels).double().mean().item(),
         "test_errors": int((guess != labels).sum()),
-        "agreement": (guess == teacher_logits.argmax(1)).double().mean().item(),
+        **fidelity(logits, teacher_logits),
+    }
+
+
+def fidelity(logits: Tensor, teacher_logits: Tensor) -> dict[str, float]:
+    """``agreement`` and ``kl`` as in scores()."""
+    teacher = teacher_logits.log_softmax(1)
+    return {
+        "agreement": (logits.argmax(1) == teacher_logits.argmax(1)).double().mean().item(),
         "kl": (teacher.exp() * (teacher - logits.log_softmax(1))).sum(1).mean().item(),
     }
+
+
+BINS = 15
+
+
+def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Tensor:
+    """(bins, 3) of images grouped by their highest probability, in even steps: how many, its mean, and the share right.
+
+    Mean and share are NaN where there are none. Source: Guo et al. 2017 (arXiv 1706.04599), section 2.
+    """
+    confidence, guess = logits.double().softmax(1).max(1)
+    place = (confidence * bins).long().clamp(0, bins - 1)  # below 0 only where logits are no numbers
+    count = torch.bincount(place, minlength=bins).double()
+    sure = torch.bincount(place, confidence, minlength=bins) / count
+    right = torch.bincount(place, (guess == labels).double(), minlength=bins) / count
+    return torch.stack([count, sure, right], 1)
+
+
+def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Expected calibration error: how far the highest probability is from the share right, mean over the images' groups.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3.
+    """
+    count, sure, right = reliability(logits, labels, bins).unbind(1)
+    return ((sure - right).abs().nan_to_num() * count).sum().item() / len(labels)

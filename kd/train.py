@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from kd import measure
 from kd.batched import parallel
 from kd.connection import Connection, View
 from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
@@ -62,6 +63,7 @@ class Record:
     train_accuracy: Mapping[str, float]  # learner -> share right of the labelled images since the record before
     validation_accuracy: Mapping[str, float]  # learner -> share right
     whole_validation: bool  # on all validation images, or on the fixed 1,000
+    fidelity: Mapping[str, float] = field(default_factory=dict)  # "agreement student", "kl student", "ece student", on the same images
 
     def row(self) -> dict[str, float]:
         """The record as one flat row of metrics.csv."""
@@ -73,6 +75,7 @@ class Record:
             **{f"loss {name}": value for name, value in self.losses.items()},
             **{f"train {name}": value for name, value in self.train_accuracy.items()},
             **{f"validation {name}": value for name, value in self.validation_accuracy.items()},
+            **self.fidelity,
             "whole_validation": float(self.whole_validation),
         }
 
@@ -175,16 +178,27 @@ class Training:
                     raise Diverged(
                         f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate."
                     )
-                judged = self.mnist.validation if epoch_ends else self.mnist.glance
-                measured = {learner.name: accuracy(learner.model, judged) for learner in self.learners}
+                measured, fidelity = self._judge(self.mnist.validation if epoch_ends else self.mnist.glance)
                 now = time.perf_counter()
                 self.seconds += now - started
                 record = Record(
                     self.step, self.steps, self.step / self.steps_per_epoch, self.seconds, since.images / (now - since.started),
-                    losses, train_accuracy, measured, epoch_ends,
+                    losses, train_accuracy, measured, epoch_ends, fidelity,
                 )
                 self.settings.update((yield record) or {})
                 since, started = _Sums(), time.perf_counter()
+
+    def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
+        """Accuracy by learner; agreement with the teacher, where there is one, and calibration."""
+        inputs, found, fidelity = digits.inputs(), {}, {}
+        taught = self.teacher.logits(digits) if self.teacher else None
+        for learner in self.learners:
+            logits = logits_in_chunks(learner.model, inputs, 512)
+            found[learner.name] = (logits.argmax(1) == digits.labels).float().mean().item()
+            measured = (measure.fidelity(logits, taught) if taught is not None else {}) | {"ece": measure.ece(logits, digits.labels)}
+            # Just before a training is found to have gone out of bounds some may be no numbers.
+            fidelity |= {f"{what} {learner.name}": value for what, value in measured.items() if math.isfinite(value)}
+        return found, fidelity
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor, Outputs | None]]:
         """Images, labels and what the teacher says of all batches that are still to come.

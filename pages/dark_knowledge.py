@@ -4,7 +4,7 @@ import streamlit as st
 
 from kd.lab.settings import PANELS
 from kd.ui import entry, keys, state
-from kd.ui.lab import frame, label_budget, never_saw, running, shift, soft_targets, wrong_labels
+from kd.ui.lab import fidelity, frame, inside, label_budget, never_saw, running, shift, soft_targets, wrong_labels
 
 entry.through_app()
 #: Panel -> how it is shown, and which run it is about.
@@ -14,6 +14,8 @@ SHOW = {
     "label-budget": (label_budget.show, keys.SWEEP),
     "shift": (shift.show, keys.RUN),
     "wrong-labels": (wrong_labels.show, keys.SWEEP),
+    "inside": (inside.show, keys.RUN),
+    "fidelity": (fidelity.show, keys.RUN),
 }
 
 

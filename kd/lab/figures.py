@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import math
-
 from typing import Any, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, DASHES, PATTERNS, Figure, _base
+from kd.figures import COLOURS, DASHES, PATTERNS, Figure, Rows, base, line, over_epochs, thin
+from kd.lab import pictures
 from kd.lab.soft_targets import entropy, soft_targets
 
 SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
@@ -31,7 +33,7 @@ def entropy_curve(logits: Tensor, temperature: float) -> Figure:
         "textposition": "bottom right" if temperature < 12 else "bottom left", "cliponaxis": False,
         "marker": {"size": 11, "color": COLOURS["teacher"]}, "hoverinfo": "skip",
     }
-    layout = _base("How much the answer leaves open")
+    layout = base("How much the answer leaves open")
     layout |= {
         "showlegend": False, "height": 260,
         "xaxis": {"range": [1, 20.4], "title": {"text": "temperature"}, "fixedrange": True},
@@ -46,17 +48,17 @@ def class_heat_map(averages: Tensor) -> Figure:
     shares = [[None if math.isnan(value) else round(value, 6) for value in row] for row in averages.tolist()]
     own = [[f"{value:.0%}" if a == b and value is not None else "" for b, value in enumerate(row)] for a, row in enumerate(shares)]
     others = [[None if a == b else value for b, value in enumerate(row)] for a, row in enumerate(shares)]
-    base = {"type": "heatmap", "x": names, "y": names, "xgap": 1, "ygap": 1}
-    colours = base | {
+    cells = {"type": "heatmap", "x": names, "y": names, "xgap": 1, "ygap": 1}
+    colours = cells | {
         "z": others, "zmin": 0, "colorscale": SHADES, "colorbar": {"tickformat": ".1%", "thickness": 12, "outlinewidth": 0},
         "hovertemplate": "a %{y}: %{z:.2%} of %{x}<extra></extra>", "hoverongaps": False,
     }
-    diagonal = base | {
+    diagonal = cells | {
         "z": [[0 if text else None for text in row] for row in own], "text": own, "texttemplate": "%{text}",
         "colorscale": [[0, "rgba(124, 133, 148, 0.18)"], [1, "rgba(124, 133, 148, 0.18)"]], "showscale": False,
         "hovertemplate": "a %{y}: %{text} of itself<extra></extra>", "hoverongaps": False,
     }
-    layout = _base("")
+    layout = base("")
     layout |= {
         "height": 400, "hovermode": "closest",
         "xaxis": {"type": "category", "title": {"text": "what the teacher sees in it"}, "fixedrange": True, "side": "bottom", "showgrid": False},
@@ -85,7 +87,7 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
             "type": "scatter", "mode": "text", "name": f"{who}, no offset", "x": names, "y": [round(share, 4) for share in before[who].tolist()],
             "text": ["━"] * 10, "offsetgroup": who, "showlegend": False, "hoverinfo": "skip", "cliponaxis": False,
         })
-    layout = _base("Share of each digit read right (━ without an offset)")
+    layout = base("Share of each digit read right (━ without an offset)")
     layout |= {
         "barmode": "group", "bargap": 0.2, "scattermode": "group", "scattergap": 0.2, "height": 320,
         "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
@@ -138,14 +140,14 @@ def label_budget(curves: Mapping[str, list[Mapping[str, Any]]], under_way: tuple
             "type": "scatter", "mode": "markers", "name": "training now", "x": [labels or most], "y": [round(share, 5)], "showlegend": False,
             "marker": {"size": 11, "symbol": f"{symbol}-open", "color": colour, "line": {"width": 2}}, "hovertemplate": "%{y:.2%}",
         })
-    layout = _base("Share of the test images read right")
-    ticks = [10, 100, 1_000, 10_000]
+    layout = base("")
+    ticks = [10, 100, 1_000, 10_000, *([most] if most > 20_000 else [])]
     layout |= {
         "height": 380,
         "xaxis": {"type": "log", "range": [0.9, math.log10(most) + 0.1], "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks], "title": {"text": "labels"}},
-        "yaxis": {"range": [0.3, 1.01], "tickformat": ".0%", "title": {"text": "share right"}},
+        "yaxis": {"range": [0.3, 1.01], "tickformat": ".0%", "title": {"text": "test images read right"}},
     }
-    layout["margin"]["t"] = 84
+    layout["margin"]["t"] = 76  # a narrow screen puts the names below each other
     return {"data": traces, "layout": layout}
 
 
@@ -159,7 +161,7 @@ def severity(shares: Mapping[str, list[float]], levels: list[float], unit: str, 
         }
         for who, values in shares.items()
     ]
-    layout = _base(f"Share of {what} test digits read right")
+    layout = base(f"Share of {what} test digits read right")
     layout |= {
         "height": 340,
         "xaxis": {"tickvals": levels, "title": {"text": f"how much, {unit}"}, "fixedrange": True},
@@ -190,7 +192,7 @@ def wrong_labels(curves: Mapping[str, list[Mapping[str, Any]]], under_way: Mappi
             "type": "scatter", "mode": "markers", "name": f"{who}, training now", "x": [value], "y": [round(share, 5)], "showlegend": False,
             "marker": {"size": 11, "symbol": f"{SYMBOLS[who]}-open", "color": COLOURS[who], "line": {"width": 2}}, "hovertemplate": "%{y:.2%}",
         })
-    layout = _base("Share of the test images read right")
+    layout = base("Share of the test images read right")
     low = min((point["mean"] for curve in curves.values() for point in curve), default=1.0)
     layout |= {
         "height": 360,
@@ -198,3 +200,75 @@ def wrong_labels(curves: Mapping[str, list[Mapping[str, Any]]], under_way: Mappi
         "yaxis": {"range": [0.8 if low > 0.82 else 0.0, 1.003], "tickformat": ".0%", "title": {"text": "share right"}},
     }
     return {"data": traces, "layout": layout}
+
+
+#: A colour for each digit, that stands out from a light and a dark page. The maps show the digits themselves, so none is needed to tell them apart.
+DIGIT_COLOURS = ("#3B82F6", "#E8590C", "#16A34A", "#DC2626", "#A855F7", "#A16207", "#DB2777", "#7C8594", "#5B8C0A", "#0891B2")
+
+
+def feature_map(places: np.ndarray, labels: Tensor, who: str) -> Figure:
+    """Images as their digits, where PCA puts what the last layer of ``who`` sees of them: places (N, 2), labels (N,)."""
+    traces = []
+    for digit in range(10):
+        mine = places[(labels == digit).numpy()]
+        traces.append({
+            "type": "scatter", "mode": "text", "name": str(digit), "text": [str(digit)] * len(mine), "x": mine[:, 0].round(3).tolist(),
+            "y": mine[:, 1].round(3).tolist(), "textfont": {"color": DIGIT_COLOURS[digit], "size": 12}, "showlegend": False, "hoverinfo": "skip",
+        })
+    layout = base(f"What the {who} makes of them")
+    axis = {"range": [-2.6, 2.6], "showticklabels": False, "showgrid": False, "zeroline": False, "fixedrange": True}
+    layout |= {"height": 380, "xaxis": axis, "yaxis": axis | {"scaleanchor": "x"}, "hovermode": False}
+    layout["margin"] = {"l": 8, "r": 8, "t": 40, "b": 8}
+    return {"data": traces, "layout": layout}
+
+
+def weights(units: Tensor, who: str, columns: int = 8) -> Figure:
+    """Weights into units (N, H, W) as small pictures: orange where ink speaks for the unit, blue where it speaks against it."""
+    sheet = pictures.sheet(units, columns)
+    height, width = sheet.shape
+    strength = sheet.abs() / units.abs().max().clamp(min=1e-12)
+    image = torch.zeros(height, width, 4, dtype=torch.uint8)
+    for sign, colour in ((1, COLOURS["student"]), (-1, COLOURS["teacher"])):
+        image[sheet * sign > 0, :3] = torch.tensor([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=torch.uint8)
+    # Transparent where a weight is 0, so that the page, light or dark, shows through.
+    image[..., 3] = (strength * 255).round().to(torch.uint8)
+    source = "data:image/png;base64," + base64.b64encode(pictures.png(image.numpy())).decode()
+    layout = base(f"First layer of the {who}")
+    hidden = {"visible": False, "fixedrange": True}
+    layout |= {"height": 300, "xaxis": hidden, "yaxis": hidden | {"scaleanchor": "x"}, "hovermode": False}
+    layout["margin"] = {"l": 8, "r": 8, "t": 40, "b": 8}
+    return {"data": [{"type": "image", "source": source, "hoverinfo": "skip"}], "layout": layout}
+
+
+def fidelity(rows: Rows, epochs: float, what: str, title: str, share: bool) -> Figure:
+    """A measure of student and control over the epochs: ``what`` names its columns, such as "agreement"."""
+    rows = thin(rows)
+    form = ".2%" if share else ".3f"
+    traces = [line(rows, [row.get(f"{what} {who}") for row in rows], who, who, f"%{{y:{form}}}") for who in ("student", "control")]
+    layout = over_epochs(title, epochs, rows, ())
+    layout["yaxis"] = {"tickformat": ".1%" if share else "", "rangemode": "normal" if what == "agreement" else "tozero"}
+    return {"data": traces, "layout": layout}
+
+
+def reliability(groups: Mapping[str, Tensor]) -> Figure:
+    """Share right against the highest probability, of kd.measure.reliability; on the diagonal a model is as sure as it should be."""
+    diagonal = {
+        "type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "showlegend": False, "hoverinfo": "skip", "line": {"color": "#9CA3AF", "width": 1, "dash": "dot"},
+    }
+    traces = []
+    for who, found in groups.items():
+        count, sure, right = found[found[:, 0] > 0].unbind(1)
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": who, "x": [round(x, 4) for x in sure.tolist()], "y": [round(y, 4) for y in right.tolist()],
+            "customdata": count.int().tolist(), "hovertemplate": "%{y:.1%} right of %{customdata}",
+            # The more images in a group, the larger its mark; a few say little.
+            "marker": {"size": [round(5 + 3 * math.log10(n), 1) for n in count.tolist()], "symbol": SYMBOLS[who], "color": COLOURS[who]},
+            "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 1.5},
+        })
+    layout = base("Reliability")
+    layout |= {
+        "height": 340, "hovermode": "closest",
+        "xaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "how sure (highest probability)"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "share right"}, "fixedrange": True},
+    }
+    return {"data": [diagonal, *traces], "layout": layout}

@@ -1,25 +1,32 @@
-"""Many 28x28 images as one picture file."""
+"""Many small images as one, and as a picture file."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-GAP = 2  # pixels between images, before enlarging
+GAP = 2  # pixels between images
 
 
-def sheet(images: Tensor, columns: int, scale: int = 4) -> bytes:
-    """(N, H, W) uint8 images in rows of ``columns``, enlarged without smoothing, as a PNG; N is 1 or more."""
+def sheet(images: Tensor, columns: int, between: float = 0) -> Tensor:
+    """(N, H, W) images in rows of ``columns``, with ``between`` in the gaps; N is 1 or more."""
     count, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
-    page = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), 128, np.uint8)
-    for place, image in enumerate(images.cpu().numpy()):
+    page = torch.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), between, dtype=images.dtype, device=images.device)
+    for place, image in enumerate(images):
         top, left = place // columns * (height + GAP), place % columns * (width + GAP)
         page[top : top + height, left : left + width] = image
+    return page
+
+
+def png(pixels: np.ndarray, scale: int = 1) -> bytes:
+    """(H, W) or (H, W, 4) uint8 pixels, enlarged without smoothing, as a PNG."""
+    large = np.kron(pixels, np.ones((scale, scale, *[1] * (pixels.ndim - 2)), np.uint8))
     file = io.BytesIO()
-    Image.fromarray(np.kron(page, np.ones((scale, scale), np.uint8))).save(file, "PNG")
+    Image.fromarray(large).save(file, "PNG")
     return file.getvalue()

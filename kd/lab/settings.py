@@ -15,6 +15,8 @@ PANELS = {
     "label-budget": "How many labels?",
     "shift": "Noise and shift",
     "wrong-labels": "Wrong labels",
+    "inside": "What did it learn?",
+    "fidelity": "Fidelity",
 }
 STUDY_PANELS = {"labels": "label-budget", "noise": "wrong-labels"}  # study of a sweep -> the panel that shows it
 PICTURES = {"test": "Test set", "draw": "Draw"}

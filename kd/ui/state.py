@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 
+from typing import Callable, TypeVar
+
 import streamlit as st
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,8 @@ from kd.ui import keys, owner
 # the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
 # Python all the time: training keeps 45% of its speed instead of 27%, and no more with an even shorter interval.
 SWITCH = 0.0005
+
+T = TypeVar("T")
 
 
 @st.cache_resource(show_spinner="Loading the teacher and MNIST…")
@@ -106,12 +110,18 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
     )
 
 
-def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
-    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
-    live = manager().predict(snap.id, inputs)
+def look(snap: jobs.Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
+    """What ``read`` gives for a run's student and control as they are now; empty where they have not begun."""
+    live = manager().look(snap.id, read)
     if live or not snap.saved:
         return live
-    return {which: models.logits_in_chunks(stored_model(snap.id, which), inputs) for which in ("student", "control")}
+    with torch.inference_mode():
+        return {which: read(stored_model(snap.id, which)) for which in ("student", "control")}
+
+
+def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
+    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
+    return look(snap, lambda model: models.logits_in_chunks(model, inputs.to(data.device()), 512).cpu())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,15 +117,6 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     assert not listed.exception and "with 100 labels the control reads" in said(listed)
 
 
-def test_spoiled_digits_are_read_by_teacher_student_and_control(app):
-    at = app(PAGE, panel="shift", corruption="noisy")
-    assert "Press **Start**" in said(at)
-    at.button(key="lab_start").click().run()
-    wait_for_end(at)
-    assert not at.exception and "At the most: teacher" in said(at) and ", control " in said(at)
-    assert query(at) == {"panel": "shift", "corruption": "noisy", "run": at.session_state[keys.RUN]}
-
-
 def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
     monkeypatch.setattr(sweep, "NOISE", (0.0, 0.6))
     monkeypatch.setattr(sweep, "NOISE_IMAGES", 4_000)
@@ -133,3 +124,22 @@ def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
     at.button(key="lab_start").click().run()
     wait_for_end(at, keys.SWEEP)
     assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)
+
+
+def test_spoiled_digits_what_was_learned_and_fidelity_are_shown_of_one_and_the_same_run(app):
+    def charts(at) -> set[str]:
+        return {element.key for element in at.get("bidi_component")}
+
+    at = app(PAGE, panel="shift", corruption="noisy")
+    assert "Press **Start**" in said(at)
+    at.button(key="lab_start").click().run()
+    wait_for_end(at)
+    run = at.session_state[keys.RUN]
+    assert not at.exception and "At the most: teacher" in said(at) and ", control " in said(at)
+    assert query(at) == {"panel": "shift", "corruption": "noisy", "run": run}
+    at = app(PAGE, panel="inside", run=run)
+    assert not at.exception and "They differ on" in said(at)
+    assert {"lab_weights_student", "lab_weights_control", "lab_map_teacher", "lab_map_student"} <= charts(at)
+    at = app(PAGE, panel="fidelity", run=run)
+    assert not at.exception and "ECE: teacher" in said(at)
+    assert {"lab_agreement", "lab_kl", "lab_ece", "lab_reliability"} <= charts(at)

@@ -76,6 +76,6 @@ def test_plotly_accepts_the_figures():
 
 def test_a_sheet_has_each_image_enlarged_in_its_place():
     images = torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 28, 28) * 100
-    page = np.asarray(Image.open(io.BytesIO(pictures.sheet(images, columns=2, scale=1))))
+    page = np.asarray(Image.open(io.BytesIO(pictures.png(pictures.sheet(images, columns=2, between=128).numpy()))))
     assert page.shape == (28 * 2 + pictures.GAP, 28 * 2 + pictures.GAP)
-    assert page[0, 0] == 0 and page[0, -1] == 100 and page[-1, 0] == 200
+    assert page[0, 0] == 0 and page[0, -1] == 100 and page[-1, 0] == 200 and page[0, 28] == page[-1, -1] == 128

@@ -19,18 +19,17 @@ def show() -> None:
     everything = len(state.manager().source.mnist().train)
     st.markdown(
         "Labels cost somebody's time; images are often free. The **student** below learns from the teacher's soft targets on all the training images "
-        "and **without a single label**. The **controls** are the same network and learn from 10 to "
-        f"{everything:,} labelled images alone, as well as they can: "
-        "each image is shifted anew at every look, and in a second line also turned and scaled. A soft target says far more about an image than a label: "
-        "the paper's student kept nearly all accuracy with soft targets on 3% of its data, where labels alone overfit "
-        "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
+        "and **without a single label** (its teacher once needed all of them). The **controls** are the same network and learn from 10 to "
+        f"{everything:,} labelled images alone, as well as they can: each image is shifted anew at every look, and in a second line also turned and scaled. "
+        "A soft target says far more about an image than a label: the paper's speech recognizer kept nearly all its accuracy with soft targets on 3% of the data, "
+        "where labels alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.chosen(st.number_input, "seeds", width=140)
     snap = running.sweep_on_show("labels")
     running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.SWEEP)
     if snap is None:
-        st.info("Press **Start**: one small training after another, each a point of the chart. A seed takes about a minute; the first points come at once.")
+        st.info("Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two.")
         return
     running.follow(snap, _curves)
 

@@ -108,7 +108,7 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
     st.caption("And all of them, from the most to the least, in even steps:")
     _images(digits, even.tolist(), [f"{share:.1%}" for share in shares[steps].tolist()])
     together = digits.images[torch.cat([torch.tensor([place for place, _ in alike.values()], dtype=torch.long), first, even])]
-    st.download_button("Picture", pictures.sheet(together, STRIP), f"which-{digit}-looks-like.png", "image/png", key="lab_gallery_picture",
+    st.download_button("Picture", pictures.png(pictures.sheet(together, STRIP, 128).cpu().numpy(), 4), f"which-{digit}-looks-like.png", "image/png", key="lab_gallery_picture",
                        icon=":material/download:", type="tertiary", on_click="ignore")
 
 

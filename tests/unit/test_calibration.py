@@ -1,0 +1,66 @@
+"""Calibration and fidelity, against values by hand, and that a training measures them as it goes."""
+
+import math
+
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from kd import measure, models
+from kd.lab import figures
+from kd.objectives import hinton, labels_only
+from kd.train import Learner, Plan, Training
+from tests.helpers import small_teacher
+
+
+def sure(share: float) -> list[float]:
+    """Logits of two classes, of which the first has this probability."""
+    return [math.log(share), math.log(1 - share)]
+
+
+#: Twice 90% sure and once right, four times 65% sure and three times right.
+LOGITS = torch.tensor([sure(0.9)] * 2 + [sure(0.65)] * 4)
+LABELS = torch.tensor([0, 1, 0, 0, 0, 1])
+
+
+def test_reliability_groups_images_by_how_sure_the_model_is():
+    groups = measure.reliability(LOGITS, LABELS, bins=10)
+    assert groups[9].tolist() == pytest.approx([2, 0.9, 0.5]) and groups[6].tolist() == pytest.approx([4, 0.65, 0.75])
+    assert groups[:, 0].sum() == 6 and groups[3, 0] == 0 and groups[3, 1:].isnan().all()
+
+
+def test_the_calibration_error_is_the_mean_distance_of_sureness_from_truth():
+    assert measure.ece(LOGITS, LABELS, bins=10) == pytest.approx((2 * 0.4 + 4 * 0.1) / 6)
+    assert measure.ece(torch.tensor([[99.0, 0.0]]), torch.tensor([0])) == 0
+
+
+def test_a_model_that_is_the_teacher_agrees_with_it_entirely():
+    found = measure.fidelity(LOGITS, LOGITS)
+    assert found["agreement"] == 1 and found["kl"] == pytest.approx(0, abs=1e-7)
+    assert measure.fidelity(-LOGITS, LOGITS)["agreement"] == 0
+
+
+def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(mnist):
+    teacher = small_teacher()
+    learners = [Learner("student", models.build("linear", 0), hinton), Learner("control", models.build("linear", 0), labels_only)]
+    training = Training(learners, mnist, Plan(2, 128, 0.01, 0), {"temperature": 4.0, "soft_weight": 1.0}, teacher)
+    for record in training.records():
+        said = models.logits_in_chunks(learners[0].model, mnist.validation.inputs(), 512)
+    wanted = measure.fidelity(said, teacher.logits(mnist.validation)) | {"ece": measure.ece(said, mnist.validation.labels)}
+    row = record.row()
+    assert {name: row[f"{name} student"] for name in wanted} == pytest.approx(wanted)
+    assert row["agreement student"] > row["agreement control"]  # it is what the student was asked for
+    assert row["kl student"] < row["kl control"]
+
+
+def test_a_training_without_a_teacher_measures_calibration_alone(mnist):
+    training = Training([Learner("control", models.build("linear", 0), labels_only)], mnist, Plan(1, 128, 0.01, 0), {})
+    assert set(next(training.records()).fidelity) == {"ece control"}
+
+
+def test_plotly_accepts_the_figures():
+    rows = [{"step": 1, "epoch": 0.1, "kl student": 2.0, "kl control": 3.0}, {"step": 2, "epoch": 0.2, "kl student": 1.0}]
+    figure = go.Figure(figures.fidelity(rows, 1, "kl", "KL", False))
+    assert list(figure.data[0].y) == [2.0, 1.0]
+    figure = go.Figure(figures.reliability({"student": measure.reliability(LOGITS, LABELS, bins=10)}))
+    assert list(figure.data[1].x) == pytest.approx([0.65, 0.9])  # empty groups are left out

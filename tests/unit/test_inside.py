@@ -1,0 +1,48 @@
+"""First layers as pictures, features as maps."""
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from kd import models
+from kd.lab import figures, inside
+
+
+@pytest.mark.parametrize("name, shape", [("mlp-128", (5, 28, 28)), ("linear", (5, 28, 28)), ("cnn-tiny", (5, 3, 3))])
+def test_the_first_layers_weights_are_pictures_of_what_each_unit_sees(name, shape):
+    model = models.build(name, 0)
+    units = inside.first_layer(model, 5)
+    assert units.shape == shape
+    first = next(parameter for parameter in model.parameters() if parameter.dim() > 1)
+    assert torch.equal(units[3].flatten(), first[3].flatten())
+    with torch.no_grad():
+        first.zero_()
+    assert units.abs().max() > 0  # a copy, not the weights of a model in training
+
+
+def test_the_features_are_what_the_last_layer_sees_averaged_over_the_places_of_maps(mnist):
+    inputs = mnist.test.inputs()[:100]
+    mlp = models.build("mlp-30", 0).eval()
+    assert torch.allclose(mlp[-1](inside.penultimate(mlp, inputs)), mlp(inputs), atol=1e-5)
+    cnn = models.build("cnn-tiny", 0).eval()
+    assert inside.penultimate(cnn, inputs).shape == (100, 32)
+    assert inside.penultimate(models.build("linear", 0), inputs) is None
+
+
+def test_the_map_shows_the_two_directions_in_which_features_differ_most():
+    draw = np.random.default_rng(0).normal(size=(500, 6)) * [0.1, 5, 0.1, 2, 0.1, 0.1]
+    places = inside.plane(torch.from_numpy(draw))
+    assert abs(np.corrcoef(places[:, 0], draw[:, 1])[0, 1]) > 0.99 and abs(np.corrcoef(places[:, 1], draw[:, 3])[0, 1]) > 0.99
+    assert np.allclose(places.mean(0), 0) and (places**2).sum(1).mean() == pytest.approx(1)
+
+
+def test_a_map_that_was_flipped_or_turned_is_laid_back_and_its_distances_stay():
+    places = np.random.default_rng(1).normal(size=(50, 2)) * [2, 1]
+    flipped = places * [-1, 1] @ np.array([[0.6, 0.8], [-0.8, 0.6]])
+    assert np.allclose(inside.laid_on(flipped, places), places)
+
+
+def test_plotly_accepts_the_figures_and_weights_are_drawn_by_sign_and_strength(mnist):
+    go.Figure(figures.feature_map(np.zeros((3, 2)), torch.tensor([0, 1, 1]), "student"))
+    go.Figure(figures.weights(torch.tensor([[[1.0, -0.5], [0.0, 0.25]]]), "student"))
