@@ -20,9 +20,10 @@ SHOWN = 3  # digits in the strip
 
 def show() -> None:
     st.markdown(
-        "All three are trained on digits that stand upright in the middle. Here the **test digits** are turned, moved, thickened, blurred or covered by noise, "
-        "more and more. The teacher trained on images that were turned and moved a little, and with convolutions; soft targets on upright digits pass on what it "
-        "says about those, hardly what it would say about others. So a student that all but equals its teacher on clean digits need not follow it here "
+        "Student and control are trained on digits that stand upright in the middle. Here the **test digits** are turned, moved, thickened, blurred or covered "
+        "by noise, more and more. Who is best on clean digits need not be here: the shipped teacher, who trained on images that were turned and moved a little, "
+        "stays far ahead of both when digits are turned, and falls apart before them under blur and noise, which its small convolutions never met. Soft targets on "
+        "clean digits tell a student what the teacher says about those, and hardly what it would say about others "
         "(corruptions after [Mu & Gilmer 2019](https://arxiv.org/abs/1906.02337))."
     )
     snap = running.distillation()
