@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from playwright.sync_api import Page, expect
@@ -18,7 +17,7 @@ def stored(server: Server, run: str) -> dict[str, Any]:
 
 def folders(server: Server) -> set[str]:
     """The stored runs; a run under way has files of its own beside them."""
-    return {name for name in os.listdir(server.home) if runs.is_id(name)}
+    return {path.name for path in server.home.glob("*") if runs.is_id(path.name)}
 
 
 def test_a_paused_run_stands_still_until_it_is_resumed(page: Page, server: Server) -> None:
