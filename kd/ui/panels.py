@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import math
 from typing import Mapping
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
@@ -239,7 +242,12 @@ def not_a_digit() -> None:
 
 def model_view(pixels: np.ndarray) -> None:
     """The 28x28 picture that the models see, enlarged without smoothing."""
-    st.image(np.kron(pixels, np.ones((5, 5), np.uint8)), caption="What the models see: 28×28", width=140)
+    # In the page itself: a file of its own may be gone before a slow browser asks for it, since each stroke makes another.
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    source = base64.b64encode(content.getvalue()).decode()
+    st.html(f'<img width="140" height="140" style="image-rendering: pixelated" alt="" src="data:image/png;base64,{source}">')
+    st.caption("What the models see: 28×28")
 
 
 def run_title(snap: Snapshot) -> str:
