@@ -97,10 +97,15 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Tensor:
     return torch.stack([count, sure, right], 1)
 
 
-def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Expected calibration error: how far the highest probability is from the share right, mean over the images' groups.
+def distance(groups: Tensor) -> float:
+    """How far the highest probability is from the share right, mean over the images of reliability()'s groups.
 
-    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3.
+    This is the expected calibration error. Source: Guo et al. 2017 (arXiv 1706.04599), equation 3.
     """
-    count, sure, right = reliability(logits, labels, bins).unbind(1)
-    return ((sure - right).abs().nan_to_num() * count).sum().item() / len(labels)
+    count, sure, right = groups.unbind(1)
+    return ((sure - right).abs().nan_to_num() * count).sum().item() / count.sum().item()
+
+
+def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """The expected calibration error of logits (N, 10); labels (N,)."""
+    return distance(reliability(logits, labels, bins))

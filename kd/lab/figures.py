@@ -216,7 +216,7 @@ def feature_map(places: np.ndarray, labels: Tensor, who: str) -> Figure:
             "y": mine[:, 1].round(3).tolist(), "textfont": {"color": DIGIT_COLOURS[digit], "size": 12}, "showlegend": False, "hoverinfo": "skip",
         })
     layout = base(f"What the {who} makes of them")
-    axis = {"range": [-2.6, 2.6], "showticklabels": False, "showgrid": False, "zeroline": False, "fixedrange": True}
+    axis = {"range": [-2, 2], "visible": False, "fixedrange": True}
     layout |= {"height": 380, "xaxis": axis, "yaxis": axis | {"scaleanchor": "x"}, "hovermode": False}
     layout["margin"] = {"l": 8, "r": 8, "t": 40, "b": 8}
     return {"data": traces, "layout": layout}
@@ -226,7 +226,8 @@ def weights(units: Tensor, who: str, columns: int = 8) -> Figure:
     """Weights into units (N, H, W) as small pictures: orange where ink speaks for the unit, blue where it speaks against it."""
     sheet = pictures.sheet(units, columns)
     height, width = sheet.shape
-    strength = sheet.abs() / units.abs().max().clamp(min=1e-12)
+    # A few large weights would leave the rest too pale to see.
+    strength = (sheet.abs() / units.abs().flatten().quantile(0.995).clamp(min=1e-12)).clamp(max=1)
     image = torch.zeros(height, width, 4, dtype=torch.uint8)
     for sign, colour in ((1, COLOURS["student"]), (-1, COLOURS["teacher"])):
         image[sheet * sign > 0, :3] = torch.tensor([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=torch.uint8)
@@ -241,12 +242,12 @@ def weights(units: Tensor, who: str, columns: int = 8) -> Figure:
 
 
 def fidelity(rows: Rows, epochs: float, what: str, title: str, share: bool) -> Figure:
-    """A measure of student and control over the epochs: ``what`` names its columns, such as "agreement"."""
+    """A measure of student and control over the epochs, on a logarithmic axis: ``what`` names its columns, such as "kl"."""
     rows = thin(rows)
-    form = ".2%" if share else ".3f"
-    traces = [line(rows, [row.get(f"{what} {who}") for row in rows], who, who, f"%{{y:{form}}}") for who in ("student", "control")]
+    # A 0 has no place on the axis.
+    traces = [line(rows, [row.get(f"{what} {who}") or None for row in rows], who, who, "%{y:.2%}" if share else "%{y:.4f}") for who in ("student", "control")]
     layout = over_epochs(title, epochs, rows, ())
-    layout["yaxis"] = {"tickformat": ".1%" if share else "", "rangemode": "normal" if what == "agreement" else "tozero"}
+    layout["yaxis"] = {"type": "log", "dtick": 1, **({"tickformat": ".1%"} if share else {"exponentformat": "none"})}
     return {"data": traces, "layout": layout}
 
 

@@ -15,8 +15,8 @@ from kd.ui.lab import frame, running
 def show() -> None:
     st.markdown(
         "**Fidelity is not accuracy**: a student can read more digits right than its control and still answer unlike its teacher, and matching the teacher better need "
-        "not make it read better ([Stanton et al. 2021](https://arxiv.org/abs/2106.05945)). *Agreement* is the share of images on which it gives the teacher's "
-        "answer, right or wrong; *KL* how far its probabilities are from the teacher's. *Calibration* asks whether of the digits of which a model is 80% sure, 80% "
+        "not make it read better ([Stanton et al. 2021](https://arxiv.org/abs/2106.05945)). It agrees with its teacher where it gives the teacher's "
+        "answer, right or wrong; *KL* is how far its probabilities are from the teacher's. *Calibration* asks whether of the digits of which a model is 80% sure, 80% "
         "are right: ECE is how far it is off, on average ([Guo et al. 2017](https://arxiv.org/abs/1706.04599))."
     )
     snap = running.distillation()
@@ -24,27 +24,41 @@ def show() -> None:
         running.follow(snap, _curves)
 
 
+MEASURES = {
+    "unlike": "Answers unlike the teacher's", "kl": "KL from the teacher, nats", "ece": "Calibration error (ECE)",
+}
+
+
 def _curves(snap: Snapshot) -> None:
     if not snap.rows:
         return
-    last, epochs = snap.rows[-1], snap.config.total_epochs
     with st.container():
-        if "ece student" in last or "ece control" in last:
-            for column, (what, title, share) in zip(st.columns(3), [
-                ("agreement", "Agreement with the teacher", True), ("kl", "KL from the teacher, nats", False), ("ece", "Calibration error (ECE)", True),
-            ]):
-                with column:
-                    found = ", ".join(f"{who} {last[f'{what} {who}']:.3f}" for who in ("student", "control") if f"{what} {who}" in last)
-                    frame.chart(figures.fidelity(snap.rows, epochs, what, title, share), what, f"{title}: {found}.", what)
+        if any(key.startswith("ece ") for key in snap.rows[-1]):
+            frame.charts(_over_time(snap.id, snap.version, snap), "fidelity")
         else:
             st.caption("This run was stored without its fidelity over time.")
     part = "glance" if snap.active else "validation"
     groups = _groups(snap.id, snap.version, part, snap)
     if groups:
         digits = getattr(state.manager().source.mnist(), part)
-        off = ", ".join(f"{who} {_ece(found):.2%}" for who, found in groups.items())
+        off = ", ".join(f"{who} {measure.distance(found):.2%}" for who, found in groups.items())
         frame.chart(figures.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability")
-        st.caption(f"All on validation images, the last on {len(digits):,} of them, grouped by how sure a model is; larger marks are more images. ECE: {off}.")
+        st.caption(
+            f"All on validation images, on {len(digits):,} of them the last, where they are grouped by how sure a model is: larger marks are more images, and a few "
+            f"images say little. ECE: {off}."
+        )
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
+    """The three measures over the epochs, packed."""
+    rows = [row | {f"unlike {who}": 1 - row[f"agreement {who}"] for who in ("student", "control") if f"agreement {who}" in row} for row in _snap.rows]
+    found = {}
+    for what, title in MEASURES.items():
+        said = ", ".join(f"{who} {rows[-1][f'{what} {who}']:.3f}" for who in ("student", "control") if f"{what} {who}" in rows[-1])
+        if said:
+            found[what] = figures.fidelity(rows, _snap.config.total_epochs, what, title, share=what != "kl"), f"{title}: {said}."
+    return frame.pack(found)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -56,8 +70,3 @@ def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, 
         return {}
     said = {"teacher": state.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | said
     return {who: measure.reliability(said[who], digits.labels.cpu()) for who in ("teacher", "student", "control") if who in said}
-
-
-def _ece(groups: Tensor) -> float:
-    count, sure, right = groups.unbind(1)
-    return ((sure - right).abs().nan_to_num() * count).sum().item() / count.sum().item()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+import base64
+import html
+from typing import Any, Callable, Mapping, Sequence
 
+import numpy as np
 import streamlit as st
 
 from kd.errors import UserError
 from kd.figures import Figure
+from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
 from kd.ui import keys, state
-from kd.ui.chart import live_chart
+from kd.ui.chart import live_chart, live_charts, packed
 
 
 def restore() -> None:
@@ -98,3 +102,28 @@ def write_link() -> None:
 def chart(figure: Figure, key: str, label: str, picture: str) -> None:
     """A chart in place that can be downloaded as ``picture``.png."""
     live_chart(figure | {"picture": picture}, f"lab_{key}", label)
+
+
+def pack(found: Mapping[str, tuple[Figure, str]]) -> bytes:
+    """Several charts as they are sent: name -> figure and what it shows in words. Each can be downloaded as <name>.png."""
+    return packed({name: (figure | {"picture": name}, label) for name, (figure, label) in found.items()})
+
+
+def charts(packed_charts: bytes, key: str) -> None:
+    """Packed charts in place, side by side where there is room."""
+    live_charts(packed_charts, f"lab_{key}")
+
+
+def images(pixels: Sequence[np.ndarray], captions: Sequence[str], width: int = 56) -> None:
+    """Small grey images, (H, W) uint8 each, with a caption below each, in as many rows as they need.
+
+    They are within the page itself: files of their own, as of st.image, are gone before the browser
+    asks for them where a tick replaces them.
+    """
+    figures = [
+        f'<figure style="margin:0;width:{width}px"><img width="{width}" style="display:block;image-rendering:pixelated;border-radius:4px" '
+        f'alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(pictures.png(image)).decode()}">'
+        f'<figcaption style="font-size:0.75rem;opacity:0.8;text-align:center">{html.escape(caption)}</figcaption></figure>'
+        for image, caption in zip(pixels, captions)
+    ]
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(figures)}</div>')

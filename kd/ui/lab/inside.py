@@ -30,23 +30,34 @@ def show() -> None:
     snap = running.distillation()
     if snap is not None:
         running.follow(snap, _look)
+    else:
+        _teacher_places("cnn", state.manager().source.mnist().source)  # made ready, so that the first map comes at once
 
 
 def _look(snap: Snapshot) -> None:
-    _weights(snap)
-    _maps(snap)
-    _differences(snap)
-
-
-def _weights(snap: Snapshot) -> None:
-    seen = state.look(snap, lambda model: inside.first_layer(model, UNITS))
-    columns = st.columns(2)
-    for column, who in zip(columns, ("student", "control")):
-        with column:
-            if seen.get(who) is not None:
-                frame.chart(figures.weights(seen[who], who), f"weights_{who}", f"Weights into the first units of the {who}.", f"first-layer-{who}")
-    if seen and all(units is None for units in seen.values()):
+    source = state.manager().source.mnist().source
+    weights, maps = _weights(snap.id, snap.version, snap), _maps(snap.id, snap.version, source, snap)
+    if weights:
+        frame.charts(weights, "weights")
+    elif snap.rows:
         st.caption("This network has no layer that sees the image itself.")
+    frame.charts(maps, "maps")
+    st.caption(
+        f"The plane in which 1,000 validation images differ most, every {EVERY}th drawn. The student's is turned to lie on the teacher's, so that it does not "
+        "flip from one moment to the next."
+    )
+    if snap.rows:
+        _differences(snap)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
+    """The first layers of student and control, packed; empty where there are none."""
+    seen = state.look(_snap, lambda model: inside.first_layer(model, UNITS))
+    return frame.pack({
+        f"first-layer-{who}": (figures.weights(seen[who], who), f"Weights into the first units of the {who}.")
+        for who in ("student", "control") if seen.get(who) is not None
+    }) if any(units is not None for units in seen.values()) else b""
 
 
 def _glance() -> Digits:
@@ -61,29 +72,19 @@ def _teacher_places(name: str, source: str) -> np.ndarray | None:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _student_places(run_id: str, version: int, teacher: str, source: str, _snap: Snapshot) -> np.ndarray | None:
-    """(N, 2) where the student's put them, laid on the teacher's; None before it began."""
+def _maps(run_id: str, version: int, source: str, _snap: Snapshot) -> bytes:
+    """The maps of teacher and student, packed; the student's is laid on the teacher's."""
     inputs = _glance().inputs()
+    places = {"teacher": _teacher_places(_snap.config.teacher, source)}
     features = state.look(_snap, lambda model: inside.penultimate(model, inputs)).get("student")
-    if features is None:
-        return None
-    places, reference = inside.plane(features), _teacher_places(teacher, source)
-    return places if reference is None else inside.laid_on(places, reference)
-
-
-def _maps(snap: Snapshot) -> None:
-    source = state.manager().source.mnist().source
-    teacher, student = _teacher_places(snap.config.teacher, source), _student_places(snap.id, snap.version, snap.config.teacher, source, snap)
+    if features is not None:
+        own = inside.plane(features)
+        places["student"] = own if places["teacher"] is None else inside.laid_on(own, places["teacher"])
     labels = _glance().labels.cpu()[::EVERY]
-    columns = st.columns(2)
-    for column, who, places in zip(columns, ("teacher", "student"), (teacher, student)):
-        with column:
-            if places is not None:
-                frame.chart(figures.feature_map(places[::EVERY], labels, who), f"map_{who}", f"Map of {len(labels)} images by the {who}'s last hidden layer.", f"map-{who}")
-    st.caption(
-        f"The plane in which 1,000 validation images differ most, {len(labels)} of them drawn. The student's is turned to lie on the teacher's, so that it does not "
-        "flip from one moment to the next."
-    )
+    return frame.pack({
+        f"map-{who}": (figures.feature_map(found[::EVERY], labels, who), f"Map of {len(labels)} images by the {who}'s last hidden layer.")
+        for who, found in places.items() if found is not None
+    })
 
 
 def _differences(snap: Snapshot) -> None:
@@ -103,7 +104,7 @@ def _differences(snap: Snapshot) -> None:
         captions = [
             f"student {int(guesses['student'][i])}, control {int(guesses['control'][i])}; teacher {_doubts(row)}" for i, row in zip(shown.tolist(), targets)
         ]
-        st.image(list(np.kron(digits.images[shown].cpu().numpy(), np.ones((1, 3, 3), np.uint8))), caption=captions, width=120)
+        frame.images(list(digits.images[shown].cpu().numpy()), captions, 112)
 
 
 def _doubts(targets: Tensor) -> str:

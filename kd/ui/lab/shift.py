@@ -29,6 +29,8 @@ def show() -> None:
     snap = running.distillation()
     if snap is not None:
         _spoiled(snap)
+    else:
+        _teacher("cnn", frame.settings().corruption, LIVE)  # made ready, so that the first curves come at once
 
 
 @st.fragment
@@ -54,9 +56,7 @@ def _strip(corruption: Corruption) -> None:
     """A few digits at each level, as the models see them."""
     images = state.manager().source.mnist().test.images[:SHOWN]
     columns = [np.concatenate(list(corruption.apply(images, level).cpu().numpy())) for level in corruption.levels]
-    opaque = [np.stack([column, column, column, np.full_like(column, 255)], -1) for column in columns]
-    enlarged = [np.pad(np.kron(column, np.ones((2, 2, 1), np.uint8)), ((0, 0), (3, 3), (0, 0))) for column in opaque]
-    st.image(enlarged, caption=[f"{level:g}" for level in corruption.levels], width=62)
+    frame.images(columns, [f"{level:g}" for level in corruption.levels])
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

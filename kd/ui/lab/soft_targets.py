@@ -113,11 +113,7 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
 
 
 def _images(digits: Digits, places: list[int], captions: list[str]) -> None:
-    shown = np.kron(digits.images[places].cpu().numpy(), np.ones((1, 2, 2), np.uint8))
-    # A transparent margin, since Streamlit sets them edge to edge.
-    opaque = np.pad(np.full_like(shown, 255), ((0, 0), (0, 0), (3, 3)))
-    grey = np.pad(shown, ((0, 0), (0, 0), (3, 3)))
-    st.image(list(np.stack([grey, grey, grey, opaque], -1)), caption=captions, width=62)
+    frame.images(list(digits.images[places].cpu().numpy()), captions)
 
 
 def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:
