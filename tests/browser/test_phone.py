@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
+from kd.lab.settings import PANELS
 from tests.serving import Server, answers, button, points, says, start, until, visit
 from tests.strokes import DIGITS, Stroke
 
@@ -41,6 +42,9 @@ def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, 
         visit(page, server.link(name, run=student))
         if name != "draw":
             until(page, lambda: points(page), "the stored run's chart")
+        assert not overflow(page)
+    for panel in PANELS:
+        visit(page, server.link("dark_knowledge", panel=panel, run=student))
         assert not overflow(page)
 
 
