@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kd import figures
+from kd.lab.figures import DIGIT_COLOURS
 
 
 def rows(count: int) -> list[dict[str, float]]:
@@ -97,6 +98,6 @@ def _contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_every_colour_stands_out_from_the_page(mode):
     theme = tomllib.loads((Path(figures.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
-    for colour in figures.COLOURS.values():
+    for colour in [*figures.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
     assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5

@@ -36,7 +36,8 @@ def show() -> None:
 
 def _look(snap: Snapshot) -> None:
     source = state.manager().source.mnist().source
-    weights, maps = _weights(snap.id, snap.version, snap), _maps(snap.id, snap.version, source, snap)
+    epochs = sum(row["whole_validation"] for row in snap.rows)
+    weights, maps = _weights(snap.id, snap.version, snap), _maps(snap.id, epochs, source, snap)
     if weights:
         frame.charts(weights, "weights")
     elif snap.rows:
@@ -44,7 +45,7 @@ def _look(snap: Snapshot) -> None:
     frame.charts(maps, "maps")
     st.caption(
         f"The plane in which 1,000 validation images differ most, every {EVERY}th drawn. The student's is turned to lie on the teacher's, so that it does not "
-        "flip from one moment to the next."
+        "flip from one epoch to the next."
     )
     if snap.rows:
         _differences(snap)
@@ -72,8 +73,9 @@ def _teacher_places(name: str, source: str) -> np.ndarray | None:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _maps(run_id: str, version: int, source: str, _snap: Snapshot) -> bytes:
-    """The maps of teacher and student, packed; the student's is laid on the teacher's."""
+def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
+    """The maps of teacher and student, packed; the student's is laid on the teacher's. Anew after each epoch: at every
+    tick they would take as much time as the training."""
     inputs = _glance().inputs()
     places = {"teacher": _teacher_places(_snap.config.teacher, source)}
     features = state.look(_snap, lambda model: inside.penultimate(model, inputs)).get("student")
