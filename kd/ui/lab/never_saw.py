@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kd import data, offsets
-from kd.jobs import TICK, Snapshot
+from kd.jobs import Snapshot
 from kd.lab import figures, never_saw
 from kd.lab.settings import DIGITS, OFFSETS
 from kd.ui import panels, state
@@ -132,7 +132,7 @@ def _draw(snap: Snapshot) -> None:
             if not found.is_digit:
                 panels.not_a_digit()
 
-        st.fragment(answer, run_every=TICK if snap.active else None)()
+        st.fragment(answer, run_every=snap.pace if snap.active else None)()
 
 
 @st.cache_data(max_entries=24, show_spinner="Reading the test set…")
