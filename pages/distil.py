@@ -12,6 +12,8 @@ mode = controls.restore()
 run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
+    if snap is not None and snap.kind == "sweep":
+        raise UserError("This run is a sweep of many; the Dark knowledge page shows it.")
 except UserError as error:
     state.notify("error", str(error))
     run_id = snap = st.session_state[keys.RUN] = None
@@ -144,10 +146,8 @@ if snap is not None:
     panels.results(snap)
 if config is not None:
     st.subheader("Layer by layer", anchor=False)
-    taught = mode == "distil"
-    architecture = state.find_teacher(config.teacher).architecture if taught else config.teacher
-    panels.networks({"teacher": architecture} | ({"student": config.student} if taught else {}))
-    if taught and snap is None:
+    panels.networks(config)
+    if mode == "distil" and snap is None:
         st.subheader("The students, and what they cost", anchor=False)
-        panels.students_table(architecture)
+        panels.students_table(state.find_teacher(config.teacher).architecture)
     controls.write_link(config, mode, run_id)

@@ -105,13 +105,14 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with."))
         values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
         for name in method.settings:
-            values[name] = number(st.slider, name, format="%.1f" if cls.setting(name)["step"] in (0.1, 0.5) else "%.2f")
+            values[name] = number(st.slider, name, format=f"%.{len(str(cls.setting(name)['step']).partition('.')[2])}f")
         if kept["schedule"]:
             st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
             st.button("Forget the schedule", key=keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
-        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "augmentation"))):
+        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "label_noise", "augmentation"))):
             values["omitted"] = "".join(widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi"))
             values["labels"] = number(st.number_input, "labels")
+            values["label_noise"] = number(st.slider, "label_noise", format="percent")
             values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     else:
         values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))

@@ -90,11 +90,12 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
     if elsewhere := checkpoints.in_training(kept.id):
         message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
     else:
-        message = f"This run was cut short by the server's end. It is kept as of epoch {last['epoch']:.2f} of {kept.config.total_epochs}. "
+        what = "command" if kept.owner is None else "server"
+        message = f"This run was interrupted by the {what}'s end or by an error. It is kept as of epoch {last['epoch']:.2f} of {kept.config.total_epochs}. "
         if mine:
-            message += "**Resume** goes on from there, to the same weights as if nothing had happened."
+            message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."
         elif kept.owner is None:
-            message = message.replace("server's", "command's") + f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
+            message += f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
         else:
             message += "Only the person who started it can resume it."
     return jobs.Snapshot(

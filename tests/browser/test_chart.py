@@ -55,7 +55,7 @@ def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> No
     page.evaluate(
         """async (charts) => {
             const component = (await import("/chart.js")).default
-            window.tick = () => component({ data: new TextEncoder().encode(charts.shift()), parentElement: document.body })
+            window.tick = () => component({ data: new TextEncoder().encode(figures.shift()), parentElement: document.body })
             tick()
         }""",
         [packed({"chart_accuracy": (figures.accuracy(rows[:count], 4), "")}).decode() for count in range(3, 30)],
@@ -76,4 +76,4 @@ def _serve(route: Route) -> None:
     elif route.request.url.endswith("plotly.min.js"):
         route.fulfill(path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js", content_type="text/javascript")
     else:
-        route.fulfill(body='<body><div class="kd-charts"></div>', content_type="text/html")
+        route.fulfill(body='<div class="kd-charts"></div>', content_type="text/html")

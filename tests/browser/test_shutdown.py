@@ -56,7 +56,7 @@ def test_a_run_whose_server_is_killed_is_resumed_by_a_click_after_a_restart(brow
         visit(page, server.link("runs"))
         expect(cell(page, "interrupted")).to_be_attached()
         visit(page, server.link(run=run))
-        expect(page.get_by_text("This run was cut short by the server's end.")).to_be_visible()
+        expect(page.get_by_text("This run was interrupted by the server's end")).to_be_visible()
         before = until(page, lambda: points(page), "the points so far")
         expect(button(page, "Discard")).to_be_visible()
         button(page, "Resume").click()

@@ -51,7 +51,8 @@ def _listed(omitted: str) -> str:
 def _said(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Logits of student and control on a part of MNIST ("glance", "validation" or "test"), once for all who watch."""
     digits = getattr(state.manager().source.mnist().to(data.device()), part)
-    return state.said(_snap, digits.inputs())
+    said = state.said(_snap, digits.inputs())
+    return {who: said[who] for who in ("student", "control") if who in said}
 
 
 def _labels(part: str) -> Tensor:

@@ -1,0 +1,65 @@
+"""The methods on the Distil page: each shows what it has, and what it cannot do is told before Start."""
+
+import pytest
+
+from kd import models, runs
+from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
+from kd.objectives import METHODS
+from kd.ui import keys
+from tests.apps import said
+
+pytestmark = pytest.mark.app
+
+
+def sliders(at):
+    """The settings of methods that are on the page."""
+    return {name for name in METHOD_SETTINGS if any(slider.key == f"distil_{name}" for slider in at.slider)}
+
+
+def chosen(at):
+    return DistilConfig.from_dict(at.session_state[keys.SETTINGS]["distil"])
+
+
+def test_every_method_shows_the_settings_that_it_has_and_what_it_does(app):
+    at = app(student="cnn-tiny", method="dkd", nontarget_weight="6.5", temperature="8")
+    assert at.slider(key="distil_nontarget_weight").value == 6.5
+    for name, method in METHODS.items():
+        at.selectbox(key="distil_method").set_value(name).run()
+        assert not at.exception and not at.error, name
+        assert sliders(at) == set(method.settings)
+        assert method.purpose in said(at) and method.paper in said(at)
+        assert ("only compared with" in said(at)) == (not method.teacher)
+        assert not at.button(key="start").disabled and chosen(at).method == name
+    assert at.query_params["method"] in (name, [name]) and "nontarget_weight" not in at.query_params
+
+
+def test_a_student_that_the_method_cannot_look_into_is_told_and_start_waits(app):
+    at = app()
+    at.selectbox(key="distil_method").set_value("attention").run()
+    assert "compares feature maps (which convolutions make), and the student mlp-128 has none" in said(at)
+    assert at.button(key="start").disabled and not at.exception
+    at.selectbox(key="distil_student").set_value("cnn-tiny").run()
+    assert not at.error and not at.button(key="start").disabled and chosen(at).method == "attention"
+
+
+def test_the_title_of_a_run_tells_its_method_and_settings(app):
+    at = app(method="label-smoothing", student="mlp-30", epochs="1")
+    at.button(key="start").click().run()
+    assert not at.exception and "mlp-30 without a teacher: Label smoothing, smoothing = 0.1, seed 0" in said(at)
+
+
+def test_more_teachers_are_offered_where_there_are_more(app):
+    at = app()
+    assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
+    run = runs.save(
+        runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": models.build("cnn-tiny", 0)},
+        {"models": {"teacher": {"test_accuracy": 0.1}}},
+    )
+    at = app(teacher=f"cnn+{run.id}")
+    assert not at.exception and at.multiselect(key="distil_more_teachers").value == [run.id]
+    assert chosen(at).teacher == f"cnn+{run.id}"
+    # Who becomes the first is no longer among the others.
+    at.selectbox(key="distil_teacher").set_value(run.id).run()
+    assert not at.exception and chosen(at).teacher == run.id
+    at.multiselect(key="distil_more_teachers").set_value(["cnn"]).run()
+    assert not at.exception and chosen(at).teacher == f"{run.id}+cnn"

@@ -1,0 +1,69 @@
+"""One real run of every method: the shipped teacher, 2,000 real images, and what the method is for."""
+
+import dataclasses
+
+import pytest
+import torch.nn.functional as F
+
+from kd import models, teacher
+from kd.config import DistilConfig
+from kd.experiment import Distillation
+from kd.objectives import METHODS
+
+ANSWERS = [method.name for method in METHODS.values() if method.teacher and not method.looks]
+#: Method -> what is not as in most runs. Of one hidden layer the middle one is the last, so hints get a student of two.
+HIDDEN = {
+    "fitnets": {"student": "mlp-256-64"},
+    "attention": {"student": "cnn-tiny", "epochs": 5},
+    "cosine": {"feature_weight": 5.0},
+    "similarity": {}, "rkd": {}, "pkt": {},
+}
+WITHOUT_TEACHER = [method.name for method in METHODS.values() if not method.teacher]
+
+
+@pytest.fixture(scope="module")
+def few(sample):
+    return dataclasses.replace(sample, train=sample.train.take(slice(None, None, 2)))
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    return teacher.load("cnn")
+
+
+def learned(mnist, cnn, **settings):
+    """The experiment when it is over, and the shares of the 1,000 held-out images that student and control read right."""
+    experiment = Distillation(DistilConfig(seed=1, **settings), mnist, cnn)
+    *_, last = experiment.records()
+    return experiment, last.validation_accuracy["student"], last.validation_accuracy["control"]
+
+
+def surprise(model, digits):
+    """The mean negative log-likelihood of the labels: high for a model that is sure and wrong."""
+    return F.cross_entropy(models.logits_in_chunks(model, digits.inputs(), 512), digits.labels).item()
+
+
+def test_every_method_is_tried_here():
+    assert sorted([*ANSWERS, *HIDDEN, *WITHOUT_TEACHER]) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("method", ANSWERS)
+def test_with_100_labels_the_teachers_answers_about_the_other_images_beat_the_control(few, cnn, method):
+    _, student, control = learned(few, cnn, method=method, student="mlp-128", labels=100)
+    assert student > control + 0.05
+
+
+@pytest.mark.parametrize("method", HIDDEN)
+def test_with_100_labels_hidden_layers_alone_beat_the_control(few, cnn, method):
+    """Without one soft target: all that the unlabelled images teach comes from hidden layers."""
+    given = {"student": "mlp-128", "epochs": 8, "feature_weight": 3.0} | HIDDEN[method]
+    _, student, control = learned(few, cnn, method=method, labels=100, soft_weight=0.0, **given)
+    assert student > control + 0.015
+
+
+@pytest.mark.parametrize("method", WITHOUT_TEACHER)
+def test_without_a_teacher_the_student_is_less_often_sure_and_wrong_than_its_control(few, cnn, method):
+    """Which is all that they promise: they have nothing to say about images without a label."""
+    experiment, _, _ = learned(few, cnn, method=method, student="mlp-128", labels=100)
+    ours, theirs = (surprise(experiment.trained[who], few.validation) for who in ("student", "control"))
+    assert ours < 0.85 * theirs
