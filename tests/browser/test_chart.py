@@ -53,7 +53,7 @@ def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> No
     page.goto("http://chart.test/")
     rows = [{"step": step, "epoch": step / 10, "validation student": 0.9, "whole_validation": 0.0} for step in range(1, 40)]
     page.evaluate(
-        """async (charts) => {
+        """async (figures) => {
             const component = (await import("/chart.js")).default
             window.tick = () => component({ data: new TextEncoder().encode(figures.shift()), parentElement: document.body })
             tick()
