@@ -5,8 +5,7 @@ import streamlit as st
 from kd.errors import UserError
 from kd.ui import controls, keys, owner, panels, state
 from kd.ui.digit import your_digit
-
-PACE = 5.0  # seconds after which the pace is set anew
+from kd.ui.watch import watch
 
 manager = state.manager()
 mode = controls.restore()
@@ -121,37 +120,24 @@ with st.container():
         st.caption(f"**{config.student}** has {panels.cost(config.student, state.find_teacher(config.teacher).architecture)}.")
 
 
-def look():
-    """The run as it is now. Where more changes than its charts, the whole page is made anew."""
-    if not active:
-        return snap
+def live() -> None:
+    """All that changes while a run goes on, and nothing else: each element costs every viewer's tick."""
     try:
-        now = state.snapshot(run_id)
+        now = state.snapshot(run_id) if active else snap
     except UserError as error:
         state.notify("error", str(error))
         st.session_state[keys.RUN] = None
         st.rerun()
     if (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
-    return now
-
-
-def live() -> None:
-    """All that changes while a run goes on, and nothing else: each element costs every viewer's tick."""
-    now = look()
     panels.progress(now)
     panels.charts(now)
 
 
-@st.fragment(run_every=PACE if active else None)
-def watch() -> None:
-    """Repeats live() at the pace for as many as watch: a fragment that repeats itself cannot change its own."""
+# Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
+with st.container():
     if snap is not None:
-        st.fragment(live, run_every=look().pace if active else None)()
-
-
-watch()
-# A container, so that the canvas stays where it is, strokes and all, whatever comes and goes.
+        watch(snap, live)
 with st.container():
     if mode == "distil":
         wanted = snap.config.teacher if snap else config.teacher if config else "cnn"

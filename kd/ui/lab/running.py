@@ -10,6 +10,7 @@ from kd.config import DistilConfig, Settings
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
+from kd.ui.watch import watch
 
 
 def on_show(slot: str = keys.RUN) -> Snapshot | None:
@@ -88,8 +89,9 @@ def follow(snap: Snapshot, draw: Callable[[Snapshot], None]) -> None:
         now = state.snapshot(snap.id)
         if now.state != snap.state:
             st.rerun()
-        with st.container():  # a message that comes or goes must not shift the charts below
-            panels.progress(now)
+        panels.progress(now)
         draw(now)
 
-    st.fragment(live, run_every=snap.pace if snap.active else None)()
+    with st.container():  # a message that comes must not shift the charts below
+        panels.outcome(snap)
+    watch(snap, live)

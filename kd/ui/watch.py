@@ -1,0 +1,24 @@
+"""Repeating what shows a run while it goes on."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import streamlit as st
+
+from kd.jobs import Snapshot
+from kd.ui import owner, state
+
+ANEW = 5.0  # seconds after which the pace is set anew
+
+
+def watch(snap: Snapshot, show: Callable[[], None]) -> None:
+    """Calls ``show``, and while the run is under way again and again, at the pace for as many as watch it.
+
+    A fragment that repeats itself cannot change its own pace, so another one around it does, less often.
+    """
+    def repeat() -> None:
+        now = state.manager().snapshot(snap.id, owner.token()) if snap.active else None
+        st.fragment(show, run_every=now.pace if now else None)()
+
+    st.fragment(repeat, run_every=ANEW if snap.active else None)()
