@@ -77,8 +77,8 @@ ARCHITECTURES: dict[str, Architecture] = {
             lambda: transformer(6, **_VIT),
         ),
         Architecture(
-            "cnn-wide", "Twice as wide as cnn: for a stronger teacher.",
-            lambda: cnn((48, 64, 96, 128, 128), (1, 2, 1, 2, 1), dropout=0.3),
+            "cnn-wide", "Wider and deeper than cnn: for a stronger teacher.",
+            lambda: cnn((32, 32, 64, 64, 128, 128), (1, 1, 2, 1, 2, 1), dropout=0.3),
         ),
         Architecture(
             "cnn", "Five convolutions: the teacher.", lambda: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3)

@@ -77,7 +77,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         about = cls.setting(name)
         return widget(kind, name, min_value=about["low"], max_value=about["high"], step=about["step"], **options)
 
-    values = dict(kept)
+    values, told = dict(kept), st.container()  # what is wrong is told first, where it is seen
     if mode == "distil":
         st.selectbox(
             "Preset", list(PRESETS), index=None, placeholder="Start from a preset", key=keys.PRESET, on_change=_apply_preset,
@@ -127,7 +127,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         if values.get("initialization") == "teacher" and refusal:
             raise UserError(refusal)
     except UserError as error:
-        st.error(str(error))
+        told.error(str(error))
         return None
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     return config

@@ -56,7 +56,7 @@ def networks(config: DistilConfig | TeacherConfig) -> None:
         shown = {"student": config.student}
         with contextlib.suppress(UserError):  # a teacher that is gone is told above
             shown = {"teacher": state.manager().teacher(config.teacher).architecture} | shown
-    for (who, joined), column in zip(shown.items(), st.columns(2)):
+    for (who, joined), column in zip(shown.items(), st.columns(2, gap="large")):
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
         with column:
             for i, name in enumerate(dict.fromkeys(joined.split("+"))):

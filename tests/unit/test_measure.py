@@ -55,9 +55,9 @@ BY_HAND = {
         + convolution(7, 64, 64) + 7 * 7 * 64 * 10,
     ),
     "cnn-wide": (
-        9 * (1 * 48 + 48 * 64 + 64 * 96 + 96 * 128 + 128 * 128) + 2 * (48 + 64 + 96 + 128 + 128) + 7 * 7 * 128 * 10 + 10,
-        convolution(28, 1, 48) + convolution(14, 48, 64) + convolution(14, 64, 96) + convolution(7, 96, 128)
-        + convolution(7, 128, 128) + 7 * 7 * 128 * 10,
+        9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128) + 2 * 2 * (32 + 64 + 128) + 7 * 7 * 128 * 10 + 10,
+        convolution(28, 1, 32) + convolution(28, 32, 32) + convolution(14, 32, 64) + convolution(14, 64, 64)
+        + convolution(7, 64, 128) + convolution(7, 128, 128) + 7 * 7 * 128 * 10,
     ),
     "cnn-separable": (
         9 * 16 + 2 * 16 + separable(16, 32) + separable(32, 64) + separable(64, 64) + 64 * 10 + 10,
