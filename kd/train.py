@@ -352,5 +352,5 @@ class _Sums:
         labelled = torch.stack(self._labelled).sum().item()
         return (
             {name: losses[0].item() / self.steps for name, losses in self._losses.items()},
-            {name: torch.stack(right).sum().item() / labelled for name, right in self._right.items()},
+            {name: torch.stack(right).sum().item() / labelled for name, right in self._right.items() if labelled},
         )

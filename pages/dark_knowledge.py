@@ -3,30 +3,34 @@
 import streamlit as st
 
 from kd.lab.settings import PANELS
-from kd.ui import entry, state
-from kd.ui.lab import frame, never_saw, running, soft_targets
+from kd.ui import entry, keys, state
+from kd.ui.lab import frame, label_budget, never_saw, running, shift, soft_targets, wrong_labels
 
 entry.through_app()
+#: Panel -> how it is shown, and which run it is about.
 SHOW = {
-    "soft-targets": soft_targets.show,
-    "never-saw": never_saw.show,
+    "soft-targets": (soft_targets.show, None),
+    "never-saw": (never_saw.show, keys.RUN),
+    "label-budget": (label_budget.show, keys.SWEEP),
+    "shift": (shift.show, keys.RUN),
+    "wrong-labels": (wrong_labels.show, keys.SWEEP),
 }
 
 
 def reset() -> None:
     frame.reset()
-    if panel != "soft-targets":
-        running.forget()
+    if slot is not None:
+        running.forget(slot)
 
 
 frame.restore()
 with st.container():
     state.show_notice()  # what was wrong with the link
 st.title("Dark knowledge", anchor=False)
-left, right = st.columns([6, 1])
-with left:
-    panel = frame.chosen(st.segmented_control, "panel", options=list(PANELS), format_func=PANELS.get, required=True, label_visibility="collapsed")
-with right:
+panel = frame.chosen(st.segmented_control, "panel", options=list(PANELS), format_func=PANELS.get, required=True, label_visibility="collapsed")
+show, slot = SHOW[panel]
+with st.container(horizontal=True, vertical_alignment="center"):
     st.button("Reset", key="lab_reset", icon=":material/restart_alt:", on_click=reset, help="This experiment as it was at first.")
-SHOW[panel]()
+    st.caption("The page's address restores exactly what you see: copy it to share it.")
+show()
 frame.write_link()

@@ -13,6 +13,8 @@ mode = controls.restore()
 run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
+    if snap is not None and snap.kind == "sweep":
+        raise UserError("This run is a sweep of many; the Dark knowledge page shows it.")
 except UserError as error:
     state.notify("error", str(error))
     run_id = snap = st.session_state[keys.RUN] = None

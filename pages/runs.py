@@ -3,8 +3,10 @@
 import streamlit as st
 
 from kd import checkpoints, data, models, personal, runs
+from kd.config import Settings, SweepConfig
 from kd.errors import UserError
 from kd.ui import entry, export_panel, keys, owner, panels, state
+from kd.ui.lab import frame
 
 entry.through_app()
 st.title("Runs", anchor=False)
@@ -35,13 +37,13 @@ def row(run: runs.Run) -> dict:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
-        "name": run.name, "student": run.architecture if run.kind == "distil" else f"{run.architecture} (teacher)",
-        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": run.config.seed,
+        "name": run.name, "student": f"{run.architecture} (teacher)" if run.kind == "teacher" else run.architecture,
+        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": when(run.created),
         "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
     }
-    if len(labels):
+    if len(labels) and run.models:
         try:
             line["your drawings"] = " / ".join(str(score(run.id, which, len(labels), int(labels[-1]))) for which in run.models) + f" of {len(labels)}"
         except UserError as error:
@@ -72,8 +74,11 @@ if len(labels):
         st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
 
 
-def open_button(id: str, label: str = "Open") -> None:
-    if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on the Distil page, with its settings."):
+def open_button(id: str, config: Settings, label: str = "Open") -> None:
+    if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
+        if isinstance(config, SweepConfig):
+            frame.open_sweep(id, config.study)
+            st.switch_page("pages/dark_knowledge.py")
         st.session_state[keys.RUN] = id
         st.session_state.pop(keys.ADOPTED, None)
         st.switch_page("pages/distil.py")
@@ -90,11 +95,12 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     panels.outcome(snap)
     with st.container(horizontal=True):
         mine = snap.mine and snap.state == "interrupted"
-        open_button(kept.id, "Open, to resume it" if mine else "Open")
+        open_button(kept.id, kept.config, "Open, to resume it" if mine else "Open")
         if mine:
             panels.discard(snap)
     panels.progress(snap)
-    panels.charts(snap)
+    if kept.kind != "sweep":
+        panels.charts(snap)
 
 
 names = {kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished}
@@ -131,7 +137,7 @@ try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        open_button(run.id)
+        open_button(run.id, run.config)
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
     export_panel.show(run, snap)
@@ -145,7 +151,8 @@ try:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
         st.caption("Somebody else's run: only they can rename or delete it.")
-    panels.charts(snap)
-    panels.results(snap)
+    if run.kind != "sweep":
+        panels.charts(snap)
+        panels.results(snap)
 except (UserError, OSError) as error:
     st.error(str(error))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-from typing import Mapping
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, PATTERNS, Figure, _base
+from kd.figures import COLOURS, DASHES, PATTERNS, Figure, _base
 from kd.lab.soft_targets import entropy, soft_targets
 
+SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 #: From nothing, which is the page itself in light and dark, to the teacher's colour.
 SHADES = [[0, "rgba(59, 130, 246, 0)"], [1, COLOURS["teacher"]]]
 
@@ -97,5 +98,103 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
         "annotations": [
             {"x": int(digit), "y": 1.1, "yanchor": "top", "text": "never<br>seen", "showarrow": False, "font": {"size": 10}} for digit in omitted
         ],
+    }
+    return {"data": traces, "layout": layout}
+
+
+#: Learner of the label budget -> its name on the chart, its dash and the symbol of its points.
+BUDGET_LINES = {
+    "student": ("student: soft targets, no label", DASHES["student"], "circle"),
+    "control": ("control: images shifted", DASHES["control"], "triangle-up"),
+    "augmented control": ("control: also turned and scaled", "dashdot", "square"),
+}
+
+
+def label_budget(curves: Mapping[str, list[Mapping[str, Any]]], under_way: tuple[str, float, float] | None, most: int) -> Figure:
+    """Accuracy against the number of labels, mean and deviation over the seeds.
+
+    Args:
+        curves: of kd.sweep.curves.
+        under_way: learner, labels and accuracy so far of the training that has not ended, or None.
+        most: labels that there are.
+    """
+    traces = []
+    for who, (name, dash, symbol) in BUDGET_LINES.items():
+        colour = COLOURS["student" if who == "student" else "control"]
+        points = curves.get(who, [])
+        if who == "student" and points:  # it needs no label: level over all budgets
+            points = [points[0] | {"value": value} for value in (10, most)]
+        traces.append({
+            "type": "scatter", "mode": "lines+markers" if who != "student" else "lines", "name": name,
+            "x": [point["value"] for point in points], "y": [round(point["mean"], 5) for point in points],
+            "error_y": {"type": "data", "array": [round(point["sd"], 5) for point in points], "color": colour, "thickness": 1.5},
+            "line": {"color": colour, "dash": dash, "width": 2.5 if who == "student" else 2}, "marker": {"size": 8, "symbol": symbol},
+            "hovertemplate": "%{y:.2%}",
+        })
+    if under_way is not None:
+        who, labels, share = under_way
+        colour, symbol = COLOURS["student" if who == "student" else "control"], BUDGET_LINES[who][2]
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": "training now", "x": [labels or most], "y": [round(share, 5)], "showlegend": False,
+            "marker": {"size": 11, "symbol": f"{symbol}-open", "color": colour, "line": {"width": 2}}, "hovertemplate": "%{y:.2%}",
+        })
+    layout = _base("Share of the test images read right")
+    ticks = [10, 100, 1_000, 10_000]
+    layout |= {
+        "height": 380,
+        "xaxis": {"type": "log", "range": [0.9, math.log10(most) + 0.1], "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks], "title": {"text": "labels"}},
+        "yaxis": {"range": [0.3, 1.01], "tickformat": ".0%", "title": {"text": "share right"}},
+    }
+    layout["margin"]["t"] = 84
+    return {"data": traces, "layout": layout}
+
+
+def severity(shares: Mapping[str, list[float]], levels: list[float], unit: str, what: str) -> Figure:
+    """Accuracy of each model against how much the test digits were spoiled."""
+    traces = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": who, "x": levels, "y": [round(share, 5) for share in values],
+            "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+            "marker": {"size": 7, "symbol": SYMBOLS[who]}, "hovertemplate": "%{y:.1%}",
+        }
+        for who, values in shares.items()
+    ]
+    layout = _base(f"Share of {what} test digits read right")
+    layout |= {
+        "height": 340,
+        "xaxis": {"tickvals": levels, "title": {"text": f"how much, {unit}"}, "fixedrange": True},
+        "yaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "share right"}, "fixedrange": True},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def wrong_labels(curves: Mapping[str, list[Mapping[str, Any]]], under_way: Mapping[str, tuple[float, float]]) -> Figure:
+    """Accuracy against the share of wrong labels, mean and deviation over the seeds.
+
+    Args:
+        curves: of kd.sweep.curves.
+        under_way: learner -> share of wrong labels and accuracy so far, of the training that has not ended.
+    """
+    traces = []
+    for who in ("student", "control"):
+        points = curves.get(who, [])
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": who, "x": [point["value"] for point in points],
+            "y": [round(point["mean"], 5) for point in points],
+            "error_y": {"type": "data", "array": [round(point["sd"], 5) for point in points], "color": COLOURS[who], "thickness": 1.5},
+            "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+            "marker": {"size": 8, "symbol": SYMBOLS[who]}, "hovertemplate": "%{y:.2%}",
+        })
+    for who, (value, share) in under_way.items():
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": f"{who}, training now", "x": [value], "y": [round(share, 5)], "showlegend": False,
+            "marker": {"size": 11, "symbol": f"{SYMBOLS[who]}-open", "color": COLOURS[who], "line": {"width": 2}}, "hovertemplate": "%{y:.2%}",
+        })
+    layout = _base("Share of the test images read right")
+    low = min((point["mean"] for curve in curves.values() for point in curve), default=1.0)
+    layout |= {
+        "height": 360,
+        "xaxis": {"range": [-0.02, 0.62], "tickformat": ".0%", "title": {"text": "labels that are wrong"}},
+        "yaxis": {"range": [0.8 if low > 0.82 else 0.0, 1.003], "tickformat": ".0%", "title": {"text": "share right"}},
     }
     return {"data": traces, "layout": layout}

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kd.config import Settings, checked_omitted, setting
+from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
 
 #: Name in the link -> name on the page, in the order of the page.
 PANELS = {
     "soft-targets": "Soft targets",
     "never-saw": "The digit it never saw",
+    "label-budget": "How many labels?",
+    "shift": "Noise and shift",
+    "wrong-labels": "Wrong labels",
 }
+STUDY_PANELS = {"labels": "label-budget", "noise": "wrong-labels"}  # study of a sweep -> the panel that shows it
 PICTURES = {"test": "Test set", "draw": "Draw"}
 OFFSETS = {"hand": "by hand", "frequency": "by class frequency", "test": "as the paper did, on the test set"}
 DIGITS = tuple("0123456789")
@@ -30,8 +35,10 @@ class LabSettings(Settings):
     omitted: str = setting("3", "Left out", "Digits that neither student nor control is trained on.")
     student: str = setting("mlp-128", "Student", "A larger one gets nearer to the paper, and takes longer.", choices=tuple(EPOCHS))
     seed: int = setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+    seeds: int = setting(3, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1)
     offset_by: str = setting("hand", "Offset", "How the logits of the digits left out are raised.", choices=tuple(OFFSETS))
     offset: float = setting(0.0, "Offset by hand", "Added to the logits of the digits left out, as if their biases were larger.", -20.0, 20.0, 0.5)
+    corruption: str = setting("rotated", "Corruption", "What is done to the test digits.", choices=tuple(CORRUPTIONS))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -109,9 +109,10 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         if kept["schedule"]:
             st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
             st.button("Forget the schedule", key=keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
-        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "augmentation"))):
+        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "label_noise", "augmentation"))):
             values["omitted"] = "".join(widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi"))
             values["labels"] = number(st.number_input, "labels")
+            values["label_noise"] = number(st.slider, "label_noise", format="percent")
             values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     else:
         values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))

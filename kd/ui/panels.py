@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import math
 from typing import Mapping
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
-from kd.config import DistilConfig, TeacherConfig
+from kd.config import DistilConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
@@ -105,7 +108,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
+        parts.append(f"{share:.0%} of the sweep" if snap.kind == "sweep" else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -239,17 +242,25 @@ def not_a_digit() -> None:
 
 def model_view(pixels: np.ndarray) -> None:
     """The 28x28 picture that the models see, enlarged without smoothing."""
-    st.image(np.kron(pixels, np.ones((5, 5), np.uint8)), caption="What the models see: 28×28", width=140)
+    # In the page itself: a file of its own may be gone before a slow browser asks for it, since each stroke makes another.
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    source = base64.b64encode(content.getvalue()).decode()
+    st.html(f'<img width="140" height="140" style="image-rendering: pixelated" alt="" src="data:image/png;base64,{source}">')
+    st.caption("What the models see: 28×28")
 
 
 def run_title(snap: Snapshot) -> str:
     config = snap.config
+    if isinstance(config, SweepConfig):
+        return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
     if isinstance(config, DistilConfig):
         more = [
             *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),
             "begun with the teacher's layers" if config.initialization == "teacher" else "",
             f"no {', '.join(config.omitted)}" if config.omitted else "",
             f"{config.labels:,} labels" if config.labels else "",
+            f"{config.label_noise:.0%} of the labels wrong" if config.label_noise else "",
             config.augmentation if config.augmentation != "none" else "",
         ]
         method = METHODS[config.method]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kd import sweep
 from kd.lab.settings import LabSettings
 from kd.ui import keys, state
 from tests.apps import TOKEN, said
@@ -64,8 +65,8 @@ def test_a_doubtful_digit_can_be_asked_for_again_and_again(app):
     assert len(set(seen)) == 3 and not at.exception
 
 
-def wait_for_end(at) -> None:
-    wait_until(lambda: not state.manager().snapshot(at.session_state[keys.RUN], TOKEN).active, "the end of the run", 120)
+def wait_for_end(at, slot: str = keys.RUN) -> None:
+    wait_until(lambda: not state.manager().snapshot(at.session_state[slot], TOKEN).active, "the end of the run", 120)
     at.run()
 
 
@@ -94,3 +95,41 @@ def test_a_preset_fills_in_the_digits_and_none_cannot_be_started(app):
     assert shown(at).omitted == "01234569"
     at.pills[0].set_value([]).run()
     assert at.button(key="lab_start").disabled and "at least one digit" in said(at)
+
+
+def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_it(app, monkeypatch):
+    monkeypatch.setattr(sweep, "BUDGETS", (100,))
+    monkeypatch.setattr(sweep, "FEW", 2_000)
+    monkeypatch.setattr(sweep, "MANY", 3_000)
+    at = app(PAGE, panel="label-budget", seeds="1")
+    at.button(key="lab_start").click().run()
+    wait_for_end(at, keys.SWEEP)
+    assert not at.exception and "The student, with no label, reads" in said(at) and "with 100 labels the control reads" in said(at)
+    link = query(at)
+    assert link == {"panel": "label-budget", "seeds": "1", "sweep": at.session_state[keys.SWEEP]}
+    again = app(PAGE, **link)
+    assert not again.exception and "with 100 labels the control reads" in said(again)
+    distil = app(None, run=link["sweep"])  # no page takes it for a run
+    assert not distil.exception and "is a sweep" in said(distil)
+    listed = app("runs")
+    assert not listed.exception and "labels sweep" in str(listed.dataframe[0].value)
+    listed.button(key="open").click().run()
+    assert not listed.exception and "with 100 labels the control reads" in said(listed)
+
+
+def test_spoiled_digits_are_read_by_teacher_student_and_control(app):
+    at = app(PAGE, panel="shift", corruption="noisy")
+    assert "Press **Start**" in said(at)
+    at.button(key="lab_start").click().run()
+    wait_for_end(at)
+    assert not at.exception and "At the most: teacher" in said(at) and ", control " in said(at)
+    assert query(at) == {"panel": "shift", "corruption": "noisy", "run": at.session_state[keys.RUN]}
+
+
+def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
+    monkeypatch.setattr(sweep, "NOISE", (0.0, 0.6))
+    monkeypatch.setattr(sweep, "NOISE_IMAGES", 4_000)
+    at = app(PAGE, panel="wrong-labels", seeds="1")
+    at.button(key="lab_start").click().run()
+    wait_for_end(at, keys.SWEEP)
+    assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)

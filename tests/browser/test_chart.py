@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import plotly
 from playwright.sync_api import Browser, Page, Route
 
 from kd import figures
-from kd.ui.chart import _JS
+from kd.ui.chart import _JS, packed
 from tests.serving import Server, chart, points, ranges, start, until, visit, zoom
 
 TICKS = 100
@@ -56,10 +55,10 @@ def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> No
     page.evaluate(
         """async (figures) => {
             const component = (await import("/chart.js")).default
-            window.tick = () => component({ data: { figure: figures.shift(), label: "" }, parentElement: document.body })
+            window.tick = () => component({ data: new TextEncoder().encode(figures.shift()), parentElement: document.body })
             tick()
         }""",
-        [json.dumps(figures.accuracy(rows[:count], 4)) for count in range(3, 30)],
+        [packed({"chart_accuracy": (figures.accuracy(rows[:count], 4), "")}).decode() for count in range(3, 30)],
     )
     drawn = "document.querySelector('.kd-chart')._fullData?.[0].x.length == {}"
     page.wait_for_function(drawn.format(3))
@@ -77,4 +76,4 @@ def _serve(route: Route) -> None:
     elif route.request.url.endswith("plotly.min.js"):
         route.fulfill(path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js", content_type="text/javascript")
     else:
-        route.fulfill(body='<body class="st-key-chart_accuracy"><div class="kd-chart"></div>', content_type="text/html")
+        route.fulfill(body='<div class="kd-charts"></div>', content_type="text/html")

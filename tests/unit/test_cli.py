@@ -1,10 +1,13 @@
 """The command line: what it prints, what it stores, and how it refuses."""
 
+import errno
 import json
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from kd import __main__ as cli
 from kd import checkpoints, data, models, runs, teacher, train
@@ -63,7 +66,7 @@ def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused_in_plai
 
 def test_progress_goes_to_stderr_alone(run):
     _, out, err = run("distil", *FAST, "--json")
-    assert len(out.splitlines()) == 1 and "epoch" in err
+    assert len(out.splitlines()) == 1 and "step" in err
 
 
 def test_without_json_it_prints_a_table(run):
@@ -230,6 +233,24 @@ def test_what_cannot_be_resumed_is_told(run, home, unfinished, quick, mnist):
     path.write_bytes(path.read_bytes()[:1000])
     assert "is damaged and cannot be gone on from" in run("distil", "--resume", unfinished)[2]
     assert runs.list_runs() == ([], []), "a checkpoint is no run"
+
+
+def test_a_run_that_the_app_began_stays_its_owners_when_it_is_resumed_here(run, home, unfinished):
+    kept = checkpoints.load(unfinished)
+    whole = runs.owner_digest("somebody")
+    path = home / f"{unfinished}.checkpoint"
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    save_file(dict(kept.state), path, {"about": json.dumps(about | {"owner": whole})})
+    code, _, _ = run("distil", "--resume", unfinished, "--json")
+    assert code == 0 and runs.load(unfinished).owner == whole and not list(home.glob("*.checkpoint"))
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_once_and_does_not_end_a_run(run, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoints, "save_file", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    code, _, err = run("distil", *LONGER)
+    assert code == 0 and err.count("A checkpoint was not saved because the disk is full: free some space in") == 1
 
 
 def test_the_use_of_the_sample_and_what_went_wrong_with_the_data_are_told(run, quick, mnist):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kd import data
-from kd.data import FileProblem, Source
+from kd.data import UNLABELLED, FileProblem, Source
 from kd.errors import UserError
 from kd.randomness import generator
 from tests.helpers import threads, wait_until
@@ -482,3 +482,26 @@ def test_which_images_have_labels_depends_on_the_generator_alone_and_more_labels
 def test_more_labels_than_images_are_refused_in_plain_words(mnist):
     with pytest.raises(UserError, match="only 1,000 images to put 1,001 labels on; ask for fewer"):
         data.with_labels(mnist.train, 1001, generator("a"))
+
+
+# -- wrong labels --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.6])
+def test_just_the_share_of_the_labels_is_wrong_and_each_other_digit_alike_often(sample, share):
+    noisy = data.with_wrong_labels(sample.train, share, generator(1))
+    wrong = noisy.labels != sample.train.labels
+    assert wrong.sum() == round(share * len(sample.train))
+    assert noisy.ids is sample.train.ids  # the teacher's answers are found as before
+    if share:
+        steps = ((noisy.labels - sample.train.labels)[wrong] % 10).bincount(minlength=10)
+        expected = wrong.sum() / 9
+        assert steps[0] == 0 and ((steps[1:] - expected).abs() < 5 * expected**0.5).all()
+
+
+def test_a_wrong_label_is_one_of_the_digits_that_are_there_and_no_image_gains_a_label(sample):
+    few = data.with_labels(data.without(sample.train, "0123456"), 30, generator(1))
+    noisy = data.with_wrong_labels(few, 0.5, generator(1))
+    assert ((noisy.labels == UNLABELLED) == (few.labels == UNLABELLED)).all()
+    assert (noisy.labels != few.labels).sum() == 15
+    assert set(noisy.labels.unique().tolist()) == {UNLABELLED, 7, 8, 9}

@@ -8,7 +8,7 @@ import streamlit as st
 
 from kd.errors import UserError
 from kd.figures import Figure
-from kd.lab.settings import LabSettings
+from kd.lab.settings import STUDY_PANELS, LabSettings
 from kd.ui import keys, state
 from kd.ui.chart import live_chart
 
@@ -36,6 +36,13 @@ def put(**changes: Any) -> None:
     st.session_state[keys.LAB] = settings().replace(**changes).to_dict()
     for name in changes:
         _make_anew(name)
+
+
+def open_sweep(id: str, study: str) -> None:
+    """Lets the page show a stored sweep when it is visited next."""
+    st.session_state[keys.LAB] = LabSettings.from_dict(st.session_state.get(keys.LAB, {})).replace(panel=STUDY_PANELS[study]).to_dict()
+    _make_anew("panel")
+    st.session_state[keys.SWEEP] = id
 
 
 def reset() -> None:
@@ -81,9 +88,9 @@ def _make_anew(name: str) -> None:
 
 
 def write_link() -> None:
-    """Puts all settings and the run into the URL."""
-    run_id = st.session_state.get(keys.RUN)
-    query = settings().to_query() | ({"run": run_id} if run_id else {})
+    """Puts all settings, the run and the sweep into the URL."""
+    shown = {slot: st.session_state[slot] for slot in (keys.RUN, keys.SWEEP) if st.session_state.get(slot)}
+    query = settings().to_query() | shown
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kd import data, offsets
-from kd.jobs import TICK, Snapshot
+from kd.jobs import Snapshot
 from kd.lab import figures, never_saw
 from kd.lab.settings import DIGITS, OFFSETS
 from kd.ui import panels, state
@@ -51,7 +51,8 @@ def _listed(omitted: str) -> str:
 def _said(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Logits of student and control on a part of MNIST ("glance", "validation" or "test"), once for all who watch."""
     digits = getattr(state.manager().source.mnist().to(data.device()), part)
-    return state.said(_snap, digits.inputs())
+    said = state.said(_snap, digits.inputs())
+    return {who: said[who] for who in ("student", "control") if who in said}
 
 
 def _labels(part: str) -> Tensor:
@@ -132,7 +133,7 @@ def _draw(snap: Snapshot) -> None:
             if not found.is_digit:
                 panels.not_a_digit()
 
-        st.fragment(answer, run_every=TICK if snap.active else None)()
+        st.fragment(answer, run_every=snap.pace if snap.active else None)()
 
 
 @st.cache_data(max_entries=24, show_spinner="Reading the test set…")

@@ -6,52 +6,79 @@ from typing import Callable
 
 import streamlit as st
 
-from kd.config import Config
+from kd.config import DistilConfig, Settings
 from kd.errors import UserError
-from kd.jobs import TICK, Snapshot
+from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
 
 
-def on_show() -> Snapshot | None:
-    """The run that this visitor sees on all pages, or None."""
+def on_show(slot: str = keys.RUN) -> Snapshot | None:
+    """The run, or in the slot SWEEP the sweep, that this visitor sees; None where there is none."""
+    if slot == keys.RUN:
+        id = state.shown_run()
+    else:
+        id = st.session_state.setdefault(slot, st.query_params.get(slot))
     try:
-        return state.snapshot(state.shown_run())
+        snap = state.snapshot(id)
+        if snap is not None and (snap.kind == "sweep") != (slot == keys.SWEEP):
+            raise UserError("The link's run is of another kind than this experiment shows; start one of your own.")
+        return snap
     except UserError as error:
         st.error(str(error))
-        st.session_state[keys.RUN] = None
+        st.session_state[slot] = None
         return None
 
 
-def buttons(config: Config | None, snap: Snapshot | None) -> None:
-    """Start, of ``config`` where there is one, and Stop, of ``snap``."""
+def sweep_on_show(study: str) -> Snapshot | None:
+    """The sweep of this study that the visitor sees, or None."""
+    snap = on_show(keys.SWEEP)
+    return snap if snap is not None and snap.config.study == study else None
+
+
+def distillation() -> Snapshot | None:
+    """Start and Stop of a run of the default settings, and the run on show where it is a student's; None where there is none."""
+    snap = on_show()
+    buttons(DistilConfig(), snap)
+    if snap is None or snap.kind != "distil":
+        st.info("Press **Start** for a run of the usual settings, or choose another on the **Distil** or **Runs** page: it stays on show here.")
+        return None
+    st.caption(panels.run_title(snap))
+    return snap
+
+
+def buttons(config: Settings | None, snap: Snapshot | None, slot: str = keys.RUN) -> None:
+    """Start, of ``config`` where there is one, and Stop, of ``snap``, or Resume where it was interrupted."""
     mine = snap is not None and snap.active and snap.mine
     with st.container(horizontal=True):
-        st.button("Start", key="lab_start", type="primary", icon=":material/play_arrow:", disabled=config is None or mine, on_click=_start, args=(config,))
-        st.button("Stop", key="lab_stop", icon=":material/stop:", disabled=not mine, on_click=stop, help="Ends training; what was learned stays on show.")
+        st.button("Start", key="lab_start", type="primary", icon=":material/play_arrow:", disabled=config is None or mine,
+                  on_click=_start, args=(config, slot))
+        if snap is not None and snap.mine and snap.state == "interrupted" and not snap.saved:
+            st.button("Resume", key="lab_resume", icon=":material/resume:", on_click=_command, args=(state.manager().resume, slot))
+        st.button("Stop", key="lab_stop", icon=":material/stop:", disabled=not mine, on_click=_command, args=(state.manager().stop, slot),
+                  help="Ends training; what was learned stays on show.")
 
 
-def _start(config: Config) -> None:
+def _start(config: Settings, slot: str) -> None:
     try:
-        st.session_state[keys.RUN] = state.manager().start(config, owner.token())
+        st.session_state[slot] = state.manager().start(config, owner.token())
         st.session_state.pop(keys.ADOPTED, None)  # the Distil page takes over its settings
     except UserError as error:
         state.notify("error", str(error))
 
 
-def stop() -> None:
-    """Ends the run on show if it is this visitor's."""
+def _command(what: Callable[[str, str], None], slot: str) -> None:
     try:
-        state.manager().stop(st.session_state[keys.RUN], owner.token())
+        what(st.session_state[slot], owner.token())
     except UserError as error:
         state.notify("error", str(error))
 
 
-def forget() -> None:
+def forget(slot: str = keys.RUN) -> None:
     """Takes the run off the page; one under way ends."""
-    snap = state.manager().snapshot(st.session_state.get(keys.RUN) or "", owner.token())
+    snap = state.manager().snapshot(st.session_state.get(slot) or "", owner.token())
     if snap is not None and snap.active and snap.mine:
-        stop()
-    st.session_state[keys.RUN] = None
+        _command(state.manager().stop, slot)
+    st.session_state[slot] = None
 
 
 def follow(snap: Snapshot, draw: Callable[[Snapshot], None]) -> None:
@@ -65,4 +92,4 @@ def follow(snap: Snapshot, draw: Callable[[Snapshot], None]) -> None:
             panels.progress(now)
         draw(now)
 
-    st.fragment(live, run_every=TICK if snap.active else None)()
+    st.fragment(live, run_every=snap.pace if snap.active else None)()

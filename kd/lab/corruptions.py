@@ -1,0 +1,74 @@
+"""Test digits that are not as in training: rotated, shifted, thickened, blurred, noisy, at growing severity.
+
+After Mu & Gilmer 2019 (MNIST-C, arXiv 1906.02337), with severities of our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from kd.randomness import generator
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way to spoil images. ``levels``: how much, in ``unit``, from 0, which changes nothing."""
+
+    name: str
+    unit: str
+    levels: tuple[float, ...]
+    apply: Callable[[Tensor, float], Tensor]  # (N, 28, 28) uint8 and a level -> the same shape
+
+
+def rotated(images: Tensor, degrees: float) -> Tensor:
+    """Turned counter-clockwise."""
+    return transforms.rotate(images.unsqueeze(1), degrees, InterpolationMode.BILINEAR).squeeze(1)
+
+
+def shifted(images: Tensor, pixels: float) -> Tensor:
+    """Moved left, right, up and down in turn; black comes in."""
+    size, reach = images.shape[-1], int(pixels)
+    wide = F.pad(images, [reach] * 4)
+    corners = [(reach, 2 * reach), (reach, 0), (2 * reach, reach), (0, reach)]
+    moved = torch.empty_like(images)
+    for turn, (top, left) in enumerate(corners):
+        moved[turn::4] = wide[turn::4, top : top + size, left : left + size]
+    return moved
+
+
+def thickened(images: Tensor, pixels: float) -> Tensor:
+    """Strokes widened by so many pixels."""
+    size = int(pixels) + 1
+    return torch.from_numpy(ndimage.grey_dilation(images.cpu().numpy(), (1, size, size))).to(images.device)
+
+
+def blurred(images: Tensor, pixels: float) -> Tensor:
+    """A Gaussian blur of this deviation."""
+    smooth = ndimage.gaussian_filter(images.cpu().float().numpy(), (0, pixels, pixels))
+    return torch.from_numpy(smooth).round().clamp(0, 255).to(torch.uint8).to(images.device)
+
+
+def noisy(images: Tensor, percent: float) -> Tensor:
+    """Gaussian noise of this deviation, in percent of white, on every pixel; the same at each call."""
+    noise = torch.randn(images.shape, generator=generator(0, "corruption")).to(images.device)
+    return (images.float() + noise * 255 * percent / 100).round().clamp(0, 255).to(torch.uint8)
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    entry.name: entry
+    for entry in [
+        Corruption("rotated", "degrees", (0, 15, 30, 45, 60, 75), rotated),
+        Corruption("shifted", "pixels", (0, 1, 2, 3, 4, 6), shifted),
+        Corruption("thickened", "pixels", (0, 1, 2, 3, 4), thickened),
+        Corruption("blurred", "pixels", (0, 0.5, 1, 1.5, 2, 3), blurred),
+        Corruption("noisy", "% of white", (0, 15, 30, 45, 60, 75), noisy),
+    ]
+}

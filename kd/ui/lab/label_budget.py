@@ -1,0 +1,72 @@
+"""How many labels? Controls that learn from few labels, beside a student that has none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from kd import sweep
+from kd.config import SweepConfig
+from kd.jobs import Snapshot
+from kd.lab import figures
+from kd.ui import keys, state
+from kd.ui.lab import frame, running
+
+
+def show() -> None:
+    everything = len(state.manager().source.mnist().train)
+    st.markdown(
+        "Labels cost somebody's time; images are often free. The **student** below learns from the teacher's soft targets on all the training images "
+        "and **without a single label**. The **controls** are the same network and learn from 10 to "
+        f"{everything:,} labelled images alone, as well as they can: "
+        "each image is shifted anew at every look, and in a second line also turned and scaled. A soft target says far more about an image than a label: "
+        "the paper's student kept nearly all accuracy with soft targets on 3% of its data, where labels alone overfit "
+        "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        seeds = frame.chosen(st.number_input, "seeds", width=140)
+    snap = running.sweep_on_show("labels")
+    running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.SWEEP)
+    if snap is None:
+        st.info("Press **Start**: one small training after another, each a point of the chart. A seed takes about a minute; the first points come at once.")
+        return
+    running.follow(snap, _curves)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[dict[str, Any]]], str, str]:
+    """The curves, their figure as JSON, and what it shows in words."""
+    curves = sweep.curves(_snap.rows)
+    last = _snap.rows[-1]
+    growing = [(key.removeprefix("validation "), last["value"], value) for key, value in last.items() if key.startswith("validation ")]
+    ended = any(key.startswith("test ") for key in last)
+    everything = len(state.manager().source.mnist().train)
+    figure = figures.label_budget(curves, None if ended or not _snap.active else growing[0], everything)
+    spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
+    return curves, json.dumps(figure), spoken
+
+
+def _curves(snap: Snapshot) -> None:
+    if not snap.rows:
+        return
+    curves, figure, spoken = _found(snap.id, snap.version, snap)
+    frame.chart(json.loads(figure), "budget", f"Share of the test images read right by number of labels: {spoken}.", "label-budget")
+    at = {who: next((point for point in curve if point["value"] in (sweep.NO_LABEL, 100)), None) for who, curve in curves.items()}
+    if at.get("student") and at.get("control"):
+        st.markdown(
+            f"The student, with no label, reads **{_spread(at['student'])}** of the test images right; with 100 labels the control reads {_spread(at['control'])}"
+            + (f", and {_spread(at['augmented control'])} where its images are also turned and scaled" if at.get("augmented control") else "")
+            + f". That is **{100 * (at['student']['mean'] - at['control']['mean']):.1f} points** less"
+            + (f", or {100 * (at['student']['mean'] - at['augmented control']['mean']):.1f}" if at.get("augmented control") else "")
+            + "."
+        )
+    st.caption(
+        "Mean and standard deviation over the seeds so far, on the test set; the recipes were tuned on the validation images. A hollow mark is a training "
+        "under way, on 1,000 validation images. Turning and scaling is knowledge too: that a digit stays the same when it is turned a little."
+    )
+
+
+def _spread(point: dict[str, Any]) -> str:
+    return f"{point['mean']:.1%}" + (f" ± {100 * point['sd']:.1f}" if len(point["all"]) > 1 else "")

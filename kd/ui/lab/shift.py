@@ -1,0 +1,92 @@
+"""Noise and shift: test digits that are not as in training, for teacher, student and control."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+from torch import Tensor
+
+from kd import data, models
+from kd.data import Digits
+from kd.jobs import Snapshot
+from kd.lab import figures
+from kd.lab.corruptions import CORRUPTIONS, Corruption
+from kd.ui import state
+from kd.ui.lab import frame, running
+
+LIVE, ALL = 500, 2_000  # test images, while a run trains and afterwards
+SHOWN = 3  # digits in the strip
+
+
+def show() -> None:
+    st.markdown(
+        "Student and control are trained on digits that stand upright in the middle. Here the **test digits** are turned, moved, thickened, blurred or covered "
+        "by noise, more and more. Who is best on clean digits need not be here: the shipped teacher, who trained on images that were turned and moved a little, "
+        "stays far ahead of both when digits are turned, and falls apart before them under blur and noise, which its small convolutions never met. Soft targets on "
+        "clean digits tell a student what the teacher says about those, and hardly what it would say about others "
+        "(corruptions after [Mu & Gilmer 2019](https://arxiv.org/abs/1906.02337))."
+    )
+    snap = running.distillation()
+    if snap is not None:
+        _spoiled(snap)
+
+
+@st.fragment
+def _spoiled(snap: Snapshot) -> None:
+    corruption = CORRUPTIONS[frame.chosen(st.segmented_control, "corruption", options=list(CORRUPTIONS), required=True)]
+    _strip(corruption)
+    running.follow(snap, _curves)
+    frame.write_link()
+
+
+def _digits(count: int) -> Digits:
+    test = state.manager().source.mnist().test
+    return test.take(slice(0, None, max(1, len(test) // count)))
+
+
+def _spoil(corruption: Corruption, count: int) -> list[Tensor]:
+    """Inputs (N, 1, 28, 28) for each level."""
+    images = _digits(count).images
+    return [data.normalize(corruption.apply(images, level)).to(data.device()) for level in corruption.levels]
+
+
+def _strip(corruption: Corruption) -> None:
+    """A few digits at each level, as the models see them."""
+    images = state.manager().source.mnist().test.images[:SHOWN]
+    columns = [np.concatenate(list(corruption.apply(images, level).cpu().numpy())) for level in corruption.levels]
+    opaque = [np.stack([column, column, column, np.full_like(column, 255)], -1) for column in columns]
+    enlarged = [np.pad(np.kron(column, np.ones((2, 2, 1), np.uint8)), ((0, 0), (3, 3), (0, 0))) for column in opaque]
+    st.image(enlarged, caption=[f"{level:g}" for level in corruption.levels], width=62)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _teacher(name: str, corruption: str, count: int) -> list[float]:
+    """The teacher's share right at each level."""
+    labels, model = _digits(count).labels, state.manager().teacher(name).model
+    return [_share(models.logits_in_chunks(model, inputs), labels) for inputs in _spoil(CORRUPTIONS[corruption], count)]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _students(run_id: str, version: int, corruption: str, count: int, _snap: Snapshot) -> dict[str, list[float]]:
+    """The share right of student and control at each level; empty before they began."""
+    labels, found = _digits(count).labels, {}
+    for inputs in _spoil(CORRUPTIONS[corruption], count):
+        said = state.said(_snap, inputs)
+        for who in ("student", "control"):
+            if who in said:
+                found.setdefault(who, []).append(_share(said[who], labels))
+    return found
+
+
+def _share(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(1).cpu() == labels.cpu()).float().mean().item()
+
+
+def _curves(snap: Snapshot) -> None:
+    corruption = CORRUPTIONS[frame.settings().corruption]
+    count = LIVE if snap.active else ALL
+    shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count)} | _students(snap.id, snap.version, corruption.name, count, snap)
+    spoken = ", ".join(f"{who} {values[-1]:.0%}" for who, values in shares.items())
+    figure = figures.severity(shares, list(corruption.levels), corruption.unit, corruption.name)
+    frame.chart(figure, "severity", f"Share right of {corruption.name} test digits at the most: {spoken}.", f"{corruption.name}-digits")
+    st.caption(f"On {len(_digits(count)):,} of the test images, the same at each severity; nothing was chosen on them. At the most: {spoken}.")

@@ -1,0 +1,59 @@
+"""Wrong labels: student and control with more and more of them."""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from kd import sweep
+from kd.config import SweepConfig
+from kd.jobs import Snapshot
+from kd.lab import figures
+from kd.ui import keys
+from kd.ui.lab import frame, running
+
+
+def show() -> None:
+    st.markdown(
+        "Some labels are wrong: here up to 60% of the training labels are replaced by another digit. The **control** has nothing else. The **student** "
+        "weighs the same labels by a tenth and for the rest listens to the teacher, **who learned from right labels** and is asked nothing new: its soft targets "
+        "outvote what is written. So this shows what a teacher that somebody trained well saves when new data are labelled badly, not that "
+        "distillation heals wrong labels by itself (soft and wrong labels mixed: [Li et al. 2017](https://arxiv.org/abs/1703.02391))."
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        seeds = frame.chosen(st.number_input, "seeds", width=140)
+    snap = running.sweep_on_show("noise")
+    running.buttons(SweepConfig(study="noise", seeds=seeds), snap, keys.SWEEP)
+    if snap is None:
+        st.info("Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each.")
+        return
+    running.follow(snap, _curves)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict, str, str]:
+    """The curves, their figure as JSON, and what it shows in words."""
+    curves, last = sweep.curves(_snap.rows), _snap.rows[-1]
+    growing = {key.removeprefix("validation "): (last["value"], value) for key, value in last.items() if key.startswith("validation ")}
+    ended = any(key.startswith("test ") for key in last)
+    figure = figures.wrong_labels(curves, growing if _snap.active and not ended else {})
+    spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:.0%} wrong: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
+    return curves, json.dumps(figure), spoken
+
+
+def _curves(snap: Snapshot) -> None:
+    if not snap.rows:
+        return
+    curves, figure, spoken = _found(snap.id, snap.version, snap)
+    frame.chart(json.loads(figure), "noise", f"Share of the test images read right by the share of wrong labels: {spoken}.", "wrong-labels")
+    if curves:
+        most = curves["control"][-1]
+        student = curves["student"][-1]
+        st.markdown(
+            f"With **{most['value']:.0%}** of the labels wrong the student reads **{student['mean']:.1%}** of the test images right, the control {most['mean']:.1%}."
+        )
+    st.caption(
+        "Mean and standard deviation over the seeds so far, on the test set, whose labels are right. Hollow marks are a training under way, on 1,000 "
+        "validation images."
+    )
