@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | paper | bench.
+"""The command line: python -m kd distil | teacher | sweep | methods | paper | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, connection, data, figures, paper, runs, teacher
+from kd import checkpoints, comparison, connection, data, figures, paper, runs, teacher
 from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
@@ -24,7 +24,7 @@ from kd.train import Record
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | paper | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | methods | paper | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -39,11 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
-    help = "reproduce the table of Hinton, Vinyals & Dean 2015, section 3; can be stopped and started again"
-    table = commands.add_parser("paper", help=help, description=help)
-    table.add_argument("--seeds", type=int, default=paper.SEEDS, metavar="N", help="seeds of each row (default: 5)")
-    table.add_argument("--quick", action="store_true", help="one seed alone")
-    table.add_argument("--json", action="store_true", help="print one JSON object last")
+    for name, module, help, quick in [
+        ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
+        ("paper", paper, "reproduce the table of Hinton, Vinyals & Dean 2015, section 3", "one seed"),
+    ]:
+        table = commands.add_parser(name, help=help, description=f"{help}; can be stopped and started again")
+        table.add_argument("--seeds", type=int, default=module.SEEDS, metavar="N", help=f"seeds of each row (default: {module.SEEDS})")
+        table.add_argument("--quick", action="store_true", help=f"{quick} alone")
+        table.add_argument("--json", action="store_true", help="print one JSON object last")
     help = "measure the speed of training against a conventional loop (some 15 minutes on 2 cores)"
     bench = commands.add_parser("bench", help=help, description=help)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="alternating rounds of each measurement (default: 3)")
@@ -53,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "bench":
             return _bench(given)
-        if given.command == "paper":
-            return _paper(given)
+        if given.command in ("methods", "paper"):
+            return _table(given)
         kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
@@ -93,12 +96,19 @@ def _bench(given: argparse.Namespace) -> int:
     return 0
 
 
-def _paper(given: argparse.Namespace) -> int:
+def _table(given: argparse.Namespace) -> int:
     if not 1 <= given.seeds <= 100:
         raise UserError("--seeds must be between 1 and 100.")
+    seeds = 1 if given.quick else given.seeds
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}", file=sys.stderr) as bar:
-        result = paper.run(1 if given.quick else given.seeds, lambda share: bar.update(100 * share - bar.n))
-    print(json.dumps(result) if given.json else paper.text(result))
+        def progress(share: float) -> None:
+            bar.update(100 * share - bar.n)
+
+        if given.command == "paper":
+            result, text = paper.run(seeds, progress), paper.text
+        else:
+            result, text = comparison.run(seeds, 1 if given.quick else comparison.EPOCHS, progress), comparison.text
+    print(json.dumps(result) if given.json else text(result))
     return 0
 
 
@@ -165,7 +175,7 @@ def _train(
 
 
 def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
-    if given.command == "paper":
+    if given.command in ("methods", "paper"):
         return "what was trained is kept; the same command goes on"
     try:
         kept = checkpoints.load(id, state=False)

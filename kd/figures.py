@@ -35,7 +35,7 @@ DASHES = Roles({"teacher": "dash", "student": "solid", "control": "dot"}, other=
 PATTERNS = Roles({"teacher": "", "student": "/", "control": "."}, other="x")
 #: The student's terms, in their order; what is learned from labels is thinner.
 TERM_DASHES = ("solid", "longdash", "longdashdot")
-SHORT = {"temperature": "T"}
+SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}
 MAX_POINTS = 400
 HEIGHT = 290
 

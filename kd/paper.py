@@ -2,34 +2,25 @@
 
 Everything is trained on all 60,000 training images, as in the paper, by teachers of its
 own; whatever had to be chosen was chosen before, on the 55,000 and the 5,000 validation
-images that the rest of the product uses. A *cell* is one row of ROWS with one seed. Each
-is computed in a process of its own with one thread, and kept: what was stopped goes on.
+images that the rest of the product uses. Its cells are computed by kd.cells.
 
 Source: Hinton, Vinyals & Dean 2015, section 3.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import hashlib
 import json
-import multiprocessing
 import os
 import platform
-import signal
-import statistics
-import time
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kd import data, models, offsets
+from kd import cells, data, models, offsets
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
@@ -38,7 +29,6 @@ from kd.teacher import CachedTeacher
 SEEDS = 5
 STORED = Path(__file__).parents[1] / "benchmarks" / "paper.json"
 COMMAND = "python -m kd paper --json > benchmarks/paper.json"
-KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
 
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)
 _SMALL = DistilConfig(student="mlp-30", soft_weight=1.0, epochs=25)
@@ -106,16 +96,9 @@ LINES = [
 # -- the cells -----------------------------------------------------------------------------
 
 
-def folder() -> Path:
-    """Where cells and teachers are kept."""
-    return data.cache_folder() / "paper"
-
-
 def cell_path(row: str, seed: int) -> Path:
-    """Named by all that its result depends on, so that another recipe finds nothing of this one."""
-    recipes = [ROWS[name].to_query() for name in [row, *_needs(row)]]
-    digest = hashlib.sha256(json.dumps(recipes).encode()).hexdigest()[:8]
-    return folder() / f"{row}-seed{seed}-{digest}.json"
+    """Where a cell is kept; a student's depends on its teacher's recipe too."""
+    return cells.path("paper", (row, seed), [ROWS[name] for name in [row, *_needs(row)]])
 
 
 def _needs(row: str) -> list[str]:
@@ -131,10 +114,10 @@ def everything(mnist: data.Mnist) -> data.Mnist:
     return dataclasses.replace(mnist, train=data.Digits(**whole, file="train"))
 
 
-def run_cell(row: str, seed: int, progress: Callable[[float], None] = lambda share: None) -> dict[str, Any]:
+def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
     """Trains a row with one seed, or goes on where it was stopped, and keeps what came out."""
     path = cell_path(row, seed)
-    mnist = everything(data.load_full(data.data_folder()))
+    mnist = everything(cells.full_mnist())
     config = ROWS[row].replace(seed=seed)
     if isinstance(config, DistilConfig):
         weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
@@ -142,40 +125,12 @@ def run_cell(row: str, seed: int, progress: Callable[[float], None] = lambda sha
         experiment: Experiment = Distillation(config, mnist, CachedTeacher(config.teacher, config.teacher, teacher))
     else:
         experiment = TeacherTraining(config, mnist)
-    partial = path.with_suffix(".partial")
-    kept, before = _read_partial(partial)
-    began = saved = time.monotonic()
-    for record in experiment.records(state=kept):
-        progress(record.step / record.steps)
-        if time.monotonic() - saved > KEEP and record.step < record.steps:
-            saved = time.monotonic()
-            _save(partial, experiment.training.state(), seconds=before + saved - began)
-    outcome = {"row": row, "seed": seed, "config": config.to_dict(), **_outcome(experiment), "seconds": round(before + time.monotonic() - began, 1)}
+    seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
+    outcome = {"row": row, "seed": seed, "config": config.to_dict(), **_outcome(experiment), "seconds": seconds}
     if not _needs(row):
-        _save(path.with_suffix(".safetensors"), experiment.trained["teacher"].state_dict())
-    _write(path, lambda to: to.write_text(json.dumps(outcome)))
-    partial.unlink(missing_ok=True)
+        cells.save(path.with_suffix(".safetensors"), experiment.trained["teacher"].state_dict())
+    cells.keep(path, outcome)
     return outcome
-
-
-def _save(path: Path, tensors: Mapping[str, Tensor], **about: float) -> None:
-    whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    _write(path, lambda to: save_file(whole, to, {key: str(value) for key, value in about.items()}))
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def _read_partial(path: Path) -> tuple[dict[str, Tensor] | None, float]:
-    """A checkpoint's state, and the seconds that went into it."""
-    if not path.exists():
-        return None, 0.0
-    with safe_open(path, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, float(file.metadata()["seconds"])
 
 
 def _outcome(experiment: Experiment) -> dict[str, Any]:
@@ -222,72 +177,26 @@ def mcnemar(student_wrong: Tensor, control_wrong: Tensor) -> dict[str, float]:
 # -- all of them ---------------------------------------------------------------------------
 
 
-def run(seeds: int = SEEDS, progress: Callable[[float], None] = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, and returns the table.
 
     Args:
-        progress: told the share that is done, 0 to 1, as it grows.
         workers: processes at once; by default one for each core.
 
     Raises:
         UserError: the full MNIST is not there.
     """
-    try:
-        data.load_full(data.data_folder())
-    except data.FileProblem as problem:
-        raise UserError(f"The paper's table needs all of MNIST; set KD_DATA_DIR to a folder that has it. {problem}") from None
-    cells = [(row, seed) for seed in range(seeds) for row in ROWS]
-    cost = {cell: _WEIGHTS.get(cell[0], 1) * ROWS[cell[0]].epochs for cell in cells}
-    shares = {cell: float(cell_path(*cell).exists()) for cell in cells}
-    waiting = [cell for cell in cells if not shares[cell]]
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        news = manager.Queue()
-        pool = concurrent.futures.ProcessPoolExecutor(workers or os.cpu_count(), context, _begin)
-        running: dict[concurrent.futures.Future, tuple[str, int]] = {}
-        try:
-            while waiting or running:
-                ready = [(row, seed) for row, seed in waiting if all(cell_path(first, seed).exists() for first in _needs(row))]
-                for cell in ready[: (workers or os.cpu_count() or 1) - len(running)]:
-                    waiting.remove(cell)
-                    running[pool.submit(_work, cell, news)] = cell
-                done, _ = concurrent.futures.wait(running, 0.5, concurrent.futures.FIRST_COMPLETED)
-                for future in done:
-                    shares[running.pop(future)] = 1.0
-                    future.result()  # raises what went wrong
-                while not news.empty():
-                    cell, share = news.get()
-                    shares[cell] = max(share, shares[cell])
-                progress(sum(cost[cell] * share for cell, share in shares.items()) / sum(cost.values()))
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return table([json.loads(cell_path(*cell).read_text()) for cell in cells])
+    cells.full_mnist()
+    cost = {(row, seed): _WEIGHTS.get(row, 1) * ROWS[row].epochs for seed in range(seeds) for row in ROWS}
+    return table(cells.compute(
+        cost, lambda cell: cell_path(*cell), run_cell, progress, lambda cell: [(row, cell[1]) for row in _needs(cell[0])], workers
+    ))
 
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    torch.set_num_threads(1)
-
-
-def _work(cell: tuple[str, int], news: Any) -> None:
-    parent = os.getppid()
-
-    def progress(share: float) -> None:
-        if os.getppid() != parent:
-            os._exit(1)  # nobody waits for it any more
-        news.put((cell, share))
-
-    run_cell(*cell, progress)
-
-
-def table(cells: list[dict[str, Any]]) -> dict[str, Any]:
+def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     """All lines with mean and sd over the seeds, from the cells' outcomes."""
     by_row: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells:
+    for cell in outcomes:
         by_row.setdefault(cell["row"], []).append(cell)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
     teachers = [row for row in seconds if row in ROWS and not _needs(row)]
@@ -301,27 +210,23 @@ def table(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
         "lines": [_line(line, by_row[line.row]) for line in LINES if line.row in by_row],
         "curve": {
-            str(row[0]["config"]["temperature"]): {who: _spread([_errors(cell["models"][who]) for cell in row]) for who in ("student", "control")}
+            str(row[0]["config"]["temperature"]): {who: cells.spread([_errors(cell["models"][who]) for cell in row]) for who in ("student", "control")}
             for name, row in by_row.items() if name.startswith("30-units")
         },
         "recipes": {row: same[0]["config"] | {"seed": "0 …"} for row, same in by_row.items()},
     }
 
 
-def _line(line: Line, cells: list[dict[str, Any]]) -> dict[str, Any]:
-    values = [line.read(cell["models"][line.learner]) for cell in cells]
-    found = {"what": line.what, "paper": line.paper, "aim": line.aim, "unit": line.unit, "values": values, **_spread(values)}
+def _line(line: Line, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    values = [line.read(cell["models"][line.learner]) for cell in outcomes]
+    found = {"what": line.what, "paper": line.paper, "aim": line.aim, "unit": line.unit, "values": values, **cells.spread(values)}
     if line.learner == "student":
-        controls = [line.read(cell["models"]["control"]) for cell in cells]
-        found["control"] = _spread(controls)
-        found["difference"] = _spread([value - control for value, control in zip(values, controls)])
+        controls = [line.read(cell["models"]["control"]) for cell in outcomes]
+        found["control"] = cells.spread(controls)
+        found["difference"] = cells.spread([value - control for value, control in zip(values, controls)])
         if line.read is _errors:
-            found["mcnemar"] = [cell["mcnemar"] for cell in cells]
+            found["mcnemar"] = [cell["mcnemar"] for cell in outcomes]
     return found
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2) if len(values) > 1 else 0.0}
 
 
 def load() -> dict[str, Any]:

@@ -146,6 +146,7 @@ class Training:
         self._networks = parallel([learner.model for learner in learners])
         connections = [learner.connection for learner in learners]
         self._connected = [connection is not None for connection in connections]
+        self._peers = any(learner.peer for learner in learners)
         self._view = next((connection.teacher for connection in connections if connection), None)
         self._projections = nn.ModuleDict(
             {learner.name: learner.connection.projection for learner in learners if learner.connection and learner.connection.projection}
@@ -241,7 +242,7 @@ class Training:
         key = (self.plan.seed, "dropout", self.step)
         answers = self._networks.outputs(images, key, self._connected)
         # A peer is looked at as it is: its learning from this student is its own matter.
-        peers = {learner.name: Outputs(said.logits.detach(), ()) for learner, said in zip(self.learners, answers)}
+        peers = {learner.name: Outputs(said.logits.detach(), ()) for learner, said in zip(self.learners, answers)} if self._peers else {}
         for learner, said in zip(self.learners, answers):
             if learner.connection:
                 said = learner.connection(said)

@@ -25,15 +25,15 @@ METHODS: dict[str, Method] = {
     for method in [
         # -- the answers ------------------------------------------------------------------
         Method(
-            "hinton", "Soft targets", "Match all of the teacher's probabilities, softened by a temperature.",
+            "hinton", "Soft targets (Hinton)", "Match all of the teacher's probabilities, softened by a temperature.",
             "Hinton, Vinyals & Dean 2015", hinton, _SOFT,
         ),
         Method(
-            "mse", "Logits", "Match the teacher's raw logits by squared error, as if the temperature were infinite.",
+            "mse", "Logits by squared error", "Match the teacher's raw logits by squared error, as if the temperature were infinite.",
             "Kim et al. 2021", mse, ("soft_weight",),
         ),
         Method(
-            "dkd", "Decoupled", "Weigh apart how sure the teacher is of the class and how it compares the others.",
+            "dkd", "Decoupled (DKD)", "Weigh apart how sure the teacher is of the class and how it compares the others.",
             "Zhao et al. 2022", dkd, (*_SOFT, "target_weight", "nontarget_weight"),
         ),
         Method(
@@ -49,7 +49,7 @@ METHODS: dict[str, Method] = {
             "Gu et al. 2024", reverse_kl, _SOFT,
         ),
         Method(
-            "jsd", "Jensen-Shannon", "Meet the teacher on the way: a mix of both directions of the divergence.",
+            "jsd", "Jensen-Shannon (GKD)", "Meet the teacher on the way: a mix of both directions of the divergence.",
             "Agarwal et al. 2024", jsd, (*_SOFT, "jsd_mix"),
         ),
         # -- hidden layers ------------------------------------------------------------------
@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
             "Romero et al. 2015", fitnets, _FEATURES, looks="middle", projection=True,
         ),
         Method(
-            "attention", "Attention maps", "Also look where the teacher looks. For convolutional networks.",
+            "attention", "Attention maps (AT)", "Also look where the teacher looks. For convolutional networks.",
             "Zagoruyko & Komodakis 2017", attention, _FEATURES, looks="maps",
         ),
         Method(
@@ -67,7 +67,7 @@ METHODS: dict[str, Method] = {
         ),
         # -- relations between images -----------------------------------------------------------
         Method(
-            "similarity", "Similarities", "Also find the same images of a batch alike that the teacher finds alike.",
+            "similarity", "Similarity-preserving (SP)", "Also find the same images of a batch alike that the teacher finds alike.",
             "Tung & Mori 2019", similarity, _FEATURES, looks="last",
         ),
         Method(

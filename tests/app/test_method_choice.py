@@ -1,8 +1,10 @@
 """The methods on the Distil page: each shows what it has, and what it cannot do is told before Start."""
 
+import json
+
 import pytest
 
-from kd import models, runs
+from kd import comparison, models, runs
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.objectives import METHODS
 from kd.ui import keys
@@ -63,3 +65,19 @@ def test_more_teachers_are_offered_where_there_are_more(app):
     assert not at.exception and chosen(at).teacher == run.id
     at.multiselect(key="distil_more_teachers").set_value(["cnn"]).run()
     assert not at.exception and chosen(at).teacher == f"{run.id}+cnn"
+
+
+def test_the_methods_page_lists_all_of_them_measured_or_not(app, monkeypatch, tmp_path):
+    monkeypatch.setattr(comparison, "STORED", tmp_path / "methods.json")
+    at = app("methods")
+    assert not at.exception and not at.error and comparison.COMMAND in said(at)
+    assert list(at.dataframe[0].value["--method"]) == list(METHODS)
+    spread = {"mean": 91.5, "sd": 0.25}
+    few = spread | {"gain": {"mean": 16.0, "sd": 1.0}}
+    about = {"command": "x", "student": "cnn-tiny", "labels": 100, "epochs": 5, "seeds": 2, "core_minutes": 3.0, "machine": "m", "teacher": 99.0}
+    table = about | {"control": {"few": spread, "all": spread}, "methods": {"hinton": {"few": few}}}
+    comparison.STORED.write_text(json.dumps(table))
+    at = at.run()
+    assert not at.exception and at.dataframe[0].value["100 labels"][0] == "91.50 ± 0.25 (+16.00)"
+    comparison.STORED.write_text("{")
+    assert "is damaged" in said(at.run())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kd import __main__ as command_line
-from kd import data, paper
+from kd import cells, data, paper
 from kd.config import DistilConfig, TeacherConfig
 
 
@@ -56,7 +56,7 @@ def test_the_offset_by_frequency_looks_at_no_label_of_the_test_set(small, monkey
 def test_a_cell_that_was_stopped_goes_on_to_the_same_result(small, monkeypatch):
     paper.run_cell("cnn", 0)
     whole = paper.run_cell("jittered", 0)
-    monkeypatch.setattr(paper, "KEEP", -1.0)
+    monkeypatch.setattr(cells, "KEEP", -1.0)
 
     class Stopped(Exception):
         pass
@@ -116,7 +116,7 @@ def test_kept_cells_are_not_computed_again_and_the_progress_reaches_one(small, m
     for row in paper.ROWS:
         paper.run_cell(row, 0)
     monkeypatch.setattr(paper, "run_cell", None)
-    monkeypatch.setattr(paper, "_work", None)
+    monkeypatch.setattr(cells, "_work", None)
     shares = []
     result = paper.run(1, shares.append)
     assert [line["what"] for line in result["lines"]] == [line.what for line in paper.LINES if line.row in paper.ROWS]

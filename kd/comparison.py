@@ -1,0 +1,147 @@
+"""All methods on one student, each beside its control, over several seeds.
+
+The student has convolutions, since one method compares feature maps. Settings are the
+defaults throughout. With all labels the gain of any method is small; with 100 labels,
+and no label for the other images, it shows what each method learns from the teacher.
+Methods that compare hidden layers are also tried alone, without soft targets.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+
+from kd import cells, data, teacher
+from kd.config import DistilConfig
+from kd.errors import UserError
+from kd.experiment import Distillation
+from kd.objectives import METHODS
+
+SEEDS = 5
+EPOCHS = 5
+STUDENT = "cnn-tiny"
+FEW = 100
+STORED = Path(__file__).parents[1] / "benchmarks" / "methods.json"
+COMMAND = "python -m kd methods --json > benchmarks/methods.json"
+
+
+def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
+    """What is trained, by the row's name."""
+    plain = DistilConfig(student=STUDENT, epochs=epochs)
+    found = {}
+    for name, method in METHODS.items():
+        found[f"{name}-{FEW}"] = plain.replace(method=name, labels=FEW)
+        found[f"{name}-all"] = plain.replace(method=name)
+        if method.looks:
+            found[f"{name}-alone-{FEW}"] = plain.replace(method=name, labels=FEW, soft_weight=0.0)
+    return found
+
+
+def run(seeds: int = SEEDS, epochs: int = EPOCHS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+    """Computes all cells that are not kept yet, several at once, and returns the table.
+
+    Raises:
+        UserError: the full MNIST is not there.
+    """
+    cells.full_mnist()
+    # With few labels every batch has a second one of labelled images. Row by row, for what _given() keeps.
+    cost = {(name, seed): 1.8 if config.labels else 1.0 for name, config in rows(epochs).items() for seed in range(seeds)}
+    work = functools.partial(run_cell, epochs)
+    return table(cells.compute(cost, lambda cell: cell_path(epochs, *cell), work, progress, workers=workers))
+
+
+def cell_path(epochs: int, row: str, seed: int) -> Path:
+    return cells.path("methods", (row, seed), [rows(epochs)[row]])
+
+
+def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
+    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
+    path, config = cell_path(epochs, row, seed), rows(epochs)[row].replace(seed=seed)
+    mnist, cnn = _given()
+    experiment = Distillation(config, mnist, cnn)
+    seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
+    outcome = {"row": row, "seed": seed, "config": config.to_dict(), "models": experiment.measures(None)["models"], "seconds": seconds}
+    cells.keep(path, outcome)
+    return outcome
+
+
+@functools.cache
+def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
+    """Data and teacher, once a process: what the teacher's hidden layers say is kept from cell to cell."""
+    return cells.full_mnist(), teacher.load("cnn", data.device())
+
+
+def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
+    by_row: dict[str, list[dict[str, Any]]] = {}
+    for cell in outcomes:
+        by_row.setdefault(cell["row"], []).append(cell)
+    columns = {"few": f"-{FEW}", "all": "-all", "alone": f"-alone-{FEW}"}
+    hinton = {column: by_row[f"hinton{ending}"] for column, ending in columns.items() if f"hinton{ending}" in by_row}
+    return {
+        "command": COMMAND,
+        "student": STUDENT,
+        "labels": FEW,
+        "epochs": outcomes[0]["config"]["epochs"],
+        "seeds": max(map(len, by_row.values())),
+        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "teacher": 100 * outcomes[0]["models"]["teacher"]["test_accuracy"],
+        # One control for all methods: its weights, batches and labels are the same to the bit.
+        "control": {column: cells.spread(_accuracies(same, "control")) for column, same in hinton.items()},
+        "methods": {
+            name: {column: _gain(by_row[name + ending]) for column, ending in columns.items() if name + ending in by_row} for name in METHODS
+        },
+    }
+
+
+def _accuracies(same: list[dict[str, Any]], who: str) -> list[float]:
+    return [100 * cell["models"][who]["test_accuracy"] for cell in same]
+
+
+def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
+    student, control = _accuracies(same, "student"), _accuracies(same, "control")
+    gains = [ours - theirs for ours, theirs in zip(student, control)]
+    agreement = [100 * cell["models"]["student"]["agreement"] for cell in same]
+    return {"values": student, **cells.spread(student), "gain": cells.spread(gains), "agreement": cells.spread(agreement)}
+
+
+def load() -> dict[str, Any] | None:
+    """The table that was measured and stored, or None where there is none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return json.loads(STORED.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise UserError(f"The stored table is damaged; restore {STORED.name}, or make it by: {COMMAND}") from None
+
+
+def shown(found: Mapping[str, Any] | None) -> str:
+    """ "97.12 ± 0.10 (+21.30)": accuracy in percent, and the gain over the control."""
+    return f"{found['mean']:.2f} ± {found['sd']:.2f} ({found['gain']['mean']:+.2f})" if found else ""
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The table to read in a terminal."""
+    control = {column: f"{of['mean']:.2f} ± {of['sd']:.2f}" for column, of in result["control"].items()}
+    lines = [
+        f"{'% right on the test set (gain)':32}{str(result['labels']) + ' labels':>26}{'without soft targets':>26}{'all labels':>26}",
+        f"{'control':32}{control['few']:>26}{'':26}{control['all']:>26}",
+    ]
+    for name, of in result["methods"].items():
+        lines.append(f"{name:32}" + "".join(f"{shown(of.get(column)):>26}" for column in ("few", "alone", "all")))
+    lines.append(
+        f"{result['student']}, {result['epochs']} epochs, {result['seeds']} seeds, {result['core_minutes']:.0f} core-minutes; "
+        f"the teacher has {result['teacher']:.2f}%"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""All methods: what each does, from which paper, and how it fares beside its control."""
+
+import streamlit as st
+
+from kd import comparison
+from kd.config import DistilConfig
+from kd.errors import UserError
+from kd.objectives import METHODS, Method
+from kd.ui import entry
+
+entry.through_app()
+st.title("Every method, side by side", anchor=False)
+st.markdown(
+    "A method says what the student learns: from the teacher's **answers**, from its **hidden layers**, from how images lie to each other "
+    "for it (**relations**), or, without a teacher, from **labels** that are softened. Choose one under *Method* on the **Distil** page."
+)
+try:
+    measured = comparison.load()
+except UserError as error:
+    st.error(str(error))
+    measured = None
+
+
+def family(method: Method) -> str:
+    if not method.teacher:
+        return "labels"
+    return "answers" if not method.looks else "hidden layers" if method.projection or method.looks == "maps" else "relations"
+
+
+def row(method: Method) -> dict[str, str]:
+    line = {"method": method.title, "learns from": family(method), "what it does": method.purpose}
+    if measured and method.name in measured["methods"]:
+        of = measured["methods"][method.name]
+        line |= {column: comparison.shown(of.get(key)) for column, key in COLUMNS.items()}
+    settings = [DistilConfig.setting(name)["label"].lower() for name in method.settings]
+    return line | {"paper": method.paper, "settings": ", ".join(settings), "--method": method.name}
+
+
+COLUMNS = {f"{measured['labels']} labels": "few", "without soft targets": "alone", "all labels": "all"} if measured else {}
+told = "Test images that it reads right in percent, mean ± standard deviation over the seeds, and in brackets the gain over the control."
+st.dataframe(
+    [row(method) for method in METHODS.values()], hide_index=True, width="stretch", height="content",
+    column_config={column: st.column_config.TextColumn(help=told) for column in COLUMNS}
+    | {"what it does": st.column_config.TextColumn(width="large"), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
+)
+if measured:
+    control = {column: f"{of['mean']:.2f} ± {of['sd']:.2f}%" for column, of in measured["control"].items()}
+    st.caption(
+        f"The student is {measured['student']}, trained for {measured['epochs']} epochs at the default settings, with {measured['seeds']} seeds. "
+        f"Its control, the same network taught by the labels alone, reads {control['few']} right with {measured['labels']} labels and {control['all']} "
+        f"with all; the teacher reads {measured['teacher']:.2f}%. Without soft targets the teacher's answers are left out, and all that it teaches comes "
+        f"from its hidden layers. {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). Made by `{measured['command']}`."
+    )
+else:
+    st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")

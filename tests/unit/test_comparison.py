@@ -1,0 +1,77 @@
+"""The table of all methods: what is trained, and how it is made of the cells."""
+
+import dataclasses
+
+import pytest
+
+from kd import __main__ as command_line
+from kd import cells, comparison, teacher
+from kd.objectives import METHODS
+
+
+@pytest.fixture
+def small(mnist, monkeypatch):
+    """The table's machinery on 200 images and an MLP."""
+    few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
+    monkeypatch.setattr(comparison, "_given", lambda: (few, teacher.load("cnn")))
+    monkeypatch.setattr(cells, "full_mnist", lambda: few)
+    monkeypatch.setattr(comparison, "STUDENT", "mlp-30")
+    monkeypatch.setattr(comparison, "METHODS", {name: METHODS[name] for name in ("hinton", "pkt")})
+
+
+def test_every_method_is_tried_with_few_labels_and_with_all_and_hidden_layers_alone_too():
+    rows = comparison.rows()
+    assert {config.method for config in rows.values()} == set(METHODS)
+    for name, method in METHODS.items():
+        few, every = rows[f"{name}-100"], rows[f"{name}-all"]
+        assert few.labels == 100 and every.labels == 0 and few.replace(labels=0) == every
+        assert (f"{name}-alone-100" in rows) == bool(method.looks)
+    assert rows["pkt-alone-100"].soft_weight == 0
+
+
+def test_cells_share_one_control_and_are_kept(small):
+    one, other = (comparison.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
+    assert one["models"]["control"] == other["models"]["control"] and one["models"]["student"] != other["models"]["student"]
+    assert comparison.cell_path(1, "hinton-100", 0).exists() and not comparison.cell_path(2, "hinton-100", 0).exists()
+
+
+def test_kept_cells_are_not_computed_again(small, monkeypatch):
+    for row in comparison.rows(1):
+        comparison.run_cell(1, row, 0)
+    monkeypatch.setattr(cells, "_work", None)
+    shares = []
+    result = comparison.run(1, 1, shares.append)
+    assert set(result["methods"]) == {"hinton", "pkt"} and result["epochs"] == result["seeds"] == 1
+    assert comparison.text(result).count("\n") == 4
+
+
+def cell(row, seed, student, control):
+    def model(share):
+        return {"test_accuracy": share, "agreement": share - 0.01}
+
+    models = {"student": model(student), "control": model(control), "teacher": model(0.99)}
+    return {"row": row, "seed": seed, "config": {"epochs": 5}, "models": models, "seconds": 90.0}
+
+
+def test_the_table_has_mean_sd_and_the_gain_over_the_control_of_the_same_seed(monkeypatch):
+    monkeypatch.setattr(comparison, "METHODS", {"hinton": METHODS["hinton"], "pkt": METHODS["pkt"]})
+    students = {"hinton-100": (0.9, 0.94), "hinton-all": (0.98, 0.98), "pkt-100": (0.92, 0.92), "pkt-all": (0.98, 0.97), "pkt-alone-100": (0.8, 0.9)}
+    controls = {"100": (0.7, 0.8), "all": (0.97, 0.98)}
+    result = comparison.table(
+        [cell(row, seed, student[seed], controls[row.split("-")[-1]][seed]) for row, student in students.items() for seed in (0, 1)]
+    )
+    few = result["methods"]["hinton"]["few"]
+    assert few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83) and few["values"] == pytest.approx([90, 94])
+    assert few["gain"] == {"mean": 17.0, "sd": pytest.approx(4.24)} and few["agreement"]["mean"] == 91.0
+    assert result["control"]["few"]["mean"] == 75.0 and result["control"]["all"]["mean"] == 97.5
+    assert set(result["methods"]["hinton"]) == {"few", "all"} and result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
+    assert (result["seeds"], result["core_minutes"], result["teacher"]) == (2, 15.0, 99.0)
+    assert "92.00 ± 2.83 (+17.00)" in comparison.text(result)
+
+
+def test_the_command_refuses_what_it_cannot_do(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
+    assert command_line.main(["methods"]) == 2
+    assert "needs all of MNIST; set KD_DATA_DIR" in capsys.readouterr().err
+    assert command_line.main(["methods", "--seeds", "0"]) == 2
+    assert "--seeds must be between 1 and 100." in capsys.readouterr().err
