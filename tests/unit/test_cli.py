@@ -166,7 +166,7 @@ def test_an_interrupted_command_stores_nothing(run, home, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kd.train.accuracy", interrupt)
+    monkeypatch.setattr(train.Training, "_judge", interrupt)
     code, out, err = run("distil", *FAST, "--json")
     assert (code, out) == (130, "") and "nothing was stored" in err and not home.exists()
 
@@ -176,16 +176,16 @@ LONGER = ["--student", "mlp-30", "--epochs", "4", "--batch-size", "100", "--seed
 
 def interrupt_after(monkeypatch, epochs):
     """Ctrl-C while the epoch after these is being judged."""
-    judged, real = [], train.accuracy
+    judged, real = [], train.Training._judge
 
-    def accuracy(*arguments):
+    def judge(*arguments):
         judged.append(1)
-        if len(judged) > 2 * epochs:  # student and control
+        if len(judged) > epochs:
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(train, "accuracy", accuracy)
-    return lambda: monkeypatch.setattr(train, "accuracy", real)
+    monkeypatch.setattr(train.Training, "_judge", judge)
+    return lambda: monkeypatch.setattr(train.Training, "_judge", real)
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, home, monkeypatch):
