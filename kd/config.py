@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Mapping, Self
 from kd import connection, models
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
+from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
 
@@ -308,8 +309,11 @@ class DistilConfig(Config):
             raise UserError(f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher.")
         if self.initialization != "random":
             raise UserError("Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher.")
-        if self.scheme == "mutual" and method.looks:
-            raise UserError(f"Students who teach each other hear answers alone, but the method {self.method} compares hidden layers; choose another.")
+        if self.scheme in ("mutual", "exits") and method.looks:
+            who = "Students who teach each other hear" if self.scheme == "mutual" else "Exits hear"
+            raise UserError(f"{who} answers alone, but the method {self.method} compares hidden layers; choose another.")
+        if self.scheme == "exits":
+            connection.check_exits(self.student)
         if self.scheme == "assistant":
             connection.check(method, "assistant", self.assistant)
 
@@ -357,6 +361,28 @@ class SweepConfig(Settings):
     #: A sweep counts its progress as one epoch.
     epochs: ClassVar[int] = 1
     total_epochs: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MistakeConfig(Settings):
+    """A student that is taught with a mistake, beside one that is taught right: see kd.breaking."""
+
+    _architectures: ClassVar = ("student",)
+
+    mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
+    student: str = setting("mlp-128", "Student", "The network that all three are.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
+    temperature: float = setting(
+        8.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+    )
+    soft_weight: float = setting(0.5, "Soft weight", "Share of the loss that comes from the teacher; the rest comes from the labels.", 0.0, 1.0, 0.05)
+    labels: int = setting(100, "Labels", "How many training images have a label. With few the teacher matters more. 0: all have one.", 0, 60_000, 10)
+    epochs: int = setting(3, "Epochs", "How many times all training images are seen.", 1, 50, 1)
+    seed: int = setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs
 
 
 def _check_augmentation(name: str) -> None:

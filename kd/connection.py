@@ -114,11 +114,38 @@ def connect(method: Method, student: str, teacher: str, seed: int) -> Connection
     said, taught = _maps(ours, theirs) if method.looks == "maps" else (_layer(method.looks, ours), _layer(method.looks, theirs))
     projection = None
     if method.projection:
-        pairs = zip(said.widths(ours), taught.widths(theirs))
-        with torch.device("meta"):
-            projection = nn.ModuleList([nn.Linear(inputs, outputs) for inputs, outputs in pairs])
-        projection = models.initialize(projection.to_empty(device="cpu"), generator(seed, "projection"))
+        projection = _projection(list(zip(said.widths(ours), taught.widths(theirs))), seed, "projection")
     return Connection(said, taught, projection)
+
+
+def check_exits(student: str) -> None:
+    """Refuses a student too shallow for exits.
+
+    Raises:
+        UserError: and says what to do.
+    """
+    if len(models.feature_shapes(student)) < 2:
+        raise UserError(f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; choose another student or scheme.")
+
+
+def exits(student: str, seed: int) -> Connection:
+    """A classifier, with one dense layer of its own, on each hidden layer but the last.
+
+    Raises:
+        UserError: the student is too shallow.
+    """
+    check_exits(student)
+    shapes = models.feature_shapes(student)[:-1]
+    view = View(tuple(range(len(shapes))), tuple(min(GRID, shape[-1]) for shape in shapes))
+    pairs = [(width, models.CLASSES) for width in view.widths(shapes)]
+    return Connection(view, View((), ()), _projection(pairs, seed, "exits"))
+
+
+def _projection(pairs: Sequence[tuple[int, int]], seed: int, purpose: str) -> nn.ModuleList:
+    """A dense layer for each pair of widths, with initial weights that depend on ``seed`` and ``purpose`` alone."""
+    with torch.device("meta"):
+        layers = nn.ModuleList([nn.Linear(*pair) for pair in pairs])
+    return models.initialize(layers.to_empty(device="cpu"), generator(seed, purpose))
 
 
 def _is_map(shape: tuple[int, ...]) -> bool:

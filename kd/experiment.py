@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from kd import data, measure, models
 from kd.config import DistilConfig, TeacherConfig
-from kd.connection import connect
-from kd.objectives import METHODS, labels_only
+from kd.connection import connect, exits
+from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
 from kd.schemes import SCHEMES, Chain, Stage
 from kd.teacher import CachedTeacher, MeanTeacher
@@ -107,7 +107,8 @@ class Distillation(Experiment):
         self.teacher = teacher if method.teacher and SCHEMES[config.scheme].teacher else None
         self._device = device
         self.stages = {
-            "teacher": self._from_teacher, "assistant": self._through_assistant, "born-again": self._born_again, "mutual": self._mutual
+            "teacher": self._from_teacher, "assistant": self._through_assistant, "born-again": self._born_again, "mutual": self._mutual,
+            "exits": self._with_exits,
         }[config.scheme]()
         self._network(config.student)  # what does not fit is told now
         train = data.without(self.mnist.train, config.omitted)
@@ -151,6 +152,14 @@ class Distillation(Experiment):
                 Learner("student", self._network(self.config.student), objective, peer="peer"), Learner("peer", peer, objective, peer="student"),
                 self._control(),
             ], None
+
+        return [stage]
+
+    def _with_exits(self) -> list[Stage]:
+        def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], None]:
+            objective = from_the_deepest(METHODS[self.config.method].objective)
+            connection = exits(self.config.student, self.config.seed).to(self._device)
+            return [Learner("student", self._network(self.config.student), objective, connection), self._control()], None
 
         return [stage]
 

@@ -25,12 +25,11 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, data, runs, teacher
-from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, SweepConfig, TeacherConfig, check_live, unread
+from kd import checkpoints, connection, data, kinds, runs, teacher
+from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, Settings, check_live, unread
 from kd.errors import UserError
-from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.experiment import Experiment
 from kd.objectives import METHODS
-from kd.sweep import Sweep
 from kd.train import Diverged, Record
 
 TICK = 0.25  # seconds between the records of a job
@@ -64,7 +63,7 @@ class Snapshot:
 
     id: str
     kind: str
-    config: DistilConfig | TeacherConfig | SweepConfig
+    config: Settings
     state: str  # queued, running, paused, done, stopped, failed, interrupted; elsewhere: in training in another process
     message: str  # a plain sentence, or empty
     place: int  # in the queue: 1 is next; 0 where not queued
@@ -92,7 +91,7 @@ class Snapshot:
 @dataclass
 class _Job:
     id: str
-    config: DistilConfig | TeacherConfig | SweepConfig
+    config: Settings
     owner: str  # digest of the token
     lease: float | None
     keeper: checkpoints.Keeper
@@ -154,7 +153,7 @@ class JobManager:
 
     # -- for pages -----------------------------------------------------------------
 
-    def start(self, config: DistilConfig | TeacherConfig | SweepConfig, token: str, paused: bool = False) -> str:
+    def start(self, config: Settings, token: str, paused: bool = False) -> str:
         """Queues a run and returns its id.
 
         Args:
@@ -170,7 +169,7 @@ class JobManager:
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
             connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
-        elif isinstance(config, SweepConfig):
+        elif kinds.has_teacher(config):
             self.teacher(config.teacher)
         id = runs.new_id()
         job = _Job(id, config, owner, self._lease, checkpoints.Keeper(id, owner))
@@ -344,7 +343,7 @@ class JobManager:
         keeper.claim()
         try:
             kept = checkpoints.owned(id, token)  # read again: until the claim another could go on with it
-            kept.check(self.source.mnist().digest, self.teacher(kept.config.teacher).digest if kept.kind == "distil" else None)
+            kept.check(self.source.mnist().digest, self.teacher(kept.config.teacher).digest if kinds.has_teacher(kept.config) else None)
             job = _Job(id, kept.config, owner, self._lease, keeper, resumed=True, rows=kept.rows)
             job.changes = list(getattr(kept.config, "schedule", ()))
             self._enqueue(job)
@@ -507,13 +506,8 @@ class JobManager:
     def _begin(self, job: _Job) -> None:
         mnist = self.source.mnist()
         kept = checkpoints.load(job.id) if job.resumed else None
-        if job.kind == "distil":
-            experiment: Experiment = Distillation(job.config, mnist, self.teacher(job.config.teacher))
-            job.changes = list(job.config.schedule)
-        elif job.kind == "sweep":
-            experiment = Sweep(job.config, mnist, self.teacher(job.config.teacher))
-        else:
-            experiment = TeacherTraining(job.config, mnist)
+        experiment = kinds.experiment(job.config, mnist, self.teacher(job.config.teacher) if kinds.has_teacher(job.config) else None)
+        job.changes = list(getattr(job.config, "schedule", ()))
         if kept:
             kept.check(mnist.digest, experiment.reference.digest if experiment.reference else None)
         job.experiment = experiment
@@ -575,6 +569,6 @@ class JobManager:
         job.saved = True
         job.keeper.leave(ended=True)
 
-    def _config_so_far(self, job: _Job) -> DistilConfig | TeacherConfig:
+    def _config_so_far(self, job: _Job) -> Settings:
         """The settings, with the changes made by hand."""
         return job.config.replace(schedule=tuple(job.changes)) if job.kind == "distil" else job.config

@@ -27,10 +27,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kd import models
-from kd.config import DistilConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
+from kd.mistakes import MISTAKES
 
-KINDS: dict[str, type[Settings]] = {"distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig}
+KINDS: dict[str, type[Settings]] = {"distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig}
+#: The kinds that the Dark knowledge page shows; the others are shown by the Distil page.
+IN_LAB = ("sweep", "mistake")
 NAME_LENGTH = 60
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 
@@ -70,12 +73,12 @@ class Run:
     """A stored run. ``measures`` is empty where the run was interrupted."""
 
     id: str
-    kind: str  # "distil", "teacher" or "sweep"
+    kind: str  # one of KINDS
     name: str
     owner: str | None  # digest of the owner's token; None: made from the command line
     created: str  # ISO 8601, with time zone
     state: str  # "done", "stopped" or "interrupted"
-    config: DistilConfig | TeacherConfig | SweepConfig
+    config: Settings
     measures: Mapping[str, Any]
     folder: Path
 
@@ -86,7 +89,7 @@ class Run:
 
     @property
     def models(self) -> tuple[str, ...]:
-        return {"distil": ("student", "control"), "teacher": ("teacher",), "sweep": ()}[self.kind]
+        return {"distil": ("student", "control"), "teacher": ("teacher",), "sweep": (), "mistake": ("student", "mistaken", "control")}[self.kind]
 
     def model(self, which: str) -> nn.Module:
         """The trained "student", "control" or "teacher", in eval mode."""
@@ -102,23 +105,25 @@ class Run:
 
 
 def kind_of(config: Settings) -> str:
-    """"distil", "teacher" or "sweep"."""
+    """One of KINDS."""
     return next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
 
 
-def default_name(config: DistilConfig | TeacherConfig | SweepConfig) -> str:
+def default_name(config: Settings) -> str:
     if isinstance(config, DistilConfig):
         method = "" if config.method == "hinton" else f" {config.method}"
         temperature = f" T={config.temperature:g}" if config.reads("temperature") else ""
         return f"{config.student}{method}{temperature} ×{config.epochs}"
     if isinstance(config, SweepConfig):
         return f"{config.study} sweep, {config.student} ×{config.seeds}"
+    if isinstance(config, MistakeConfig):
+        return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
     return f"teacher {config.teacher} ×{config.epochs}"
 
 
 def save(
     id: str,
-    config: DistilConfig | TeacherConfig | SweepConfig,
+    config: Settings,
     state: str,
     records: Sequence[Mapping[str, float]],
     trained: Mapping[str, nn.Module],

@@ -49,6 +49,11 @@ SCHEMES: dict[str, Scheme] = {
             "mutual", "Two students together", "No teacher: two students with other initial weights teach each other as they learn.",
             "Zhang et al. 2018 (deep mutual learning)", teacher=False,
         ),
+        Scheme(
+            "exits", "From its own depth",
+            "No teacher: a classifier on each earlier hidden layer learns from what the student itself says in the end. They are dropped afterwards.",
+            "Zhang et al. 2019 (be your own teacher)", teacher=False,
+        ),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from kd import runs
 from kd.errors import UserError
 from kd.ui import controls, keys, owner, panels, state
 from kd.ui.digit import your_digit
@@ -12,8 +13,8 @@ mode = controls.restore()
 run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
-    if snap is not None and snap.kind == "sweep":
-        raise UserError("This run is a sweep of many; the Dark knowledge page shows it.")
+    if snap is not None and snap.kind in runs.IN_LAB:
+        raise UserError("This run is an experiment of another kind; the Dark knowledge page shows it.")
 except UserError as error:
     state.notify("error", str(error))
     run_id = snap = st.session_state[keys.RUN] = None

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kd import checkpoints, data, models, personal, runs
-from kd.config import Settings, SweepConfig
+from kd.config import Settings
 from kd.errors import UserError
 from kd.ui import entry, export_panel, keys, owner, panels, state
 from kd.ui.lab import frame
@@ -76,8 +76,8 @@ if len(labels):
 
 def open_button(id: str, config: Settings, label: str = "Open") -> None:
     if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
-        if isinstance(config, SweepConfig):
-            frame.open_sweep(id, config.study)
+        if runs.kind_of(config) in runs.IN_LAB:
+            frame.open_run(id, config)
             st.switch_page("pages/dark_knowledge.py")
         st.session_state[keys.RUN] = id
         st.session_state.pop(keys.ADOPTED, None)
@@ -99,7 +99,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
         if mine:
             panels.discard(snap)
     panels.progress(snap)
-    if kept.kind != "sweep":
+    if kept.kind not in runs.IN_LAB:
         panels.charts(snap)
 
 
@@ -151,7 +151,7 @@ try:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
         st.caption("Somebody else's run: only they can rename or delete it.")
-    if run.kind != "sweep":
+    if run.kind not in runs.IN_LAB:
         panels.charts(snap)
         panels.results(snap)
 except (UserError, OSError) as error:

@@ -273,3 +273,33 @@ def reliability(groups: Mapping[str, Tensor]) -> Figure:
         "yaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "share right"}, "fixedrange": True},
     }
     return {"data": [diagonal, *traces], "layout": layout}
+
+
+#: The networks of kd.breaking, as they are called on the page.
+TAUGHT = {"student": "taught right", "mistaken": "with the mistake", "control": "labels alone"}
+
+
+def wrong_shares(rows: Rows, epochs: float) -> Figure:
+    """The share of the validation images that each of TAUGHT reads wrong, over the epochs, on a logarithmic axis."""
+    rows = thin(rows)
+    ends = [row for row in rows if row["whole_validation"]]
+    lines, dots = [], []
+    for who, name in TAUGHT.items():
+        lines.append(line(rows, [1 - row[f"validation {who}"] or None for row in rows], name, who, "%{y:.2%}") | {"legendgroup": who})
+        dots.append(line(ends, [1 - row[f"validation {who}"] or None for row in ends], name, who, "") | {"legendgroup": who})
+        dots[-1] |= {"mode": "markers", "marker": {"size": 7, "color": COLOURS[who]}, "showlegend": False, "hoverinfo": "skip"}
+    layout = over_epochs("Validation images read wrong", epochs, rows, ())
+    layout["yaxis"] = {"type": "log", "dtick": 1, "tickformat": ".1%", "title": {"text": "share wrong"}}
+    return {"data": lines + dots, "layout": layout}
+
+
+def gradient_ratio(rows: Rows, epochs: float) -> Figure:
+    """How long the mistake's gradient is against the right one's, over the epochs, on a logarithmic axis; 1 is right."""
+    rows = thin(rows)
+    ratio = line(rows, [row["gradient ratio"] or None for row in rows], TAUGHT["mistaken"], "mistaken", "%{y:.3g}")
+    level = line([{"epoch": 0.0}, {"epoch": epochs}], [1.0, 1.0], TAUGHT["student"], "student", "1")
+    layout = over_epochs("Gradient, against the right one", epochs, rows, ())
+    shown = [row["gradient ratio"] for row in rows if row["gradient ratio"] > 0] + [1.0]
+    low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))
+    layout["yaxis"] = {"type": "log", "dtick": 1, "range": [low - 0.1, max(high, 0) + 0.3], "title": {"text": "times as long"}}
+    return {"data": [level, ratio], "layout": layout}

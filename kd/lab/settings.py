@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kd.config import Settings, checked_omitted, setting
 from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
+from kd.mistakes import MISTAKES
 
 #: Name in the link -> name on the page, in the order of the page.
 PANELS = {
@@ -17,6 +18,7 @@ PANELS = {
     "wrong-labels": "Wrong labels",
     "inside": "What did it learn?",
     "fidelity": "Fidelity",
+    "break-it": "Break it",
 }
 STUDY_PANELS = {"labels": "label-budget", "noise": "wrong-labels"}  # study of a sweep -> the panel that shows it
 PICTURES = {"test": "Test set", "draw": "Draw"}
@@ -40,6 +42,12 @@ class LabSettings(Settings):
     seeds: int = setting(3, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1)
     offset_by: str = setting("hand", "Offset", "How the logits of the digits left out are raised.", choices=tuple(OFFSETS))
     offset: float = setting(0.0, "Offset by hand", "Added to the logits of the digits left out, as if their biases were larger.", -20.0, 20.0, 0.5)
+    mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
+    break_temperature: float = setting(
+        8.0, "Temperature", "Softens the answers of teacher and students in training.", 1.0, 20.0, 0.5
+    )
+    labels: int = setting(100, "Labels", "How many training images have a label. With few the teacher matters more. 0: all have one.", 0, 60_000, 10)
+    soft_weight: float = setting(0.5, "Soft weight", "Share of the loss that comes from the teacher; the rest comes from the labels.", 0.0, 1.0, 0.05)
     corruption: str = setting("rotated", "Corruption", "What is done to the test digits.", choices=tuple(CORRUPTIONS))
 
     def __post_init__(self) -> None:

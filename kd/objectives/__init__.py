@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from kd.models import Outputs
 from kd.objectives.base import Method, Objective, Settings, Terms, cross_entropy, hinton, labels_only, soft_loss
+from kd.objectives.exits import from_the_deepest
 from kd.objectives.feature import attention, cosine, fitnets
 from kd.objectives.regularization import label_smoothing, virtual_teacher
 from kd.objectives.relation import pkt, rkd, similarity
 from kd.objectives.response import dist, dkd, jsd, mse, reverse_kl, standardized
 
-__all__ = ["METHODS", "Method", "Objective", "Outputs", "Settings", "Terms", "cross_entropy", "hinton", "labels_only", "soft_loss"]
+__all__ = ["METHODS", "Method", "Objective", "Outputs", "Settings", "Terms", "cross_entropy", "from_the_deepest", "hinton", "labels_only", "soft_loss"]
 
 _SOFT = ("temperature", "soft_weight")
 _FEATURES = (*_SOFT, "feature_weight")

@@ -3,7 +3,7 @@
 OWNER = "owner"
 OWNER_COMPONENT = "owner_component"
 RUN = "run"  # the id of the run on show
-SWEEP = "sweep"  # the id of the sweep on show
+LAB_RUN = "lab_run"  # the id of the run of the lab's own that is on show: a sweep, or one with a mistake
 SETTINGS = "settings"  # mode -> dict of settings, kept over page changes
 MODE = "mode"  # "distil" or "teacher"
 PRESET = "preset"

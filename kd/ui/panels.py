@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
-from kd.config import DistilConfig, SweepConfig, TeacherConfig
+from kd.config import DistilConfig, MistakeConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
+from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
 from kd.ui import keys, owner, state
@@ -254,6 +255,10 @@ def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, SweepConfig):
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
+    if isinstance(config, MistakeConfig):
+        return f"{config.student} taught by {state.teacher_name(config.teacher)} with a mistake ({MISTAKES[config.mistake].title}), " \
+            f"T = {config.temperature:g}, soft weight {config.soft_weight:g}, " \
+            f"{f'{config.labels:,}' if config.labels else 'all'} labels, {config.epochs} epochs, seed {config.seed}"
     if isinstance(config, DistilConfig):
         more = [
             *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),

@@ -103,14 +103,14 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     monkeypatch.setattr(sweep, "MANY", 3_000)
     at = app(PAGE, panel="label-budget", seeds="1")
     at.button(key="lab_start").click().run()
-    wait_for_end(at, keys.SWEEP)
+    wait_for_end(at, keys.LAB_RUN)
     assert not at.exception and "The student, with no label, reads" in said(at) and "with 100 labels the control reads" in said(at)
     link = query(at)
-    assert link == {"panel": "label-budget", "seeds": "1", "sweep": at.session_state[keys.SWEEP]}
+    assert link == {"panel": "label-budget", "seeds": "1", "lab_run": at.session_state[keys.LAB_RUN]}
     again = app(PAGE, **link)
     assert not again.exception and "with 100 labels the control reads" in said(again)
-    distil = app(None, run=link["sweep"])  # no page takes it for a run
-    assert not distil.exception and "is a sweep" in said(distil)
+    distil = app(None, run=link["lab_run"])  # no page takes it for a run
+    assert not distil.exception and "Dark knowledge page shows it" in said(distil)
     listed = app("runs")
     assert not listed.exception and "labels sweep" in str(listed.dataframe[0].value)
     listed.button(key="open").click().run()
@@ -122,7 +122,7 @@ def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
     monkeypatch.setattr(sweep, "NOISE_IMAGES", 4_000)
     at = app(PAGE, panel="wrong-labels", seeds="1")
     at.button(key="lab_start").click().run()
-    wait_for_end(at, keys.SWEEP)
+    wait_for_end(at, keys.LAB_RUN)
     assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)
 
 
@@ -143,3 +143,21 @@ def test_spoiled_digits_what_was_learned_and_fidelity_are_shown_of_one_and_the_s
     at = app(PAGE, panel="fidelity", run=run)
     assert not at.exception and "ECE: teacher" in said(at)
     assert {"lab_fidelity", "lab_reliability"} <= charts(at)
+
+
+def test_a_mistake_is_shown_beside_the_right_way_and_its_link_restores_it(app):
+    at = app(PAGE, panel="break-it", mistake="mean", break_temperature="4")
+    assert "Press **Start**" in said(at) and "reduction='mean'" in "".join(code.value for code in at.code)
+    at.button(key="lab_start").click().run()
+    wait_for_end(at, keys.LAB_RUN)
+    assert not at.exception and "is **0.1 times** as long as the right one's" in said(at)
+    link = query(at)
+    assert link == {"panel": "break-it", "mistake": "mean", "break_temperature": "4.0", "lab_run": at.session_state[keys.LAB_RUN]}
+    again = app(PAGE, **link)
+    assert not again.exception and "is **0.1 times** as long" in said(again)
+    again.segmented_control(key="lab_mistake").set_value("swapped").run()
+    assert not again.exception and "Press **Start**" in said(again), "another mistake is another run"
+    listed = app("runs")
+    assert not listed.exception and list(listed.dataframe[0].value["name"]) == ["mlp-128 taught with a mistake: Mean over classes ×3"]
+    listed.button(key="open").click().run()
+    assert not listed.exception and "is **0.1 times** as long" in said(listed)

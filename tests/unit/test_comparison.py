@@ -6,6 +6,7 @@ import pytest
 
 from kd import __main__ as command_line
 from kd import cells, comparison, teacher
+from kd.experiment import Distillation
 from kd.objectives import METHODS
 
 
@@ -29,9 +30,14 @@ def test_every_method_is_tried_with_few_labels_and_with_all_and_hidden_layers_al
     assert rows["pkt-alone-100"].soft_weight == 0
 
 
-def test_cells_share_one_control_and_are_kept(small):
+def test_all_share_one_control_without_which_their_students_are_the_same(small, monkeypatch):
+    monkeypatch.setattr(comparison, "STUDENT", "cnn-tiny")
     one, other = (comparison.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
-    assert one["models"]["control"] == other["models"]["control"] and one["models"]["student"] != other["models"]["student"]
+    assert set(one["models"]) == {"student", "control", "teacher"} and set(other["models"]) == {"student", "teacher"}
+    whole = Distillation(comparison.rows(1)["pkt-alone-100"], *comparison._given())
+    list(whole.records())
+    assert whole.measures(None)["models"]["student"] == other["models"]["student"]
+    assert whole.measures(None)["models"]["control"] == one["models"]["control"]
     assert comparison.cell_path(1, "hinton-100", 0).exists() and not comparison.cell_path(2, "hinton-100", 0).exists()
 
 

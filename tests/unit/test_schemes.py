@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load, save
 
 from kd import models
 from kd.config import DistilConfig
+from kd.connection import exits
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import Outputs, hinton
@@ -19,10 +21,11 @@ from kd.train import accuracy
 from tests.helpers import identical, small_teacher, weights
 
 CONFIGS = {
-    "teacher": DistilConfig(student="mlp-8", epochs=2),
-    "assistant": DistilConfig(student="mlp-8", epochs=2, scheme="assistant", assistant="mlp-32"),
-    "born-again": DistilConfig(student="mlp-8", epochs=2, scheme="born-again", generations=2),
-    "mutual": DistilConfig(student="mlp-8", epochs=2, scheme="mutual"),
+    "teacher": DistilConfig(student="mlp-8-8", epochs=2),
+    "assistant": DistilConfig(student="mlp-8-8", epochs=2, scheme="assistant", assistant="mlp-32"),
+    "born-again": DistilConfig(student="mlp-8-8", epochs=2, scheme="born-again", generations=2),
+    "mutual": DistilConfig(student="mlp-8-8", epochs=2, scheme="mutual"),
+    "exits": DistilConfig(student="mlp-8-8", epochs=2, scheme="exits"),
 }
 every = pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
 
@@ -56,7 +59,7 @@ def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_ar
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
     config = CONFIGS["mutual"].replace(batch_size=50, epochs=1)
     experiment = Distillation(config, few, small_teacher("mlp-32"))
-    one, other = models.build("mlp-8", config.seed), models.build("mlp-8", seed(config.seed, "peer"))
+    one, other = models.build("mlp-8-8", config.seed), models.build("mlp-8-8", seed(config.seed, "peer"))
     images, labels = few.train.inputs(), few.train.labels
     said, heard = one(images), other(images).detach()
     loss = hinton(Outputs(said), Outputs(heard), labels, experiment.settings)
@@ -69,21 +72,49 @@ def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_ar
     assert not identical(experiment.trained["peer"], experiment.trained["student"])
 
 
+def test_exits_learn_from_the_end_and_the_end_from_labels(mnist):
+    """One step, against the gradient of losses written out: soft targets do not reach the end's own layer."""
+    few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
+    config = CONFIGS["exits"].replace(student="mlp-12-8", batch_size=50, epochs=1)
+    experiment = Distillation(config, few, small_teacher("mlp-32"))
+    model, exit = models.build("mlp-12-8", 0), exits("mlp-12-8", 0).projection[0]
+    images, labels = few.train.inputs(), few.train.labels
+    hidden = model[2](model[1](model[0](images)))
+    end, early = model[5](model[4](model[3](hidden))), exit(hidden)
+    soft = (end.detach() / 4).softmax(1)
+    loss = F.cross_entropy(end, labels) + 0.1 * F.cross_entropy(early, labels)
+    loss = loss + 0.9 * 16 * (soft * (soft.log() - (early / 4).log_softmax(1))).sum(1).mean()
+    expected = torch.autograd.grad(loss, [*model.parameters(), *exit.parameters()])
+    list(experiment.records())
+    learned = [*experiment.trained["student"].parameters(), *experiment.training._training.learners[0].connection.projection.parameters()]
+    for before, after, gradient in zip([*model.parameters(), *exit.parameters()], learned, expected, strict=True):
+        moved, clear = after - before.detach() * (1 - config.learning_rate * 0.01), gradient.abs() > 1e-5
+        assert clear.any() and torch.equal(moved.sign()[clear], -gradient.sign()[clear])
+    assert set(experiment.trained) == {"student", "control"}, "the exits are dropped"
+
+
+@pytest.mark.parametrize("student", ["cnn-tiny", "cnn-separable", "vit-half", "mlp-800x2"])
+def test_every_deep_student_can_have_exits(student, mnist):
+    few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 20)))
+    experiment = Distillation(DistilConfig(student=student, scheme="exits", epochs=1, batch_size=10), few, small_teacher("mlp-32"))
+    assert [set(record.losses) for record in experiment.records()] == [{"student hard", "student exits, soft", "student exits, hard", "control hard"}]
+
+
 def test_the_first_generation_learns_from_the_trained_control(mnist):
     config = CONFIGS["born-again"].replace(generations=1)
     made = outcome(config, mnist)
-    control = models.build("mlp-8", config.seed)
+    control = models.build("mlp-8-8", config.seed)
     control.load_state_dict(made["control"])
-    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("control", "mlp-8", control))
+    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("control", "mlp-8-8", control))
     assert identical(made["student"], direct["student"])
 
 
 def test_the_second_generation_learns_from_the_first(mnist):
     made = outcome(CONFIGS["born-again"], mnist)
     assert set(made) == {"control", "generation-1", "student"}
-    first = models.build("mlp-8", 0)
+    first = models.build("mlp-8-8", 0)
     first.load_state_dict(made["generation-1"])
-    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("first", "mlp-8", first))
+    direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("first", "mlp-8-8", first))
     assert identical(made["student"], direct["student"])
 
 
@@ -156,12 +187,12 @@ def test_what_is_changed_by_hand_is_what_a_schedule_repeats(mnist):
 # -- what they are for -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "gain"), [("assistant", 0.05), ("born-again", 0.0), ("mutual", 0.0)])
+@pytest.mark.parametrize(("name", "gain"), [("assistant", 0.05), ("born-again", 0.0), ("mutual", 0.0), ("exits", 0.0)])
 def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnist, sample):
     """Three seeds, 100 labels among 1,000 images. With a teacher behind it the gain is large, without one small."""
     gains, judged = [], dataclasses.replace(mnist, validation=sample.validation)
     for number in range(3):
-        config = CONFIGS[name].replace(student="mlp-128", labels=100, epochs=15, temperature=1, soft_weight=0.7, seed=number)
+        config = CONFIGS[name].replace(student="cnn-tiny" if name == "exits" else "mlp-128", labels=100, epochs=10 if name == "exits" else 15, temperature=1, soft_weight=0.7, seed=number)
         experiment = Distillation(config, judged, load_teacher("cnn"))
         for _ in experiment.records():
             pass
@@ -176,7 +207,9 @@ def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnis
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheme": "none"}, "no scheme called 'none'; the schemes are teacher, assistant, born-again, mutual"),
+        ({"scheme": "none"}, "no scheme called 'none'; the schemes are teacher, assistant, born-again, mutual, exits"),
+        ({"scheme": "exits"}, "needs a student with two hidden layers or more, and mlp-128 has fewer"),
+        ({"scheme": "exits", "student": "cnn-tiny", "method": "pkt"}, "Exits hear answers alone, but the method pkt compares hidden layers"),
         ({"scheme": "mutual", "method": "cosine"}, "hear answers alone, but the method cosine compares hidden layers"),
         ({"scheme": "mutual", "method": "label-smoothing"}, "The method label-smoothing has no teacher"),
         ({"scheme": "born-again", "initialization": "teacher"}, "choose the scheme teacher"),

@@ -9,6 +9,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 import streamlit as st
 
+from kd.config import MistakeConfig, SweepConfig
 from kd.errors import UserError
 from kd.figures import Figure
 from kd.lab import pictures
@@ -42,11 +43,13 @@ def put(**changes: Any) -> None:
         _make_anew(name)
 
 
-def open_sweep(id: str, study: str) -> None:
-    """Lets the page show a stored sweep when it is visited next."""
-    st.session_state[keys.LAB] = LabSettings.from_dict(st.session_state.get(keys.LAB, {})).replace(panel=STUDY_PANELS[study]).to_dict()
-    _make_anew("panel")
-    st.session_state[keys.SWEEP] = id
+def open_run(id: str, config: SweepConfig | MistakeConfig) -> None:
+    """Lets the page show a stored run of the lab's own when it is visited next."""
+    shown = {"panel": STUDY_PANELS[config.study]} if isinstance(config, SweepConfig) else {"panel": "break-it", "mistake": config.mistake}
+    st.session_state[keys.LAB] = LabSettings.from_dict(st.session_state.get(keys.LAB, {})).replace(**shown).to_dict()
+    for name in shown:
+        _make_anew(name)
+    st.session_state[keys.LAB_RUN] = id
 
 
 def reset() -> None:
@@ -93,7 +96,7 @@ def _make_anew(name: str) -> None:
 
 def write_link() -> None:
     """Puts all settings, the run and the sweep into the URL."""
-    shown = {slot: st.session_state[slot] for slot in (keys.RUN, keys.SWEEP) if st.session_state.get(slot)}
+    shown = {slot: st.session_state[slot] for slot in (keys.RUN, keys.LAB_RUN) if st.session_state.get(slot)}
     query = settings().to_query() | shown
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)

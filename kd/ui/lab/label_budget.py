@@ -27,7 +27,7 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.chosen(st.number_input, "seeds", width=140)
     snap = running.sweep_on_show("labels")
-    running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.SWEEP)
+    running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.LAB_RUN)
     if snap is None:
         st.info("Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two.")
         return

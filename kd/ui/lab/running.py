@@ -6,6 +6,7 @@ from typing import Callable
 
 import streamlit as st
 
+from kd import runs
 from kd.config import DistilConfig, Settings
 from kd.errors import UserError
 from kd.jobs import Snapshot
@@ -14,14 +15,14 @@ from kd.ui.watch import watch
 
 
 def on_show(slot: str = keys.RUN) -> Snapshot | None:
-    """The run, or in the slot SWEEP the sweep, that this visitor sees; None where there is none."""
+    """The run that this visitor sees, or in the slot LAB_RUN the one of the lab's own; None where there is none."""
     if slot == keys.RUN:
         id = state.shown_run()
     else:
         id = st.session_state.setdefault(slot, st.query_params.get(slot))
     try:
         snap = state.snapshot(id)
-        if snap is not None and (snap.kind == "sweep") != (slot == keys.SWEEP):
+        if snap is not None and (snap.kind in runs.IN_LAB) != (slot == keys.LAB_RUN):
             raise UserError("The link's run is of another kind than this experiment shows; start one of your own.")
         return snap
     except UserError as error:
@@ -32,8 +33,8 @@ def on_show(slot: str = keys.RUN) -> Snapshot | None:
 
 def sweep_on_show(study: str) -> Snapshot | None:
     """The sweep of this study that the visitor sees, or None."""
-    snap = on_show(keys.SWEEP)
-    return snap if snap is not None and snap.config.study == study else None
+    snap = on_show(keys.LAB_RUN)
+    return snap if snap is not None and snap.kind == "sweep" and snap.config.study == study else None
 
 
 def distillation() -> Snapshot | None:

@@ -24,7 +24,7 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.chosen(st.number_input, "seeds", width=140)
     snap = running.sweep_on_show("noise")
-    running.buttons(SweepConfig(study="noise", seeds=seeds), snap, keys.SWEEP)
+    running.buttons(SweepConfig(study="noise", seeds=seeds), snap, keys.LAB_RUN)
     if snap is None:
         st.info("Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each.")
         return

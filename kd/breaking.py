@@ -1,0 +1,116 @@
+"""A student that is taught with a mistake, beside one that is taught right and their control."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, Generator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kd import data, models
+from kd.config import MistakeConfig
+from kd.connection import Connection, View
+from kd.experiment import Experiment
+from kd.mistakes import MISTAKES, Answers, Mistake
+from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
+from kd.objectives.base import beside_labels
+from kd.randomness import generator
+from kd.schemes import Stage
+from kd.teacher import CachedTeacher, MeanTeacher
+from kd.train import Learner, Plan, Record, Teacher, every_epoch
+
+BATCH_SIZE, LEARNING_RATE = 128, 4e-3  # those of DistilConfig
+
+
+class Misled:
+    """A teacher that answers right, and beside it, as a hidden layer, what the mistake takes for its answers."""
+
+    def __init__(self, teacher: Teacher, wrong: Answers):
+        self._teacher, self._wrong = teacher, wrong
+
+    def logits(self, digits: data.Digits) -> Tensor:
+        return self._teacher.logits(digits)
+
+    def features(self, digits: data.Digits, view: View) -> tuple[Tensor, ...]:
+        return (self._wrong(digits),)
+
+
+class Mistaken:
+    """The objective with the mistake. It measures the gradient that it gives against the right one."""
+
+    def __init__(self, mistake: Mistake):
+        self._mistake = mistake
+        self._ratios: list[Tensor] = []
+
+    def __call__(self, student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> Terms:
+        temperature = settings["temperature"]
+        taken = teacher.features[0] if teacher.features else teacher.logits
+        self._ratios.append(gradient_ratio(self._mistake, student.logits.detach(), taken, teacher.logits, temperature))
+        return beside_labels({"soft": self._mistake.loss(student.logits, taken, temperature)}, student, labels, settings)
+
+    def ratio(self) -> float:
+        """The mean since it was last asked for."""
+        found = torch.stack(self._ratios).mean().item()
+        self._ratios.clear()
+        return found
+
+
+def gradient_ratio(mistake: Mistake, student: Tensor, taken: Tensor, right: Tensor, temperature: float) -> Tensor:
+    """The norm of the mistake's gradient by the student's logits (N, 10), over the norm of the right one.
+
+    Args:
+        taken: (N, 10), what the mistake takes for the teacher's logits. ``right``: what they are.
+    """
+    with torch.enable_grad():
+        student = student.clone().requires_grad_()
+        wrong_gradient = torch.autograd.grad(mistake.loss(student, taken, temperature), student)[0]
+        right_gradient = torch.autograd.grad(soft_loss(student, right, temperature), student)[0]
+    return wrong_gradient.norm() / right_gradient.norm()
+
+
+class Breaking(Experiment):
+    """Three networks with the same initial weights on the same batches: taught right, taught with the mistake, by labels alone."""
+
+    kind = "mistake"
+
+    def __init__(self, config: MistakeConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
+        train = self.mnist.train
+        if config.labels:
+            train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
+        self.transfer = dataclasses.replace(self.mnist, train=train)
+        self.stages: list[Stage] = [self._stage]
+        self.plan = Plan(config.epochs, BATCH_SIZE, LEARNING_RATE, config.seed)
+        self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
+
+    def _stage(self, earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], Teacher]:
+        mistake = MISTAKES[self.config.mistake]
+        self._mistaken = Mistaken(mistake)
+        teacher, connection = self.teacher, None
+        if mistake.answers:
+            wrong = mistake.answers(self.reference.model, len(self.transfer.train), BATCH_SIZE)
+            teacher, connection = Misled(teacher, wrong), Connection(View((), ()), View((0,), (1,)), None)
+        return [
+            Learner("student", self._network(), hinton),
+            Learner("mistaken", self._network(), self._mistaken, connection),
+            Learner("control", self._network(), labels_only),
+        ], teacher
+
+    def _network(self) -> nn.Module:
+        return models.build(self.config.student, self.config.seed).to(data.device())
+
+    def records(
+        self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
+    ) -> Generator[Record, Mapping[str, float] | None, None]:
+        """As of any experiment, and each record tells how long the mistake's gradients were since the one before.
+
+        What a mistake keeps in mind, such as the first epoch's answers, is not in a checkpoint: it is made anew.
+        """
+        inner = super().records(due, state)
+
+        def measured() -> Generator[Record, Any, None]:
+            for record in inner:
+                yield dataclasses.replace(record, fidelity={**record.fidelity, "gradient ratio": self._mistaken.ratio()})
+
+        return measured()

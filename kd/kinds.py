@@ -1,0 +1,31 @@
+"""From a config to the experiment that it describes: the one place that knows all kinds of run."""
+
+from __future__ import annotations
+
+from kd.breaking import Breaking
+from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.data import Mnist
+from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.sweep import Sweep
+from kd.teacher import CachedTeacher, MeanTeacher
+
+#: Those with a teacher, which is ready trained.
+_TAUGHT = {DistilConfig: Distillation, SweepConfig: Sweep, MistakeConfig: Breaking}
+
+
+def has_teacher(config: Settings) -> bool:
+    return type(config) in _TAUGHT
+
+
+def experiment(config: Settings, mnist: Mnist, teacher: CachedTeacher | MeanTeacher | None) -> Experiment:
+    """The experiment that ``config`` describes.
+
+    Args:
+        teacher: the one that it names, where it has_teacher().
+
+    Raises:
+        UserError: as the experiments do.
+    """
+    if isinstance(config, TeacherConfig):
+        return TeacherTraining(config, mnist)
+    return _TAUGHT[type(config)](config, mnist, teacher)

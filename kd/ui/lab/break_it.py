@@ -1,0 +1,76 @@
+"""Break it: the classic mistakes, one at a time, beside the right way."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd.config import MistakeConfig
+from kd.jobs import Snapshot
+from kd.lab import figures
+from kd.mistakes import MISTAKES
+from kd.ui import keys, panels
+from kd.ui.lab import frame, running
+
+
+def show() -> None:
+    st.markdown(
+        "Distillation is a few lines, and each can be wrong without any error message: training goes on, the loss falls, the student is merely worse than it could "
+        "be. Switch one mistake on: three copies of a network, with the same initial weights and the same batches, learn side by side, one **taught right**, one "
+        "**with the mistake**, one from **labels alone**. The second chart compares what reaches the student: the length of the soft targets' gradient with the "
+        "mistake over the right one's ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
+    )
+    frame.chosen(st.segmented_control, "mistake", options=list(MISTAKES), format_func=lambda name: MISTAKES[name].title, required=True)
+    chosen = frame.settings()
+    mistake = MISTAKES[chosen.mistake]
+    wrong, right = st.columns(2)
+    wrong.caption("The mistake")
+    wrong.code(mistake.code, language="python", wrap_lines=True)
+    right.caption("What should stand there")
+    right.code(mistake.right, language="python", wrap_lines=True)
+    st.markdown(mistake.told)
+    left, middle, right = st.columns(3)
+    with left:
+        temperature = frame.chosen(st.slider, "break_temperature")
+    with middle:
+        soft_weight = frame.chosen(st.slider, "soft_weight")
+    with right:
+        labels = frame.chosen(st.number_input, "labels")
+    snap = running.on_show(keys.LAB_RUN)
+    if snap is not None and (snap.kind != "mistake" or snap.config.mistake != mistake.name):
+        snap = None
+    running.buttons(MistakeConfig(mistake=mistake.name, temperature=temperature, soft_weight=soft_weight, labels=labels), snap, keys.LAB_RUN)
+    if snap is None:
+        slow = " This one takes a minute: the teacher has to answer anew about each batch." if mistake.name == "train-mode" else ""
+        st.info(f"Press **Start**, and watch what the mistake costs.{slow}")
+        return
+    st.caption(panels.run_title(snap) + ".")
+    running.follow(snap, _charts)
+
+
+def _charts(snap: Snapshot) -> None:
+    if not snap.rows:
+        return
+    frame.charts(_packed(snap.id, snap.version, snap), "break_it")
+    last = snap.rows[-1]
+    right, mistaken, control = (last[f"validation {who}"] for who in figures.TAUGHT)
+    st.markdown(
+        f"Read right, of the validation images: **{right:.2%}** taught right, **{mistaken:.2%}** with the mistake "
+        f"({100 * (mistaken - right):+.2f} points), {control:.2%} from labels alone. The mistake's gradient is **{last['gradient ratio']:.3g} times** as long as the right one's."
+    )
+    st.caption(
+        "One seed, and MNIST is kind: a difference of a few tenths of a point is within what another seed gives, and with all labels most of these cost nothing "
+        "that could be seen. Dots are measured on all validation images, the rest of "
+        "the lines on 1,000 of them."
+    )
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _packed(run_id: str, version: int, _snap: Snapshot) -> bytes:
+    last, epochs = _snap.rows[-1], _snap.config.epochs
+    said = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in figures.TAUGHT.items())
+    return frame.pack({
+        "mistake-cost": (figures.wrong_shares(_snap.rows, epochs), f"Share of the validation images read wrong: {said}."),
+        "mistake-gradient": (
+            figures.gradient_ratio(_snap.rows, epochs), f"The mistake's gradient over the right one: {last['gradient ratio']:.3g}, where 1 is right."
+        ),
+    })
