@@ -276,7 +276,7 @@ def reliability(groups: Mapping[str, Tensor]) -> Figure:
 
 
 #: The networks of kd.breaking, as they are called on the page.
-TAUGHT = {"student": "taught right", "mistaken": "with the mistake", "control": "labels alone"}
+TAUGHT = {"student": "right", "mistaken": "mistaken", "control": "control"}
 
 
 def wrong_shares(rows: Rows, epochs: float) -> Figure:

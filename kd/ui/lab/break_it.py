@@ -15,8 +15,8 @@ from kd.ui.lab import frame, running
 def show() -> None:
     st.markdown(
         "Distillation is a few lines, and each can be wrong without any error message: training goes on, the loss falls, the student is merely worse than it could "
-        "be. Switch one mistake on: three copies of a network, with the same initial weights and the same batches, learn side by side, one **taught right**, one "
-        "**with the mistake**, one from **labels alone**. The second chart compares what reaches the student: the length of the soft targets' gradient with the "
+        "be. Switch one mistake on: three copies of a network, with the same initial weights and the same batches, learn side by side, one taught **right**, one "
+        "**mistaken**, and a **control** from labels alone. The second chart compares what reaches the student: the length of the soft targets' gradient with the "
         "mistake over the right one's ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
     )
     frame.chosen(st.segmented_control, "mistake", options=list(MISTAKES), format_func=lambda name: MISTAKES[name].title, required=True)

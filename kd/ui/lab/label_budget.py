@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Mapping
 
 import streamlit as st
 
 from kd import sweep
 from kd.config import SweepConfig
+from kd.figures import Figure
 from kd.jobs import Snapshot
 from kd.lab import figures
 from kd.ui import keys, state
@@ -30,28 +31,35 @@ def show() -> None:
     running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.LAB_RUN)
     if snap is None:
         st.info("Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two.")
+        stored = sweep.stored("labels")
+        if stored:
+            st.markdown(f"Until then, what `{stored['command']}` measured:")
+            _draw(stored["curves"], figures.label_budget(stored["curves"], None, 55_000))
         return
     running.follow(snap, _curves)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[dict[str, Any]]], str, str]:
-    """The curves, their figure as JSON, and what it shows in words."""
+def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[dict[str, Any]]], str]:
+    """The curves, and their figure as JSON."""
     curves = sweep.curves(_snap.rows)
     last = _snap.rows[-1]
     growing = [(key.removeprefix("validation "), last["value"], value) for key, value in last.items() if key.startswith("validation ")]
     ended = any(key.startswith("test ") for key in last)
     everything = len(state.manager().source.mnist().train)
     figure = figures.label_budget(curves, None if ended or not _snap.active else growing[0], everything)
-    spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
-    return curves, json.dumps(figure), spoken
+    return curves, json.dumps(figure)
 
 
 def _curves(snap: Snapshot) -> None:
-    if not snap.rows:
-        return
-    curves, figure, spoken = _found(snap.id, snap.version, snap)
-    frame.chart(json.loads(figure), "budget", f"Share of the test images read right by number of labels: {spoken}.", "label-budget")
+    if snap.rows:
+        curves, figure = _found(snap.id, snap.version, snap)
+        _draw(curves, json.loads(figure))
+
+
+def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
+    spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
+    frame.chart(figure, "budget", f"Share of the test images read right by number of labels: {spoken}.", "label-budget")
     at = {who: next((point for point in curve if point["value"] in (sweep.NO_LABEL, 100)), None) for who, curve in curves.items()}
     if at.get("student") and at.get("control"):
         st.markdown(
