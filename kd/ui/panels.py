@@ -117,7 +117,7 @@ def progress(snap: Snapshot) -> None:
         else:
             parts.append(f"{last['seconds']:.1f} s of training")
             found = snap.measures.get("models", {})
-            tested = [f"{name} {found[name]['test_accuracy']:.2%}" for name in ("student", "control", "teacher") if name in found]
+            tested = [f"{name} {found[name]['test_accuracy']:.2%}" for name in ("student", "mistaken", "control", "teacher") if name in found]
             parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
     if snap.settings and snap.active:
         parts.append(_settings(snap.settings))
