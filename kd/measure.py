@@ -1,11 +1,13 @@
-"""What a model costs and how well it does: parameters, bytes, MACs, latency, accuracy, fidelity."""
+"""What a model is and how well it does: parameters, bytes, MACs, accuracy, fidelity, calibration. See kd.speed for latency."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,46 +17,36 @@ from kd import models
 @dataclass(frozen=True)
 class Size:
     """``parameters``: weights that were learned. ``bytes``: all that must be stored, as float32.
-    ``macs``: multiplications with addition to classify one image."""
+    ``macs``: multiplications with addition to classify one image. ``memory``: bytes that
+    classifying one image takes: the stored ones, and the most that one layer reads and writes."""
 
     parameters: int
     bytes: int
     macs: int
+    memory: int
 
 
 @functools.lru_cache(maxsize=256)
 def size(architecture: str) -> Size:
     """The size of an architecture, counted on a network without weights."""
     model = models.skeleton(architecture).eval()
+    passing = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        passing.append(4 * (sum(value.numel() for value in inputs) + output.numel()))
+
+    for layer in model.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(note)
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         model(torch.zeros(1, *models.INPUT_SHAPE))
+    stored = sum(v.numel() * v.element_size() for v in model.state_dict().values())
     return Size(
         parameters=sum(p.numel() for p in model.parameters()),
-        bytes=sum(v.numel() * v.element_size() for v in model.state_dict().values()),
+        bytes=stored,
         macs=counter.get_total_flops() // 2,
+        memory=stored + max(passing),
     )
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds to classify one batch: the median and the interquartile range of ``rounds`` timings."""
-
-    median: float
-    iqr: float
-    rounds: int
-
-
-def latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
-    """The time of ``model`` on ``batch`` images, warmed up: ``rounds`` timings of about ``seconds`` each."""
-    from torch.utils import benchmark  # slow to import, and loud where there is no GPU
-
-    inputs = torch.zeros(batch, *models.INPUT_SHAPE, device=next(model.parameters()).device)
-    with torch.inference_mode():
-        timer = benchmark.Timer("model(inputs)", globals={"model": model, "inputs": inputs}, num_threads=torch.get_num_threads())
-        once = timer.timeit(20).mean
-        calls = max(1, round(seconds / once))
-        together = benchmark.Measurement.merge(timer.timeit(calls) for _ in range(rounds))[0]
-    return Latency(together.median, together.iqr, rounds)
 
 
 def scores(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, float | int]:
@@ -109,3 +101,23 @@ def distance(groups: Tensor) -> float:
 def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """The expected calibration error of logits (N, 10); labels (N,)."""
     return distance(reliability(logits, labels, bins))
+
+
+def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
+    """All that is told of a network's answers: logits and teacher_logits (N, 10), labels (N,).
+
+    As scores(), with ``interval``, the accuracy's 95% confidence interval by Wilson's
+    method; ``confusion``, (10, 10) counts of what was said of each digit; ``errors_by_class``
+    (10,); and ``ece``.
+    """
+    guess = logits.argmax(1)
+    right = int((guess == labels).sum())
+    interval = binomtest(right, len(labels)).proportion_ci(0.95, "wilson")
+    confusion = torch.bincount(labels * models.CLASSES + guess, minlength=models.CLASSES**2).view(models.CLASSES, models.CLASSES)
+    return {
+        **scores(logits, labels, teacher_logits),
+        "interval": [interval.low, interval.high],
+        "confusion": confusion.tolist(),
+        "errors_by_class": (confusion.sum(1) - confusion.diag()).tolist(),
+        "ece": ece(logits, labels),
+    }

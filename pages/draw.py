@@ -3,7 +3,7 @@
 import torch
 import streamlit as st
 
-from kd import data, drawing, figures, measure, models, personal, runs
+from kd import data, drawing, figures, models, personal, runs, speed
 from kd.errors import UserError
 from kd.ui import entry, owner, panels, state
 from kd.ui.canvas import canvas
@@ -32,9 +32,9 @@ def most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int
 
 
 @st.cache_data(show_spinner="Measuring latency…", max_entries=64)
-def latency(architecture: str) -> measure.Latency:
+def latency(architecture: str) -> speed.Latency:
     """One image at a time; depends on the architecture, not on the weights."""
-    return measure.latency(models.build(architecture, 0).eval())
+    return speed.latency(models.build(architecture, 0).eval())
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):

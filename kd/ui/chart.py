@@ -59,7 +59,10 @@ const draw = (div) => {
   // A copy, since Plotly writes zooms and hidden traces into what it was given. Drawn again, those would pass for the
   // figure's own, and the next figure would undo them.
   const { data, layout } = structuredClone(div.latest)
-  window.Plotly.react(div, data, themed(layout, div), options)
+  const theme = themed(layout, div)
+  // Plotly picks a cell's text colour as if nothing shone through the cell.
+  for (const trace of data) if (trace.textfont?.color === "ink") trace.textfont.color = theme.font.color
+  window.Plotly.react(div, data, theme, options)
 }
 
 const prepare = (div) => {

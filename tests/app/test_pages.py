@@ -7,7 +7,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import checkpoints, figures, models, runs
+from kd import checkpoints, compare, figures, models, runs, speed
 from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
@@ -55,7 +55,7 @@ def interrupted(app, mnist):
     return checkpoints.list_interrupted()[0][0].id
 
 
-@pytest.mark.parametrize("page", [None, "draw", "runs"])
+@pytest.mark.parametrize("page", [None, "draw", "runs", "compare", "methods", "paper"])
 def test_a_first_visit_shows_every_page_without_an_error(app, page):
     at = app(page)
     assert not at.exception and not at.error
@@ -252,3 +252,23 @@ def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stor
     assert not at.exception and f"The checkpoint {path} is damaged" in said(at) and len(at.dataframe[0].value) == 1
     at = app(run=interrupted)
     assert not at.exception and "is damaged" in said(at) and at.button(key="start")
+
+
+def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored, monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    at = app("compare")
+    assert not at.exception and at.dataframe[0].value["ms"].isna().all()
+    at.button(key="measure").click().run()
+    assert not at.exception and at.button(key="measure").disabled, "all are measured"
+    line = at.dataframe[0].value.iloc[0]
+    assert line["ms"] > 0 and line["weights"] == 23860 and line["accuracy"] == pytest.approx(stored.measures["models"]["student"]["test_accuracy"])
+    assert "less time** than its teacher" in said(at) and compare.ARTICLE in said(at)
+    at.segmented_control(key="compare_batch").set_value(256).run()
+    assert not at.exception and at.dataframe[0].value["images/s"].iloc[0] > 0
+
+
+def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
+    at = app("compare")
+    monkeypatch.setattr(type(state.manager()), "active", lambda self: 1)
+    at.button(key="measure").click().run()
+    assert not at.exception and "Measure when it has ended" in said(at) and compare.stored(stored) is None

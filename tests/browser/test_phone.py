@@ -38,9 +38,9 @@ def overflow(page: Page) -> list[str]:
 
 def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, student: str) -> None:
     page = visitor(**PHONE)
-    for name in ("", "draw", "runs"):
+    for name in ("", "draw", "runs", "compare"):
         visit(page, server.link(name, run=student))
-        if name != "draw":
+        if name in ("", "runs"):
             until(page, lambda: points(page), "the stored run's chart")
         assert not overflow(page)
     for panel in PANELS:

@@ -137,9 +137,21 @@ def test_scores_are_plain_numbers():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_latency_is_measured_on_whole_batches_without_changing_the_model():
-    model, batches = models.build("linear", 0).eval(), []
-    model.register_forward_hook(lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled())))
-    found = measure.latency(model, batch=3, seconds=0.01)
-    assert set(batches) == {(3, True)} and len(batches) >= 20 + found.rounds
-    assert found.median > 0 and found.iqr >= 0 and found.rounds == 25
+def test_quality_is_counted_by_hand():
+    said = torch.eye(10)[[0, 0, 1, 2, 2, 2, 3, 9, 9, 9]] * 5
+    labels = torch.tensor([0, 1, 1, 2, 2, 3, 3, 9, 9, 8])
+    found = measure.quality(said, labels, said)
+    assert found["test_errors"] == 3 and found["agreement"] == 1 and found["kl"] == pytest.approx(0, abs=1e-6)
+    assert found["errors_by_class"] == [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]
+    assert found["confusion"][3] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0] and sum(map(sum, found["confusion"])) == 10
+    # Wilson's interval of 7 in 10, by its formula.
+    z, p, n = 1.959964, 0.7, 10
+    middle, half = p + z * z / 2 / n, z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    assert found["interval"] == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5)
+    sure = math.exp(5) / (math.exp(5) + 9)
+    assert found["ece"] == pytest.approx(sure - 0.7)
+
+
+def test_memory_is_the_weights_and_the_largest_layers_numbers():
+    assert measure.size("mlp-30").memory == measure.size("mlp-30").bytes + 4 * (784 + 784)  # Flatten reads and writes an image
+    assert measure.size("cnn").memory == measure.size("cnn").bytes + 4 * 2 * 24 * 28 * 28  # the first batch normalization

@@ -1,0 +1,162 @@
+"""Stored runs against each other: what each network costs, how well it does, and which are worth their time."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from kd import data, measure, models, runs, speed
+from kd.data import Mnist
+from kd.errors import UserError
+from kd.teacher import CachedTeacher, MeanTeacher
+
+FILE = "measured.json"  # in a run's folder
+FORMAT = 1
+#: What the article that this began with reports of a student without convolutions.
+ARTICLE = "35% less time for 1 to 2 points"
+
+
+def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int = speed.ROUNDS, seconds: float = 0.01) -> dict[str, Any]:
+    """Measures a run's networks and its teacher, on this machine and the test set, and keeps the outcome with the run.
+
+    Args:
+        teacher: the one that the run learned from; of a teacher's own run any, to compare with.
+        rounds, seconds: of each latency, see kd.speed.
+
+    Raises:
+        UserError: a file of the run is missing or damaged, or the outcome cannot be stored.
+    """
+    device = data.device()
+    networks: dict[str, nn.Module] = {name: run.model(name).to(device) for name in run.models}
+    architectures = dict.fromkeys(networks, run.architecture)
+    if "teacher" not in networks:
+        networks["teacher"], architectures["teacher"] = teacher.model, teacher.architecture
+    test = mnist.to(device).test
+    answers = {name: models.logits_in_chunks(model, test.inputs(), 512).cpu() for name, model in networks.items()}
+    latencies = speed.compare(networks, rounds=rounds, seconds=seconds)
+    labels = test.labels.cpu()
+    found = {
+        "format": FORMAT,
+        "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "machine": machine(),
+        "source": mnist.source,
+        "test_images": len(test),
+        "models": {
+            name: {
+                "architecture": architectures[name],
+                **dataclasses.asdict(measure.size(architectures[name])),
+                "file_bytes": _file_bytes(run, name),
+                "latency": latencies[name],
+                **measure.quality(said, labels, answers["teacher"]),
+            }
+            for name, said in answers.items()
+        },
+    }
+    _keep(run, found)
+    return found
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, {data.device()}, torch {torch.__version__}"
+
+
+def _file_bytes(run: runs.Run, name: str) -> int | None:
+    """Of the network's file; None for a teacher that is not the run's own."""
+    path = run.folder / f"{name}.safetensors"
+    return path.stat().st_size if path.exists() else None
+
+
+def _keep(run: runs.Run, found: Mapping[str, Any]) -> None:
+    temporary = run.folder / f".{FILE}.tmp"
+    try:
+        temporary.write_text(json.dumps(found))
+        os.replace(temporary, run.folder / FILE)
+    except OSError as error:
+        raise UserError(runs.cannot_save(error, then=" and measure again")) from None
+
+
+def stored(run: runs.Run) -> dict[str, Any] | None:
+    """What was measured of a run; None where nothing was, or by another version of the program."""
+    try:
+        found = json.loads((run.folder / FILE).read_text())
+        if found["format"] != FORMAT or not all(model["latency"] for model in found["models"].values()):
+            return None
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+# -- which are worth their time ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network in the picture of accuracy against time."""
+
+    run: str  # the run's id
+    name: str  # of the run
+    role: str  # "student", "control" or "teacher"
+    accuracy: float
+    seconds: float  # median
+    iqr: float
+    bytes: int
+
+
+def points(found: Mapping[str, tuple[str, Mapping[str, Any]]], batch: int, threads: int) -> list[Point]:
+    """All networks of the measured runs (id -> name and measures). A teacher of several runs is one point, as it was measured last."""
+    chosen, teachers = [], {}
+    for id, (name, measures) in found.items():
+        for role, model in measures["models"].items():
+            row = next((row for row in model["latency"] if (row["batch"], row["threads"]) == (batch, threads)), None)
+            if row is None:
+                continue
+            point = Point(id, name, role, model["test_accuracy"], row["median"], row["iqr"], model["bytes"])
+            if role == "teacher":
+                key = (model["architecture"], model["test_errors"])
+                if key not in teachers or measures["when"] > teachers[key][0]:
+                    teachers[key] = (measures["when"], dataclasses.replace(point, name=model["architecture"]))
+            else:
+                chosen.append(point)
+    return [point for _, point in teachers.values()] + chosen
+
+
+def frontier(among: Sequence[Point]) -> list[Point]:
+    """Those that none beats: no other is as quick and more accurate, or as accurate and quicker. From quick to slow."""
+    best: list[Point] = []
+    for point in sorted(among, key=lambda point: (point.seconds, -point.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
+
+
+def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, float] | None:
+    """A student against its teacher: ``faster``, teacher's time over its own; ``less_time``, the share that it
+    saves; ``points`` of accuracy that it costs; ``smaller``, teacher's bytes over its own. None where there is no student."""
+    found = measures["models"]
+    if "student" not in found or "teacher" not in found:
+        return None
+    times = {
+        name: next((row["median"] for row in found[name]["latency"] if (row["batch"], row["threads"]) == (batch, threads)), None)
+        for name in ("student", "teacher")
+    }
+    if not all(times.values()):
+        return None
+    return {
+        "faster": times["teacher"] / times["student"],
+        "less_time": 1 - times["student"] / times["teacher"],
+        "points": 100 * (found["teacher"]["test_accuracy"] - found["student"]["test_accuracy"]),
+        "smaller": found["teacher"]["bytes"] / found["student"]["bytes"],
+    }
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two configs, as dicts, differ; None where one has no such setting."""
+    return {key: (one.get(key), other.get(key)) for key in {**one, **other} if one.get(key) != other.get(key)}

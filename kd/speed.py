@@ -1,0 +1,122 @@
+"""How fast networks answer, each in its quickest form, timed in alternating rounds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kd import models
+
+BATCHES = (1, 32, 256)
+ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds to classify one batch: the median and the interquartile range of ``rounds`` timings."""
+
+    median: float
+    iqr: float
+    rounds: int
+
+
+def alternating(works: Mapping[str, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01) -> dict[str, Latency]:
+    """The time of one call of each of ``works``, warmed up: in each round every one has its turn of about ``seconds``."""
+    from torch.utils import benchmark  # slow to import, and loud where there is no GPU
+
+    with torch.inference_mode():
+        timers = {name: benchmark.Timer("work()", globals={"work": work}, num_threads=threads) for name, work in works.items()}
+        calls = {name: max(1, round(seconds / _least(timer))) for name, timer in timers.items()}
+        taken: dict[str, list[Any]] = {name: [] for name in works}
+        for _ in range(rounds):
+            for name, timer in timers.items():
+                taken[name].append(timer.timeit(calls[name]))
+    merged = {name: benchmark.Measurement.merge(measurements)[0] for name, measurements in taken.items()}
+    return {name: Latency(found.median, found.iqr, rounds) for name, found in merged.items()}
+
+
+def _least(timer: Any) -> float:
+    """Seconds of a call, about; the calls warm up as well."""
+    return min(timer.timeit(3).mean for _ in range(3))
+
+
+def latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
+    """The time of ``model``, as it is, on ``batch`` images with all threads."""
+    inputs = torch.zeros(batch, *models.INPUT_SHAPE, device=_device(model))
+    return alternating({"model": lambda: model(inputs)}, torch.get_num_threads(), rounds, seconds)["model"]
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """``model`` in eval mode, with each batch normalization in the convolution before it, and without dropout.
+
+    The answers are the same but for rounding. Networks that are no Sequential come back as they are.
+    """
+    if not isinstance(model, nn.Sequential):
+        return model
+    layers: list[nn.Module] = []
+    for layer in model:
+        if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+        elif not isinstance(layer, nn.Dropout):
+            layers.append(layer)
+    return nn.Sequential(*layers).eval()
+
+
+def forms(model: nn.Module) -> dict[str, tuple[nn.Module, torch.memory_format]]:
+    """The ways to run ``model`` that are tried, by name: where it has convolutions, folded and in both layouts."""
+    if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+        return {"as it is": (model, torch.contiguous_format)}
+    found = {}
+    for layout, name in ((torch.channels_last, "channels last"), (torch.contiguous_format, "channels first")):
+        found[name] = (_laid_out(model, layout), layout)
+        if any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()):
+            found[f"{name}, normalization folded"] = (_laid_out(folded(model), layout), layout)
+    return found
+
+
+def _laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    return copy.deepcopy(model).to(memory_format=layout)
+
+
+def compare(
+    networks: Mapping[str, nn.Module], batches: tuple[int, ...] = BATCHES, threads: tuple[int, ...] | None = None, rounds: int = ROUNDS,
+    seconds: float = 0.01,
+) -> dict[str, list[dict[str, Any]]]:
+    """For each network its latency on each batch size with each number of threads, in the form that is quickest there.
+
+    Args:
+        threads: by default 1 and all.
+
+    Returns:
+        name -> rows of batch, threads, median and iqr in seconds, images_per_second, form.
+    """
+    threads = threads or tuple(sorted({1, torch.get_num_threads()}))
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
+    for batch in batches:
+        for count in threads:
+            works, chosen = {}, {}
+            for name, model in networks.items():
+                tried = {form: _work(*how, batch) for form, how in forms(model.eval()).items()}
+                times = alternating(tried, count, rounds=3, seconds=seconds / 2) if len(tried) > 1 else {}
+                chosen[name] = min(tried, key=lambda form: times[form].median) if times else next(iter(tried))
+                works[name] = tried[chosen[name]]
+            for name, took in alternating(works, count, rounds, seconds).items():
+                found[name].append({
+                    "batch": batch, "threads": count, "median": took.median, "iqr": took.iqr, "images_per_second": batch / took.median,
+                    "form": chosen[name],
+                })
+    return found
+
+
+def _work(model: nn.Module, layout: torch.memory_format, batch: int) -> Callable[[], Any]:
+    inputs = torch.zeros(batch, *models.INPUT_SHAPE, device=_device(model)).contiguous(memory_format=layout)
+    return lambda: model(inputs)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,108 @@
+"""Stored runs against each other: what is measured and kept, and which are worth their time."""
+
+import dataclasses
+import json
+
+import plotly.graph_objects as go
+import pytest
+
+from kd import compare, compare_figures, runs
+from kd.compare import Point
+from kd.config import DistilConfig
+from kd.errors import UserError
+from kd.experiment import Distillation
+from tests.helpers import small_teacher
+
+
+@pytest.fixture
+def run(mnist, monkeypatch, tmp_path):
+    monkeypatch.setenv("KD_HOME", str(tmp_path))
+    experiment = Distillation(DistilConfig(student="mlp-30", epochs=2), mnist, small_teacher("mlp-32"))
+    records = list(experiment.records())
+    return runs.save(runs.new_id(), experiment.config, "done", [record.row() for record in records], experiment.trained, experiment.measures(records[-1]))
+
+
+def measured(run, mnist):
+    return compare.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0)
+
+
+def test_a_run_is_measured_with_its_teacher_and_kept(run, mnist):
+    assert compare.stored(run) is None
+    found = measured(run, mnist)
+    assert compare.stored(run) == found and json.loads(json.dumps(found)) == found
+    assert set(found["models"]) == {"student", "control", "teacher"} and found["test_images"] == len(mnist.test)
+    for name, model in found["models"].items():
+        assert model["test_accuracy"] == pytest.approx(run.measures["models"][name]["test_accuracy"])
+        assert model["interval"][0] < model["test_accuracy"] < model["interval"][1]
+    student, teacher = found["models"]["student"], found["models"]["teacher"]
+    assert student["file_bytes"] == (run.folder / "student.safetensors").stat().st_size and teacher["file_bytes"] is None
+    assert teacher["architecture"] == "mlp-32" and teacher["agreement"] == 1
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 0, "models": {}}', '{"format": 1, "models": {"student": {}}}'])
+def test_what_cannot_be_read_was_not_measured(run, mnist, damage):
+    measured(run, mnist)
+    (run.folder / compare.FILE).write_text(damage)
+    assert compare.stored(run) is None
+
+
+def test_a_run_that_is_gone_is_told_in_plain_words(run, mnist):
+    (run.folder / "student.safetensors").unlink()
+    with pytest.raises(UserError, match="student.safetensors is missing"):
+        measured(run, mnist)
+
+
+# -- which are worth their time -------------------------------------------------------
+
+
+def point(seconds, accuracy, **about):
+    return dataclasses.replace(Point("id", "name", "student", accuracy, seconds, 0.1 * seconds, 1000), **about)
+
+
+def test_the_frontier_is_what_none_beats():
+    slow, quick, beaten, same = point(4, 0.99), point(1, 0.97), point(2, 0.96), point(3, 0.97)
+    between = point(2.5, 0.98)
+    assert compare.frontier([slow, same, beaten, between, quick]) == [quick, between, slow]
+    assert compare.frontier([]) == []
+
+
+def measures(accuracy=0.98, milliseconds=1.0, when="2026-01-01"):
+    def model(share, took, size):
+        latency = [{"batch": 1, "threads": 1, "median": took / 1e3, "iqr": 0.0}]
+        return {"architecture": "cnn", "test_accuracy": share, "test_errors": round(1e4 * (1 - share)), "bytes": size, "latency": latency}
+
+    return {"when": when, "models": {"student": model(accuracy, milliseconds, 100), "teacher": model(0.995, 10.0, 1000)}}
+
+
+def test_the_verdict_is_computed_from_the_measures():
+    found = compare.verdict(measures(), 1, 1)
+    assert found == pytest.approx({"faster": 10.0, "less_time": 0.9, "points": 1.5, "smaller": 10.0})
+    assert compare.verdict(measures(), 256, 1) is None, "it was not measured so"
+    assert compare.verdict({"models": {"teacher": measures()["models"]["teacher"]}}, 1, 1) is None
+
+
+def test_a_teacher_of_several_runs_is_one_point():
+    found = compare.points({"a": ("one", measures()), "b": ("two", measures(when="2026-02-01"))}, 1, 1)
+    assert [(found.role, found.run) for found in found] == [("teacher", "b"), ("student", "a"), ("student", "b")]
+    assert found[0].name == "cnn" and compare.points({"a": ("one", measures())}, 2, 1) == []
+
+
+def test_only_what_differs_is_told_of_two_configs():
+    one, other = DistilConfig(seed=1).to_dict(), DistilConfig(method="dkd", seed=1).to_dict()
+    assert compare.differences(one, other) == {"method": ("hinton", "dkd"), "target_weight": (None, 1.0), "nontarget_weight": (None, 2.0)}
+
+
+def test_plotly_takes_all_figures(run, mnist):
+    found = measured(run, mnist)
+    points = compare.points({run.id: (run.name, found)}, 1, 1)
+    rows = run.metrics()
+    figures = [
+        compare_figures.pareto(points, 1), compare_figures.pareto([], 32), compare_figures.overlaid({"a": (rows, 2), "b": (rows, 2)}),
+        *compare_figures.article(rows, rows), compare_figures.confusion(found["models"]["student"]["confusion"], "student"),
+    ]
+    for figure in figures:
+        for trace in figure["data"]:
+            trace.get("textfont", {}).pop("color", None)  # "ink" is the page's own: see kd.ui.chart
+        go.Figure(figure)
+    marks = [trace for trace in figures[0]["data"] if trace["mode"] == "markers"]
+    assert [trace["name"] for trace in marks] == ["teacher", "student", "control"]

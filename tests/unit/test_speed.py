@@ -1,0 +1,63 @@
+"""Latency: how it is measured, and that a quicker form of a network answers the same."""
+
+import itertools
+
+import torch
+from torch import nn
+
+from kd import models, speed
+from kd.teacher import load
+
+
+def test_latency_is_measured_on_whole_batches_without_changing_the_model():
+    model, batches = models.build("linear", 0).eval(), []
+    model.register_forward_hook(lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled())))
+    found = speed.latency(model, batch=3, seconds=0.01)
+    assert set(batches) == {(3, True)} and len(batches) >= 9 + found.rounds
+    assert found.median > 0 and found.iqr >= 0 and found.rounds == 25
+
+
+def test_rounds_alternate_so_that_a_slow_moment_hits_all():
+    turns = []
+    speed.alternating({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, threads=1, rounds=4, seconds=0.0)
+    in_turn = "".join(name for name, _ in itertools.groupby(turns))  # each turn calls a few times
+    assert in_turn.endswith("abababab")
+
+
+def test_threads_are_as_asked_and_as_before_afterwards():
+    before, seen = torch.get_num_threads(), set()
+    speed.alternating({"a": lambda: seen.add(torch.get_num_threads())}, threads=1, rounds=1, seconds=0.0)
+    assert seen == {1} and torch.get_num_threads() == before
+
+
+def test_folding_gives_the_same_answers_with_fewer_layers_and_leaves_the_network_alone(sample):
+    model = load("cnn").model
+    inputs = sample.test.inputs()[:200]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    quick = speed.folded(model)
+    kinds = [type(layer) for layer in quick]
+    assert nn.BatchNorm2d not in kinds and nn.Dropout not in kinds and kinds.count(nn.Conv2d) == 5
+    with torch.inference_mode():
+        assert torch.allclose(quick(inputs), model(inputs), atol=1e-4)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_every_form_of_every_network_answers_the_same(sample):
+    inputs = sample.test.inputs()[:20]
+    for name in models.ARCHITECTURES:
+        model = models.build(name, 0).eval()
+        with torch.inference_mode():
+            expected = model(inputs)
+            for form, (quick, layout) in speed.forms(model).items():
+                assert torch.allclose(quick(inputs.contiguous(memory_format=layout)), expected, atol=1e-4), (name, form)
+    assert len(speed.forms(models.build("cnn", 0).eval())) == 4 and list(speed.forms(models.build("mlp-30", 0))) == ["as it is"]
+
+
+def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
+    networks = {"student": models.build("mlp-30", 0), "teacher": models.build("cnn-tiny", 0)}
+    found = speed.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0)
+    for rows in found.values():
+        assert [(row["batch"], row["threads"]) for row in rows] == [(1, 1), (1, 2), (4, 1), (4, 2)]
+        assert all(row["median"] > 0 and row["images_per_second"] == row["batch"] / row["median"] for row in rows)
+    assert {row["form"] for row in found["student"]} == {"as it is"}
+    assert all("channels" in row["form"] for row in found["teacher"])
