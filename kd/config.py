@@ -19,6 +19,7 @@ from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
+from kd.optimizers import OPTIMIZERS
 from kd.schemes import SCHEMES
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
@@ -181,7 +182,10 @@ class Config(Settings):
         128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
     )
     learning_rate: float = setting(
-        4e-3, "Learning rate", "The peak of AdamW's step size; it warms up, then falls to zero.", 1e-6, 1.0, 1e-4
+        4e-3, "Learning rate", "The peak of the optimizer's step size; it warms up, then falls to zero. SGD likes about ten times AdamW's.", 1e-6, 1.0, 1e-4
+    )
+    optimizer: str = setting(
+        "adamw", "Optimizer", "adamw learns fast; sgd, with momentum, needs more epochs, and its networks often generalize better.", choices=tuple(OPTIMIZERS)
     )
     seed: int = setting(
         0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1

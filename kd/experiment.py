@@ -117,7 +117,7 @@ class Distillation(Experiment):
         if config.label_noise:
             train = data.with_wrong_labels(train, config.label_noise, generator(config.seed, "label noise"))
         self.transfer = dataclasses.replace(self.mnist, train=train)
-        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule)
+        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule, config.optimizer)
         self.settings = {name: getattr(config, name) for name in method.settings}
 
     # -- the schemes -----------------------------------------------------------------
@@ -191,5 +191,5 @@ class TeacherTraining(Experiment):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(device), None, None
         self.transfer = self.mnist
         self.stages = [lambda earlier: ([Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)], None)]
-        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation)
+        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, optimizer=config.optimizer)
         self.settings = {}

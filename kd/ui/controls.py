@@ -12,6 +12,7 @@ from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTI
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
+from kd.optimizers import OPTIMIZERS
 from kd.schemes import SCHEMES
 from kd.ui import keys, state
 
@@ -120,6 +121,9 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
     values["epochs"] = number(st.number_input, "epochs")
     with st.expander("Optimizer and seed"):
         values["batch_size"] = number(st.number_input, "batch_size")
+        values["optimizer"] = widget(
+            st.segmented_control, "optimizer", options=list(OPTIMIZERS), required=True, width="stretch", format_func={"adamw": "AdamW", "sgd": "SGD"}.get
+        )
         values["learning_rate"] = number(st.number_input, "learning_rate", format="%.4f")
         values["seed"] = number(st.number_input, "seed")
     try:

@@ -267,6 +267,7 @@ def run_title(snap: Snapshot) -> str:
             f"{config.labels:,} labels" if config.labels else "",
             f"{config.label_noise:.0%} of the labels wrong" if config.label_noise else "",
             config.augmentation if config.augmentation != "none" else "",
+            "SGD" if config.optimizer == "sgd" else "",
         ]
         method = METHODS[config.method]
         scheme = SCHEMES[config.scheme]

@@ -8,6 +8,7 @@ from safetensors.torch import load, save
 
 from kd import models
 from kd.objectives import hinton, labels_only
+from kd.optimizers import OPTIMIZERS
 from kd.train import Learner, Plan, Training
 from tests.helpers import same, small_teacher, weights
 
@@ -33,19 +34,21 @@ def without_time(records):
 
 @pytest.mark.parametrize("block", [2048, 200])  # all of an epoch at once, or three batches
 @pytest.mark.parametrize("stop", POINTS)
-def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(mnist, monkeypatch, stop, block):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(mnist, monkeypatch, stop, block, optimizer):
     monkeypatch.setattr("kd.train.BLOCK", block)
-    whole = training(mnist)
+    plan = dataclasses.replace(PLAN, optimizer=optimizer)
+    whole = training(mnist, plan=plan)
     records = list(whole.records(lambda step: step == stop))
 
-    first, part = training(mnist), []
+    first, part = training(mnist, plan=plan), []
     for record in first.records(lambda step: step == stop):
         part.append(record)
         if record.step == stop:
             break
     kept = save({key: value.contiguous() for key, value in first.state().items()})
 
-    second = training(mnist)
+    second = training(mnist, plan=plan)
     second.restore(load(kept))
     assert second.step == stop and second.seconds == first.seconds
     part += list(second.records(lambda step: step == stop))

@@ -152,11 +152,17 @@ def test_teacher_and_student_see_the_same_view_of_an_image(mnist, augmentation):
         torch.testing.assert_close(logits, models.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
 
 
-def test_training_is_a_plain_loop_written_out(mnist):
-    trained = run(mnist)
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [
+        ("adamw", lambda weights: torch.optim.AdamW(weights, weight_decay=1e-2)),
+        ("sgd", lambda weights: torch.optim.SGD(weights, lr=1.0, momentum=0.9, nesterov=True)),
+    ],
+)
+def test_training_is_a_plain_loop_written_out(name, optimizer, mnist):
+    trained = run(mnist, plan=dataclasses.replace(PLAN, optimizer=name))
     learner, teacher = pair()[0], small_teacher()
     model, step = learner.model, 0
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
+    optimizer = optimizer(model.parameters())
     for epoch in range(2):
         order = torch.randperm(1000, generator=generator(0, "order", epoch))
         for places in order.split(100):
