@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import checkpoints, data, models, personal, runs
+from kd import checkpoints, compare, data, models, personal, report, runs
 from kd.config import Settings
 from kd.errors import UserError
 from kd.ui import entry, export_panel, keys, owner, panels, state
@@ -140,6 +140,12 @@ try:
         open_button(run.id, run.config)
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
+        if run.kind not in runs.IN_LAB:
+            # Made when it is asked for: it holds all of Plotly.
+            st.download_button(
+                "report.html", lambda: report.page(run, compare.stored(run)), f"{run.id}-report.html", "text/html", key="download_report",
+                icon=":material/summarize:", on_click="ignore", help="Settings, results and charts as one file that needs nothing else.",
+            )
     export_panel.show(run, snap)
     if mine:
         with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -73,6 +74,31 @@ def test_weights_and_metrics_can_be_downloaded(page: Page, server: Server, store
         button(page, "metrics.csv").click()
     rows = list(csv.DictReader(found.value.path().read_text().splitlines()))
     assert rows and float(rows[-1]["validation student"]) > 0.9
+
+
+def test_the_report_is_one_file_that_draws_its_charts_without_any_network(page: Page, server: Server, stored: str, tmp_path: Path) -> None:
+    visit(page, server.link("runs"))
+    select(page, stored)
+    with page.expect_download() as found:
+        button(page, "report.html").click()
+    file = tmp_path / "report.html"
+    found.value.save_as(file)
+    page.context.set_offline(True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    expect(page.get_by_role("heading", level=1)).to_have_text(stored)
+    assert [url for url in asked if not url.startswith("blob:")] == [file.as_uri()]
+
+
+def test_a_run_is_measured_and_compared(page: Page, server: Server, stored: str) -> None:
+    visit(page, server.link("compare"))
+    page.get_by_role("button", name=re.compile(r"Measure \d+ new")).click()
+    expect(button(page, "All are measured")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("less time than its teacher").first).to_be_visible()
+    expect(page.locator(".kd-chart.pareto .main-svg").first).to_be_visible()
 
 
 def test_an_opened_run_brings_its_settings_back(page: Page, server: Server, student: str, stored: str) -> None:
