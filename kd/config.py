@@ -389,6 +389,25 @@ class MistakeConfig(Settings):
         return self.epochs
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig(Settings):
+    """A network that was trained elsewhere: see kd.importing."""
+
+    _architectures: ClassVar = ("network",)
+
+    network: str = setting("mlp-128", "Network", "Its architecture.")
+    role: str = setting("student", "Used as", "Whether it is looked at as a student or can teach.", choices=("student", "teacher"))
+
+    #: What it is held against.
+    teacher: ClassVar[str] = "cnn"
+    epochs: ClassVar[int] = 0
+    total_epochs: ClassVar[int] = 0
+
+    @property
+    def student(self) -> str:
+        return self.network
+
+
 def _check_augmentation(name: str) -> None:
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")

@@ -222,18 +222,30 @@ def load(path: Path, name: str) -> nn.Module:
     Raises:
         UserError: the file is missing or damaged, or is of another architecture.
     """
-    model = skeleton(name).to_empty(device="cpu")
     try:
         state = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path.name} is missing; restore it or choose another.") from None
     except (SafetensorError, OSError, ValueError):
         raise UserError(f"{path.name} is damaged and cannot be read; restore it or choose another.") from None
+    return with_weights(name, state, path.name)
+
+
+def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
+    """The network with the weights ``state``, in eval mode.
+
+    Args:
+        where: they come from, for the messages.
+
+    Raises:
+        UserError: they are of another architecture, or not finite.
+    """
+    model = skeleton(name).to_empty(device="cpu")
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     if {key: (value.shape, value.dtype) for key, value in state.items()} != expected:
-        raise UserError(f"{path.name} holds the weights of another network than {name}.")
+        raise UserError(f"{where} holds the weights of another network than {name}.")
     if not all(value.isfinite().all() for value in state.values()):
-        raise UserError(f"{path.name} holds weights that are not finite numbers.")
+        raise UserError(f"{where} holds weights that are not finite numbers.")
     model.load_state_dict(state)
     return model.to(memory_format=torch.channels_last).eval()
 

@@ -27,12 +27,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kd import models
-from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
 
-KINDS: dict[str, type[Settings]] = {"distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig}
-#: The kinds that the Dark knowledge page shows; the others are shown by the Distil page.
+KINDS: dict[str, type[Settings]] = {"distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig, "imported": ImportConfig}
+#: The kinds that the Distil page shows, and those that the Dark knowledge page shows.
+ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
 NAME_LENGTH = 60
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
@@ -89,6 +90,8 @@ class Run:
 
     @property
     def models(self) -> tuple[str, ...]:
+        if isinstance(self.config, ImportConfig):
+            return (self.config.role,)
         return {"distil": ("student", "control"), "teacher": ("teacher",), "sweep": (), "mistake": ("student", "mistaken", "control")}[self.kind]
 
     def model(self, which: str) -> nn.Module:
@@ -118,6 +121,8 @@ def default_name(config: Settings) -> str:
         return f"{config.study} sweep, {config.student} ×{config.seeds}"
     if isinstance(config, MistakeConfig):
         return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
+    if isinstance(config, ImportConfig):
+        return f"{config.network}, imported"
     return f"teacher {config.teacher} ×{config.epochs}"
 
 
@@ -129,20 +134,22 @@ def save(
     trained: Mapping[str, nn.Module],
     measures: Mapping[str, Any],
     owner: str | None = None,
+    name: str = "",
 ) -> Run:
     """Stores a run, whole or not at all.
 
     Args:
         records: rows of metrics.csv, flat.
         owner: the digest of the owner's token.
+        name: by default it is made from the settings.
 
     Raises:
-        UserError: the disk is full, or cannot be written to.
+        UserError: a bad name; the disk is full, or cannot be written to.
     """
     about = {
         "id": id,
         "kind": kind_of(config),
-        "name": default_name(config),
+        "name": clean_name(name) if name else default_name(config),
         "owner": owner,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "state": state,

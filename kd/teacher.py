@@ -217,7 +217,7 @@ def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanT
         return CachedTeacher(name, architecture, model.to(device), WEIGHTS / f"{name}.logits.safetensors")
     if runs.is_id(name):
         run = runs.load(name)
-        if run.kind != "teacher":
+        if "teacher" not in run.models:
             raise UserError(f"{run.name} is not a teacher; choose a run that trained one.")
         return CachedTeacher(name, run.architecture, run.model("teacher").to(device))
     raise UserError(

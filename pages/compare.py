@@ -18,7 +18,7 @@ st.markdown(
     "A model is deployed for its **latency** and **size** as well as its **accuracy**. Here all three are measured of each stored run, on this machine and on the test "
     "set, teacher and student in alternating rounds and each in its quickest form. Tick one run to look closer, or two to lay them over each other."
 )
-found = [run for run in runs.list_runs()[0] if run.kind in ("distil", "teacher") and run.measures]
+found = [run for run in runs.list_runs()[0] if run.kind not in runs.IN_LAB and run.measures]
 if not found:
     st.info("There is nothing to compare yet. Each run that finishes on the **Distil** page appears here.")
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
@@ -34,7 +34,7 @@ def measure(chosen: list[runs.Run]) -> None:
     with st.spinner(f"Measuring {len(chosen)} run{'s' if len(chosen) > 1 else ''}…"):
         for run in chosen:
             try:
-                name = run.config.teacher if run.kind == "distil" else "cnn"
+                name = "cnn" if run.kind == "teacher" else run.config.teacher
                 compare.measured(run, state.manager().source.mnist(), state.find_teacher(name))
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
@@ -46,10 +46,10 @@ def kilobytes(count: int | None) -> float | None:
 
 def row(run: runs.Run) -> dict[str, Any]:
     """A line of the table; what was not measured is empty."""
-    role = "student" if run.kind == "distil" else "teacher"
+    role = run.models[0]
     settings = run.config.to_dict()
     line: dict[str, Any] = {
-        "run": run.name, "network": run.architecture, "method": settings.get("method", "labels"), "T": settings.get("temperature"),
+        "run": run.name, "network": run.architecture, "method": settings.get("method", "labels" if run.kind == "teacher" else "imported"), "T": settings.get("temperature"),
         "accuracy": run.measures["models"][role]["test_accuracy"],
     }
     measures = measured.get(run.id)

@@ -13,8 +13,9 @@ mode = controls.restore()
 run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
-    if snap is not None and snap.kind in runs.IN_LAB:
-        raise UserError("This run is an experiment of another kind; the Dark knowledge page shows it.")
+    if snap is not None and snap.kind not in runs.ON_DISTIL:
+        where = "is an experiment of another kind; the Dark knowledge page shows it" if snap.kind in runs.IN_LAB else "was imported; the Runs and Draw pages show it"
+        raise UserError(f"This run {where}.")
 except UserError as error:
     state.notify("error", str(error))
     run_id = snap = st.session_state[keys.RUN] = None

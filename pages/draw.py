@@ -15,7 +15,7 @@ mnist = manager.source.mnist()
 st.title("Draw, and compare their answers", anchor=False)
 
 # -- whose student answers -------------------------------------------------------------
-stored = [run for run in runs.list_runs()[0] if run.kind == "distil"]
+stored = [run for run in runs.list_runs()[0] if run.kind in ("distil", "imported") and "student" in run.models]
 choices = {run.id: run.name for run in stored}
 shown = state.shown_run()
 live = manager.snapshot(shown, owner.token()) if shown else None

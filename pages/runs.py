@@ -5,15 +5,17 @@ import streamlit as st
 from kd import checkpoints, compare, data, models, personal, report, runs
 from kd.config import Settings
 from kd.errors import UserError
-from kd.ui import entry, export_panel, keys, owner, panels, state
+from kd.ui import entry, export_panel, import_panel, keys, owner, panels, state
 from kd.ui.lab import frame
 
 entry.through_app()
 st.title("Runs", anchor=False)
+state.show_notice()
 found, problems = runs.list_runs()
 unfinished, more_problems = checkpoints.list_interrupted()
 for problem in problems + more_problems:
     st.warning(problem)
+import_panel.show()
 if not found and not unfinished:
     st.info("Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`.")
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
@@ -37,7 +39,7 @@ def row(run: runs.Run) -> dict:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
-        "name": run.name, "student": f"{run.architecture} (teacher)" if run.kind == "teacher" else run.architecture,
+        "name": run.name, "student": f"{run.architecture} (teacher)" if "teacher" in run.models else run.architecture,
         "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": when(run.created),
@@ -99,7 +101,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
         if mine:
             panels.discard(snap)
     panels.progress(snap)
-    if kept.kind not in runs.IN_LAB:
+    if kept.kind in runs.ON_DISTIL:
         panels.charts(snap)
 
 
@@ -137,10 +139,11 @@ try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        open_button(run.id, run.config)
+        if run.kind != "imported":
+            open_button(run.id, run.config)
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
-        if run.kind not in runs.IN_LAB:
+        if run.kind in runs.ON_DISTIL:
             # Made when it is asked for: it holds all of Plotly.
             st.download_button(
                 "report.html", lambda: report.page(run, compare.stored(run)), f"{run.id}-report.html", "text/html", key="download_report",
@@ -157,8 +160,9 @@ try:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
         st.caption("Somebody else's run: only they can rename or delete it.")
-    if run.kind not in runs.IN_LAB:
+    if run.kind in runs.ON_DISTIL:
         panels.charts(snap)
+    if run.kind not in runs.IN_LAB:
         panels.results(snap)
 except (UserError, OSError) as error:
     st.error(str(error))

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
-from kd.config import DistilConfig, MistakeConfig, SweepConfig, TeacherConfig
+from kd.config import DistilConfig, ImportConfig, MistakeConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
@@ -255,6 +255,8 @@ def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, SweepConfig):
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
+    if isinstance(config, ImportConfig):
+        return f"{config.network}, trained elsewhere and imported as a {config.role}"
     if isinstance(config, MistakeConfig):
         return f"{config.student} taught by {state.teacher_name(config.teacher)} with a mistake ({MISTAKES[config.mistake].title}), " \
             f"T = {config.temperature:g}, soft weight {config.soft_weight:g}, " \

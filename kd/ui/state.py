@@ -116,7 +116,7 @@ def look(snap: jobs.Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
     if live or not snap.saved:
         return live
     with torch.inference_mode():
-        return {which: read(stored_model(snap.id, which)) for which in ("student", "control")}
+        return {which: read(stored_model(snap.id, which)) for which in ("student", "control") if which in runs.load(snap.id).models}
 
 
 def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ def teachers() -> dict[str, str]:
     """The teachers to choose from: name or run id -> what to call it."""
     found = {name: f"{name} (shipped)" for name in teacher.shipped()}
     for run in runs.list_runs()[0]:
-        if run.kind == "teacher" and run.measures:
+        if "teacher" in run.models and run.measures:
             found[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
     return found
 

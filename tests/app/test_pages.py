@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
@@ -272,3 +273,20 @@ def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
     monkeypatch.setattr(type(state.manager()), "active", lambda self: 1)
     at.button(key="measure").click().run()
     assert not at.exception and "Measure when it has ended" in said(at) and compare.stored(stored) is None
+
+
+def test_imported_weights_are_a_run_that_every_page_can_take(app, mnist, tmp_path):
+    at = app("runs")
+    content = save(models.build("mlp-30", 3).state_dict())
+    at.file_uploader(key="import_file").set_value(("my student.safetensors", content, "application/octet-stream")).run()
+    at.button(key="import").click().run()
+    assert not at.exception and "my student was imported: mlp-30, which reads" in said(at) + " ".join(note.value for note in at.success)
+    run = runs.list_runs()[0][0]
+    assert run.owner == runs.owner_digest(TOKEN)
+    for page in ("draw", "compare", None):
+        other = app(page, run=run.id)
+        assert not other.exception
+    assert "was imported" in said(other)
+    at.file_uploader(key="import_file").set_value(("other.safetensors", content[:500], "application/octet-stream")).run()
+    at.button(key="import").click().run()
+    assert not at.exception and "or it is damaged" in said(at) and len(runs.list_runs()[0]) == 1
