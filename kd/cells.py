@@ -52,15 +52,15 @@ def path(table: str, cell: Cell, recipes: Sequence[Config]) -> Path:
 
 
 def train(experiment: Experiment, partial: Path, progress: Progress) -> float:
-    """Trains to the end, from where it was stopped if ``partial`` is there; returns the seconds that all of it took."""
+    """Trains to the end, from where it was stopped if ``partial`` is there; returns the seconds of processor time that all of it took."""
     kept, before = _read_partial(partial)
-    began = saved = time.monotonic()
+    began, saved = time.process_time(), time.monotonic()
     for record in experiment.records(state=kept):
         progress(record.step / record.steps)
         if time.monotonic() - saved > KEEP and record.step < record.steps:
             saved = time.monotonic()
-            save(partial, experiment.training.state(), seconds=before + saved - began)
-    return round(before + time.monotonic() - began, 1)
+            save(partial, experiment.training.state(), seconds=before + time.process_time() - began)
+    return round(before + time.process_time() - began, 1)
 
 
 def keep(to: Path, outcome: Mapping[str, Any]) -> None:
