@@ -25,8 +25,9 @@ body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; 
 table {{ border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }}
 th, td {{ text-align: left; padding: 0.3rem 0.8rem; border-bottom: 1px solid #e5e7eb; white-space: nowrap; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.charts {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
-.charts > div {{ flex: 1 1 22rem; min-width: 0; }}
+/* Columns that are there before their charts: a chart takes its width when it is drawn. */
+.charts {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1rem; }}
+.charts > div {{ min-width: 0; }}
 small {{ color: #6b7280; }}
 </style>
 </head>
@@ -113,7 +114,8 @@ def _charts(shown: Sequence[Figure], first: bool = False) -> str:
         for trace in figure["data"]:
             if trace.get("textfont", {}).get("color") == "ink":  # the app's charts take it from the theme
                 trace["textfont"]["color"] = "#1f2937"
+        white = figure | {"layout": {**figure["layout"], "template": "plotly_white"}}
         parts.append(plotly.io.to_html(
-            figure, full_html=False, include_plotlyjs=first and not parts, config={"displaylogo": False, "responsive": True}, default_width="100%",
+            white, full_html=False, include_plotlyjs=first and not parts, config={"displaylogo": False, "responsive": True}, default_width="100%",
         ))
     return f'<div class="charts">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
