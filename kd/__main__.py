@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | methods | paper | bench.
+"""The command line: python -m kd distil | teacher | sweep | mistake | methods | distilbert | paper | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -13,12 +13,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, comparison, connection, data, figures, kinds, paper, runs, teacher
+from kd import checkpoints, comparison, connection, data, distilbert, figures, kinds, paper, runs, teacher
 from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.objectives import METHODS
 from kd.train import Record
+
+
+TABLES = {"methods": comparison, "distilbert": distilbert, "paper": paper}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for name, module, help, quick in [
         ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
+        ("distilbert", distilbert, "halve a Transformer by DistilBERT's recipe, from its layers and from random weights", "one seed"),
         ("paper", paper, "reproduce the table of Hinton, Vinyals & Dean 2015, section 3", "one seed"),
     ]:
         table = commands.add_parser(name, help=help, description=f"{help}; can be stopped and started again")
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "bench":
             return _bench(given)
-        if given.command in ("methods", "paper"):
+        if given.command in TABLES:
             return _table(given)
         kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
@@ -104,11 +108,10 @@ def _table(given: argparse.Namespace) -> int:
         def progress(share: float) -> None:
             bar.update(100 * share - bar.n)
 
-        if given.command == "paper":
-            result, text = paper.run(seeds, progress), paper.text
-        else:
-            result, text = comparison.run(seeds, 1 if given.quick else comparison.EPOCHS, progress), comparison.text
-    print(json.dumps(result) if given.json else text(result))
+        module = TABLES[given.command]
+        shorter = {"epochs": 1} if given.quick and module is comparison else {}
+        result = module.run(seeds, progress=progress, **shorter)
+    print(json.dumps(result) if given.json else module.text(result))
     return 0
 
 
@@ -173,7 +176,7 @@ def _train(
 
 
 def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
-    if given.command in ("methods", "paper"):
+    if given.command in TABLES:
         return "what was trained is kept; the same command goes on"
     try:
         kept = checkpoints.load(id, state=False)

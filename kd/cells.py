@@ -152,3 +152,17 @@ def _work(work: Callable[[str, int, Progress], Any], cell: Cell, news: Any) -> N
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Mean and standard deviation, which is 0 of a single value."""
     return {"mean": round(statistics.mean(values), digits), "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0}
+
+
+def stored(file: Path, command: str) -> dict[str, Any] | None:
+    """A table that was measured and stored, or None where there is none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise UserError(f"The stored table is damaged; restore {file.name}, or make it by: {command}") from None

@@ -9,7 +9,6 @@ Methods that compare hidden layers are also tried alone, without soft targets.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import platform
 from pathlib import Path
@@ -19,7 +18,6 @@ import torch
 
 from kd import cells, data, teacher
 from kd.config import DistilConfig
-from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import METHODS
 
@@ -129,12 +127,7 @@ def load() -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged.
     """
-    try:
-        return json.loads(STORED.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise UserError(f"The stored table is damaged; restore {STORED.name}, or make it by: {COMMAND}") from None
+    return cells.stored(STORED, COMMAND)
 
 
 def shown(found: Mapping[str, Any] | None) -> str:

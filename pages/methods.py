@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import comparison
+from kd import comparison, distilbert
 from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.objectives import METHODS, Method
@@ -53,3 +53,30 @@ if measured:
     )
 else:
     st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
+
+try:
+    halved = distilbert.load()
+except UserError as error:
+    st.error(str(error))
+    halved = None
+if halved:
+    st.subheader("DistilBERT's recipe, on images", anchor=False)
+    st.markdown(
+        "DistilBERT ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)) halves a Transformer: the student begins with every second layer of its teacher and learns "
+        f"from soft targets at T = 2, from labels, and from the direction of the last hidden layer. Here `{distilbert.TEACHER}` is halved to `{distilbert.STUDENT}`."
+    )
+    st.dataframe([{"the student": what, "ours": ours, "DistilBERT, of BERT": paper} for what, ours, paper in distilbert.summary(halved)], hide_index=True)
+    begun = {"inherited": "the teacher's layers", "random": "random weights"}
+    st.dataframe(
+        [{"begun with": "", "network": distilbert.TEACHER, "% right": f"{halved['teacher']['accuracy']:.2f}", "its control": ""}]
+        + [
+            {"begun with": begun[row], "network": distilbert.STUDENT, "% right": f"{of['mean']:.2f} ± {of['sd']:.2f}",
+             "its control": f"{of['control']['mean']:.2f} ± {of['control']['sd']:.2f}"}
+            for row, of in halved["rows"].items()
+        ],
+        hide_index=True,
+    )
+    st.caption(
+        f"On the test set; {halved['seeds']} seed{'s' if halved['seeds'] > 1 else ''}, {halved['epochs']} epochs, {halved['core_minutes']:.0f} core-minutes "
+        f"({halved['machine']}). Throughput is at {distilbert.BATCH} images at once. Made by `{halved['command']}`."
+    )

@@ -1,0 +1,129 @@
+"""DistilBERT's recipe on the patch Transformer: half its depth, begun with every second layer of the teacher, and a triple loss.
+
+Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 to 4, whose weights of the three losses are 5 (soft
+targets), 2 (task) and 1 (cosine of hidden states).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+
+from kd import cells, data, measure, models, speed, teacher
+from kd.config import DistilConfig
+from kd.experiment import Distillation
+from kd.objectives.feature import COSINE
+
+SEEDS = 5
+TEACHER, STUDENT = "vit", "vit-half"
+STORED = Path(__file__).parents[1] / "benchmarks" / "distilbert.json"
+COMMAND = "python -m kd distilbert --json > benchmarks/distilbert.json"
+BATCH = 256  # images at once, for the throughput
+
+#: A feature_weight of 1 is COSINE in the loss.
+_RECIPE = DistilConfig(
+    student=STUDENT, teacher=TEACHER, method="cosine", temperature=2.0, soft_weight=5 / 7, feature_weight=1 / 7 / COSINE, augmentation="jitter",
+    epochs=6, learning_rate=1e-3,
+)
+ROWS: dict[str, DistilConfig] = {"inherited": _RECIPE.replace(initialization="teacher"), "random": _RECIPE}
+
+#: What is told of the student, and what the paper reports of DistilBERT beside BERT.
+PAPER = {"fewer parameters": "40%", "faster": "60%", "of the teacher's accuracy": "97%"}
+
+
+def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+    """Computes all cells that are not kept yet, several at once, measures the throughput, and returns the table.
+
+    Raises:
+        UserError: the full MNIST or the teacher is not there.
+    """
+    cells.full_mnist()
+    reference = teacher.load(TEACHER)
+    outcomes = cells.compute(dict.fromkeys(((row, seed) for seed in range(seeds) for row in ROWS), 1.0), cell_path, run_cell, progress, workers=workers)
+    return table(outcomes, throughput(reference.model))
+
+
+def cell_path(cell: cells.Cell) -> Path:
+    return cells.path("distilbert", cell, [ROWS[cell[0]]])
+
+
+def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
+    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
+    path, config = cell_path((row, seed)), ROWS[row].replace(seed=seed)
+    experiment = Distillation(config, *_given())
+    seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
+    outcome = {"row": row, "seed": seed, "config": config.to_dict(), "models": experiment.measures(None)["models"], "seconds": seconds}
+    cells.keep(path, outcome)
+    return outcome
+
+
+@functools.cache
+def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
+    return cells.full_mnist(), teacher.load(TEACHER, data.device())
+
+
+def throughput(model: torch.nn.Module) -> dict[str, float]:
+    """Images a second of teacher and student with all threads, in alternating rounds."""
+    networks = {"teacher": model, "student": models.build(STUDENT, 0).eval()}
+    found = speed.compare(networks, batches=(BATCH,), threads=(torch.get_num_threads(),))
+    return {name: rows[0]["images_per_second"] for name, rows in found.items()}
+
+
+def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]) -> dict[str, Any]:
+    """Sizes, throughput and test accuracies in percent, mean and sd over the seeds."""
+    reference = 100 * outcomes[0]["models"]["teacher"]["test_accuracy"]
+    large, small = measure.size(TEACHER), measure.size(STUDENT)
+    rows = {}
+    for row in ROWS:
+        same = [cell for cell in outcomes if cell["row"] == row]
+        student, control = ([100 * cell["models"][who]["test_accuracy"] for cell in same] for who in ("student", "control"))
+        rows[row] = {"values": student, **cells.spread(student), "control": cells.spread(control)}
+    return {
+        "command": COMMAND,
+        "seeds": len({cell["seed"] for cell in outcomes}),
+        "epochs": outcomes[0]["config"]["epochs"],
+        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "teacher": {"accuracy": reference, "parameters": large.parameters, "images_per_second": images_per_second["teacher"]},
+        "student": {"parameters": small.parameters, "images_per_second": images_per_second["student"]},
+        "fewer_parameters": 1 - small.parameters / large.parameters,
+        "faster": images_per_second["student"] / images_per_second["teacher"],
+        "rows": rows,
+        "points_below": round(reference - rows["inherited"]["mean"], 3),
+        "retained": rows["inherited"]["mean"] / reference,
+    }
+
+
+def load() -> dict[str, Any] | None:
+    """The table that was measured and stored, or None where there is none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return cells.stored(STORED, COMMAND)
+
+
+def summary(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What is told, ours, and the paper's."""
+    ours = {
+        "fewer parameters": f"{result['fewer_parameters']:.0%}",
+        "faster": f"{result['faster'] - 1:.0%}",
+        "of the teacher's accuracy": f"{result['retained']:.2%}",
+    }
+    return [(what, ours[what], paper) for what, paper in PAPER.items()]
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The table to read in a terminal."""
+    lines = [f"{'':36}{'ours':>16}{'DistilBERT':>16}", *(f"{what:36}{ours:>16}{paper:>16}" for what, ours, paper in summary(result)), ""]
+    lines.append(f"{'teacher ' + TEACHER:36}{result['teacher']['accuracy']:>15.2f}%")
+    for row, begun in (("inherited", "begun with the teacher's layers"), ("random", "begun with random weights")):
+        of = result["rows"][row]
+        lines.append(f"{STUDENT + ', ' + begun:48}{of['mean']:.2f} ± {of['sd']:.2f}%   (control {of['control']['mean']:.2f} ± {of['control']['sd']:.2f}%)")
+    lines.append(f"{result['seeds']} seeds, {result['epochs']} epochs, {result['core_minutes']:.0f} core-minutes; {result['points_below']:.2f} points below the teacher")
+    return "\n".join(lines)
