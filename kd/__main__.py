@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -70,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         experiment = _experiment(config)
         result = _run(id, experiment, kept)
         if getattr(given, "ship", None):
-            _ship(given.ship, experiment, result)
+            teacher.ship(given.ship, runs.load(result["run"]), experiment.mnist)
     except UserError as error:
         print(f"kd: {error}", file=sys.stderr)
         return 2
@@ -184,37 +183,6 @@ def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
         return "nothing was stored"
     what = f"{len(kept.rows)} points" if kept.kind == "sweep" else f"{int(kept.rows[-1]['epoch'])} epochs"
     return f"{what} are kept: python -m kd {given.command} --resume {id}"
-
-
-def _ship(name: str, experiment: Experiment, result: dict[str, Any]) -> None:
-    """Writes the trained teacher to kd/weights, with how it was made and its logits."""
-    config, mnist = experiment.config, experiment.mnist
-    if mnist.source != "full":
-        raise UserError("Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it.")
-    run = runs.load(result["run"])
-    target = teacher.WEIGHTS / f"{name}.safetensors"
-    target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
-    shipped = teacher.CachedTeacher(name, config.teacher, run.model("teacher"))
-    validation_errors = round((1 - shipped.accuracy(mnist.validation)) * len(mnist.validation))
-    for digits in (mnist.train, mnist.validation, mnist.test):
-        shipped.logits(digits)
-    shipped.save_logits(teacher.WEIGHTS / f"{name}.logits.safetensors")
-    arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in config.to_dict().items())
-    description = {
-        "architecture": config.teacher,
-        "command": f"python -m kd teacher {arguments} --ship {name}",
-        "config": config.to_dict(),
-        "seconds": result["seconds"],
-        "versions": run.measures["versions"],
-        "data_sha256": run.measures["data"],
-        "weights_sha256": shipped.digest,
-        "train_images": len(mnist.train),
-        "validation_errors": validation_errors,
-        "validation_images": len(mnist.validation),
-        "test_errors": result["teacher"]["test_errors"],
-        "test_images": len(mnist.test),
-    }
-    Path(teacher.WEIGHTS / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
 def _print_table(result: dict[str, Any]) -> None:

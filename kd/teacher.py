@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from kd import models, runs
 from kd.connection import View
-from kd.data import SHIFTS, Digits, cache_folder
+from kd.data import SHIFTS, Digits, Mnist, cache_folder
 from kd.errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights"
 ROWS = {"train": 60000, "test": 10000}
+CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")  # what is told of how a shipped teacher learned
 MAX_FEATURES = 1024  # numbers an image that are kept of hidden layers: at most 123 MB in half precision
 
 
@@ -201,6 +202,40 @@ def describe(name: str) -> dict:
         return about
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
+
+
+def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
+    """Makes the teacher that a run trained a shipped one: its weights, its logits, how it was made and how it learned.
+
+    Raises:
+        UserError: it was not trained on all of MNIST.
+    """
+    if mnist.source != "full" or run.measures.get("data") != mnist.digest:
+        raise UserError("Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it.")
+    target = WEIGHTS / f"{name}.safetensors"
+    target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
+    shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
+    validation_errors = round((1 - shipped.accuracy(mnist.validation)) * len(mnist.validation))
+    for digits in (mnist.train, mnist.validation, mnist.test):
+        shipped.logits(digits)
+    shipped.save_logits(WEIGHTS / f"{name}.logits.safetensors")
+    arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in run.config.to_dict().items())
+    description = {
+        "architecture": run.architecture,
+        "command": f"python -m kd teacher {arguments} --ship {name}",
+        "config": run.config.to_dict(),
+        "seconds": run.measures["seconds"],
+        "versions": run.measures["versions"],
+        "data_sha256": run.measures["data"],
+        "weights_sha256": shipped.digest,
+        "train_images": len(mnist.train),
+        "validation_errors": validation_errors,
+        "validation_images": len(mnist.validation),
+        "test_errors": run.measures["models"]["teacher"]["test_errors"],
+        "test_images": len(mnist.test),
+        "curve": [{key: round(row[key], 6) for key in CURVE} for row in run.metrics() if row["whole_validation"]],
+    }
+    (WEIGHTS / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
 def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 import torch
 
-from kd import compare, compare_figures, runs, speed
+from kd import compare, compare_figures, runs, speed, teacher
 from kd.errors import UserError
 from kd.ui import entry, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
@@ -38,6 +38,16 @@ def measure(chosen: list[runs.Run]) -> None:
                 compare.measured(run, state.manager().source.mnist(), state.find_teacher(name))
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
+
+
+def curve_of(name: str) -> list[dict[str, float]]:
+    """How a teacher learned, epoch by epoch; empty where that is not known, or where there are several."""
+    try:
+        if runs.is_id(name):
+            return runs.load(name).metrics()
+        return teacher.describe(name).get("curve", []) if name in teacher.shipped() else []
+    except UserError:
+        return []
 
 
 def kilobytes(count: int | None) -> float | None:
@@ -142,9 +152,9 @@ if len(chosen) == 1:
             }), "confusions",
         )
     if run.kind == "distil":
-        teachers = [other for other in found if other.id == run.config.teacher]
-        if teachers:
-            loss, accuracy = compare_figures.article(teachers[0].metrics(), run.metrics())
+        learned = curve_of(run.config.teacher)
+        if learned:
+            loss, accuracy = compare_figures.article(learned, run.metrics())
             st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
             live_charts(packed({"article_loss": (loss, "Training loss by epoch."), "article_accuracy": (accuracy, "Validation accuracy by epoch.")}), "article")
         else:

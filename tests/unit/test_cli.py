@@ -283,6 +283,7 @@ def test_a_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
     shipped, about = teacher.load("mine"), teacher.describe("mine")
     assert identical(shipped.model, runs.load(result["run"]).model("teacher"))
     assert about["weights_sha256"] == shipped.digest and about["architecture"] == "cnn-tiny"
+    assert [row["epoch"] for row in about["curve"]] == [1.0] and about["curve"][0]["loss teacher hard"] > 0, "how it learned"
     assert (about["train_images"], about["validation_images"], about["test_images"]) == (1000, 200, 200)
     assert about["test_errors"] == result["teacher"]["test_errors"]
     assert TeacherConfig.from_dict(about["config"]) == TeacherConfig(teacher="cnn-tiny", epochs=1, augmentation="jitter")
