@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kd import comparison, models, runs
+from kd import comparison, models, runs, teacher
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.objectives import METHODS
 from kd.ui import keys
@@ -50,7 +50,8 @@ def test_the_title_of_a_run_tells_its_method_and_settings(app):
     assert not at.exception and "mlp-30 without a teacher: Label smoothing, smoothing = 0.1, seed 0" in said(at)
 
 
-def test_more_teachers_are_offered_where_there_are_more(app):
+def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
+    monkeypatch.setattr(teacher, "shipped", lambda: ["cnn"])
     at = app()
     assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
     run = runs.save(
