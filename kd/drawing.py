@@ -25,7 +25,8 @@ from kd.errors import UserError
 SIDE, DIGIT_SIDE = 28, 20
 #: Mean centre of mass of MNIST's 60,000 training images, in pixel indices: 13.996 down
 #: and 14.007 across, spread evenly over +-0.5 by the rounding to whole pixels.
-CENTRE = 14.0
+#: A hair less than 14, since a symmetrical drawing would lie just between two places.
+CENTRE = 13.999
 #: Ink whose longer side is under this share of the canvas is a click, not a digit:
 #: 35 px of 280, just more than a dot of the thickest pen (28 px). A "1" is longer.
 SMALLEST = 1 / 8

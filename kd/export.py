@@ -176,3 +176,9 @@ def compare(run: Run, model: nn.Module, digits: Digits) -> float:
     ours = models.logits_in_chunks(model.cpu(), digits.inputs().cpu(), 512).numpy()
     theirs = np.concatenate([run(part.cpu().numpy()) for part in digits.images.split(512)])
     return float(np.abs(ours - theirs).max())
+
+
+def part(exported: Exported, name: str) -> bytes:
+    """One file of an export's zip."""
+    with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:
+        return archive.read(name)

@@ -154,8 +154,12 @@ def preload() -> None:
 
 
 def provide_plotly() -> None:
-    """Puts plotly.min.js of the installed package into static/, where the server finds it."""
-    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    """Lets the server serve plotly.min.js of the installed package."""
+    provide(Path(plotly.__file__).parent / "package_data" / "plotly.min.js")
+
+
+def provide(source: Path) -> None:
+    """Puts a file into static/, where the server finds it."""
     target = _STATIC / source.name
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return

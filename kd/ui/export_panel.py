@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import export, runs
+from kd import export, models, runs, speed
 from kd.jobs import Snapshot
-from kd.ui import state
+from kd.ui import in_browser, state
 
 
 @st.cache_data(show_spinner="Exporting, loading again and comparing…", max_entries=16)
 def _exported(run_id: str, which: str, format: str) -> export.Exported:
     return export.export(state.stored_model(run_id, which), runs.load(run_id).architecture, format, state.manager().source.mnist().test)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _latency(architecture: str) -> float:
+    """Seconds an image on this server, in PyTorch; depends on the architecture, not on the weights."""
+    return speed.latency(models.build(architecture, 0).eval()).median
+
+
+def _run_here(run: runs.Run, which: str, model: bytes) -> None:
+    """Lets the network answer in the visitor's own browser."""
+    if st.toggle("Run it in this browser", key=f"in_browser_{run.id}", help="Fetches 3.7 MB of ONNX Runtime from this server once; then no server is asked any more."):
+        in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
 
 def show(run: runs.Run, snap: Snapshot) -> None:
@@ -38,4 +50,6 @@ def show(run: runs.Run, snap: Snapshot) -> None:
                 f"{found.name} ({len(found.content) / 1e3:,.0f} kB)", found.content, found.name, key="download_export",
                 icon=":material/download:", type="primary", on_click="ignore",
             )
+            if format == "onnx":
+                _run_here(run, which, export.part(found, "model.onnx"))
             st.caption(f"Loaded again and asked about {found.images:,} test images: no logit differs by more than {found.difference:.1g}.")

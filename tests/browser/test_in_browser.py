@@ -1,0 +1,64 @@
+"""A student that answers in the visitor's own browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from kd import data, drawing, runs
+from tests.browser.test_runs import select, stored  # noqa: F401
+from tests.serving import Server, button, idle, visit
+from tests.strokes import DIGITS
+
+
+def draw(page: Page, strokes) -> None:
+    paper = page.locator(".kd-own canvas")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    for (x, y), *rest in strokes:
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.mouse.down()
+        for x, y in rest:
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.mouse.up()
+
+
+def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(page: Page, server: Server, student: str, stored: str, monkeypatch) -> None:  # noqa: F811
+    sent: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append("frame")))
+    page.on("request", lambda request: sent.append(request.url))
+    visit(page, server.link("runs"))
+    select(page, stored)
+    page.get_by_text("Export to deploy").click()
+    button(page, "Prepare the file").click()
+    page.get_by_text("Run it in this browser").click()
+    own = page.locator(".kd-own[data-ready=yes]")
+    expect(own).to_be_visible(timeout=60_000)
+    expect(own.locator(".kd-own-note")).to_contain_text("an image in this browser, with one thread")
+    idle(page)
+    monkeypatch.setenv("KD_HOME", str(server.home))
+    model, right = runs.load(student).model("student"), 0
+    sent.clear()
+    for digit, strokes in DIGITS.items():
+        own.get_by_role("button", name="Clear").click()
+        expect(own.locator(".kd-own-answer")).to_have_text("Draw a digit.")
+        draw(page, strokes)
+        expect(own.locator(".kd-own-answer")).to_contain_text("It is a")
+        page.wait_for_timeout(100)  # the last answer of several while the hand moved
+        picture = page.evaluate("() => document.querySelector('.kd-own canvas').toDataURL()")
+        rgba = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).convert("RGBA"))
+        pixels = np.array(own.get_attribute("data-pixels").split(","), np.uint8).reshape(28, 28)
+        expected = drawing.prepare(drawing.ink_from_canvas(rgba))
+        assert np.abs(pixels.astype(int) - expected).max() <= 1, "the same way from strokes to pixels"
+        with torch.inference_mode():
+            shares = model(data.normalize(torch.from_numpy(pixels)[None])).softmax(1)[0]
+        expect(own.locator(".kd-own-answer")).to_have_text(f"It is a {int(shares.argmax())}.")
+        shown = own.locator(".kd-own-bars span").all_inner_texts()[1::2]
+        assert all(abs(float(said.rstrip("%")) - 100 * share.item()) < 0.11 for said, share in zip(shown, shares, strict=True))
+        right += int(shares.argmax()) == digit
+    assert right >= 8 and sent == []
