@@ -9,7 +9,7 @@ import torch
 
 from kd import compare, compare_figures, runs, speed, teacher
 from kd.errors import UserError
-from kd.ui import entry, panels, state
+from kd.ui import entry, keys, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
 
 entry.through_app()
@@ -26,18 +26,29 @@ if not found:
 measured = {run.id: measures for run in found if (measures := compare.stored(run))}
 
 
-def measure(chosen: list[runs.Run]) -> None:
-    """Measures the runs, one after the other, and keeps what came out with each."""
+def want(ids: list[str]) -> None:
+    """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
     if state.manager().active():
         state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
-        return
-    with st.spinner(f"Measuring {len(chosen)} run{'s' if len(chosen) > 1 else ''}…"):
-        for run in chosen:
+    else:
+        st.session_state[keys.MEASURE] = list(ids)
+
+
+def measure() -> None:
+    """Measures what is wanted, one run after the other, and keeps what came out with each."""
+    wanted = st.session_state[keys.MEASURE]
+    bar, count = st.progress(0.0), len(wanted)
+    while wanted:
+        run = next((run for run in found if run.id == wanted[0]), None)
+        if run is not None:
+            bar.progress(1 - len(wanted) / count, f"Measuring {run.name}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
             try:
                 name = "cnn" if run.kind == "teacher" else run.config.teacher
                 compare.measured(run, state.manager().source.mnist(), state.find_teacher(name))
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
+        wanted.pop(0)
+    st.rerun()
 
 
 def curve_of(name: str) -> list[dict[str, float]]:
@@ -83,13 +94,13 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     counts = sorted({1, torch.get_num_threads()})
     threads = st.segmented_control("Threads", counts, default=counts[-1], required=True, key="compare_threads", help="Processor cores that an answer may use.")
     missing = [run for run in found if run.id not in measured]
-    wanted = st.button(
+    st.button(
         f"Measure {len(missing)} new" if missing else "All are measured", key="measure", type="primary" if missing else "secondary", icon=":material/timer:",
-        disabled=not missing, help="Some seconds a run. Nothing else should run on the machine.",
+        disabled=not missing, on_click=want, args=([run.id for run in missing],),
+        help="Some seconds a run. Nothing else should run on the machine.",
     )
-if wanted:
-    measure(missing)
-    st.rerun()
+if st.session_state.get(keys.MEASURE):
+    measure()
 state.show_notice()
 percent = st.column_config.NumberColumn(format="percent")
 numbers = {
@@ -129,9 +140,7 @@ if len(chosen) == 1:
     run = chosen[0]
     st.subheader(run.name, anchor=False)
     measures = measured.get(run.id)
-    if st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:"):
-        measure([run])
-        st.rerun()
+    st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
     if measures:
         st.dataframe(
             [

@@ -26,6 +26,10 @@ def _run_here(run: runs.Run, which: str, model: bytes) -> None:
         in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
 
+def _want(run_id: str) -> None:
+    st.session_state[f"exported_{run_id}"] = (st.session_state[f"export_which_{run_id}"], st.session_state[f"export_format_{run_id}"])
+
+
 def show(run: runs.Run, snap: Snapshot) -> None:
     """Chooses a model of ``run`` and a format; the file is made when it is asked for.
 
@@ -40,11 +44,9 @@ def show(run: runs.Run, snap: Snapshot) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             which = st.selectbox("Network", run.models, key=f"export_which_{run.id}")
             format = st.selectbox("Format", list(export.FORMATS), format_func=export.FORMATS.get, key=f"export_format_{run.id}")
-            wanted = st.button("Prepare the file", key="export", icon=":material/build:")
-        key = f"exported_{run.id}"
-        if wanted:
-            st.session_state[key] = (which, format)
-        if st.session_state.get(key) == (which, format):
+            # By a callback, since a rerun that follows at once would undo what the click itself says.
+            st.button("Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,))
+        if st.session_state.get(f"exported_{run.id}") == (which, format):
             found = _exported(run.id, which, format)
             st.download_button(
                 f"{found.name} ({len(found.content) / 1e3:,.0f} kB)", found.content, found.name, key="download_export",

@@ -13,6 +13,7 @@ SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
 LAB = "lab"  # dict of the lab's settings
 LAB_WIDGETS = "lab_widgets"  # setting -> how often its widget was made anew
+MEASURE = "measure_runs"  # ids of the runs that are still to be measured
 ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 
 
