@@ -39,7 +39,7 @@ ROWS: dict[str, Config] = {
     "mlp-1200x2": TeacherConfig(teacher="mlp-1200x2", augmentation="jitter", epochs=60, learning_rate=1e-3),
     "soft": _STUDENT.replace(teacher="mlp-1200x2"),
     "soft-cnn": _STUDENT,
-    "jittered": _STUDENT.replace(augmentation="jitter", epochs=80),
+    "jittered": _STUDENT.replace(augmentation="jitter", epochs=40),
     # The CNN's students know far less of digits that they never saw: their teacher is too sure of itself.
     "no-3": _STUDENT.replace(omitted="3", teacher="mlp-1200x2"),
     "only-7-8": _STUDENT.replace(omitted="01234569", teacher="mlp-1200x2"),
