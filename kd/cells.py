@@ -63,6 +63,15 @@ def train(experiment: Experiment, partial: Path, progress: Progress) -> float:
     return round(before + time.process_time() - began, 1)
 
 
+def finish(to: Path, cell: Cell, experiment: Experiment, progress: Progress) -> dict[str, Any]:
+    """Trains to the end, and keeps the cell with what each network came to on the test set."""
+    seconds = train(experiment, to.with_suffix(".partial"), progress)
+    measured = experiment.measures(None)["models"]
+    outcome = {"row": cell[0], "seed": cell[1], "config": experiment.config.to_dict(), "models": measured, "seconds": seconds}
+    keep(to, outcome)
+    return outcome
+
+
 def keep(to: Path, outcome: Mapping[str, Any]) -> None:
     """Keeps a cell's outcome; its checkpoint has done its work."""
     _write(to, lambda path: path.write_text(json.dumps(outcome)))

@@ -71,10 +71,7 @@ def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda
         # One control serves all methods: its weights, batches and labels would be the same to the bit.
         stage = experiment.stages[0]
         experiment.stages = [lambda earlier: (stage(earlier)[0][:1], experiment.teacher)]
-    seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
-    outcome = {"row": row, "seed": seed, "config": config.to_dict(), "models": experiment.measures(None)["models"], "seconds": seconds}
-    cells.keep(path, outcome)
-    return outcome
+    return cells.finish(path, (row, seed), experiment, progress)
 
 
 @functools.cache

@@ -54,12 +54,8 @@ def cell_path(cell: cells.Cell) -> Path:
 
 def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
     """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
-    path, config = cell_path((row, seed)), ROWS[row].replace(seed=seed)
-    experiment = Distillation(config, *_given())
-    seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
-    outcome = {"row": row, "seed": seed, "config": config.to_dict(), "models": experiment.measures(None)["models"], "seconds": seconds}
-    cells.keep(path, outcome)
-    return outcome
+    experiment = Distillation(ROWS[row].replace(seed=seed), *_given())
+    return cells.finish(cell_path((row, seed)), (row, seed), experiment, progress)
 
 
 @functools.cache
