@@ -25,7 +25,7 @@ TABLES = {"methods": comparison, "distilbert": distilbert, "paper": paper}
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | paper | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | distilbert | paper | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -116,12 +116,9 @@ def _table(given: argparse.Namespace) -> int:
 
 def _experiment(config: Settings) -> Experiment:
     # First, so that a wrong teacher is told before a download.
-    reference = None
+    reference = teacher.load(config.teacher, data.device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
-        reference = teacher.load(config.teacher, data.device())
         connection.check(METHODS[config.method], "teacher", reference.architecture)
-    elif kinds.has_teacher(config):
-        reference = teacher.load(config.teacher, data.device())
     source = data.Source()
     if source.state == "downloading":
         print("Downloading MNIST…", file=sys.stderr)

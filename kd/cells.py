@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import statistics
 import time
@@ -161,6 +162,11 @@ def _work(work: Callable[[str, int, Progress], Any], cell: Cell, news: Any) -> N
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Mean and standard deviation, which is 0 of a single value."""
     return {"mean": round(statistics.mean(values), digits), "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0}
+
+
+def machine() -> str:
+    """What a table was computed on."""
+    return f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
 
 
 def stored(file: Path, command: str) -> dict[str, Any] | None:

@@ -40,7 +40,9 @@ def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, 
     if "teacher" not in networks:
         networks["teacher"], architectures["teacher"] = teacher.model, teacher.architecture
     test = mnist.to(device).test
-    answers = {name: models.logits_in_chunks(model, test.inputs(), 512).cpu() for name, model in networks.items()}
+    answers = {name: models.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
+    if "teacher" not in answers:
+        answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
     latencies = speed.compare(networks, rounds=rounds, seconds=seconds)
     labels = test.labels.cpu()
     found = {
@@ -62,6 +64,11 @@ def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, 
     }
     _keep(run, found)
     return found
+
+
+def latency(model: Mapping[str, Any], batch: int, threads: int) -> dict[str, Any] | None:
+    """The row of a measured network's latencies for this many images and threads; None where it was not measured so."""
+    return next((row for row in model["latency"] if (row["batch"], row["threads"]) == (batch, threads)), None)
 
 
 def machine() -> str:
@@ -115,7 +122,7 @@ def points(found: Mapping[str, tuple[str, Mapping[str, Any]]], batch: int, threa
     chosen, teachers = [], {}
     for id, (name, measures) in found.items():
         for role, model in measures["models"].items():
-            row = next((row for row in model["latency"] if (row["batch"], row["threads"]) == (batch, threads)), None)
+            row = latency(model, batch, threads)
             if row is None:
                 continue
             point = Point(id, name, role, model["test_accuracy"], row["median"], row["iqr"], model["bytes"])
@@ -143,15 +150,12 @@ def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, 
     found = measures["models"]
     if "student" not in found or "teacher" not in found:
         return None
-    times = {
-        name: next((row["median"] for row in found[name]["latency"] if (row["batch"], row["threads"]) == (batch, threads)), None)
-        for name in ("student", "teacher")
-    }
-    if not all(times.values()):
+    student, teacher = (latency(found[name], batch, threads) for name in ("student", "teacher"))
+    if student is None or teacher is None:
         return None
     return {
-        "faster": times["teacher"] / times["student"],
-        "less_time": 1 - times["student"] / times["teacher"],
+        "faster": teacher["median"] / student["median"],
+        "less_time": 1 - student["median"] / teacher["median"],
         "points": 100 * (found["teacher"]["test_accuracy"] - found["student"]["test_accuracy"]),
         "smaller": found["teacher"]["bytes"] / found["student"]["bytes"],
     }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from kd.compare import Point, frontier
-from kd.figures import COLOURS, DASHES, Figure, Rows, base, line, over_epochs, thin
+from kd.figures import COLOURS, DASHES, SYMBOLS, Figure, Rows, base, line, over_epochs, thin
 
-SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 #: Two runs beside each other, and more than two.
 PAIR = ("#E8590C", "#0E9F6E", "#8B5CF6", "#DB2777")
 

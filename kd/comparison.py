@@ -9,12 +9,9 @@ Methods that compare hidden layers are also tried alone, without soft targets.
 from __future__ import annotations
 
 import functools
-import os
-import platform
 from pathlib import Path
 from typing import Any, Mapping
 
-import torch
 
 from kd import cells, data, teacher
 from kd.config import DistilConfig
@@ -95,7 +92,7 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         "epochs": outcomes[0]["config"]["epochs"],
         "seeds": max(map(len, by_row.values())),
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": cells.machine(),
         "teacher": 100 * outcomes[0]["models"]["teacher"]["test_accuracy"],
         "control": {column: cells.spread(list(control[column].values())) for column in ("few", "all")},
         "methods": {

@@ -7,8 +7,6 @@ targets), 2 (task) and 1 (cosine of hidden states).
 from __future__ import annotations
 
 import functools
-import os
-import platform
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -84,7 +82,7 @@ def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]
         "seeds": len({cell["seed"] for cell in outcomes}),
         "epochs": outcomes[0]["config"]["epochs"],
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": cells.machine(),
         "teacher": {"accuracy": reference, "parameters": large.parameters, "images_per_second": images_per_second["teacher"]},
         "student": {"parameters": small.parameters, "images_per_second": images_per_second["student"]},
         "fewer_parameters": 1 - small.parameters / large.parameters,

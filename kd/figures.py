@@ -33,6 +33,7 @@ COLOURS = Roles({"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594
 #: And told apart without colour: dashes of lines, patterns of bars.
 DASHES = Roles({"teacher": "dash", "student": "solid", "control": "dot"}, other="longdash")
 PATTERNS = Roles({"teacher": "", "student": "/", "control": "."}, other="x")
+SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 #: The student's terms, in their order; what is learned from labels is thinner.
 TERM_DASHES = ("solid", "longdash", "longdashdot")
 SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -207,7 +205,7 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
             "teachers": round(sum(seconds.get(row, 0) for row in teachers) / 60, 1),
             "students": round(sum(s for row, s in seconds.items() if row not in teachers) / 60, 1),
         },
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": cells.machine(),
         "lines": [_line(line, by_row[line.row]) for line in LINES if line.row in by_row],
         "curve": {
             str(row[0]["config"]["temperature"]): {who: cells.spread([_errors(cell["models"][who]) for cell in row]) for who in ("student", "control")}

@@ -75,7 +75,7 @@ def row(run: runs.Run) -> dict[str, Any]:
     }
     measures = measured.get(run.id)
     model = measures["models"][role] if measures else {}
-    took = next((at for at in model.get("latency", []) if (at["batch"], at["threads"]) == (batch, threads)), None)
+    took = compare.latency(model, batch, threads) if model else None
     worth = compare.verdict(measures, batch, threads) if measures else None
     line |= {
         "± 95%": (model["interval"][1] - model["interval"][0]) / 2 if model else None,

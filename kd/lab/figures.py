@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, DASHES, PATTERNS, Figure, Rows, base, line, over_epochs, thin
+from kd.figures import COLOURS, DASHES, PATTERNS, SYMBOLS, Figure, Rows, base, line, over_epochs, thin
 from kd.lab import pictures
 from kd.lab.soft_targets import entropy, soft_targets
 
-SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 #: From nothing, which is the page itself in light and dark, to the teacher's colour.
 SHADES = [[0, "rgba(59, 130, 246, 0)"], [1, COLOURS["teacher"]]]
 
