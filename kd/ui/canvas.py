@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit_drawable_canvas import st_canvas
 
 from kd import drawing
-from kd.ui import keys
+from kd.ui import keys, panels
 
 SIZE = 280
 PEN = 20
@@ -19,7 +19,7 @@ def canvas(page: str) -> np.ndarray | None:
     The strokes are kept when the page changes. A canvas that is made anew tells its
     picture only after the next stroke, so the picture is kept as well.
     """
-    kept = st.session_state.setdefault(keys.DRAWING, {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "visit": 0})
+    kept = _kept()
     if kept["page"] != page:
         # Frozen for this visit: a changed initial drawing would reset the canvas.
         kept.update(page=page, initial=kept["strokes"], visit=kept["visit"] + 1)
@@ -30,4 +30,21 @@ def canvas(page: str) -> np.ndarray | None:
     png = result.image_bytes
     if png is not None and png != kept["png"]:
         kept.update(png=png, strokes=result.json_data, picture=drawing.prepare(drawing.ink_from_canvas(result.image_data)))
+    if kept["picture"] is not None and kept["png"] is None:  # a link has the picture, not its strokes
+        panels.model_view(kept["picture"])
+        st.caption("The drawing of the link. Draw another one above.")
     return kept["picture"]
+
+
+def drawn() -> np.ndarray | None:
+    """The drawing as canvas() last returned it."""
+    return _kept()["picture"]
+
+
+def show(picture: np.ndarray) -> None:
+    """The (28, 28) uint8 picture counts as drawn, until something is drawn."""
+    _kept().update(picture=picture, png=None, strokes=None, page=None)
+
+
+def _kept() -> dict:
+    return st.session_state.setdefault(keys.DRAWING, {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "visit": 0})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd import sweep
+from kd import drawing, sweep
 from kd.lab.settings import LabSettings
 from kd.ui import keys, state
 from tests.apps import TOKEN, said
@@ -36,9 +36,20 @@ def test_a_link_restores_every_setting_and_reset_forgets_them(app):
     assert shown(at) == LabSettings() and query(at) == {}
 
 
+def test_a_link_restores_a_drawing(app, mnist):
+    drawn = drawing.to_text(mnist.test.images[0].numpy())
+    at = app(PAGE, picture="draw", drawn=drawn)
+    assert not at.exception and not at.error
+    assert "the teacher sees" in said(at) and "The drawing of the link" in said(at)
+    assert query(at) == {"picture": "draw", "drawn": drawn}
+    at.segmented_control(key="lab_picture").set_value("test").run()
+    assert "drawn" not in query(at)
+
+
 @pytest.mark.parametrize(
     "bad, words",
     [
+        ({"picture": "draw", "drawn": "nonsense"}, "drawing is cut off or damaged"),
         ({"panel": "nothing"}, "Experiment must be one of soft-targets"),
         ({"temperature": "400"}, "Temperature must be between 1 and 20"),
     ],
@@ -47,7 +58,7 @@ def test_a_bad_link_is_told_in_one_sentence_and_the_page_still_works(app, bad, w
     at = app(PAGE, **bad)
     assert not at.exception
     assert words in said(at)
-    assert shown(at) == LabSettings()
+    assert shown(at) == LabSettings(picture=bad.get("picture", "test"))
 
 
 def test_a_moved_slider_is_in_the_link_at_once(app):

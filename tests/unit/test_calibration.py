@@ -6,7 +6,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import measure, models
+from kd import measure, models, teacher
+from kd.config import DistilConfig
+from kd.experiment import Distillation
 from kd.lab import figures
 from kd.objectives import hinton, labels_only
 from kd.train import Learner, Plan, Training
@@ -64,3 +66,16 @@ def test_plotly_accepts_the_figures():
     assert list(figure.data[0].y) == [2.0, 1.0]
     figure = go.Figure(figures.reliability({"student": measure.reliability(LOGITS, LABELS, bins=10)}))
     assert list(figure.data[1].x) == pytest.approx([0.65, 0.9])  # empty groups are left out
+
+
+def test_a_student_reads_more_digits_right_than_its_control_and_still_answers_unlike_its_teacher(sample):
+    """Fidelity is not accuracy: it was taught by the teacher's answers alone, and differs from them several times as often as the teacher errs."""
+    cnn = teacher.load("cnn")
+    run = Distillation(DistilConfig(epochs=10, batch_size=64, soft_weight=1.0), sample, cnn)
+    for _ in run.records():
+        pass
+    digits = sample.test
+    said = {who: models.logits_in_chunks(model, digits.inputs(), 512) for who, model in {"teacher": cnn.model, **run.trained}.items()}
+    wrong = {who: (logits.argmax(1) != digits.labels).float().mean().item() for who, logits in said.items()}
+    unlike = 1 - measure.fidelity(said["student"], said["teacher"])["agreement"]
+    assert wrong["student"] < wrong["control"] and unlike > 3 * wrong["teacher"], (wrong, unlike)

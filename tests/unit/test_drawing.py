@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import warnings
@@ -426,3 +427,22 @@ def test_a_networks_own_answers_stay_as_they_were(sample: Mnist):
     model = models.build("vit-half", 0).eval()
     drawing.Familiar(model, sample.validation.take(slice(0, 200)))
     assert isinstance(model[-1], nn.Linear) and model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+
+
+# -- in a link -----------------------------------------------------------------
+
+
+def test_a_drawing_comes_out_of_a_link_as_it_went_in():
+    for strokes in DIGITS.values():
+        picture = drawn(strokes)
+        text = drawing.to_text(picture)
+        assert len(text) < 800 and np.array_equal(drawing.from_text(text), picture)
+
+
+BOMB = base64.urlsafe_b64encode(zlib.compress(bytes(10**6), 9)).decode()
+
+
+@pytest.mark.parametrize("text", ["", "a", "Zm9v", "\N{SNOWMAN}", "=" * 5, "A" * 3_000, BOMB, drawing.to_text(np.zeros((28, 28), np.uint8))[:-4]])
+def test_a_damaged_drawing_in_a_link_is_refused(text):
+    with pytest.raises(UserError, match="draw it again"):
+        drawing.from_text(text)

@@ -9,13 +9,16 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 import streamlit as st
 
+from kd import drawing
 from kd.config import MistakeConfig, SweepConfig
 from kd.errors import UserError
 from kd.figures import Figure
 from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
-from kd.ui import keys, state
+from kd.ui import canvas, keys, state
 from kd.ui.chart import live_chart, live_charts, packed
+
+DRAWN = "drawn"  # the link's parameter that holds a drawing
 
 
 def restore() -> None:
@@ -28,6 +31,11 @@ def restore() -> None:
     except UserError as error:
         state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     st.session_state[keys.LAB] = found.to_dict()
+    try:
+        if DRAWN in st.query_params:
+            canvas.show(drawing.from_text(st.query_params[DRAWN]))
+    except UserError as error:
+        state.notify("error", str(error))
     if state.shown_run():
         st.session_state.pop(keys.ADOPTED, None)  # the link's other parameters are not the run's settings
 
@@ -98,8 +106,16 @@ def write_link() -> None:
     """Puts all settings, the run and the sweep into the URL."""
     shown = {slot: st.session_state[slot] for slot in (keys.RUN, keys.LAB_RUN) if st.session_state.get(slot)}
     query = settings().to_query() | shown
+    picture = canvas.drawn() if _has_canvas() else None
+    if picture is not None:
+        query[DRAWN] = drawing.to_text(picture)
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
+
+
+def _has_canvas() -> bool:
+    chosen = settings()
+    return chosen.panel == "never-saw" or (chosen.panel, chosen.picture) == ("soft-targets", "draw")
 
 
 def chart(figure: Figure, key: str, label: str, picture: str) -> None:

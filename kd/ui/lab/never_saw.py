@@ -120,6 +120,7 @@ def _draw(snap: Snapshot) -> None:
     left, right = st.columns([2, 3], gap="medium")
     with left:
         picture = canvas("lab")
+        frame.write_link()
     with right:
         if picture is None:
             st.info(f"Draw a **{digit}**: a student that never saw one answers, with the offset that is set above.")
