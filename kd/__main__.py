@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | methods | distilbert | paper | bench.
+"""The command line: python -m kd distil | teacher | sweep | mistake | methods | distilbert | paper | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, comparison, connection, data, distilbert, figures, kinds, paper, runs, teacher
+from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, runs, teacher
 from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -25,7 +25,7 @@ TABLES = {"methods": comparison, "distilbert": distilbert, "paper": paper}
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | distilbert | paper | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | distilbert | paper | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -50,6 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
         table.add_argument("--seeds", type=int, default=module.SEEDS, metavar="N", help=f"seeds of each row (default: {module.SEEDS})")
         table.add_argument("--quick", action="store_true", help=f"{quick} alone")
         table.add_argument("--json", action="store_true", help="print one JSON object last")
+    help = "measure latency, size and accuracy of stored runs, students and teachers in alternating rounds, and keep them with the runs"
+    comparing = commands.add_parser("compare", help=help, description=help)
+    comparing.add_argument("runs", metavar="RUN", nargs="+", help="the id of a stored run, as the command that trained it printed")
+    comparing.add_argument("--json", action="store_true", help="print one JSON object last")
     help = "measure the speed of training against a conventional loop (some 15 minutes on 2 cores)"
     bench = commands.add_parser("bench", help=help, description=help)
     bench.add_argument("--rounds", type=int, default=3, metavar="N", help="alternating rounds of each measurement (default: 3)")
@@ -61,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _bench(given)
         if given.command in TABLES:
             return _table(given)
+        if given.command == "compare":
+            return _compare(given)
         kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
@@ -96,6 +102,18 @@ def _bench(given: argparse.Namespace) -> int:
         raise UserError("--rounds must be between 1 and 100.")
     result = engine.run(given.rounds, lambda what: print(f"kd: measuring {what}…", file=sys.stderr, flush=True))
     print(json.dumps(result) if given.json else engine.table(result))
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    chosen = [runs.load(id) for id in given.runs]
+    unfit = [run.id for run in chosen if run.kind in runs.IN_LAB or not run.measures]
+    if unfit:
+        raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil or teacher.")
+    mnist, found = data.Source().wait(), {}
+    for run in tqdm(chosen, unit="run", file=sys.stderr):
+        found[run.id] = compare.measured(run, mnist, teacher.load(compare.teacher_of(run), data.device()))
+    print(json.dumps(found) if given.json else compare.text(found))
     return 0
 
 

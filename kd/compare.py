@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
+import functools
 import json
+import math
 import os
 import platform
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
-from kd import data, measure, models, runs, speed
+from kd import data, export, measure, models, runs, speed
 from kd.data import Mnist
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 
 FILE = "measured.json"  # in a run's folder
-FORMAT = 1
+FORMAT = 2
 #: What the article that this began with reports of a student without convolutions.
 ARTICLE = "35% less time for 1 to 2 points"
 
@@ -43,7 +46,7 @@ def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, 
     answers = {name: models.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
     if "teacher" not in answers:
         answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
-    latencies = speed.compare(networks, rounds=rounds, seconds=seconds)
+    latencies = speed.compare(networks, rounds=rounds, seconds=seconds, exported=_exported(networks))
     labels = test.labels.cpu()
     found = {
         "format": FORMAT,
@@ -66,9 +69,22 @@ def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, 
     return found
 
 
-def latency(model: Mapping[str, Any], batch: int, threads: int) -> dict[str, Any] | None:
+def teacher_of(run: runs.Run) -> str:
+    """The name of the teacher to measure a run against: of a teacher's own run, the shipped one."""
+    return "cnn" if run.kind == "teacher" else run.config.teacher
+
+
+def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], export.Run]]:
+    """What runs the ONNX file of each network, but of a control, whose file is like the student's."""
+    return {
+        name: functools.partial(export.run_onnx, export.to_onnx(copy.deepcopy(model)))
+        for name, model in networks.items() if name != "control" or "student" not in networks
+    }
+
+
+def latency(model: Mapping[str, Any], batch: int, threads: int, runtime: str = speed.PYTORCH) -> dict[str, Any] | None:
     """The row of a measured network's latencies for this many images and threads; None where it was not measured so."""
-    return next((row for row in model["latency"] if (row["batch"], row["threads"]) == (batch, threads)), None)
+    return next((row for row in model["latency"] if (row["batch"], row["threads"], row["runtime"]) == (batch, threads, runtime)), None)
 
 
 def machine() -> str:
@@ -164,3 +180,22 @@ def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings in which two configs, as dicts, differ; None where one has no such setting."""
     return {key: (one.get(key), other.get(key)) for key in {**one, **other} if one.get(key) != other.get(key)}
+
+
+def text(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The measured runs (id -> measures) as a table: each student against its teacher. Runs without a student are left out."""
+    lines = [f"{'run':14}{'student':16}{'accuracy':>9}{'control':>9}{'teacher':>9}{'points':>8}{'images':>8}{'threads':>8}{'ms':>9}{'teacher':>9}{'faster':>8}{'ONNX ms':>9}"]
+    for id, measures in found.items():
+        models = measures["models"]
+        for row in models.get("student", {}).get("latency", []):
+            at = row["batch"], row["threads"]
+            worth = verdict(measures, *at)
+            if row["runtime"] != speed.PYTORCH or worth is None:
+                continue
+            exported = latency(models["student"], *at, speed.ONNX)
+            shares = "".join(f"{models[who]['test_accuracy']:>9.2%}" if who in models else f"{'':9}" for who in ("student", "control", "teacher"))
+            lines.append(
+                f"{id:14}{models['student']['architecture']:16}{shares}{worth['points']:>8.2f}{at[0]:>8}{at[1]:>8}{1e3 * row['median']:>9.3f}"
+                f"{1e3 * latency(models['teacher'], *at)['median']:>9.3f}{worth['faster']:>7.1f}x{1e3 * exported['median'] if exported else math.nan:>9.3f}"
+            )
+    return "\n".join([*lines, "Each in its quickest form, medians of alternating rounds; accuracies on the test set, on which nothing was chosen."])

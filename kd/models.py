@@ -65,6 +65,10 @@ ARCHITECTURES: dict[str, Architecture] = {
             lambda: cnn((8, 16, 32), (2, 2, 2), dropout=0.0), student=True,
         ),
         Architecture(
+            "cnn-small", "Four convolutions: smaller than the teacher, and close to it.",
+            lambda: cnn((16, 32, 48, 48), (2, 1, 2, 1), dropout=0.0), student=True,
+        ),
+        Architecture(
             "cnn-separable", "A small MobileNet: each convolution in two cheap halves.",
             lambda: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1)), student=True,
         ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Hashable, Mapping, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -14,6 +16,10 @@ from kd import models
 
 BATCHES = (1, 32, 256)
 ROUNDS = 15
+PYTORCH, ONNX = "PyTorch", "ONNX Runtime"
+
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -25,14 +31,14 @@ class Latency:
     rounds: int
 
 
-def alternating(works: Mapping[str, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01) -> dict[str, Latency]:
+def alternating(works: Mapping[Name, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01) -> dict[Name, Latency]:
     """The time of one call of each of ``works``, warmed up: in each round every one has its turn of about ``seconds``."""
     from torch.utils import benchmark  # slow to import, and loud where there is no GPU
 
     with torch.inference_mode():
         timers = {name: benchmark.Timer("work()", globals={"work": work}, num_threads=threads) for name, work in works.items()}
         calls = {name: max(1, round(seconds / _least(timer))) for name, timer in timers.items()}
-        taken: dict[str, list[Any]] = {name: [] for name in works}
+        taken: dict[Name, list[Any]] = {name: [] for name in works}
         for _ in range(rounds):
             for name, timer in timers.items():
                 taken[name].append(timer.timeit(calls[name]))
@@ -85,17 +91,20 @@ def _laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
 
 def compare(
     networks: Mapping[str, nn.Module], batches: tuple[int, ...] = BATCHES, threads: tuple[int, ...] | None = None, rounds: int = ROUNDS,
-    seconds: float = 0.01,
+    seconds: float = 0.01, exported: Mapping[str, Callable[[int], Callable[[np.ndarray], Any]]] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """For each network its latency on each batch size with each number of threads, in the form that is quickest there.
 
     Args:
         threads: by default 1 and all.
+        exported: of some of the networks, what makes ready for a number of threads what runs its ONNX file on pixels
+            (N, 28, 28) uint8. They are timed in the same rounds.
 
     Returns:
-        name -> rows of batch, threads, median and iqr in seconds, images_per_second, form.
+        name -> rows of batch, threads, runtime, median and iqr in seconds, images_per_second, form.
     """
-    threads = threads or tuple(sorted({1, torch.get_num_threads()}))
+    threads = threads or _threads()
+    ready = {(name, count): make(count) for name, make in (exported or {}).items() for count in threads}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     for batch in batches:
         for count in threads:
@@ -104,13 +113,20 @@ def compare(
                 tried = {form: _work(*how, batch) for form, how in forms(model.eval()).items()}
                 times = alternating(tried, count, rounds=3, seconds=seconds / 2) if len(tried) > 1 else {}
                 chosen[name] = min(tried, key=lambda form: times[form].median) if times else next(iter(tried))
-                works[name] = tried[chosen[name]]
-            for name, took in alternating(works, count, rounds, seconds).items():
+                works[PYTORCH, name] = tried[chosen[name]]
+                if (name, count) in ready:
+                    works[ONNX, name] = functools.partial(ready[name, count], np.zeros((batch, 28, 28), np.uint8))
+            for (runtime, name), took in alternating(works, count, rounds, seconds).items():
                 found[name].append({
-                    "batch": batch, "threads": count, "median": took.median, "iqr": took.iqr, "images_per_second": batch / took.median,
-                    "form": chosen[name],
+                    "batch": batch, "threads": count, "runtime": runtime, "median": took.median, "iqr": took.iqr,
+                    "images_per_second": batch / took.median, "form": chosen[name] if runtime == PYTORCH else "as exported",
                 })
     return found
+
+
+def _threads() -> tuple[int, ...]:
+    """1 and all."""
+    return tuple(sorted({1, torch.get_num_threads()}))
 
 
 def _work(model: nn.Module, layout: torch.memory_format, batch: int) -> Callable[[], Any]:

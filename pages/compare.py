@@ -43,8 +43,7 @@ def measure() -> None:
         if run is not None:
             bar.progress(1 - len(wanted) / count, f"Measuring {run.name}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
             try:
-                name = "cnn" if run.kind == "teacher" else run.config.teacher
-                compare.measured(run, state.manager().source.mnist(), state.find_teacher(name))
+                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)))
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
         wanted.pop(0)
@@ -76,12 +75,13 @@ def row(run: runs.Run) -> dict[str, Any]:
     measures = measured.get(run.id)
     model = measures["models"][role] if measures else {}
     took = compare.latency(model, batch, threads) if model else None
+    exported = compare.latency(model, batch, threads, speed.ONNX) if model else None
     worth = compare.verdict(measures, batch, threads) if measures else None
     line |= {
         "± 95%": (model["interval"][1] - model["interval"][0]) / 2 if model else None,
         "control": run.measures["models"].get("control", {}).get("test_accuracy"),
         "ms": 1e3 * took["median"] if took else None, "± ms": 500 * took["iqr"] if took else None, "images/s": took["images_per_second"] if took else None,
-        "× teacher's speed": worth["faster"] if worth else None, "points lost": worth["points"] if worth else None,
+        "ONNX ms": 1e3 * exported["median"] if exported else None, "× teacher's speed": worth["faster"] if worth else None, "points lost": worth["points"] if worth else None,
         "weights": model.get("parameters"), "multiplications": model.get("macs"), "file KB": kilobytes(model.get("file_bytes")),
         "memory KB": kilobytes(model.get("memory")), "agreement": run.measures["models"][role].get("agreement"), "ECE": model.get("ece"),
         "epochs": run.config.epochs, "seed": settings.get("seed"), "data": run.measures.get("source", ""),
@@ -105,6 +105,7 @@ state.show_notice()
 percent = st.column_config.NumberColumn(format="percent")
 numbers = {
     "ms": ("%.3g", "Milliseconds for a batch, median."), "± ms": ("%.2g", "Half the interquartile range."), "images/s": ("%d", None),
+    "ONNX ms": ("%.3g", "The same by ONNX Runtime, of the exported file, which also normalizes."),
     "× teacher's speed": ("%.1f", "The teacher's time over the student's, each in its quickest form."), "points lost": ("%.2f", "Percent of the test images."),
     "weights": ("localized", None), "multiplications": ("compact", "To classify one image."), "file KB": ("%d", "On disk, safetensors."),
     "memory KB": ("%d", "Weights, and the most that one layer reads and writes for one image."), "ECE": ("percent", "Expected calibration error."),
@@ -144,7 +145,7 @@ if len(chosen) == 1:
     if measures:
         st.dataframe(
             [
-                {"network": who, "images at once": at["batch"], "threads": at["threads"], "ms": 1e3 * at["median"], "± ms": 500 * at["iqr"],
+                {"network": who, "images at once": at["batch"], "threads": at["threads"], "run by": at["runtime"], "ms": 1e3 * at["median"], "± ms": 500 * at["iqr"],
                  "images/s": at["images_per_second"], "in its quickest form": at["form"]}
                 for who, model in measures["models"].items() for at in model["latency"]
             ],

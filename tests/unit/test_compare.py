@@ -6,7 +6,7 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd import compare, compare_figures, runs
+from kd import compare, compare_figures, runs, speed
 from kd.compare import Point
 from kd.config import DistilConfig
 from kd.errors import UserError
@@ -37,6 +37,9 @@ def test_a_run_is_measured_with_its_teacher_and_kept(run, mnist):
     student, teacher = found["models"]["student"], found["models"]["teacher"]
     assert student["file_bytes"] == (run.folder / "student.safetensors").stat().st_size and teacher["file_bytes"] is None
     assert teacher["architecture"] == "mlp-32" and teacher["agreement"] == 1
+    for model, exported in ((student, True), (teacher, True), (found["models"]["control"], False)):
+        assert compare.latency(model, 256, 1)["median"] > 0
+        assert (compare.latency(model, 256, 1, speed.ONNX) is not None) == exported
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 0, "models": {}}', '{"format": 1, "models": {"student": {}}}'])
@@ -50,6 +53,14 @@ def test_a_run_that_is_gone_is_told_in_plain_words(run, mnist):
     (run.folder / "student.safetensors").unlink()
     with pytest.raises(UserError, match="student.safetensors is missing"):
         measured(run, mnist)
+
+
+def test_a_measured_run_is_told_in_a_line_for_each_batch_and_number_of_threads(run, mnist):
+    found = measured(run, mnist)
+    lines = compare.text({run.id: found}).splitlines()
+    worth = compare.verdict(found, 1, 1)
+    assert [line for line in lines if "mlp-30" in line and f"{worth['faster']:.1f}x" in line and f"{worth['points']:.2f}" in line]
+    assert len(lines) == 2 + len({(row["batch"], row["threads"]) for row in found["models"]["student"]["latency"]})
 
 
 # -- which are worth their time -------------------------------------------------------
@@ -68,7 +79,7 @@ def test_the_frontier_is_what_none_beats():
 
 def measures(accuracy=0.98, milliseconds=1.0, when="2026-01-01"):
     def model(share, took, size):
-        latency = [{"batch": 1, "threads": 1, "median": took / 1e3, "iqr": 0.0}]
+        latency = [{"batch": 1, "threads": 1, "runtime": "PyTorch", "median": took / 1e3, "iqr": 0.0}]
         return {"architecture": "cnn", "test_accuracy": share, "test_errors": round(1e4 * (1 - share)), "bytes": size, "latency": latency}
 
     return {"when": when, "models": {"student": model(accuracy, milliseconds, 100), "teacher": model(0.995, 10.0, 1000)}}

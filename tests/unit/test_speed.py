@@ -61,3 +61,17 @@ def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
         assert all(row["median"] > 0 and row["images_per_second"] == row["batch"] / row["median"] for row in rows)
     assert {row["form"] for row in found["student"]} == {"as it is"}
     assert all("channels" in row["form"] for row in found["teacher"])
+    assert {row["runtime"] for rows in found.values() for row in rows} == {"PyTorch"}
+
+
+def test_an_exported_network_is_timed_in_the_same_rounds_on_pixels():
+    seen = []
+
+    def make(threads):
+        return lambda pixels: seen.append((threads, pixels.shape, pixels.dtype.name))
+
+    networks = {"student": models.build("linear", 0), "teacher": models.build("mlp-30", 0)}
+    found = speed.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0, exported={"student": make})
+    assert [(row["batch"], row["threads"]) for row in found["student"] if row["runtime"] == "ONNX Runtime"] == [(1, 1), (1, 2), (4, 1), (4, 2)]
+    assert len(found["student"]) == 8 and len(found["teacher"]) == 4
+    assert set(seen) == {(threads, (batch, 28, 28), "uint8") for threads in (1, 2) for batch in (1, 4)}
