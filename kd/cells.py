@@ -164,6 +164,12 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), digits), "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0}
 
 
+def shown(of: Mapping[str, float], digits: int = 2, unit: str = "") -> str:
+    """ "97.12 ± 0.10": a spread to read; one seed has none."""
+    deviation = f" ± {of['sd']:.{digits}f}" if of["sd"] else ""
+    return f"{of['mean']:.{digits}f}{deviation}{unit}"
+
+
 def machine() -> str:
     """What a table was computed on."""
     return f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"

@@ -126,12 +126,12 @@ def load() -> dict[str, Any] | None:
 
 def shown(found: Mapping[str, Any] | None) -> str:
     """ "97.12 ± 0.10 (+21.30)": accuracy in percent, and the gain over the control."""
-    return f"{found['mean']:.2f} ± {found['sd']:.2f} ({found['gain']['mean']:+.2f})" if found else ""
+    return f"{cells.shown(found)} ({found['gain']['mean']:+.2f})" if found else ""
 
 
 def text(result: Mapping[str, Any]) -> str:
     """The table to read in a terminal."""
-    control = {column: f"{of['mean']:.2f} ± {of['sd']:.2f}" for column, of in result["control"].items()}
+    control = {column: cells.shown(of) for column, of in result["control"].items()}
     lines = [
         f"{'% right on the test set (gain)':32}{str(result['labels']) + ' labels':>26}{'without soft targets':>26}{'all labels':>26}",
         f"{'control':32}{control['few']:>26}{'':26}{control['all']:>26}",

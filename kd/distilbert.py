@@ -118,6 +118,6 @@ def text(result: Mapping[str, Any]) -> str:
     lines.append(f"{'teacher ' + TEACHER:36}{result['teacher']['accuracy']:>15.2f}%")
     for row, begun in (("inherited", "begun with the teacher's layers"), ("random", "begun with random weights")):
         of = result["rows"][row]
-        lines.append(f"{STUDENT + ', ' + begun:48}{of['mean']:.2f} ± {of['sd']:.2f}%   (control {of['control']['mean']:.2f} ± {of['control']['sd']:.2f}%)")
+        lines.append(f"{STUDENT + ', ' + begun:48}{cells.shown(of, unit='%')}   (control {cells.shown(of['control'], unit='%')})")
     lines.append(f"{result['seeds']} seeds, {result['epochs']} epochs, {result['core_minutes']:.0f} core-minutes; {result['points_below']:.2f} points below the teacher")
     return "\n".join(lines)

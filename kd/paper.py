@@ -243,7 +243,7 @@ def text(result: Mapping[str, Any]) -> str:
     """The table to read in a terminal."""
     lines = [f"{'':62}{'paper':>10}{'ours':>16}{'control':>16}"]
     for line in result["lines"]:
-        ours, control = (f"{m['mean']:.1f} ± {m['sd']:.1f}{'' if line['unit'] == 'errors' else line['unit']}" if m else "" for m in (line, line.get("control")))
+        ours, control = (cells.shown(m, 1, "" if line["unit"] == "errors" else line["unit"]) if m else "" for m in (line, line.get("control")))
         lines.append(f"{line['what']:62}{line['paper'].split(',')[0]:>10}{ours:>16}{control:>16}")
     minutes = result["core_minutes"]
     lines.append(f"{result['seeds']} seeds; {minutes['teachers']:.0f} core-minutes for teachers, {minutes['students']:.0f} for students")

@@ -90,11 +90,11 @@ def _results(run: runs.Run, measured: Mapping[str, Any] | None) -> str:
 
 def _latencies(measured: Mapping[str, Any]) -> str:
     lines = [
-        [name, row["batch"], row["threads"], f"{1e3 * row['median']:.3g} ± {500 * row['iqr']:.2g}", f"{row['images_per_second']:,.0f}"]
+        [name, row["runtime"], row["batch"], row["threads"], f"{1e3 * row['median']:.3g} ± {500 * row['iqr']:.2g}", f"{row['images_per_second']:,.0f}"]
         for name, model in measured["models"].items() for row in model["latency"]
     ]
     where = f"<p><small>Medians and half the interquartile range, in alternating rounds; {html.escape(measured['machine'])}.</small></p>"
-    return _table(["network", "images at once", "threads", "ms", "images/s"], lines) + where
+    return _table(["network", "run by", "images at once", "threads", "ms", "images/s"], lines) + where
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:

@@ -37,7 +37,7 @@ def want(ids: list[str]) -> None:
 def measure() -> None:
     """Measures what is wanted, one run after the other, and keeps what came out with each."""
     wanted = st.session_state[keys.MEASURE]
-    bar, count = st.progress(0.0), len(wanted)
+    bar, count = place.progress(0.0), len(wanted)
     while wanted:
         run = next((run for run in found if run.id == wanted[0]), None)
         if run is not None:
@@ -99,8 +99,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         disabled=not missing, on_click=want, args=([run.id for run in missing],),
         help="Some seconds a run. Nothing else should run on the machine.",
     )
-if st.session_state.get(keys.MEASURE):
-    measure()
+place = st.empty()  # of the progress bar; what was measured before stays on the page below it
 state.show_notice()
 percent = st.column_config.NumberColumn(format="percent")
 numbers = {
@@ -185,3 +184,5 @@ elif len(chosen) > 1:
     )
     if len(chosen) > len(pair):
         st.caption(f"The first {len(pair)} of the ticked runs are shown.")
+if st.session_state.get(keys.MEASURE):
+    measure()

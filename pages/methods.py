@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import comparison, distilbert
+from kd import cells, comparison, distilbert
 from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.objectives import METHODS, Method
@@ -44,7 +44,7 @@ st.dataframe(
     | {"what it does": st.column_config.TextColumn(width="large"), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
 )
 if measured:
-    control = {column: f"{of['mean']:.2f} ± {of['sd']:.2f}%" for column, of in measured["control"].items()}
+    control = {column: cells.shown(of, unit="%") for column, of in measured["control"].items()}
     st.caption(
         f"The student is {measured['student']}, trained for {measured['epochs']} epochs at the default settings, with {measured['seeds']} seeds. "
         f"Its control, the same network taught by the labels alone, reads {control['few']} right with {measured['labels']} labels and {control['all']} "
@@ -68,10 +68,9 @@ if halved:
     st.dataframe([{"the student": what, "ours": ours, "DistilBERT, of BERT": paper} for what, ours, paper in distilbert.summary(halved)], hide_index=True)
     begun = {"inherited": "the teacher's layers", "random": "random weights"}
     st.dataframe(
-        [{"begun with": "", "network": distilbert.TEACHER, "% right": f"{halved['teacher']['accuracy']:.2f}", "its control": ""}]
+        [{"begun with": "itself the teacher", "network": distilbert.TEACHER, "% right": f"{halved['teacher']['accuracy']:.2f}", "its control": ""}]
         + [
-            {"begun with": begun[row], "network": distilbert.STUDENT, "% right": f"{of['mean']:.2f} ± {of['sd']:.2f}",
-             "its control": f"{of['control']['mean']:.2f} ± {of['control']['sd']:.2f}"}
+            {"begun with": begun[row], "network": distilbert.STUDENT, "% right": cells.shown(of), "its control": cells.shown(of["control"])}
             for row, of in halved["rows"].items()
         ],
         hide_index=True,

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import figures, paper
+from kd import cells, figures, paper
 from kd.errors import UserError
 from kd.ui import chart, entry
 
@@ -24,7 +24,7 @@ def shown(line: dict, of: dict | None) -> str:
     if not of:
         return ""
     unit = "" if line["unit"] == "errors" else " " + line["unit"]
-    return f"{of['mean']:.1f} ± {of['sd']:.1f}{unit}"
+    return cells.shown(of, 1, unit)
 
 
 def significant(line: dict) -> str:
