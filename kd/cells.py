@@ -159,6 +159,11 @@ def _work(work: Callable[[str, int, Progress], Any], cell: Cell, news: Any) -> N
     work(*cell, progress)
 
 
+def command(whole: str, seeds: int, usual: int) -> str:
+    """The command that makes a table of so many seeds; ``whole`` makes that of the usual number."""
+    return whole if seeds == usual else whole.replace(" --json", f" --seeds {seeds} --json")
+
+
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Mean and standard deviation, which is 0 of a single value."""
     return {"mean": round(statistics.mean(values), digits), "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0}

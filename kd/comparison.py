@@ -85,12 +85,13 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     columns = {"few": f"-{FEW}", "all": "-all", "alone": f"-alone-{FEW}"}
     few, every = (_accuracies(by_row[f"{BASE}{columns[column]}"], "control") for column in ("few", "all"))
     control = {"few": few, "all": every, "alone": few}
+    seeds = max(map(len, by_row.values()))
     return {
-        "command": COMMAND,
+        "command": cells.command(COMMAND, seeds, SEEDS),
         "student": STUDENT,
         "labels": FEW,
         "epochs": outcomes[0]["config"]["epochs"],
-        "seeds": max(map(len, by_row.values())),
+        "seeds": seeds,
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
         "machine": cells.machine(),
         "teacher": 100 * outcomes[0]["models"]["teacher"]["test_accuracy"],

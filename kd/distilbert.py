@@ -77,9 +77,10 @@ def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]
         same = [cell for cell in outcomes if cell["row"] == row]
         student, control = ([100 * cell["models"][who]["test_accuracy"] for cell in same] for who in ("student", "control"))
         rows[row] = {"values": student, **cells.spread(student), "control": cells.spread(control)}
+    seeds = len({cell["seed"] for cell in outcomes})
     return {
-        "command": COMMAND,
-        "seeds": len({cell["seed"] for cell in outcomes}),
+        "command": cells.command(COMMAND, seeds, SEEDS),
+        "seeds": seeds,
         "epochs": outcomes[0]["config"]["epochs"],
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
         "machine": cells.machine(),

@@ -197,10 +197,11 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     for cell in outcomes:
         by_row.setdefault(cell["row"], []).append(cell)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
+    seeds = max(map(len, by_row.values()))
     teachers = [row for row in seconds if row in ROWS and not _needs(row)]
     return {
-        "command": COMMAND,
-        "seeds": max(map(len, by_row.values())),
+        "command": cells.command(COMMAND, seeds, SEEDS),
+        "seeds": seeds,
         "core_minutes": {
             "teachers": round(sum(seconds.get(row, 0) for row in teachers) / 60, 1),
             "students": round(sum(s for row, s in seconds.items() if row not in teachers) / 60, 1),
