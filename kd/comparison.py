@@ -19,7 +19,7 @@ from kd.experiment import Distillation
 from kd.objectives import METHODS
 
 SEEDS = 5
-EPOCHS = 5
+EPOCHS = 3
 STUDENT = "cnn-tiny"
 FEW = 100
 BASE = "hinton"  # the method whose rows have the control
