@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | methods | distilbert | paper | compare | bench.
+"""The command line: python -m kd distil | teacher | sweep | mistake | compress | methods | distilbert | paper | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, runs, teacher
-from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, recovery, runs, teacher
+from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.objectives import METHODS
@@ -25,12 +25,13 @@ TABLES = {"methods": comparison, "distilbert": distilbert, "paper": paper}
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | distilbert | paper | compare | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | compress | methods | distilbert | paper | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
         ("sweep", SweepConfig, "many small trainings in a row, such as students and controls with more and more labels"),
         ("mistake", MistakeConfig, "teach a student with a classic mistake, beside one that is taught right"),
+        ("compress", CompressConfig, "make a trained network smaller, and let it recover with a teacher and from labels alone"),
     ]:
         command = commands.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
         config.add_arguments(command)
@@ -164,7 +165,7 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
-    curves = {"curves": measures["curves"]} if "curves" in measures else {}
+    curves = {key: measures[key] for key in ("curves", "stages") if key in measures}
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 
@@ -211,6 +212,8 @@ def _print_table(result: dict[str, Any]) -> None:
     for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
         model = result[name]
         print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
+    if "stages" in result:
+        print(recovery.text(result["stages"]))
 
 
 if __name__ == "__main__":
