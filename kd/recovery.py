@@ -107,12 +107,11 @@ class Recovery(Experiment):
         images = self.mnist.validation.take(slice(compress.CALIBRATION)).inputs()
         networks: dict[tuple[str, str], nn.Module] = {}
         for name, model in self.whole.networks.items():
-            networks[name, "original"], networks[name, "compressed"] = model, self.begun[name]
+            networks[name, "original"], networks[name, "compressed"] = on_cpu(model), on_cpu(self.begun[name])
         for name, model in self.trained.items():
             networks[name, "recovered"] = plain(model, self.architecture)
             if self.config.int8 != "off":
                 networks[name, "int8"] = compress.quantize(networks[name, "recovered"], self.config.int8, images)
-        networks = {key: copy.deepcopy(model).cpu().eval() for key, model in networks.items()}
         timed = speed.compare({stage: model for (name, stage), model in networks.items() if name == "student"}, BATCHES, THREADS, ROUNDS)
         test = self.mnist.test
         taught, labels, inputs = self.reference.logits(test).cpu(), test.labels.cpu(), test.inputs().cpu()
@@ -126,14 +125,15 @@ class Recovery(Experiment):
         return found
 
 
+def on_cpu(model: nn.Module) -> nn.Module:
+    """A copy on the CPU where ``model`` is elsewhere."""
+    return copy.deepcopy(model).cpu() if next(model.parameters()).is_cuda else model
+
+
 def plain(model: nn.Module, architecture: str) -> nn.Module:
     """The network as it is stored and loaded: without masks, and with weights that lie as a fresh network's do."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     return models.with_weights(architecture, state, "The network")
-
-
-#: What the networks are called where they stand in a table.
-CALLED = {"student": "with the teacher", "control": "from labels alone", "alone": "never distilled, from labels alone"}
 
 
 def called(row: Mapping[str, Any], distilled: bool) -> str:
@@ -143,9 +143,18 @@ def called(row: Mapping[str, Any], distilled: bool) -> str:
         distilled: the network was a student, beside which its control was compressed too.
     """
     who, stage = row["who"], row["stage"]
+    before = "never distilled, " if who == "alone" else "distilled, " if distilled else ""
     if stage in ("original", "compressed"):
-        return stage + (", never distilled" if who == "alone" else ", distilled" if distilled else "")
-    return f"recovered {CALLED[who]}" + (", int8" if stage == "int8" else "")
+        return before + stage
+    return f"{before}recovered {'with the teacher' if who == 'student' else 'from labels'}" + (", int8" if stage == "int8" else "")
+
+
+def clock(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """How much faster or slower by the clock: rows with median and iqr, of timings that alternated. There is no difference where the ranges overlap."""
+    if abs(after["median"] - before["median"]) <= (before["iqr"] + after["iqr"]) / 2:
+        return "as fast, within the clock's noise"
+    faster = before["median"] / after["median"]
+    return f"{faster:.2g} times as fast" if faster > 1 else f"{1 / faster:.2g} times slower"
 
 
 def text(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -37,6 +37,8 @@ KINDS: dict[str, type[Settings]] = {
 #: The kinds that the Distil page shows, and those that the Dark knowledge page shows.
 ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
+#: Those that can have a student to draw for.
+WITH_STUDENT = ("distil", "compress", "imported")
 NAME_LENGTH = 60
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 
