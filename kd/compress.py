@@ -387,16 +387,20 @@ def file(model: nn.Module) -> bytes:
     """The weights as a safetensors file. An int8 weight is its numbers and its scales."""
     tensors: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
-        parts = value.__tensor_flatten__()[0] if hasattr(value, "__tensor_flatten__") else None
-        tensors |= {f"{key}.{part}": getattr(value, part) for part in parts} if parts else {key: value}
+        tensors |= {f"{key}.{part}": getattr(value, part) for part in value.__tensor_flatten__()[0]} if _int8(value) else {key: value}
     return save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+
+
+def _int8(weight: Tensor) -> bool:
+    """Whether it is one of torchao's, which stands for several tensors."""
+    return hasattr(weight, "__tensor_flatten__")
 
 
 def cost(model: nn.Module) -> Cost:
     content, zipped = file(model), io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.safetensors", content)
-    weights = [weight.dequantize() if hasattr(weight, "dequantize") else weight for weight in model.parameters()]
+    weights = [weight.dequantize() if _int8(weight) else weight for weight in model.parameters()]
     return Cost(
         parameters=sum(weight.numel() for weight in weights), nonzero=sum(int((weight != 0).sum()) for weight in weights),
         file_bytes=len(content), zipped_bytes=len(zipped.getvalue()),
