@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | compress | methods | distilbert | paper | compare | bench.
+"""The command line: python -m kd distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, recovery, runs, teacher
+from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, recovery, runs, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -20,12 +20,12 @@ from kd.objectives import METHODS
 from kd.train import Record
 
 
-TABLES = {"methods": comparison, "distilbert": distilbert, "paper": paper}
+TABLES = {"methods": comparison, "distilbert": distilbert, "techniques": techniques, "paper": paper}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | compress | methods | distilbert | paper | compare | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, module, help, quick in [
         ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
         ("distilbert", distilbert, "halve a Transformer by DistilBERT's recipe, from its layers and from random weights", "one seed"),
+        ("techniques", techniques, "compress a student by each technique alone, and let it recover with the teacher and from labels", "one seed"),
         ("paper", paper, "reproduce the table of Hinton, Vinyals & Dean 2015, section 3", "one seed"),
     ]:
         table = commands.add_parser(name, help=help, description=f"{help}; can be stopped and started again")

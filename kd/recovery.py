@@ -70,15 +70,21 @@ class Recovery(Experiment):
 
     Where the network is a run's student, that run's control is a third: compressed likewise
     and recovered from the labels, it is what the techniques come to without any distillation.
+
+    Args:
+        source: what is compressed, where it is not what ``config`` names.
+
+    Raises:
+        UserError: as whole(), or nothing is taken away.
     """
 
     kind = "compress"
 
-    def __init__(self, config: CompressConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
+    def __init__(self, config: CompressConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher, source: Whole | None = None):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
         if not any(config.percents.values()):
             raise UserError("Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0.")
-        self.whole = whole(config.network)
+        self.whole = source or whole(config.network)
         self.architecture = compress.shaped(self.whole.architecture, config.percents)
         self.begun = {name: compressed(model, config, self.mnist.validation) for name, model in self.whole.networks.items()}
         train = self.mnist.train
@@ -100,9 +106,9 @@ class Recovery(Experiment):
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         """As of any experiment, with the new ``architecture`` and the ``stages``: what each network costs and knows before, after and recovered."""
-        return super().measures(last) | {"architecture": self.architecture, "stages": self._measured()}
+        return super().measures(last) | {"architecture": self.architecture, "stages": self.measured()}
 
-    def _measured(self) -> list[dict[str, Any]]:
+    def measured(self, latencies: bool = True) -> list[dict[str, Any]]:
         """Who, stage, size, latency and quality of each. All on the CPU, where int8 is, and latencies of the student's alone: the others have its shapes."""
         images = self.mnist.validation.take(slice(compress.CALIBRATION)).inputs()
         networks: dict[tuple[str, str], nn.Module] = {}
@@ -112,14 +118,16 @@ class Recovery(Experiment):
             networks[name, "recovered"] = plain(model, self.architecture)
             if self.config.int8 != "off":
                 networks[name, "int8"] = compress.quantize(networks[name, "recovered"], self.config.int8, images)
-        timed = speed.compare({stage: model for (name, stage), model in networks.items() if name == "student"}, BATCHES, THREADS, ROUNDS)
+        timed: dict[str, Any] = {}
+        if latencies:
+            timed = speed.compare({stage: model for (name, stage), model in networks.items() if name == "student"}, BATCHES, THREADS, ROUNDS)
         test = self.mnist.test
         taught, labels, inputs = self.reference.logits(test).cpu(), test.labels.cpu(), test.inputs().cpu()
         found = []
         for (name, stage), model in networks.items():
             quality = measure.quality(models.logits_in_chunks(model, inputs, 512), labels, taught)
             found.append({
-                "who": name, "stage": stage, **dataclasses.asdict(compress.cost(model)), "latency": timed[stage] if name == "student" else None,
+                "who": name, "stage": stage, **dataclasses.asdict(compress.cost(model)), "latency": timed.get(stage) if name == "student" else None,
                 **{key: quality[key] for key in ("test_accuracy", "test_errors", "interval", "agreement", "kl")},
             })
         return found

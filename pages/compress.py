@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 from torch import nn
 
-from kd import compress, compress_figures, data, models, recovery, runs, speed
+from kd import compress, compress_figures, data, models, recovery, runs, speed, techniques
 from kd.config import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
@@ -199,9 +199,7 @@ def buttons(config: CompressConfig, snap: Snapshot | None) -> None:
 
 def outcome(snap: Snapshot) -> None:
     """All stages of a recovery that has ended, on the test set."""
-    stages = snap.measures.get("stages")
-    if not stages:
-        return
+    stages = snap.measures["stages"]
     distilled = any(found["who"] == "alone" for found in stages)
     batch = st.session_state.get("compress_batch") or 1
     rows = []
@@ -233,6 +231,30 @@ def _verdict(rows: list[dict[str, Any]], images: int) -> str:
     gap = errors["control", "recovered"] - errors["student", "recovered"]
     chance = 2 * max(1, errors["control", "recovered"] + errors["student", "recovered"]) ** 0.5
     return said + (f". A gap of {abs(gap):,} is within chance (up to about {chance:,.0f} here)." if abs(gap) <= chance else f". A gap of {abs(gap):,} is beyond chance (about {chance:,.0f}).")
+
+
+def measured_before() -> None:
+    """Each technique alone, as it was measured for this page."""
+    try:
+        found = techniques.load()
+    except UserError as error:
+        st.error(str(error))
+        return
+    if found is None:
+        return
+    st.subheader("Each technique alone, measured before", anchor=False)
+    st.markdown(
+        f"What became of a distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 test images) and of its control, which was never distilled "
+        f"({found['base']['control']['mean']:,.0f} errors): errors at once, and after {found['epochs']} epochs of recovery, with all labels and with {found['few']}."
+    )
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        techniques.lines(found), hide_index=True, width="stretch",
+        column_config={"what is done": st.column_config.TextColumn(pinned=True), "KB": number(format="%.0f"), "zipped KB": number(format="%.0f")}
+        | {f"ms at {batch}": number(format="%.3g", help="Median, one thread.") for batch in recovery.BATCHES},
+    )
+    seeds = f"{found['seeds']} seeds, mean and deviation" if found["seeds"] > 1 else "One seed, so that small differences are within chance"
+    st.caption(f"{seeds}; shares were chosen beforehand, not on the test set. {found['machine']}; `{found['command']}`")
 
 
 # -- the page -------------------------------------------------------------------------------------------
@@ -291,6 +313,8 @@ with st.container():
         st.caption(panels.run_title(snap))
         panels.outcome(snap)
         watch(snap, live)
-if snap is not None:
+if snap is not None and snap.measures.get("stages"):
     outcome(snap)
+else:
+    measured_before()
 recipe.write_link(st.session_state.get(keys.COMPRESS_RUN))
