@@ -158,8 +158,8 @@ def called(row: Mapping[str, Any], distilled: bool) -> str:
 
 
 def clock(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """How much faster or slower by the clock: rows with median and iqr, of timings that alternated. There is no difference where the ranges overlap."""
-    if abs(after["median"] - before["median"]) <= (before["iqr"] + after["iqr"]) / 2:
+    """How much faster or slower by the clock: rows with median and iqr, of timings that alternated. A difference within their spread is none."""
+    if abs(after["median"] - before["median"]) <= before["iqr"] + after["iqr"]:
         return "as fast, within the clock's noise"
     faster = before["median"] / after["median"]
     return f"{faster:.2g} times as fast" if faster > 1 else f"{1 / faster:.2g} times slower"

@@ -39,7 +39,7 @@ def whole(network: str) -> recovery.Whole:
     return recovery.whole(network)
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner=False)
 def network_after(network: str, who: str, done: Amounts, source: str) -> nn.Module:
     """A network after these techniques, each applied to what the one before left; "int8" stands last, if at all."""
     if not done:
@@ -68,7 +68,7 @@ def row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
 def timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
     """The latency after each technique, in alternating rounds with one thread."""
     networks = {str(place): recovery.on_cpu(network_after(network, "student", done, source)) for place, done in enumerate(chain)}
-    found = speed.compare(networks, (batch,), (1,), rounds=7, seconds=0.003)
+    found = speed.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
     return [found[str(place)][0] for place in range(len(chain))]
 
 
@@ -90,7 +90,7 @@ def preview(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
 # -- how it is shown ----------------------------------------------------------------------------
 
 COLUMNS = {
-    "network": st.column_config.TextColumn(width="large"),
+    "network": st.column_config.TextColumn(width="medium"),
     "weights": st.column_config.NumberColumn(format="localized", help="That must be stored."),
     "not 0": st.column_config.NumberColumn(format="localized"),
     "file KB": st.column_config.NumberColumn(format="%.1f", help="A safetensors file of it, byte by byte."),
@@ -106,9 +106,9 @@ COLUMNS = {
 def line(found: dict[str, Any], name: str) -> dict[str, Any]:
     """A row as it stands in a table."""
     return {
-        "network": name, "weights": found["parameters"], "not 0": found["nonzero"], "file KB": found["file_bytes"] / 1024, "zipped KB": found["zipped_bytes"] / 1024,
-        "ms": 1e3 * found["seconds"] if found["seconds"] else None, "± ms": 500 * found["iqr"] if found["seconds"] else None, "accuracy": found["accuracy"],
-        "95% from": found["interval"][0], "to": found["interval"][1],
+        "network": name, "accuracy": found["accuracy"], "file KB": found["file_bytes"] / 1024, "zipped KB": found["zipped_bytes"] / 1024,
+        "ms": 1e3 * found["seconds"] if found["seconds"] else None, "± ms": 500 * found["iqr"] if found["seconds"] else None,
+        "95% from": found["interval"][0], "to": found["interval"][1], "weights": found["parameters"], "not 0": found["nonzero"],
     }
 
 
@@ -312,6 +312,10 @@ with st.container():
     if snap is not None:
         st.caption(panels.run_title(snap))
         panels.outcome(snap)
+        if snap.active and not snap.mine:
+            st.info("You are watching a recovery that somebody else started; only they can pause or stop it. Choose a network above for one of your own.")
+        if snap.mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
+            st.button("Save again", key="compress_save", on_click=command, args=(manager.save_again,))
         watch(snap, live)
 if snap is not None and snap.measures.get("stages"):
     outcome(snap)

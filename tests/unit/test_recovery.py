@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
-from kd import checkpoints, compress, export, measure, models, recovery, runs, teacher
+from kd import checkpoints, compress, export, measure, models, recovery, runs
 from kd.config import CompressConfig, DistilConfig, SweepConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
