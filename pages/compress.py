@@ -306,6 +306,8 @@ def live() -> None:
         st.rerun()
     panels.progress(now)
     panels.charts(now)
+    third = " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels." if any("loss alone hard" in found for found in now.rows[:1]) else ""
+    st.caption(f"*student*: recovers with the teacher. *control*: the same compressed network on the same batches, from the labels alone.{third}")
 
 
 with st.container():
