@@ -111,7 +111,7 @@ def _compare(given: argparse.Namespace) -> int:
     chosen = [runs.load(id) for id in given.runs]
     unfit = [run.id for run in chosen if run.kind in runs.IN_LAB or not run.measures]
     if unfit:
-        raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil or teacher.")
+        raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress.")
     mnist, found = data.Source().wait(), {}
     for run in tqdm(chosen, unit="run", file=sys.stderr):
         found[run.id] = compare.measured(run, mnist, teacher.load(compare.teacher_of(run), data.device()))

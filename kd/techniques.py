@@ -140,7 +140,7 @@ def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str,
         }
     first = next(stage for stage in by_row["neurons"][0]["stages"]["all"] if (stage["who"], stage["stage"]) == ("student", "original"))
     return {
-        "command": COMMAND,
+        "command": cells.command(COMMAND, len(base), SEEDS),
         "student": STUDENT,
         "seeds": len(base),
         "epochs": _PLAIN.epochs,
@@ -172,7 +172,7 @@ def final(errors: Mapping[str, Any], who: str, stage: str = "recovered") -> dict
 def lines(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table's rows, by their headings: errors as text, sizes and latencies as numbers."""
     def shown(found: Mapping[str, float] | None) -> str:
-        return "" if found is None else f"{found['mean']:,.0f} ± {found['sd']:.0f}" if result["seeds"] > 1 else f"{found['mean']:,.0f}"
+        return "" if found is None else cells.shown(found, 0)
 
     base = result["base"]
     found = [{"what is done": "nothing", "KB": base["file_bytes"] / 1024, "zipped KB": base["zipped_bytes"] / 1024, **_times(base["latency"]),

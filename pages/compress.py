@@ -2,90 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import streamlit as st
-from torch import nn
 
-from kd import compress, compress_figures, data, models, recovery, runs, speed, techniques
+from kd import compress_figures, recovery, runs, techniques
 from kd.config import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
-from kd.measure import interval
-from kd.ui import entry, keys, owner, panels, recipe, state
+from kd.ui import entry, keys, owner, panels, preview, recipe, state
 from kd.ui.chart import live_chart
 from kd.ui.watch import watch
 
 entry.through_app()
 manager = state.manager()
-mnist = manager.source.mnist()
-Amounts = tuple[tuple[str, int], ...]  # technique -> percent, of those done
 
 st.title("Compress: distillation's companions", anchor=False)
 st.markdown(
-    "Distillation makes a small network good. Others make a good network small: they take away **neurons** ([Li 2017](https://arxiv.org/abs/1608.08710)) that weigh or say "
-    "little ([Hu 2016](https://arxiv.org/abs/1607.03250), [Molchanov 2017](https://arxiv.org/abs/1611.06440)), split matrices into two of **low rank** "
-    "([Xue 2013](https://www.isca-archive.org/interspeech_2013/xue13_interspeech.html), [Denton 2014](https://arxiv.org/abs/1404.0736)), set **weights** to zero "
-    "([Han 2015](https://arxiv.org/abs/1506.02626)) or keep them as **8-bit integers** ([Jacob 2018](https://arxiv.org/abs/1712.05877)). Each costs accuracy, and a short "
-    "training brings much of it back. Here the two meet: that training has a **teacher**, beside one that has only the labels."
+    "Distillation makes a small network good. Others make a good network small: they take away **neurons** that weigh little "
+    "([Li 2017](https://arxiv.org/abs/1608.08710)) or say little ([Hu 2016](https://arxiv.org/abs/1607.03250), [Molchanov 2017](https://arxiv.org/abs/1611.06440)), "
+    "split matrices into two of **low rank** ([Xue 2013](https://www.isca-archive.org/interspeech_2013/xue13_interspeech.html), "
+    "[Denton 2014](https://arxiv.org/abs/1404.0736)), set **weights** to zero ([Han 2015](https://arxiv.org/abs/1506.02626)) or keep them as **8-bit integers** "
+    "([Jacob 2018](https://arxiv.org/abs/1712.05877)). Each costs accuracy, and a short training brings much of it back. Here the two meet: that training has a "
+    "**teacher**, beside one that has only the labels."
 )
-
-# -- what is computed at once ----------------------------------------------------------------
-
-
-@st.cache_resource(max_entries=6, show_spinner=False)
-def whole(network: str) -> recovery.Whole:
-    return recovery.whole(network)
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def network_after(network: str, who: str, done: Amounts, source: str) -> nn.Module:
-    """A network after these techniques, each applied to what the one before left; "int8" stands last, if at all."""
-    if not done:
-        return whole(network).networks[who].eval()
-    before = network_after(network, who, done[:-1], source)
-    images = mnist.to(data.device()).validation.take(slice(compress.CALIBRATION)).inputs()
-    name, amount = done[-1]
-    return compress.quantize(before, compress.INT8[amount], images) if name == "int8" else compress.TECHNIQUES[name].apply(before, amount / 100, images)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
-    """What a network costs after these techniques, and how many of the validation images it reads right."""
-    model, validation = network_after(network, who, done, source), mnist.validation
-    device = next(model.parameters()).device
-    guess = models.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
-    right = int((guess == validation.labels.cpu()).sum())
-    title = "original" if not done else f"int8 {compress.INT8[done[-1][1]]}" if done[-1][0] == "int8" else f"{compress.TECHNIQUES[done[-1][0]].title} −{done[-1][1]}%"
-    return {
-        "who": who, "title": title, **dataclasses.asdict(compress.cost(model)), "accuracy": right / len(validation), "wrong": 1 - right / len(validation),
-        "interval": interval(right, len(validation)),
-    }
-
-
-@st.cache_data(max_entries=64, show_spinner="Timing…")
-def timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
-    """The latency after each technique, in alternating rounds with one thread."""
-    networks = {str(place): recovery.on_cpu(network_after(network, "student", done, source)) for place, done in enumerate(chain)}
-    found = speed.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
-    return [found[str(place)][0] for place in range(len(chain))]
-
-
-def preview(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
-    """The network, and its control where there is one, after each technique that is on."""
-    amounts = [(name, percent) for name, percent in config.percents.items() if percent]
-    if config.int8 != "off":
-        amounts.append(("int8", compress.INT8.index(config.int8)))
-    chain = tuple(tuple(amounts[:count]) for count in range(len(amounts) + 1))
-    times = timed(config.network, chain, batch, mnist.source) if not manager.active() else [{}] * len(chain)
-    found = []
-    for who in whole(config.network).networks:
-        for done, took in zip(chain, times):
-            took = took if who == "student" else {}
-            found.append({**row(config.network, who, done, mnist.source), "seconds": took.get("median"), "iqr": took.get("iqr"), "done": done})
-    return found
-
 
 # -- how it is shown ----------------------------------------------------------------------------
 
@@ -274,13 +214,13 @@ recipe.network()
 recipe.amounts()
 config = recipe.settings()
 try:
-    whole(config.network)
+    preview.whole(config.network)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         batch = st.segmented_control("Images at once", recovery.BATCHES, default=1, required=True, key="compress_batch", help="1 is an answer to one person; 256 is a queue.")
         st.segmented_control(
             "The picture shows", list(compress_figures.AXES), default="file_bytes", required=True, key="compress_axis", format_func=compress_figures.AXES.get,
         )
-    rows = preview(config, batch)
+    rows = preview.rows(config, batch)
     mine = [found for found in rows if found["who"] == "student"]
     headline(mine[0], mine[-1], batch)
     if len(mine) > 1:
@@ -288,7 +228,7 @@ try:
         way(rows, "compress_way", False, batch)
         names = {"student": "distilled, ", "alone": "never distilled, "} if len(rows) > len(mine) else {"student": ""}
         st.dataframe([line(found, names[found["who"]] + found["title"]) for found in rows], hide_index=True, width="stretch", column_config=COLUMNS, placeholder="")
-        st.caption(f"Before any recovery. Accuracy is on the {len(mnist.validation):,} validation images, on which sliders may be chosen; the test set is read once, at the end of a recovery.")
+        st.caption(f"Before any recovery. Accuracy is on the {len(manager.source.mnist().validation):,} validation images, on which sliders may be chosen; the test set is read once, at the end of a recovery.")
     else:
         st.caption("Nothing is taken away: move a slider.")
 except UserError as error:
