@@ -31,7 +31,9 @@ def restore() -> None:
     except UserError as error:
         state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     adopt(found)
-    if "network" not in query:
+    if "network" in query:
+        st.session_state[keys.COMPRESS_ADOPTED] = query.get("run")  # the link has settings of its own, which stay
+    else:
         _choose(next(iter(networks())))
 
 

@@ -89,6 +89,8 @@ def test_a_recovery_is_followed_and_its_stages_are_shown_and_kept(app, mnist):
     again = app(PAGE, run=id)  # another session finds it by its link, settings and all
     assert not again.exception and not again.error
     assert shown(again) == kept.config
+    moved = app(PAGE, run=id, network=run.id, neurons="70")  # a link's own settings stay
+    assert shown(moved).neurons == 70 and "recovered with the teacher" in said(moved)
 
 
 def test_other_pages_know_a_compressed_network(app, mnist):
