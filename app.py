@@ -14,6 +14,7 @@ page = st.navigation(
         st.Page("pages/dark_knowledge.py", title="Dark knowledge", icon=":material/dark_mode:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/balance:"),
+        st.Page("pages/compress.py", title="Compress", icon=":material/compress:"),
         st.Page("pages/methods.py", title="Methods", icon=":material/list_alt:"),
         st.Page("pages/paper.py", title="The paper", icon=":material/article:"),
     ],

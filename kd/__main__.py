@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | methods | distilbert | paper | compare | bench.
+"""The command line: python -m kd distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,25 +12,26 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, runs, teacher
-from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, recovery, runs, teacher, techniques
+from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.objectives import METHODS
 from kd.train import Record
 
 
-TABLES = {"methods": comparison, "distilbert": distilbert, "paper": paper}
+TABLES = {"methods": comparison, "distilbert": distilbert, "techniques": techniques, "paper": paper}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | methods | distilbert | paper | compare | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
         ("sweep", SweepConfig, "many small trainings in a row, such as students and controls with more and more labels"),
         ("mistake", MistakeConfig, "teach a student with a classic mistake, beside one that is taught right"),
+        ("compress", CompressConfig, "make a trained network smaller, and let it recover with a teacher and from labels alone"),
     ]:
         command = commands.add_parser(name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
         config.add_arguments(command)
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, module, help, quick in [
         ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
         ("distilbert", distilbert, "halve a Transformer by DistilBERT's recipe, from its layers and from random weights", "one seed"),
+        ("techniques", techniques, "compress a student by each technique alone, and let it recover with the teacher and from labels", "one seed"),
         ("paper", paper, "reproduce the table of Hinton, Vinyals & Dean 2015, section 3", "one seed"),
     ]:
         table = commands.add_parser(name, help=help, description=f"{help}; can be stopped and started again")
@@ -109,7 +111,7 @@ def _compare(given: argparse.Namespace) -> int:
     chosen = [runs.load(id) for id in given.runs]
     unfit = [run.id for run in chosen if run.kind in runs.IN_LAB or not run.measures]
     if unfit:
-        raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil or teacher.")
+        raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress.")
     mnist, found = data.Source().wait(), {}
     for run in tqdm(chosen, unit="run", file=sys.stderr):
         found[run.id] = compare.measured(run, mnist, teacher.load(compare.teacher_of(run), data.device()))
@@ -164,7 +166,7 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
-    curves = {"curves": measures["curves"]} if "curves" in measures else {}
+    curves = {key: measures[key] for key in ("curves", "stages") if key in measures}
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 
@@ -211,6 +213,8 @@ def _print_table(result: dict[str, Any]) -> None:
     for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
         model = result[name]
         print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
+    if "stages" in result:
+        print(recovery.text(result["stages"]))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from kd.breaking import Breaking
-from kd.config import DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.data import Mnist
 from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.recovery import Recovery
 from kd.sweep import Sweep
 from kd.teacher import CachedTeacher, MeanTeacher
 
 #: Those with a teacher, which is ready trained.
-_TAUGHT = {DistilConfig: Distillation, SweepConfig: Sweep, MistakeConfig: Breaking}
+_TAUGHT = {DistilConfig: Distillation, SweepConfig: Sweep, MistakeConfig: Breaking, CompressConfig: Recovery}
 
 
 def has_teacher(config: Settings) -> bool:

@@ -103,6 +103,12 @@ def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
     return distance(reliability(logits, labels, bins))
 
 
+def interval(right: int, count: int) -> list[float]:
+    """The 95% confidence interval of an accuracy of ``right`` in ``count``, by Wilson's method."""
+    found = binomtest(right, count).proportion_ci(0.95, "wilson")
+    return [found.low, found.high]
+
+
 def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
     """All that is told of a network's answers: logits and teacher_logits (N, 10), labels (N,).
 
@@ -111,12 +117,10 @@ def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str,
     (10,); and ``ece``.
     """
     guess = logits.argmax(1)
-    right = int((guess == labels).sum())
-    interval = binomtest(right, len(labels)).proportion_ci(0.95, "wilson")
     confusion = torch.bincount(labels * models.CLASSES + guess, minlength=models.CLASSES**2).view(models.CLASSES, models.CLASSES)
     return {
         **scores(logits, labels, teacher_logits),
-        "interval": [interval.low, interval.high],
+        "interval": interval(int((guess == labels).sum()), len(labels)),
         "confusion": confusion.tolist(),
         "errors_by_class": (confusion.sum(1) - confusion.diag()).tolist(),
         "ece": ece(logits, labels),

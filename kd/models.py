@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kd import compress
 from kd.errors import UserError
 from kd.layers import CLASSES as CLASSES
 from kd.layers import INPUT_SHAPE as INPUT_SHAPE
@@ -109,13 +110,16 @@ def own_widths(name: str) -> tuple[int, ...] | None:
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called ``name``: a registered one, or an MLP like mlp-64-32.
+    """The architecture called ``name``: a registered one, an MLP like mlp-64-32, or what kd.compress makes of one, like mlp-64-32_neurons-50.
 
     Raises:
         UserError: no such architecture, or one that is too large.
     """
     if isinstance(name, str) and name in ARCHITECTURES:
         return ARCHITECTURES[name]
+    if isinstance(name, str) and (compressed := compress.base(name[:100])):
+        whole, change = architecture(compressed[0]), compressed[1]
+        return Architecture(name, f"{compressed[0]}, compressed.", lambda: change(whole.layers()))
     widths = own_widths(name) if isinstance(name, str) else None
     if widths is None:
         raise UserError(

@@ -27,14 +27,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kd import models
-from kd.config import DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
 
-KINDS: dict[str, type[Settings]] = {"distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig, "imported": ImportConfig}
+KINDS: dict[str, type[Settings]] = {
+    "distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
+}
 #: The kinds that the Distil page shows, and those that the Dark knowledge page shows.
 ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
+#: Those that can have a student to draw for.
+WITH_STUDENT = ("distil", "compress", "imported")
 NAME_LENGTH = 60
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 
@@ -86,12 +90,16 @@ class Run:
     @property
     def architecture(self) -> str:
         """Of the student, or of the teacher in a teacher run."""
+        if self.kind == "compress":
+            return self.measures.get("architecture", self.config.network)
         return self.config.teacher if self.kind == "teacher" else self.config.student
 
     @property
     def models(self) -> tuple[str, ...]:
         if isinstance(self.config, ImportConfig):
             return (self.config.role,)
+        if self.kind == "compress":
+            return tuple(name for name in ("student", "control", "alone") if name in self.measures.get("models", {}))
         return {"distil": ("student", "control"), "teacher": ("teacher",), "sweep": (), "mistake": ("student", "mistaken", "control")}[self.kind]
 
     def model(self, which: str) -> nn.Module:
@@ -123,6 +131,9 @@ def default_name(config: Settings) -> str:
         return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
     if isinstance(config, ImportConfig):
         return f"{config.network}, imported"
+    if isinstance(config, CompressConfig):
+        taken = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent] + ([f"int8 {config.int8}"] if config.int8 != "off" else [])
+        return f"{'a run' if is_id(config.network) else config.network[:20]} compressed: {', '.join(taken)}"[:NAME_LENGTH]
     return f"teacher {config.teacher} ×{config.epochs}"
 
 

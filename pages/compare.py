@@ -69,7 +69,7 @@ def row(run: runs.Run) -> dict[str, Any]:
     role = run.models[0]
     settings = run.config.to_dict()
     line: dict[str, Any] = {
-        "run": run.name, "network": run.architecture, "method": settings.get("method", "labels" if run.kind == "teacher" else "imported"), "T": settings.get("temperature"),
+        "run": run.name, "network": run.architecture, "method": settings.get("method", {"teacher": "labels", "compress": "compressed"}.get(run.kind, "imported")), "T": settings.get("temperature"),
         "accuracy": run.measures["models"][role]["test_accuracy"],
     }
     measures = measured.get(run.id)

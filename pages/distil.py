@@ -14,7 +14,9 @@ run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
     if snap is not None and snap.kind not in runs.ON_DISTIL:
-        where = "is an experiment of another kind; the Dark knowledge page shows it" if snap.kind in runs.IN_LAB else "was imported; the Runs and Draw pages show it"
+        where = {"compress": "is a compressed network; the Compress page shows it", "imported": "was imported; the Runs and Draw pages show it"}.get(
+            snap.kind, "is an experiment of another kind; the Dark knowledge page shows it"
+        )
         raise UserError(f"This run {where}.")
 except UserError as error:
     state.notify("error", str(error))

@@ -15,7 +15,7 @@ mnist = manager.source.mnist()
 st.title("Draw, and compare their answers", anchor=False)
 
 # -- whose student answers -------------------------------------------------------------
-stored = [run for run in runs.list_runs()[0] if run.kind in ("distil", "imported") and "student" in run.models]
+stored = [run for run in runs.list_runs()[0] if run.kind in runs.WITH_STUDENT and "student" in run.models]
 choices = {run.id: run.name for run in stored}
 shown = state.shown_run()
 live = manager.snapshot(shown, owner.token()) if shown else None
@@ -106,7 +106,7 @@ def answers() -> None:
             figure = figures.bars({name: logits}, temperature)
             figure["layout"] |= {"showlegend": False, "height": 220}
             live_chart(figure, f"draw_{name}", f"{name} says {digit}.")
-            architecture = teacher.architecture if name == "teacher" else snap.config.student
+            architecture = teacher.architecture if name == "teacher" else runs.load(snap.id).architecture if snap.saved else snap.config.student
             if manager.active():
                 st.caption("Latency is measured when nothing trains.")
             else:

@@ -78,6 +78,9 @@ if len(labels):
 
 def open_button(id: str, config: Settings, label: str = "Open") -> None:
     if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
+        if runs.kind_of(config) == "compress":
+            st.session_state[keys.COMPRESS_RUN] = id
+            st.switch_page("pages/compress.py")
         if runs.kind_of(config) in runs.IN_LAB:
             frame.open_run(id, config)
             st.switch_page("pages/dark_knowledge.py")

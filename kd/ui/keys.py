@@ -13,6 +13,10 @@ SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
 LAB = "lab"  # dict of the lab's settings
 LAB_WIDGETS = "lab_widgets"  # setting -> how often its widget was made anew
+COMPRESS = "compress"  # dict of the Compress page's settings
+COMPRESS_WIDGETS = "compress_widgets"  # how often its widgets were made anew
+COMPRESS_RUN = "compress_run"  # the id of the recovery on show
+COMPRESS_ADOPTED = "compress_adopted"  # the id of the recovery whose settings the widgets took over
 MEASURE = "measure_runs"  # ids of the runs that are still to be measured
 ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 

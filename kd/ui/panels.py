@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
-from kd.config import DistilConfig, ImportConfig, MistakeConfig, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
@@ -161,7 +161,7 @@ def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Sn
 def charts(snap: Snapshot) -> None:
     """Loss and accuracy, in place."""
     level = None
-    if snap.kind == "distil":
+    if snap.kind in ("distil", "compress"):
         level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
     live_charts(_charts(snap.id, snap.version, level, snap), "charts")
 
@@ -212,7 +212,9 @@ def _verdict(student: float, control: float, snap: Snapshot) -> str:
     chance = 2 * math.sqrt(max(1.0, student + control))
     gap = control - student
     same = "The control had the same initial weights and the same batches, but only the labels."
-    if snap.config.initialization == "teacher":
+    if snap.kind == "compress":
+        same = "Both began as the same compressed network and saw the same batches, but the control only with the labels."
+    elif snap.config.initialization == "teacher":
         same += " Both began with the teacher's layers, so the gap is what its answers add to them; what the layers bring shows in a run with random initial weights."
     if abs(gap) <= chance:
         verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
@@ -255,6 +257,12 @@ def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, SweepConfig):
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
+    if isinstance(config, CompressConfig):
+        network = state.teacher_name(config.network)
+        taken = ", ".join(f"{CompressConfig.setting(name)['label'].lower()} −{percent}%" for name, percent in config.percents.items() if percent)
+        return f"{network}: {taken}{'' if config.int8 == 'off' else f', int8 {config.int8}'}; recovery with {state.teacher_name(config.teacher)}, " \
+            f"{_settings({'temperature': config.temperature, 'soft_weight': config.soft_weight})}, " \
+            f"{f'{config.labels:,}' if config.labels else 'all'} labels, {config.epochs} epochs, seed {config.seed}"
     if isinstance(config, ImportConfig):
         return f"{config.network}, trained elsewhere and imported as a {config.role}"
     if isinstance(config, MistakeConfig):

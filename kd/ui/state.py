@@ -142,7 +142,7 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
     inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
     taught, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
     logits = {"teacher": taught}
-    if snap is not None and snap.kind == "distil":
+    if snap is not None and snap.kind in runs.WITH_STUDENT:
         logits |= said(snap, inputs)
     return Answers({name: value[0] for name, value in logits.items()}, is_digit)
 

@@ -314,3 +314,25 @@ def test_a_teacher_of_the_sample_is_not_shipped(run, quick, mnist, tmp_path, mon
     code, _, err = run(*TRAIN, "--ship", "mine")
     assert code == 2 and "Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR" in err
     assert not list(tmp_path.glob("mine*"))
+
+
+def test_compress_stores_a_smaller_network_and_tells_its_stages(run, mnist):
+    _, out, _ = run("distil", *FAST, "--json")
+    student = json.loads(out.splitlines()[-1])["run"]
+    code, out, _ = run("compress", "--network", student, "--neurons", "50", "--epochs", "1", "--batch-size", "100", "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert code == 0 and set(result) == {"run", "seconds", "source", "student", "control", "alone", "teacher", "stages"}
+    stored = runs.load(result["run"])
+    assert stored.architecture == "mlp-30_neurons-50" and stored.config.network == student
+    recovered = next(row for row in result["stages"] if (row["who"], row["stage"]) == ("student", "recovered"))
+    assert recovered["parameters"] == 15 * 785 + 16 * 10 and recovered["test_errors"] == result["student"]["test_errors"]
+    code, out, _ = run("compress", "--network", student, "--weights", "50", "--epochs", "1", "--batch-size", "100")
+    assert code == 0 and "never distilled, recovered from labels" in out
+
+
+def test_compress_refuses_in_a_sentence(run):
+    assert run("compress", "--neurons", "0")[::2] == (
+        2, "kd: Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0.\n"
+    )
+    code, _, told = run("compress", "--network", "nobody")
+    assert code == 2 and "no network called 'nobody'" in told
