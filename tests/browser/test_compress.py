@@ -18,7 +18,7 @@ def test_a_student_is_made_smaller_recovers_and_reads_a_drawing(page: Page, serv
     slider.focus()
     slider.press("ArrowRight")
     until(page, lambda: size.inner_text() != before, "another size")
-    assert "neurons=51" in page.url
+    until(page, lambda: "neurons=51" in page.url, "the slider in the address")
     until(page, lambda: page.locator(".kd-chart.compress_way .scatterlayer .trace").count() == 2, "the ways of student and control")
 
     button(page, "Recover with the teacher").click()
