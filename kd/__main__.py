@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         table.add_argument("--seeds", type=int, default=module.SEEDS, metavar="N", help=f"seeds of each row (default: {module.SEEDS})")
         table.add_argument("--quick", action="store_true", help=f"{quick} alone")
         table.add_argument("--json", action="store_true", help="print one JSON object last")
+        if module is paper:
+            table.add_argument("--store", action="store_true", help="go on from the table that the app shows, and put the new one in its place")
     help = "measure latency, size and accuracy of stored runs, students and teachers in alternating rounds, and keep them with the runs"
     comparing = commands.add_parser("compare", help=help, description=help)
     comparing.add_argument("runs", metavar="RUN", nargs="+", help="the id of a stored run, as the command that trained it printed")
@@ -128,8 +130,12 @@ def _table(given: argparse.Namespace) -> int:
             bar.update(100 * share - bar.n)
 
         module = TABLES[given.command]
-        shorter = {"epochs": 1} if given.quick and module is comparison else {}
-        result = module.run(seeds, progress=progress, **shorter)
+        special: dict[str, Any] = {"epochs": 1} if given.quick and module is comparison else {}
+        if getattr(given, "store", False):
+            special["before"] = paper.load()
+        result = module.run(seeds, progress=progress, **special)
+    if getattr(given, "store", False):
+        paper.store(result)
     print(json.dumps(result) if given.json else module.text(result))
     return 0
 

@@ -26,7 +26,7 @@ from kd.teacher import CachedTeacher
 
 SEEDS = 5
 STORED = Path(__file__).parents[1] / "benchmarks" / "paper.json"
-COMMAND = "python -m kd paper --json > benchmarks/paper.json"
+COMMAND = "python -m kd paper --store"
 
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)
 _SMALL = DistilConfig(student="mlp-30", soft_weight=1.0, epochs=25)
@@ -175,57 +175,79 @@ def mcnemar(student_wrong: Tensor, control_wrong: Tensor) -> dict[str, float]:
 # -- all of them ---------------------------------------------------------------------------
 
 
-def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+def run(
+    seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, and returns the table.
 
     Args:
         workers: processes at once; by default one for each core.
+        before: a table of the first seeds, which are not trained again if their recipes are today's.
 
     Raises:
         UserError: the full MNIST is not there.
     """
     cells.full_mnist()
-    cost = {(row, seed): _WEIGHTS.get(row, 1) * ROWS[row].epochs for seed in range(seeds) for row in ROWS}
+    if before and not still_made(before):
+        before = None
+    done = range(before["seeds"] if before else 0)
+    cost = {(row, seed): _WEIGHTS.get(row, 1) * ROWS[row].epochs for seed in range(len(done), seeds) for row in ROWS}
     return table(cells.compute(
         cost, lambda cell: cell_path(*cell), run_cell, progress, lambda cell: [(row, cell[1]) for row in _needs(cell[0])], workers
-    ))
+    ), before)
 
 
-def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    """All lines with mean and sd over the seeds, from the cells' outcomes."""
+def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All lines with mean and sd over the seeds: those of ``before``, a table itself, and then those of the cells' outcomes."""
     by_row: dict[str, list[dict[str, Any]]] = {}
     for cell in outcomes:
         by_row.setdefault(cell["row"], []).append(cell)
+    lines = [line for line in LINES if line.row in (before["recipes"] if before else by_row)]
+    earlier = before["lines"] if before else [None] * len(lines)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
-    seeds = max(map(len, by_row.values()))
-    teachers = [row for row in seconds if row in ROWS and not _needs(row)]
+    teachers = sum(seconds.get(row, 0) for row, config in ROWS.items() if not isinstance(config, DistilConfig))
+    minutes = {"teachers": teachers / 60, "students": (sum(seconds.values()) - teachers) / 60}
+    seeds = max(map(len, by_row.values()), default=0) + (before["seeds"] if before else 0)
     return {
-        "command": cells.command(COMMAND, seeds, SEEDS),
+        "command": COMMAND if seeds == SEEDS else f"{COMMAND} --seeds {seeds}",
         "seeds": seeds,
-        "core_minutes": {
-            "teachers": round(sum(seconds.get(row, 0) for row in teachers) / 60, 1),
-            "students": round(sum(s for row, s in seconds.items() if row not in teachers) / 60, 1),
-        },
+        "core_minutes": {who: round(found + (before["core_minutes"][who] if before else 0), 1) for who, found in minutes.items()},
         "machine": cells.machine(),
-        "lines": [_line(line, by_row[line.row]) for line in LINES if line.row in by_row],
-        "curve": {
-            str(row[0]["config"]["temperature"]): {who: cells.spread([_errors(cell["models"][who]) for cell in row]) for who in ("student", "control")}
-            for name, row in by_row.items() if name.startswith("30-units")
-        },
-        "recipes": {row: same[0]["config"] | {"seed": "0 …"} for row, same in by_row.items()},
+        "lines": [_line(line, by_row.get(line.row, []), found) for line, found in zip(lines, earlier, strict=True)],
+        "recipes": {row: _recipe(same[0]["config"]) for row, same in by_row.items()} or before["recipes"],
     }
 
 
-def _line(line: Line, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    values = [line.read(cell["models"][line.learner]) for cell in outcomes]
-    found = {"what": line.what, "paper": line.paper, "aim": line.aim, "unit": line.unit, "values": values, **cells.spread(values)}
+def still_made(result: Mapping[str, Any]) -> bool:
+    """Whether the recipes of a stored table are today's."""
+    recipes = result["recipes"]
+    return recipes.keys() == ROWS.keys() and all(config == type(config).from_dict(recipes[row] | {"seed": config.seed}) for row, config in ROWS.items())
+
+
+def _recipe(config: dict[str, Any]) -> dict[str, Any]:
+    return config | {"seed": "0 …"}
+
+
+def _line(line: Line, outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    def values(who: str, earlier: Mapping[str, Any] | None) -> list[float]:
+        return (earlier["values"] if earlier else []) + [line.read(cell["models"][who]) for cell in outcomes]
+
+    ours = values(line.learner, before)
+    found = {"what": line.what, "paper": line.paper, "aim": line.aim, "unit": line.unit, "values": ours, **cells.spread(ours)}
     if line.learner == "student":
-        controls = [line.read(cell["models"]["control"]) for cell in outcomes]
-        found["control"] = cells.spread(controls)
-        found["difference"] = cells.spread([value - control for value, control in zip(values, controls)])
+        controls = values("control", before and before["control"])
+        found["control"] = {"values": controls, **cells.spread(controls)}
+        found["difference"] = cells.spread([value - control for value, control in zip(ours, controls, strict=True)])
         if line.read is _errors:
-            found["mcnemar"] = [cell["mcnemar"] for cell in outcomes]
+            found["mcnemar"] = (before["mcnemar"] if before else []) + [cell["mcnemar"] for cell in outcomes]
     return found
+
+
+def curve(result: Mapping[str, Any]) -> dict[float, Mapping[str, Any]]:
+    """Temperature -> the line of the student of 30 units."""
+    by_title = {line["what"]: line for line in result["lines"]}
+    rows = [(config.temperature, line) for line in LINES if line.row.startswith("30-units") and isinstance(config := ROWS.get(line.row), DistilConfig)]
+    return {temperature: by_title[line.what] for temperature, line in rows if line.what in by_title}
 
 
 def load() -> dict[str, Any]:
@@ -238,6 +260,11 @@ def load() -> dict[str, Any]:
         return json.loads(STORED.read_text())
     except (OSError, ValueError):
         raise UserError(f"The stored table is missing or damaged; restore {STORED.name}, or make it by: {COMMAND}") from None
+
+
+def store(result: Mapping[str, Any]) -> None:
+    """Puts a table where load() finds it."""
+    STORED.write_text(json.dumps(result) + "\n")
 
 
 def text(result: Mapping[str, Any]) -> str:

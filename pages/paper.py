@@ -54,14 +54,14 @@ st.caption(
     f"test set. {minutes['teachers']:.0f} core-minutes of training for the teachers, {minutes['students']:.0f} for the students "
     f"({result['machine']}). Made by `{result['command']}`."
 )
-if result["curve"]:
+students = paper.curve(result)
+if students:
     st.subheader("Which temperature?", anchor=False)
     st.markdown(
         "A student of only 30 units cannot follow everything that a high temperature shows of the teacher. The paper found that T of 2.5 to 4 "
         "served it best; large students do not mind."
     )
-    students = {float(t): point["student"] for t, point in result["curve"].items()}
-    control = next(iter(result["curve"].values()))["control"]
+    control = next(iter(students.values()))["control"]
     spoken = "; ".join(f"{point['mean']:.0f} at T = {t:g}" for t, point in students.items())
     chart.live_chart(figures.temperatures(students, control), "temperatures", f"Test errors: {spoken}; control {control['mean']:.0f}.")
 with st.expander("How each was trained"):

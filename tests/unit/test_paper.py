@@ -102,6 +102,37 @@ def test_the_table_has_mean_sd_and_the_difference_from_the_control():
     assert "75.0 ± 5.0" in paper.text(result)
 
 
+def test_seeds_that_a_table_has_are_added_to_as_if_all_had_been_trained_at_once():
+    one, two, three = cell(0, 70, 140), cell(1, 80, 146), cell(2, 75, 160)
+    before = json.loads(json.dumps(paper.table([one, two])))
+    assert paper.table([three], before) == paper.table([one, two, three])
+
+
+def test_only_seeds_that_the_stored_table_lacks_are_trained_and_only_where_its_recipes_are_todays(small, monkeypatch):
+    monkeypatch.setattr(paper, "ROWS", {"soft": paper.ROWS["soft"]})
+    asked = []
+
+    def compute(cost, *rest):
+        asked.append([seed for _, seed in cost])
+        return [cell(seed, 70 + seed, 140 + 2 * seed) | {"config": paper.ROWS["soft"].to_dict()} for _, seed in cost]
+
+    monkeypatch.setattr(cells, "compute", compute)
+    before = json.loads(json.dumps(paper.run(1)))
+    assert paper.run(3, before=before) == paper.run(3)
+    assert paper.run(1, before=before)["lines"] == before["lines"]
+    before["recipes"]["soft"]["epochs"] = 99
+    assert paper.run(2, before=before) == paper.run(2)
+    assert asked == [[0], [1, 2], [0, 1, 2], [], [0, 1], [0, 1]]
+
+
+def test_the_stored_table_can_be_gone_on_from():
+    stored = paper.load()
+    assert paper.still_made(stored)
+    again = paper.table([], stored)
+    assert {**again, "machine": ""} == {**stored, "machine": ""}
+    assert list(paper.curve(stored)) == [1, 2, 3, 4, 8, 20]
+
+
 def test_every_line_reads_a_row_that_is_trained():
     assert {line.row for line in paper.LINES} == set(paper.ROWS)
 
