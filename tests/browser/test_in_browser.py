@@ -35,6 +35,7 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
     visit(page, server.link("runs"))
     select(page, stored)
     page.get_by_text("Export to deploy").click()
+    page.wait_for_timeout(500)  # while the panel unfolds, the browser may drop a click on what moves
     button(page, "Prepare the file").click()
     page.get_by_text("Run it in this browser").click()
     own = page.locator(".kd-own[data-ready=yes]")
