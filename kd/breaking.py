@@ -32,8 +32,8 @@ class Misled:
     def logits(self, digits: data.Digits) -> Tensor:
         return self._teacher.logits(digits)
 
-    def features(self, digits: data.Digits, view: View) -> tuple[Tensor, ...]:
-        return (self._wrong(digits),)
+    def outputs(self, digits: data.Digits, view: View) -> Outputs:
+        return Outputs(self._teacher.logits(digits), (self._wrong(digits),))
 
 
 class Mistaken:
