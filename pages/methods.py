@@ -4,9 +4,8 @@ import streamlit as st
 
 from kd import cells, comparison, distilbert
 from kd.config import DistilConfig
-from kd.errors import UserError
 from kd.objectives import METHODS, Method
-from kd.ui import entry
+from kd.ui import entry, state
 
 entry.through_app()
 st.title("Every method, side by side", anchor=False)
@@ -14,11 +13,7 @@ st.markdown(
     "A method says what the student learns: from the teacher's **answers**, from its **hidden layers**, from how images lie to each other "
     "for it (**relations**), or, without a teacher, from **labels** that are softened. Choose one under *Method* on the **Distil** page."
 )
-try:
-    measured = comparison.load()
-except UserError as error:
-    st.error(str(error))
-    measured = None
+measured = state.measured_before(comparison.load)
 
 
 def family(method: Method) -> str:
@@ -40,8 +35,9 @@ COLUMNS = {f"{measured['labels']} labels": "few", "without soft targets": "alone
 told = "Test images that it reads right in percent, mean ± standard deviation over the seeds, and in brackets the gain over the control."
 st.dataframe(
     [row(method) for method in METHODS.values()], hide_index=True, width="stretch", height="content",
+    row_height=52,  # two lines
     column_config={column: st.column_config.TextColumn(help=told) for column in COLUMNS}
-    | {"what it does": st.column_config.TextColumn(width="large"), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
+    | {"method": st.column_config.TextColumn(width=130), "what it does": st.column_config.TextColumn(width=265), "paper": st.column_config.TextColumn(width=160), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
 )
 if measured:
     control = {column: cells.shown(of, unit="%") for column, of in measured["control"].items()}
@@ -54,11 +50,7 @@ if measured:
 else:
     st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
 
-try:
-    halved = distilbert.load()
-except UserError as error:
-    st.error(str(error))
-    halved = None
+halved = state.measured_before(distilbert.load)
 if halved:
     st.subheader("DistilBERT's recipe, on images", anchor=False)
     st.markdown(

@@ -37,6 +37,15 @@ def stored_model(run_id: str, which: str) -> nn.Module:
     return runs.load(run_id).model(which)
 
 
+def measured_before(load: Callable[[], T | None]) -> T | None:
+    """A table that was measured and stored; None where there is none. A damaged one is told in a sentence."""
+    try:
+        return load()
+    except UserError as error:
+        st.error(str(error))
+        return None
+
+
 def notify(kind: str, sentence: str) -> None:
     """Keeps a sentence to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
     st.session_state[keys.NOTICE] = (kind, sentence)
