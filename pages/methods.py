@@ -23,21 +23,20 @@ def family(method: Method) -> str:
 
 
 def row(method: Method) -> dict[str, str]:
-    line = {"method": method.title, "learns from": family(method), "what it does": method.purpose}
+    line = {"method": method.title, "learns from": family(method)}
     if measured and method.name in measured["methods"]:
         of = measured["methods"][method.name]
         line |= {column: comparison.shown(of.get(key)) for column, key in COLUMNS.items()}
     settings = [DistilConfig.setting(name)["label"].lower() for name in method.settings]
-    return line | {"paper": method.paper, "settings": ", ".join(settings), "--method": method.name}
+    return line | {"what it does": method.purpose, "paper": method.paper, "settings": ", ".join(settings), "--method": method.name}
 
 
 COLUMNS = {f"{measured['labels']} labels": "few", "without soft targets": "alone", "all labels": "all"} if measured else {}
 told = "Test images that it reads right in percent, mean ± standard deviation over the seeds, and in brackets the gain over the control."
 st.dataframe(
     [row(method) for method in METHODS.values()], hide_index=True, width="stretch", height="content",
-    row_height=52,  # two lines
     column_config={column: st.column_config.TextColumn(help=told) for column in COLUMNS}
-    | {"method": st.column_config.TextColumn(width=130), "what it does": st.column_config.TextColumn(width=265), "paper": st.column_config.TextColumn(width=160), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
+    | {"what it does": st.column_config.TextColumn(width="large"), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
 )
 if measured:
     control = {column: cells.shown(of, unit="%") for column, of in measured["control"].items()}
