@@ -1,5 +1,7 @@
 """Stored runs against each other: what each network costs, how well it does, and which to choose."""
 
+import zlib
+
 import streamlit as st
 import torch
 
@@ -33,7 +35,8 @@ place = st.empty()  # of the progress bar; what was measured before stays on the
 state.show_notice()
 table = st.dataframe(
     [compare_table.row(run, measured.get(run.id), batch, threads) for run in found], hide_index=True, width="stretch", on_select="rerun", selection_mode="multi-row",
-    key="compare_table", column_config=compare_table.COLUMNS, placeholder="",
+    key=f"compare_{zlib.crc32(''.join(run.id for run in found).encode())}",  # ticks are kept by the line, and must not wander to another run
+    column_config=compare_table.COLUMNS, placeholder="",
 )
 chosen = [found[row] for row in table.selection.rows if row < len(found)]
 st.caption("The table's own buttons search it, hide columns and download it as CSV; a click on a heading sorts. Accuracies are on the test set, on which nothing was chosen.")

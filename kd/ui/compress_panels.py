@@ -12,7 +12,6 @@ from kd.ui import state
 from kd.ui.chart import live_chart
 
 COLUMNS = {
-    "network": st.column_config.TextColumn(width="large"),
     "weights": st.column_config.NumberColumn(format="localized", help="That must be stored."),
     "not 0": st.column_config.NumberColumn(format="localized"),
     "file KB": st.column_config.NumberColumn(format="%.1f", help="A safetensors file of it, byte by byte."),
