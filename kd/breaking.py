@@ -9,18 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from kd import data, models
-from kd.config import MistakeConfig
+from kd.config import DistilConfig, MistakeConfig
 from kd.connection import Connection, View
-from kd.experiment import Experiment
+from kd.experiment import Experiment, few_labels
 from kd.mistakes import MISTAKES, Answers, Mistake
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
-from kd.randomness import generator
 from kd.schemes import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Learner, Plan, Record, Teacher, every_epoch
-
-BATCH_SIZE, LEARNING_RATE = 128, 4e-3  # those of DistilConfig
 
 
 class Misled:
@@ -32,8 +29,8 @@ class Misled:
     def logits(self, digits: data.Digits) -> Tensor:
         return self._teacher.logits(digits)
 
-    def features(self, digits: data.Digits, view: View) -> tuple[Tensor, ...]:
-        return (self._wrong(digits),)
+    def outputs(self, digits: data.Digits, view: View) -> Outputs:
+        return Outputs(self._teacher.logits(digits), (self._wrong(digits),))
 
 
 class Mistaken:
@@ -76,12 +73,10 @@ class Breaking(Experiment):
 
     def __init__(self, config: MistakeConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
-        train = self.mnist.train
-        if config.labels:
-            train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
-        self.transfer = dataclasses.replace(self.mnist, train=train)
+        self.transfer = dataclasses.replace(self.mnist, train=few_labels(self.mnist.train, config))
         self.stages: list[Stage] = [self._stage]
-        self.plan = Plan(config.epochs, BATCH_SIZE, LEARNING_RATE, config.seed)
+        usual = DistilConfig()
+        self.plan = Plan(config.epochs, usual.batch_size, usual.learning_rate, config.seed)
         self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
 
     def _stage(self, earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], Teacher]:
@@ -89,7 +84,7 @@ class Breaking(Experiment):
         self._mistaken = Mistaken(mistake)
         teacher, connection = self.teacher, None
         if mistake.answers:
-            wrong = mistake.answers(self.reference.model, len(self.transfer.train), BATCH_SIZE)
+            wrong = mistake.answers(self.reference.model, len(self.transfer.train), self.plan.batch_size)
             teacher, connection = Misled(teacher, wrong), Connection(View((), ()), View((0,), (1,)), None)
         return [
             Learner("student", self._network(), hinton),

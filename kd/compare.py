@@ -25,6 +25,8 @@ FILE = "measured.json"  # in a run's folder
 FORMAT = 2
 #: What the article that this began with reports of a student without convolutions.
 ARTICLE = "35% less time for 1 to 2 points"
+#: Points of accuracy that a quicker network may cost.
+PRICES = (1.0, 0.5, 0.15)
 
 
 def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int = speed.ROUNDS, seconds: float = 0.01) -> dict[str, Any]:
@@ -177,9 +179,17 @@ def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, 
     }
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings in which two configs, as dicts, differ; None where one has no such setting."""
-    return {key: (one.get(key), other.get(key)) for key in {**one, **other} if one.get(key) != other.get(key)}
+def bargains(found: Mapping[str, Mapping[str, Any]], batch: int, threads: int) -> dict[float, tuple[str, dict[str, float]]]:
+    """For each of PRICES that some student keeps to, the quickest that does: price -> id and verdict."""
+    verdicts = [(id, worth) for id, measures in found.items() if (worth := verdict(measures, batch, threads))]
+    cheap = {price: [pair for pair in verdicts if pair[1]["points"] <= price + 1e-9] for price in PRICES}
+    return {price: max(pairs, key=lambda pair: pair[1]["faster"]) for price, pairs in cheap.items() if pairs}
+
+
+def differences(*configs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The settings in which configs, as dicts, differ, with the value of each; None where one has no such setting."""
+    settings = {key: tuple(config.get(key) for config in configs) for key in {key: None for config in configs for key in config}}
+    return {key: values for key, values in settings.items() if any(value != values[0] for value in values)}
 
 
 def text(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -198,4 +208,8 @@ def text(found: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{id:14}{models['student']['architecture']:16}{shares}{worth['points']:>8.2f}{at[0]:>8}{at[1]:>8}{1e3 * row['median']:>9.3f}"
                 f"{1e3 * latency(models['teacher'], *at)['median']:>9.3f}{worth['faster']:>7.1f}x{1e3 * exported['median'] if exported else math.nan:>9.3f}"
             )
+    for batch, threads in sorted({(row["batch"], row["threads"]) for measures in found.values() for model in measures["models"].values() for row in model["latency"]}):
+        for price, (id, worth) in bargains(found, batch, threads).items():
+            name = found[id]["models"]["student"]["architecture"]
+            lines.append(f"{batch} image{'s' if batch > 1 else ''}, {threads} thread{'s' if threads > 1 else ''}, at most {price:g} points: {name} ({worth['faster']:.1f}x for {worth['points']:.2f})")
     return "\n".join([*lines, "Each in its quickest form, medians of alternating rounds; accuracies on the test set, on which nothing was chosen."])

@@ -15,11 +15,11 @@ AXES = {"file_bytes": "size of the file", "zipped_bytes": "size of the zipped fi
 
 
 def _ticks(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 times the powers of ten around ``values``, written out: Plotly itself leaves the zeros away."""
+    """Ticks at 1, 2 and 5 times the powers of ten around ``values``, more where those are near each other; written out: Plotly itself leaves the zeros away."""
     if not values:
         return {}
     powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    ticks = [step * 10.0**power for power in powers for step in ((1, 2, 5) if max(values) > 8 * min(values) else (1, 1.5, 2, 3, 4, 5, 6, 8))]
     return {"tickvals": ticks, "ticktext": [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]}
 
 

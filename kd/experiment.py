@@ -16,13 +16,22 @@ import torchvision
 from torch import Tensor, nn
 
 from kd import data, measure, models
-from kd.config import DistilConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
 from kd.connection import connect, exits
 from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
 from kd.schemes import SCHEMES, Chain, Stage
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Learner, Plan, Record, every_epoch
+
+
+def few_labels(digits: data.Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> data.Digits:
+    """``digits`` with as many labels as ``config`` says. One seed labels the same images in every kind of run.
+
+    Raises:
+        UserError: there are fewer digits.
+    """
+    return data.with_labels(digits, config.labels, generator(config.seed, "labels")) if config.labels else digits
 
 
 class Experiment:
@@ -111,9 +120,7 @@ class Distillation(Experiment):
             "exits": self._with_exits,
         }[config.scheme]()
         self._network(config.student)  # what does not fit is told now
-        train = data.without(self.mnist.train, config.omitted)
-        if config.labels:
-            train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
+        train = few_labels(data.without(self.mnist.train, config.omitted), config)
         if config.label_noise:
             train = data.with_wrong_labels(train, config.label_noise, generator(config.seed, "label noise"))
         self.transfer = dataclasses.replace(self.mnist, train=train)

@@ -13,9 +13,8 @@ from kd import compress, data, measure, models, runs, speed, teacher
 from kd.config import CompressConfig
 from kd.data import Digits
 from kd.errors import UserError
-from kd.experiment import Experiment
+from kd.experiment import Experiment, few_labels
 from kd.objectives import hinton, labels_only
-from kd.randomness import generator
 from kd.schemes import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Learner, Plan, Record, Teacher
@@ -87,10 +86,7 @@ class Recovery(Experiment):
         self.whole = source or whole(config.network)
         self.architecture = compress.shaped(self.whole.architecture, config.percents)
         self.begun = {name: compressed(model, config, self.mnist.validation) for name, model in self.whole.networks.items()}
-        train = self.mnist.train
-        if config.labels:
-            train = data.with_labels(train, config.labels, generator(config.seed, "labels"))
-        self.transfer = dataclasses.replace(self.mnist, train=train)
+        self.transfer = dataclasses.replace(self.mnist, train=few_labels(self.mnist.train, config))
         self.stages: list[Stage] = [self._stage]
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, optimizer=config.optimizer)
         self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}

@@ -46,8 +46,8 @@ class Teacher(Protocol):
     def logits(self, digits: Digits) -> Tensor:
         """(N, 10)."""
 
-    def features(self, digits: Digits, view: View) -> tuple[Tensor, ...]:
-        """(N, D) for each layer of the view."""
+    def outputs(self, digits: Digits, view: View) -> Outputs:
+        """The same, with (N, D) for each layer of the view."""
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,8 @@ class Training:
                     digits = augment(digits, generator(plan.seed, "augment", epoch, block))
                 parts = [digits.inputs(), digits.labels]
                 if self.teacher:
-                    parts.append(self.teacher.logits(digits))
-                    if self._view:
-                        parts += self.teacher.features(digits, self._view)
+                    said = self.teacher.outputs(digits, self._view) if self._view else Outputs(self.teacher.logits(digits))
+                    parts += [said.logits, *said.features]
                 sizes = [len(group) for group in groups]
                 for images, labels, *taught in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
                     yield images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None

@@ -16,7 +16,7 @@ st.title("Draw, and compare their answers", anchor=False)
 
 # -- whose student answers -------------------------------------------------------------
 stored = [run for run in runs.list_runs()[0] if run.kind in runs.WITH_STUDENT and "student" in run.models]
-choices = {run.id: run.name for run in stored}
+choices = state.distinct({run.id: run.name for run in stored})
 shown = state.shown_run()
 live = manager.snapshot(shown, owner.token()) if shown else None
 if live is not None and live.kind == "distil" and live.id not in choices and (live.active or live.rows):

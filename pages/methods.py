@@ -4,9 +4,8 @@ import streamlit as st
 
 from kd import cells, comparison, distilbert
 from kd.config import DistilConfig
-from kd.errors import UserError
 from kd.objectives import METHODS, Method
-from kd.ui import entry
+from kd.ui import entry, state
 
 entry.through_app()
 st.title("Every method, side by side", anchor=False)
@@ -14,11 +13,7 @@ st.markdown(
     "A method says what the student learns: from the teacher's **answers**, from its **hidden layers**, from how images lie to each other "
     "for it (**relations**), or, without a teacher, from **labels** that are softened. Choose one under *Method* on the **Distil** page."
 )
-try:
-    measured = comparison.load()
-except UserError as error:
-    st.error(str(error))
-    measured = None
+measured = state.measured_before(comparison.load)
 
 
 def family(method: Method) -> str:
@@ -28,12 +23,12 @@ def family(method: Method) -> str:
 
 
 def row(method: Method) -> dict[str, str]:
-    line = {"method": method.title, "learns from": family(method), "what it does": method.purpose}
+    line = {"method": method.title, "learns from": family(method)}
     if measured and method.name in measured["methods"]:
         of = measured["methods"][method.name]
         line |= {column: comparison.shown(of.get(key)) for column, key in COLUMNS.items()}
     settings = [DistilConfig.setting(name)["label"].lower() for name in method.settings]
-    return line | {"paper": method.paper, "settings": ", ".join(settings), "--method": method.name}
+    return line | {"what it does": method.purpose, "paper": method.paper, "settings": ", ".join(settings), "--method": method.name}
 
 
 COLUMNS = {f"{measured['labels']} labels": "few", "without soft targets": "alone", "all labels": "all"} if measured else {}
@@ -54,11 +49,7 @@ if measured:
 else:
     st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
 
-try:
-    halved = distilbert.load()
-except UserError as error:
-    st.error(str(error))
-    halved = None
+halved = state.measured_before(distilbert.load)
 if halved:
     st.subheader("DistilBERT's recipe, on images", anchor=False)
     st.markdown(

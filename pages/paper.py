@@ -3,8 +3,7 @@
 import streamlit as st
 
 from kd import cells, figures, paper
-from kd.errors import UserError
-from kd.ui import chart, entry
+from kd.ui import chart, entry, state
 
 entry.through_app()
 st.title("The paper's table, run again", anchor=False)
@@ -12,10 +11,8 @@ st.markdown(
     "Distillation became known by a paper of 2015 ([Hinton, Vinyals & Dean](https://arxiv.org/abs/1503.02531)). Its section 3 tries it on MNIST: "
     "a large teacher, a small student, students that never saw a 3. Here each of these experiments stands beside what this program measured."
 )
-try:
-    result = paper.load()
-except UserError as error:
-    st.error(str(error))
+result = state.measured_before(paper.load)
+if result is None:
     st.stop()
 
 
@@ -42,7 +39,8 @@ st.dataframe(
     ],
     hide_index=True, width="stretch", height="content",
     column_config={
-        "experiment": st.column_config.TextColumn(width="large"),
+        "experiment": st.column_config.TextColumn(width=350),
+        "paper": st.column_config.TextColumn(width=225),
         "ours": st.column_config.TextColumn(help="Mean and standard deviation over the seeds; errors on the 10,000 test images, or percent."),
         "control": st.column_config.TextColumn(help="The same student, same seed and batches, taught by the labels alone."),
         "beyond chance": st.column_config.TextColumn(help="In how many seeds McNemar's test tells student and control apart (p < 0.05)."),

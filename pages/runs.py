@@ -57,7 +57,7 @@ def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
     """The same columns, without what is measured at the end."""
     return {
         "name": runs.default_name(kept.config), "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
-        "T": getattr(kept.config, "temperature", None), "epochs": kept.config.epochs, "seed": kept.config.seed,
+        "method": getattr(kept.config, "method", ""), "T": getattr(kept.config, "temperature", None), "epochs": kept.config.epochs, "seed": kept.config.seed,
         "student accuracy": None, "control accuracy": None, "teacher accuracy": None, "data": "", "state": "interrupted",
         "when": when(kept.saved), "yours": "✓" if kept.owner == runs.owner_digest(owner.token()) else "",
     }
@@ -65,11 +65,11 @@ def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
 
 percent = st.column_config.NumberColumn(format="percent")
 st.dataframe(
-    [*map(interrupted_row, unfinished), *map(row, found)], hide_index=True, width="stretch",
+    [*map(interrupted_row, unfinished), *map(row, found)], hide_index=True, width="stretch", placeholder="",
     column_config={"student accuracy": percent, "control accuracy": percent, "teacher accuracy": percent,
                    "your drawings": st.column_config.TextColumn(help="How many of your kept drawings student / control read right.")},
 )
-st.caption("Accuracies are on the test set, which nothing was chosen on.")
+st.caption("Accuracies are on the test set, on which nothing was chosen.")
 if len(labels):
     with st.popover(f"Your {len(labels)} kept drawings"):
         st.image([(255 - d).numpy() for d in drawings[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
@@ -109,7 +109,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
 
 
 names = {kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished}
-names |= {run.id: f"{run.name} ({when(run.created)})" for run in found}
+names = state.distinct(names | {run.id: f"{run.name} ({when(run.created)})" for run in found})
 chosen = st.selectbox("Run", list(names), format_func=names.get, key="run_choice")
 chosen = chosen if chosen in names else next(iter(names))
 for kept in unfinished:

@@ -87,14 +87,14 @@ def students_table(teacher: str) -> None:
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
                 "multiplications": macs(ours.macs),
-                "to the teacher": "" if name == teacher else ratio(ours.macs, theirs.macs),
+                "share": "" if name == teacher else ratio(ours.macs, theirs.macs),
             }
         )
     st.dataframe(
         rows, hide_index=True, width="stretch", column_config={
             "weights": st.column_config.NumberColumn(format="localized"),
             "multiplications": st.column_config.TextColumn(help="Multiplications (with addition) to classify one image."),
-            "to the teacher": st.column_config.TextColumn(help="Its multiplications as a share of the teacher's."),
+            "share": st.column_config.TextColumn(help="Its multiplications as a share of the teacher's."),
         },
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-
-from typing import Callable, TypeVar
+from collections import Counter
+from typing import Callable, Mapping, TypeVar
 
 import streamlit as st
 import torch
@@ -35,6 +35,24 @@ def manager() -> jobs.JobManager:
 def stored_model(run_id: str, which: str) -> nn.Module:
     """A stored run's "student", "control" or "teacher", in eval mode."""
     return runs.load(run_id).model(which)
+
+
+def distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """The names of runs, by id, with the time of their start where several are alike: a select box knows an option by its words alone."""
+    found = dict(names)
+    for tell in (lambda id: f"{id[:4]}-{id[4:6]}-{id[6:8]} {id[9:11]}:{id[11:13]}:{id[13:15]}", lambda id: id[-4:]):
+        count = Counter(found.values())
+        found = {id: f"{name}, {tell(id)}" if count[name] > 1 else name for id, name in found.items()}
+    return found
+
+
+def measured_before(load: Callable[[], T | None]) -> T | None:
+    """A table that was measured and stored; None where there is none. A damaged one is told in a sentence."""
+    try:
+        return load()
+    except UserError as error:
+        st.error(str(error))
+        return None
 
 
 def notify(kind: str, sentence: str) -> None:
@@ -175,7 +193,7 @@ def teachers() -> dict[str, str]:
     for run in runs.list_runs()[0]:
         if "teacher" in run.models and run.measures:
             found[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
-    return found
+    return distinct(found)
 
 
 def teacher_name(name: str) -> str:

@@ -8,7 +8,7 @@ from kd import runs
 from kd.config import CompressConfig, DistilConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
-from tests.apps import TOKEN, said
+from tests.apps import TOKEN, query, said
 from tests.helpers import small_teacher, wait_until
 
 pytestmark = pytest.mark.app
@@ -17,10 +17,6 @@ PAGE = "compress"
 
 def shown(at) -> CompressConfig:
     return CompressConfig.from_dict(at.session_state[keys.COMPRESS])
-
-
-def query(at) -> dict[str, str]:
-    return {name: value[0] if isinstance(value, list) else value for name, value in at.query_params.items()}
 
 
 def slider(at, name: str):

@@ -5,7 +5,7 @@ import pytest
 from kd import drawing, sweep
 from kd.lab.settings import LabSettings
 from kd.ui import keys, state
-from tests.apps import TOKEN, said
+from tests.apps import TOKEN, query, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
@@ -14,10 +14,6 @@ PAGE = "dark_knowledge"
 
 def shown(at) -> LabSettings:
     return LabSettings.from_dict(at.session_state[keys.LAB])
-
-
-def query(at) -> dict[str, str]:
-    return {name: value[0] if isinstance(value, list) else value for name, value in at.query_params.items()}
 
 
 def test_a_first_visit_shows_what_the_teacher_sees_in_a_digit(app):

@@ -1,6 +1,7 @@
 """Every page in Streamlit's own test harness: first visit, links good and bad, runs whole and damaged."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -122,6 +123,16 @@ def test_a_stored_run_opens_with_its_curves_result_and_settings(app, stored):
     assert [metric.label.split()[-1] for metric in at.metric] == ["teacher", "student", "control"]
     assert at.slider(key="distil_temperature").value == 8.0
     assert "after step 3 temperature → 2" in said(at)
+
+
+def test_runs_of_one_name_are_told_apart_wherever_one_is_chosen(app, stored):
+    """A select box knows an option by its words: of two that are alike only the first could be chosen."""
+    for id in (runs.new_id(), f"{stored.id[:15]}-{'0' * 16}"):  # the second began in the same second
+        folder = shutil.copytree(stored.folder, stored.folder.with_name(id))
+        (folder / "config.json").write_text((folder / "config.json").read_text().replace(stored.id, id))
+    for page, label in (("runs", "Run"), ("draw", "Whose student answers"), ("compress", "Network")):
+        options = [option for box in app(page).selectbox if box.label == label for option in box.options if stored.name in option]
+        assert len(options) == len(set(options)) == 3, page
 
 
 def test_a_chart_is_built_once_for_all_who_watch(app, stored, monkeypatch):

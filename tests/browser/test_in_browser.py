@@ -37,6 +37,7 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
     page.get_by_text("Export to deploy").click()
     page.wait_for_timeout(500)  # while the panel unfolds, the browser may drop a click on what moves
     button(page, "Prepare the file").click()
+    expect(page.get_by_text("Run it in this browser")).to_be_visible()  # if not, this tells what the page shows instead
     page.get_by_text("Run it in this browser").click()
     own = page.locator(".kd-own[data-ready=yes]")
     expect(own).to_be_visible(timeout=60_000)

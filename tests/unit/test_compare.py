@@ -60,7 +60,7 @@ def test_a_measured_run_is_told_in_a_line_for_each_batch_and_number_of_threads(r
     lines = compare.text({run.id: found}).splitlines()
     worth = compare.verdict(found, 1, 1)
     assert [line for line in lines if "mlp-30" in line and f"{worth['faster']:.1f}x" in line and f"{worth['points']:.2f}" in line]
-    assert len(lines) == 2 + len({(row["batch"], row["threads"]) for row in found["models"]["student"]["latency"]})
+    assert sum(line.startswith(run.id) for line in lines) == len({(row["batch"], row["threads"]) for row in found["models"]["student"]["latency"]})
 
 
 # -- which are worth their time -------------------------------------------------------
@@ -92,6 +92,15 @@ def test_the_verdict_is_computed_from_the_measures():
     assert compare.verdict({"models": {"teacher": measures()["models"]["teacher"]}}, 1, 1) is None
 
 
+def test_the_quickest_student_is_told_for_each_price():
+    found = {"dear": measures(0.987, 1.0), "fair": measures(0.991, 2.0), "slow": measures(0.9905, 3.0), "near": measures(0.9935, 5.0)}
+    best = compare.bargains(found, 1, 1)
+    assert {price: (id, round(worth["faster"], 3)) for price, (id, worth) in best.items()} == {1: ("dear", 10), 0.5: ("fair", 5), 0.15: ("near", 2)}
+    assert compare.bargains({"far": measures(0.9)}, 1, 1) == {} and compare.bargains(found, 256, 1) == {}
+    lines = compare.text(found)
+    assert "1 image, 1 thread, at most 0.5 points: cnn (5.0x for 0.40)" in lines
+
+
 def test_a_teacher_of_several_runs_is_one_point():
     found = compare.points({"a": ("one", measures()), "b": ("two", measures(when="2026-02-01"))}, 1, 1)
     assert [(found.role, found.run) for found in found] == [("teacher", "b"), ("student", "a"), ("student", "b")]
@@ -100,6 +109,7 @@ def test_a_teacher_of_several_runs_is_one_point():
 
 def test_only_what_differs_is_told_of_two_configs():
     one, other = DistilConfig(seed=1).to_dict(), DistilConfig(method="dkd", seed=1).to_dict()
+    assert compare.differences(one, one, one) == {} and set(compare.differences(one, one, other)) == {"method", "target_weight", "nontarget_weight"}
     assert compare.differences(one, other) == {"method": ("hinton", "dkd"), "target_weight": (None, 1.0), "nontarget_weight": (None, 2.0)}
 
 

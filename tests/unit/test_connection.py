@@ -141,10 +141,10 @@ def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teach
     real = models.in_chunks
     monkeypatch.setattr(models, "in_chunks", lambda model, ask, inputs: asked.append(len(inputs)) or real(model, ask, inputs))
     few = mnist.train.take(torch.tensor([5, 290, 17]))
-    first = fresh.features(few, view)
+    first = fresh.outputs(few, view).features
     expected = view(models.outputs(teacher.model, few.inputs()).features)
     torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)  # kept in half precision
-    again = fresh.features(few.take(torch.tensor([2, 0, 1])), view)
+    again = fresh.outputs(few.take(torch.tensor([2, 0, 1])), view).features
     assert torch.equal(again[0], first[0][[2, 0, 1]]) and len(asked) == 1
     assert all(not feature.requires_grad and feature.dtype == torch.float32 for feature in first)
 
@@ -154,22 +154,40 @@ def test_another_view_is_another_table(teacher, mnist):
     views = [connect(METHODS[name], "cnn-tiny", "cnn-tiny", 0).teacher for name in ("cosine", "fitnets", "attention", "cosine")]
     for view in views:
         expected = view(models.outputs(teacher.model, few.inputs()).features)
-        torch.testing.assert_close(teacher.features(few, view), expected, rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(teacher.outputs(few, view).features, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "jitter", "affine"])
+def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_features(teacher, mnist, monkeypatch, augmentation):
+    fresh = CachedTeacher("cnn", "cnn-tiny", teacher.model)
+    view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
+    digits = mnist.train.take(slice(0, 50))
+    if augmentation != "none":
+        digits = data.AUGMENTATIONS[augmentation](digits, torch.Generator().manual_seed(0))
+    passed = []
+    real = models.in_chunks
+    monkeypatch.setattr(models, "in_chunks", lambda model, ask, inputs: passed.append(len(inputs)) or real(model, ask, inputs))
+    said = fresh.outputs(digits, view)
+    assert passed == [64]  # 50 filled up to a whole chunk
+    assert torch.equal(said.logits, CachedTeacher("cnn", "cnn-tiny", teacher.model).logits(digits)), "the same to the bit"
+    if augmentation != "affine":  # those are not kept
+        passed.clear()
+        assert torch.equal(fresh.logits(digits), said.logits) and not passed
 
 
 @pytest.mark.parametrize("augmentation", ["jitter", "affine"])
 def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_student_sees(teacher, mnist, augmentation):
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
-    teacher.features(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
+    teacher.outputs(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
     moved = data.AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
     expected = view(models.outputs(teacher.model, moved.inputs()).features)
-    torch.testing.assert_close(teacher.features(moved, view), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(teacher.outputs(moved, view).features, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
     wide = CachedTeacher("wide", "mlp-1200x2", models.build("mlp-1200x2", 0))
     view = connect(METHODS["cosine"], "mlp-30", "mlp-1200x2", 0).teacher
-    assert wide.features(mnist.train.take(slice(0, 10)), view)[0].shape == (10, 1200) and 1200 > MAX_FEATURES
+    assert wide.outputs(mnist.train.take(slice(0, 10)), view).features[0].shape == (10, 1200) and 1200 > MAX_FEATURES
     assert wide._view is None
 
 
@@ -232,7 +250,7 @@ def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
     experiment = Distillation(config, few, teacher)
     joined, model = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0), models.build("mlp-30", 0)
     optimizer = torch.optim.AdamW([*model.parameters(), *joined.projection.parameters()], lr=config.learning_rate, weight_decay=1e-2)
-    taught = models.Outputs(teacher.logits(few.train), teacher.features(few.train, joined.teacher))
+    taught = teacher.outputs(few.train, joined.teacher)
     terms = METHODS["cosine"].objective(joined(models.outputs(model, few.train.inputs())), taught, few.train.labels, experiment.settings)
     sum(terms.values()).backward()
     optimizer.step()
@@ -268,7 +286,7 @@ def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
 def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
     """Hinton's distillation asks neither the networks nor the teacher for them."""
     monkeypatch.setattr("kd.batched.outputs", lambda *_: pytest.fail("a student's features were computed"))
-    monkeypatch.setattr(CachedTeacher, "features", lambda *_: pytest.fail("a teacher's features were computed"))
+    monkeypatch.setattr(CachedTeacher, "outputs", lambda *_: pytest.fail("a teacher's features were computed"))
     for name in ("mlp-30", "cnn-tiny"):
         list(Distillation(SHORT.replace(student=name), mnist, small_teacher()).records())
 

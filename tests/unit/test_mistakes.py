@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kd import models
-from kd.breaking import BATCH_SIZE, Breaking, gradient_ratio
+from kd.breaking import Breaking, gradient_ratio
 from kd.config import DistilConfig, MistakeConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -96,7 +96,7 @@ def test_in_train_mode_the_teacher_answers_with_noise_and_the_real_one_is_not_to
 def test_by_position_later_epochs_hear_the_answers_of_the_first(mnist):
     teacher = small_teacher("mlp-32")
     images = len(mnist.train)
-    answers = MISTAKES["position"].answers(teacher.model, images, BATCH_SIZE)
+    answers = MISTAKES["position"].answers(teacher.model, images, 128)
     first, second = (torch.randperm(images, generator=torch.Generator().manual_seed(i)) for i in range(2))
     right = torch.cat([answers(mnist.train.take(part)) for part in first.split(96)])
     assert torch.allclose(right, teacher.logits(mnist.train.take(first)), atol=1e-5)

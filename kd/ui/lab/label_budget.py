@@ -8,11 +8,10 @@ from typing import Any, Mapping
 import streamlit as st
 
 from kd import sweep
-from kd.config import SweepConfig
 from kd.figures import Figure
 from kd.jobs import Snapshot
 from kd.lab import figures
-from kd.ui import keys, state
+from kd.ui import state
 from kd.ui.lab import frame, running
 
 
@@ -25,10 +24,7 @@ def show() -> None:
         "A soft target says far more about an image than a label: the paper's speech recognizer kept nearly all its accuracy with soft targets on 3% of the data, "
         "where labels alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
     )
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        seeds = frame.chosen(st.number_input, "seeds", width=140)
-    snap = running.sweep_on_show("labels")
-    running.buttons(SweepConfig(study="labels", seeds=seeds), snap, keys.LAB_RUN)
+    snap = running.sweep("labels")
     if snap is None:
         st.info("Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two.")
         stored = sweep.stored("labels")

@@ -7,10 +7,11 @@ from typing import Callable
 import streamlit as st
 
 from kd import runs
-from kd.config import DistilConfig, Settings
+from kd.config import DistilConfig, Settings, SweepConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
+from kd.ui.lab import frame
 from kd.ui.watch import watch
 
 
@@ -31,10 +32,14 @@ def on_show(slot: str = keys.RUN) -> Snapshot | None:
         return None
 
 
-def sweep_on_show(study: str) -> Snapshot | None:
-    """The sweep of this study that the visitor sees, or None."""
+def sweep(study: str) -> Snapshot | None:
+    """Seeds, Start and Stop of a sweep of this study, and the one on show; None where there is none."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        seeds = frame.chosen(st.number_input, "seeds", width=140)
     snap = on_show(keys.LAB_RUN)
-    return snap if snap is not None and snap.kind == "sweep" and snap.config.study == study else None
+    snap = snap if snap is not None and snap.kind == "sweep" and snap.config.study == study else None
+    buttons(SweepConfig(study=study, seeds=seeds), snap, keys.LAB_RUN)
+    return snap
 
 
 def distillation() -> Snapshot | None:

@@ -47,7 +47,7 @@ def _one_image(temperature: float) -> None:
             st.info("**Draw a digit** with the mouse or a finger; the teacher says what it sees in it.")
         return
     targets = soft_targets.soft_targets(said, temperature)
-    spoken = ", ".join(f"{digit} {targets[digit]:.0%}" for digit in targets.topk(3).indices.tolist())
+    spoken = ", ".join(f"{'an' if digit == 8 else 'a'} {digit} ({targets[digit]:.0%})" for digit in targets.topk(3).indices.tolist())
     with middle:
         frame.chart(figures.bars({"teacher": said}, temperature), "bars", f"The teacher at temperature {temperature:g}: {spoken}.", "soft-target")
     with right:

@@ -7,10 +7,8 @@ import json
 import streamlit as st
 
 from kd import sweep
-from kd.config import SweepConfig
 from kd.jobs import Snapshot
 from kd.lab import figures
-from kd.ui import keys
 from kd.ui.lab import frame, running
 
 
@@ -21,10 +19,7 @@ def show() -> None:
         "outvote what is written. So this shows what a teacher that somebody trained well saves when new data are labelled badly, not that "
         "distillation heals wrong labels by itself (soft and wrong labels mixed: [Li et al. 2017](https://arxiv.org/abs/1703.02391))."
     )
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        seeds = frame.chosen(st.number_input, "seeds", width=140)
-    snap = running.sweep_on_show("noise")
-    running.buttons(SweepConfig(study="noise", seeds=seeds), snap, keys.LAB_RUN)
+    snap = running.sweep("noise")
     if snap is None:
         st.info("Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each.")
         return

@@ -1,0 +1,119 @@
+"""What the Compare page shows beside its table: measuring, the picture, and runs looked at closer."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd import compare, compare_figures, runs, speed, teacher
+from kd.errors import UserError
+from kd.ui import compare_table, keys, panels, state
+from kd.ui.chart import live_chart, live_charts, packed
+from kd.ui.compare_table import NUMBERS, Measures
+
+MOST = 4  # runs laid over each other
+
+# -- measuring ---------------------------------------------------------------------------
+
+
+def want(ids: list[str]) -> None:
+    """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
+    if state.manager().active():
+        state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
+    else:
+        st.session_state[keys.MEASURE] = list(ids)
+
+
+def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
+    """Measures what is wanted, one run after the other, and keeps what came out with each."""
+    wanted = st.session_state.get(keys.MEASURE)
+    if not wanted:
+        return
+    bar, count = place.progress(0.0), len(wanted)
+    while wanted:
+        run = next((run for run in found if run.id == wanted[0]), None)
+        if run is not None:
+            bar.progress(1 - len(wanted) / count, f"Measuring {run.name}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+            try:
+                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)))
+            except UserError as error:
+                state.notify("error", f"{run.name}: {error}")
+        wanted.pop(0)
+    st.rerun()
+
+
+# -- all of them --------------------------------------------------------------------------
+
+
+def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
+    """Accuracy against time, and what the students buy."""
+    shown = compare.points({run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads)
+    if not shown:
+        return
+    spoken = "; ".join(f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}" for point in compare.frontier(shown))
+    live_chart(compare_figures.pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
+    machines = {measures["machine"] for measures in measured.values()}
+    st.caption(f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats.")
+    headline, *prices = compare_table.bought(found, measured, batch, threads) or [""]
+    if headline:
+        st.markdown(headline)
+        st.markdown("\n".join(f"- {price}" for price in prices))
+
+
+# -- one ------------------------------------------------------------------------------------
+
+
+def closer(run: runs.Run, measured: Measures) -> None:
+    """One run: its latencies, what it takes for what, and how it learned beside its teacher."""
+    st.subheader(run.name, anchor=False)
+    measures = measured.get(run.id)
+    st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
+    if measures:
+        st.dataframe(
+            compare_table.latencies(measures), hide_index=True, width="stretch",
+            column_config={name: st.column_config.NumberColumn(format=NUMBERS[name][0]) for name in ("ms", "± ms", "images/s")},
+        )
+        st.caption(f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {speed.ROUNDS} alternating rounds, and half the interquartile range.")
+        live_charts(
+            packed({
+                f"confusion_{who}": (
+                    compare_figures.confusion(model["confusion"], who),
+                    f"Errors of the {who} by digit: {', '.join(f'{digit}: {count}' for digit, count in enumerate(model['errors_by_class']))}.",
+                )
+                for who, model in measures["models"].items() if who != "teacher" or run.kind == "teacher"
+            }), "confusions",
+        )
+    if run.kind == "distil":
+        learned = _curve(run.config.teacher)
+        if learned:
+            loss, accuracy = compare_figures.article(learned, run.metrics())
+            st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
+            live_charts(packed({"article_loss": (loss, "Training loss by epoch."), "article_accuracy": (accuracy, "Validation accuracy by epoch.")}), "article")
+        else:
+            panels.charts(state.snapshot(run.id))
+
+
+def _curve(name: str) -> list[dict[str, float]]:
+    """How a teacher learned, epoch by epoch; empty where that is not known, or where there are several."""
+    try:
+        if runs.is_id(name):
+            return runs.load(name).metrics()
+        return teacher.describe(name).get("curve", []) if name in teacher.shipped() else []
+    except UserError:
+        return []
+
+
+# -- several --------------------------------------------------------------------------------
+
+
+def beside(chosen: list[runs.Run]) -> None:
+    """Runs laid over each other, and the settings in which they differ."""
+    pair = chosen[:MOST]
+    st.subheader(" beside ".join(run.name for run in pair), anchor=False)
+    try:
+        curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
+        live_chart(compare_figures.overlaid(curves), "overlaid", "Validation accuracy of the chosen runs, each with its control.")
+    except UserError as error:
+        st.error(str(error))
+    st.dataframe(compare_table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch")
+    if len(chosen) > len(pair):
+        st.caption(f"The first {len(pair)} of the ticked runs are shown.")
