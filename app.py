@@ -2,26 +2,26 @@
 
 import streamlit as st
 
-from kd.ui import chart, owner, state, status
+from kd.ui import chart, link, owner, present, replaying, state, status, style
 
-st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="auto")
+st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if link.presenting() else "auto")
+style.apply(link.presenting())
 chart.provide_plotly()
 owner.remember()
-page = st.navigation(
-    [
-        st.Page("pages/distil.py", title="Distil", icon=":material/school:", default=True),
-        st.Page("pages/draw.py", title="Draw", icon=":material/draw:"),
-        st.Page("pages/dark_knowledge.py", title="Dark knowledge", icon=":material/dark_mode:"),
-        st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:"),
-        st.Page("pages/compare.py", title="Compare", icon=":material/balance:"),
-        st.Page("pages/compress.py", title="Compress", icon=":material/compress:"),
-        st.Page("pages/methods.py", title="Methods", icon=":material/list_alt:"),
-        st.Page("pages/paper.py", title="The paper", icon=":material/article:"),
-    ],
-    position="top",
-)
+PAGES = [
+    st.Page("pages/distil.py", title="Distil", icon=":material/school:", default=True),
+    st.Page("pages/draw.py", title="Draw", icon=":material/draw:"),
+    st.Page("pages/dark_knowledge.py", title="Dark knowledge", icon=":material/dark_mode:"),
+    st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:"),
+    st.Page("pages/compare.py", title="Compare", icon=":material/balance:"),
+    st.Page("pages/compress.py", title="Compress", icon=":material/compress:"),
+    st.Page("pages/methods.py", title="Methods", icon=":material/list_alt:"),
+    st.Page("pages/paper.py", title="The paper", icon=":material/article:"),
+]
+page = st.navigation(PAGES, position="hidden" if link.presenting() else "top")
 # A container, so that what comes and goes here does not shift, and so rebuild, the page below.
 with st.container():
+    present.bar(PAGES, page, replaying.begin_last)
     status.strip()
     state.show_notice()
 page.run()

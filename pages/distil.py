@@ -4,10 +4,13 @@ import streamlit as st
 
 from kd import runs
 from kd.errors import UserError
-from kd.ui import controls, keys, owner, panels, state
+from kd.ui import controls, keys, link, owner, panels, present, replaying, state
 from kd.ui.digit import your_digit
 from kd.ui.watch import watch
 
+if recording := replaying.wanted():
+    replaying.show(recording)
+    st.stop()
 manager = state.manager()
 mode = controls.restore()
 run_id = state.shown_run()
@@ -76,28 +79,31 @@ with st.sidebar:
 
 if mode == "distil":
     st.title("Watch a small network learn from a big one", anchor=False)
-    st.markdown(
+    intro = (
         "Press **Start**: the student learns to answer like the teacher, doubts included, while its control, an identical network, "
         "learns from the labels alone. Draw a digit below and watch both minds change."
     )
 else:
     st.title("Train a teacher from scratch", anchor=False)
-    st.markdown(
+    intro = (
         "Press **Start**: a network learns MNIST from its labels. When it has finished, choose it as the teacher under *Distil a student*. "
         "This takes minutes, which is what distillation asks for once."
     )
+if not link.presenting():  # there somebody says it
+    st.markdown(intro)
 
 with st.container(horizontal=True):
     if interrupted or (active and mine and snap.state == "paused"):
-        st.button("Resume", key="resume", type="primary", icon=":material/play_arrow:", on_click=command, args=(manager.resume,))
+        st.button("Resume", key="resume", type="primary", icon=":material/play_arrow:", shortcut=present.key("P"), on_click=command,
+                  args=(manager.resume,))
     elif active and mine:
-        st.button("Pause", key="pause", icon=":material/pause:", on_click=command, args=(manager.pause,))
+        st.button("Pause", key="pause", icon=":material/pause:", shortcut=present.key("P"), on_click=command, args=(manager.pause,))
     else:
-        wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", disabled=config is None)
+        wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", shortcut=present.key("S"), disabled=config is None)
         if wanted and config is not None:
             start(config, False)
     if st.button(
-        "Step", key="step", icon=":material/skip_next:", disabled=config is None or interrupted or (active and not (mine and snap.state == "paused")),
+        "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"), disabled=config is None or interrupted or (active and not (mine and snap.state == "paused")),
         help="One optimizer step, on one batch.",
     ):
         if active:
@@ -110,6 +116,7 @@ with st.container(horizontal=True):
               help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.")
     if interrupted:
         panels.discard(snap)
+    present.offer()
 with st.container():
     if active and not mine:
         st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
@@ -139,10 +146,11 @@ def live() -> None:
 
 
 # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
-with st.container():
+charts_at, digit_at = panels.side_by_side(mode == "distil")
+with charts_at:
     if snap is not None:
         watch(snap, live)
-with st.container():
+with digit_at:
     if mode == "distil":
         wanted = snap.config.teacher if snap else config.teacher if config else "cnn"
         your_digit(snap, wanted, config.temperature if config else 1.0)

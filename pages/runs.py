@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from kd import checkpoints, compare, data, models, personal, report, runs
+from kd import checkpoints, compare, data, models, personal, replay, report, runs
 from kd.config import Settings
 from kd.errors import UserError
-from kd.ui import entry, export_panel, import_panel, keys, owner, panels, state
+from kd.ui import entry, export_panel, import_panel, keys, link, owner, panels, replaying, state
 from kd.ui.lab import frame
 
 entry.through_app()
@@ -86,6 +86,7 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
             st.switch_page("pages/dark_knowledge.py")
         st.session_state[keys.RUN] = id
         st.session_state.pop(keys.ADOPTED, None)
+        replaying.leave()
         st.switch_page("pages/distil.py")
 
 
@@ -144,6 +145,9 @@ try:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if run.kind != "imported":
             open_button(run.id, run.config)
+        if run.kind in replay.KINDS and st.button("Replay", key="begin_replay", icon=":material/history:", help="Plays it back as it went, at any speed."):
+            replaying.begin(run.id, playing=True)
+            st.switch_page("pages/distil.py", query_params=link.mode())
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
         if run.kind in runs.ON_DISTIL:

@@ -30,9 +30,9 @@ def canvas(page: str) -> np.ndarray | None:
     png = result.image_bytes
     if png is not None and png != kept["png"]:
         kept.update(png=png, strokes=result.json_data, picture=drawing.prepare(drawing.ink_from_canvas(result.image_data)))
-    if kept["picture"] is not None and kept["png"] is None:  # a link has the picture, not its strokes
+    if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
         panels.model_view(kept["picture"])
-        st.caption("The drawing of the link. Draw another one above.")
+        st.caption(f"{kept['whence']} Draw another one above.")
     return kept["picture"]
 
 
@@ -41,10 +41,16 @@ def drawn() -> np.ndarray | None:
     return _kept()["picture"]
 
 
-def show(picture: np.ndarray) -> None:
-    """The (28, 28) uint8 picture counts as drawn, until something is drawn."""
-    _kept().update(picture=picture, png=None, strokes=None, page=None)
+def show(picture: np.ndarray, whence: str = "The drawing of the link.") -> None:
+    """The (28, 28) uint8 picture counts as drawn, until something is drawn. ``whence`` says in a sentence what it is."""
+    _kept().update(picture=picture, png=None, strokes=None, page=None, whence=whence)
+
+
+def clear() -> None:
+    """Nothing counts as drawn."""
+    _kept().update(picture=None, png=None, strokes=None, page=None)
 
 
 def _kept() -> dict:
-    return st.session_state.setdefault(keys.DRAWING, {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "visit": 0})
+    empty = {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "whence": "", "visit": 0}
+    return st.session_state.setdefault(keys.DRAWING, empty)

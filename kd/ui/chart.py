@@ -53,6 +53,19 @@ const themed = (layout, div) => {
   }
 }
 
+// Charts grow with the page's letters: on a stage, and where somebody has set large ones.
+const scale = () => parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 || 1
+const SHOWN = new Set(["x", "y", "z", "text", "customdata", "range"])  // what a chart says, not how large
+const SIZES = new Set(["size", "l", "r", "t", "b", "width"])
+const grow = (part, by) => {
+  for (const [name, value] of Object.entries(part)) {
+    if (SHOWN.has(name)) continue
+    if (typeof value === "number") { if (SIZES.has(name)) part[name] = value * by }
+    else if (name === "size" && Array.isArray(value)) part[name] = value.map((one) => one * by)
+    else if (value && typeof value === "object") grow(value, by)
+  }
+}
+
 const draw = (div) => {
   // Nothing is drawn under a hand that drags: it would lose its zoom. The newest comes when it lets go.
   if (div.held || !div.isConnected) return
@@ -62,6 +75,9 @@ const draw = (div) => {
   const theme = themed(layout, div)
   // Plotly picks a cell's text colour as if nothing shone through the cell.
   for (const trace of data) if (trace.textfont?.color === "ink") trace.textfont.color = theme.font.color
+  div.scale = scale()
+  if (div.scale !== 1) grow({ data, theme }, div.scale)
+  theme.height = div.clientHeight || theme.height
   window.Plotly.react(div, data, theme, options)
 }
 
@@ -77,7 +93,11 @@ const prepare = (div) => {
     for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, letGo, { signal: press.signal })
   }, true)
   // Columns find their width after the first drawing; Plotly itself watches only the window.
-  div.watcher = new ResizeObserver(() => { if (div._fullLayout && div.isConnected) window.Plotly.Plots.resize(div) })
+  div.watcher = new ResizeObserver(() => {
+    if (!div._fullLayout || !div.isConnected) return
+    if (div.scale !== scale()) draw(div)
+    window.Plotly.Plots.resize(div)
+  })
   div.watcher.observe(div)
 }
 
@@ -104,7 +124,7 @@ const show = (box, name, figure) => {
     prepare(div)
   }
   div.latest = figure
-  div.style.height = figure.layout.height + "px"
+  div.style.height = figure.layout.height / 16 + "rem"
   div.setAttribute("aria-label", figure.label)
   const button = box.querySelector(".kd-picture." + name)
   button.hidden = !figure.picture

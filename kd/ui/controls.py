@@ -14,7 +14,7 @@ from kd.errors import UserError
 from kd.objectives import METHODS
 from kd.optimizers import OPTIMIZERS
 from kd.schemes import SCHEMES
-from kd.ui import keys, state
+from kd.ui import keys, link, state
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
 OWN = "your own"
@@ -191,5 +191,4 @@ def _teacher(kept: str, locked: bool) -> str:
 def write_link(config: Config, mode: str, run_id: str | None) -> None:
     """Puts the whole setting into the URL."""
     query = config.to_query() | ({"mode": mode} if mode != "distil" else {}) | ({"run": run_id} if run_id else {})
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    link.write(query)

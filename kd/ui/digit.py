@@ -6,38 +6,55 @@ import numpy as np
 import streamlit as st
 
 from kd.jobs import Snapshot
-from kd.ui import keys, panels, state
-from kd.ui.canvas import canvas
+from kd.ui import keys, link, panels, present, state
+from kd.ui.canvas import canvas, clear, show
 
 
 @st.fragment
-def your_digit(snap: Snapshot | None, teacher: str, temperature: float) -> None:
+def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: str = "Student and control join when you press Start.") -> None:
     """The canvas and the answers to it.
 
     Args:
         snap: the run whose student and control answer; without one the teacher answers alone.
         teacher: the name of the teacher.
         temperature: of the settings; the answers can be shown at it or at 1.
+        alone: when student and control join, said where the teacher answers alone.
     """
-    st.subheader("Your digit", anchor=False)
-    left, right = st.columns([2, 3], gap="medium")
-    with left:
+    on_stage = link.presenting()
+    if not on_stage:
+        st.subheader("Your digit", anchor=False)
+    left, right = st.columns(2 if on_stage else [2, 3], gap="medium")
+    with left, st.container(key="kd_canvas"):
         picture = canvas("distil")
     with right:
-        softened = st.segmented_control(
-            "Show answers at", [False, True], default=False, required=True, key=keys.SHOW_AT,
-            format_func=lambda soft: f"T = {temperature if soft else 1:g}",
-            help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
-        )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            softened = st.segmented_control(
+                "Show answers at", [False, True], default=False, required=True, key=keys.SHOW_AT,
+                format_func=lambda soft: f"T = {temperature if soft else 1:g}",
+                help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
+            )
+            st.button("Test digit", key="test_digit", icon=":material/casino:", shortcut=present.key("D"), on_click=_take_test_digit,
+                      help="Takes the next picture of the test set instead of a drawing.")
+            if on_stage:
+                st.button("Clear", key="clear_drawing", icon=":material/ink_eraser:", shortcut=present.key("X"), on_click=clear)
+    # On a stage the two columns are narrow, and the answers go below both.
+    with st.container() if on_stage else right:
         teacher = state.find_teacher(teacher).name
         if picture is None:
             state.familiar(teacher)  # made ready, so that the first drawing is answered at once
-            alone = "" if snap else "The teacher answers at once; student and control join when you press Start."
-            st.info(f"Draw a digit with the mouse or a finger. {alone}")
+            st.info(f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}")
             return
         # Only the answers are repeated while a student learns, and only where there is something to answer.
         again = snap.pace if snap is not None and snap.active else None
         st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
+
+
+def _take_test_digit() -> None:
+    """The next picture of the test set counts as drawn."""
+    test, place = state.manager().source.mnist().test, st.session_state.get(keys.TEST_DIGIT, 0)
+    st.session_state[keys.TEST_DIGIT] = (place + 1) % len(test)
+    place %= len(test)
+    show(test.images[place].cpu().numpy(), f"Picture {place + 1:,} of the test set, a {int(test.labels[place])}.")
 
 
 def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:

@@ -9,6 +9,7 @@ MODE = "mode"  # "distil" or "teacher"
 PRESET = "preset"
 NOTICE = "notice"  # (kind, sentence) to show once after a rerun
 DRAWING = "drawing"  # the strokes and the 28x28 picture, shared by all pages
+TEST_DIGIT = "test_digit_place"  # which picture of the test set comes next as a drawing
 SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
 LAB = "lab"  # dict of the lab's settings
@@ -18,6 +19,10 @@ COMPRESS_WIDGETS = "compress_widgets"  # how often its widgets were made anew
 COMPRESS_RUN = "compress_run"  # the id of the recovery on show
 COMPRESS_ADOPTED = "compress_adopted"  # the id of the recovery whose settings the widgets took over
 MEASURE = "measure_runs"  # ids of the runs that are still to be measured
+PRESENT = "present"  # whether in presenter mode
+QR = "qr"  # whether the code of the page's address is on show
+REPLAY = "replay"  # the id of the run that is played back
+PLAYER = "player"  # where its replay stands
 ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 
 

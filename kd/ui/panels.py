@@ -11,6 +11,7 @@ from typing import Mapping
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, measure, models
@@ -20,7 +21,7 @@ from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
-from kd.ui import keys, owner, state
+from kd.ui import keys, link, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
@@ -143,27 +144,34 @@ def _settings(settings: Mapping[str, float]) -> str:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _charts(run_id: str, version: int, teacher_accuracy: float | None, _snap: Snapshot) -> bytes:
+def _charts(run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot) -> bytes:
     """Both charts as they are sent, made once for all who watch the run."""
     shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
     last = _snap.rows[-1] if _snap.rows else {}
     said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+    losses = ", ".join(f"{key.removeprefix('loss ')} {value:.3g}" for key, value in last.items() if key.startswith("loss ") and value)
     epochs = _snap.config.total_epochs
+    loss, accuracy = figures.loss(_snap.rows, epochs, shown), figures.accuracy(_snap.rows, epochs, shown, teacher_accuracy)
+    for figure in (loss, accuracy):
+        figure["layout"]["title"]["text"] += label
     return packed({
-        "chart_loss": (figures.loss(_snap.rows, epochs, shown), f"Loss of each model over {epochs} epochs."),
-        "chart_accuracy": (
-            figures.accuracy(_snap.rows, epochs, shown, teacher_accuracy),
-            f"Accuracy on validation images: {said or 'nothing measured yet'}.",
-        ),
+        "chart_loss": (loss, f"Loss of each model over {epochs} epochs{label}: {losses or 'nothing measured yet'}."),
+        "chart_accuracy": (accuracy, f"Accuracy on validation images{label}: {said or 'nothing measured yet'}."),
     })
 
 
-def charts(snap: Snapshot) -> None:
-    """Loss and accuracy, in place."""
+def charts(snap: Snapshot, label: str = "") -> None:
+    """Loss and accuracy, in place. ``label`` stands behind their titles."""
     level = None
     if snap.kind in ("distil", "compress"):
         level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
-    live_charts(_charts(snap.id, snap.version, level, snap), "charts")
+    live_charts(_charts(snap.id, snap.version, level, label, snap), "charts")
+
+
+def side_by_side(both: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Where the charts and the digit go: below each other, and on a stage beside each other where there are both, to be seen at once."""
+    left, right = st.columns([8, 5], gap="medium") if both and link.presenting() else (st.container(), st.container())
+    return left, right
 
 
 def discard(snap: Snapshot) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from kd import compress, runs, teacher
 from kd.config import CompressConfig
 from kd.errors import UserError
-from kd.ui import keys, state
+from kd.ui import keys, link, state
 
 
 def networks() -> dict[str, str]:
@@ -132,5 +132,4 @@ def write_link(run_id: str | None) -> None:
     """Puts all settings and the run into the URL."""
     config = settings()
     query = config.to_query() | {"network": config.network} | ({"run": run_id} if run_id else {})
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    link.write(query)

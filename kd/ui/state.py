@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kd import checkpoints, data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.ui import keys, owner
+from kd.ui import keys, link, owner
 
 # Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
 # the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
@@ -71,7 +71,7 @@ def shown_run() -> str | None:
     if keys.RUN not in st.session_state:
         linked = st.query_params.get("run")
         st.session_state[keys.RUN] = linked if runs.is_id(linked) else None
-        if len(st.query_params) > 1:  # the link has settings of its own, which stay
+        if len(link.own()) > 1:  # the link has settings of its own, which stay
             st.session_state[keys.ADOPTED] = linked
         if linked and not runs.is_id(linked):
             notify("error", "The link's run is not a run's id; start a run of your own or choose one from the Runs page.")
@@ -91,10 +91,11 @@ def snapshot(run_id: str | None) -> jobs.Snapshot | None:
         return live
     if checkpoints.exists(run_id):
         return _from_checkpoint(checkpoints.load(run_id, state=False))
-    return _from_disk(runs.load(run_id))
+    return snapshot_of(runs.load(run_id))
 
 
-def _from_disk(run: runs.Run) -> jobs.Snapshot:
+def snapshot_of(run: runs.Run) -> jobs.Snapshot:
+    """A stored run as it is on the disk."""
     rows = tuple(run.metrics())
     message = "" if run.state == "done" else "This run was cut short by the server's end." if run.state == "interrupted" else "Stopped by hand."
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0

@@ -1,8 +1,10 @@
 """Figures are valid Plotly, keep one colour a model, and stay small."""
 
+import itertools
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -101,3 +103,34 @@ def test_every_colour_stands_out_from_the_page(mode):
     for colour in [*figures.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
     assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5
+
+
+#: Full loss of one kind of cone, on linear RGB: Machado, Oliveira & Fernandes 2009, table 1 (severity 1.0).
+COLOUR_BLIND = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def _lab(colour: str, seen_through: list[list[float]]) -> np.ndarray:
+    """CIELAB (D65) of a colour of the screen, as somebody with this loss sees it."""
+    coded = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(seen_through) @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("loss", COLOUR_BLIND)
+def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
+    """A just noticeable difference is about 2.3, and neighbouring lines need some ten times that."""
+    distance = {
+        (a, b): np.linalg.norm(_lab(figures.COLOURS[a], COLOUR_BLIND[loss]) - _lab(figures.COLOURS[b], COLOUR_BLIND[loss]))
+        for a, b in itertools.combinations([*figures.COLOURS, "another"], 2)
+    }
+    assert all(d >= (15 if "another" in pair else 25) for pair, d in distance.items()), distance
+    # What the measure is for: red and green of equal lightness are one colour to most of them, while others see two.
+    red, green = (_lab(colour, COLOUR_BLIND["deuteranopia"]) for colour in ("#C85A3C", "#7E8B3A"))
+    assert np.linalg.norm(red - green) < 25 < np.linalg.norm(_lab("#C85A3C", np.eye(3).tolist()) - _lab("#7E8B3A", np.eye(3).tolist()))

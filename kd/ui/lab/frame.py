@@ -15,7 +15,7 @@ from kd.errors import UserError
 from kd.figures import Figure
 from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
-from kd.ui import canvas, keys, state
+from kd.ui import canvas, keys, link, state
 from kd.ui.chart import live_chart, live_charts, packed
 
 DRAWN = "drawn"  # the link's parameter that holds a drawing
@@ -109,8 +109,7 @@ def write_link() -> None:
     picture = canvas.drawn() if _has_canvas() else None
     if picture is not None:
         query[DRAWN] = drawing.to_text(picture)
-    if st.query_params.to_dict() != query:
-        st.query_params.from_dict(query)
+    link.write(query)
 
 
 def _has_canvas() -> bool:

@@ -1,0 +1,116 @@
+"""Playing a stored run back: where the player stands, and which records were there by then.
+
+Pure, and without a worker or a model: a replay needs nothing but what the run stored of itself.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import datetime
+import math
+from dataclasses import dataclass
+from typing import Mapping, Self, Sequence
+
+from kd import runs
+from kd.errors import UserError
+
+SPEEDS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+#: The kinds of run whose curves are loss and accuracy over the epochs.
+KINDS = ("distil", "teacher", "compress")
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Player:
+    """Where a replay stands. ``now`` is always the caller's clock, in seconds."""
+
+    length: float  # of the recording, in seconds of training
+    at: float = 0.0  # seconds into the recording, as of ``since``
+    since: float | None = None  # None: it is paused
+    speed: float = 1.0  # one of SPEEDS
+
+    def position(self, now: float) -> float:
+        """Seconds into the recording."""
+        played = 0.0 if self.since is None else self.speed * max(0.0, now - self.since)
+        return min(self.length, self.at + played)
+
+    def ended(self, now: float) -> bool:
+        return self.position(now) >= self.length
+
+    def playing(self, now: float) -> bool:
+        return self.since is not None and not self.ended(now)
+
+    def play(self, now: float) -> Self:
+        """Goes on; from the beginning where it had come to the end."""
+        return dataclasses.replace(self, at=0.0 if self.ended(now) else self.position(now), since=now)
+
+    def pause(self, now: float) -> Self:
+        return dataclasses.replace(self, at=self.position(now), since=None)
+
+    def seek(self, seconds: float, now: float) -> Self:
+        """Goes on, or waits, at another place; one beyond the recording is its nearer end."""
+        seconds = min(self.length, max(0.0, seconds)) if math.isfinite(seconds) else 0.0
+        return dataclasses.replace(self, at=seconds, since=None if self.since is None else now)
+
+    def at_speed(self, speed: float, now: float) -> Self:
+        if speed not in SPEEDS:
+            raise UserError(f"A replay has the speeds {', '.join(f'{s:g}' for s in SPEEDS)}.")
+        return dataclasses.replace(self.seek(self.position(now), now), speed=speed)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A stored run and its records, in the order of their seconds."""
+
+    run: runs.Run
+    rows: tuple[Row, ...]
+
+    @property
+    def length(self) -> float:
+        """Seconds of training."""
+        return self.rows[-1]["seconds"]
+
+    @property
+    def day(self) -> str:
+        """ "25 November 2026, 17:54": when it was recorded."""
+        moment = datetime.datetime.fromisoformat(self.run.created)
+        return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+    def until(self, seconds: float) -> tuple[Row, ...]:
+        """The records that were there after so many seconds of training."""
+        return self.rows[: bisect.bisect_right(self.rows, seconds, key=lambda row: row["seconds"])]
+
+    def next(self, seconds: float) -> float:
+        """The moment of the first record after ``seconds``; the end where there is none."""
+        place = bisect.bisect_right(self.rows, seconds, key=lambda row: row["seconds"])
+        return self.rows[min(place, len(self.rows) - 1)]["seconds"]
+
+
+def load(id: str) -> Recording:
+    """The recording of a stored run.
+
+    Raises:
+        UserError: no such run, one without such curves, or a damaged one.
+    """
+    run = runs.load(id)
+    if run.kind not in KINDS:
+        raise UserError("A run of this kind has no curves over time that could be replayed; choose another on the Runs page.")
+    rows = run.metrics()
+    moments = [row.get(name, math.nan) for row in rows for name in ("seconds", "step", "epoch")]
+    ordered = all(before["seconds"] <= after["seconds"] for before, after in zip(rows, rows[1:])) if all(map(math.isfinite, moments)) else False
+    try:
+        datetime.datetime.fromisoformat(run.created)
+    except ValueError:
+        ordered = False
+    if not rows or not ordered:
+        raise UserError(f"The recording of {run.name} is empty or damaged, so it cannot be replayed; choose another on the Runs page.")
+    return Recording(run, tuple(rows))
+
+
+def last_finished(owner: str | None) -> str | None:
+    """The id of the newest run that trained to its end and can be replayed; one of this owner's (a digest) where there is one."""
+    found = [run for run in runs.list_runs()[0] if run.kind in KINDS and run.state == "done"]
+    mine = [run for run in found if owner is not None and run.owner == owner]
+    return next((run.id for run in mine + found), None)

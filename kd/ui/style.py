@@ -1,0 +1,53 @@
+"""The few rules of style that the theme cannot say."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+# Who asked their system for less motion gets none that only decorates. Charts move because their data do.
+_STILL = """
+@media (prefers-reduced-motion: reduce) {
+  *, *::before, *::after {
+    animation-duration: 0.01ms !important; animation-iteration-count: 1 !important;
+    transition-duration: 0.01ms !important; scroll-behavior: auto !important;
+  }
+}
+"""
+
+# All of Streamlit's sizes, and those of our charts, follow the root's letters. Those follow the screen, since what counts in
+# the last row is the share of the projection: at 1920x1080 a letter has 25 px, at 1280x720 17 px. The canvas knows only
+# pixels, so that it is zoomed in steps.
+_STAGE = """
+html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
+[data-testid="stToolbarActions"], [data-testid="stMainMenu"], [data-testid="stStatusWidget"], [data-testid="stAppDeployButton"] { display: none; }
+[data-testid="stHeader"] { height: 2.2rem; min-height: 0; background: none; pointer-events: none; }
+[data-testid="stHeader"] * { pointer-events: auto; }
+[data-testid="stMain"]:focus-visible { outline: none; box-shadow: none; }
+[data-testid="stMainBlockContainer"] { padding: 0.4rem 2rem 3.2rem 3rem; }
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
+.st-key-kd_stage_bar {
+  position: fixed; left: 0; right: 0; bottom: 0; z-index: 99; padding: 0 2rem 0 3rem; column-gap: 0.75rem;
+  background: Canvas; border-top: 1px solid color-mix(in srgb, CanvasText 20%, Canvas);
+}
+.st-key-kd_stage_bar > *:first-child { flex: 1 1 0; min-width: 0; }
+.st-key-kd_stage_bar p { font-size: 0.75rem; }
+.st-key-kd_stage_bar button { min-height: 2rem; padding: 0; }
+[data-testid="stMain"] .kd-chart.chart_loss, [data-testid="stMain"] .kd-chart.chart_accuracy { height: max(11rem, 31vh) !important; }
+[data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_loss, [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_accuracy { height: max(11rem, 28vh) !important; }
+[data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_answers { height: max(10rem, 26vh) !important; }
+[data-testid="stMain"] .kd-chart.chart_answers { height: max(10rem, 30vh) !important; }
+.kd-charts:has(.chart_loss) { row-gap: 0 !important; }
+.kd-charts:has(.chart_loss) .kd-frame { flex-basis: 100% !important; }
+.kd-qr { display: block; width: min(100%, 68vh); image-rendering: pixelated; }
+.st-key-kd_qr [data-testid="stCode"] code { font-size: 1.2rem; }
+.st-key-kd_canvas { zoom: 0.75; }
+@media (min-width: 1600px) { .st-key-kd_canvas { zoom: 0.95; } }
+@media (min-width: 1900px) { .st-key-kd_canvas { zoom: 1.1; } }
+@media (min-width: 2500px) { .st-key-kd_canvas { zoom: 1.45; } }
+@media (min-width: 3800px) { .st-key-kd_canvas { zoom: 2.2; } }
+"""
+
+
+def apply(on_stage: bool) -> None:
+    """Puts the rules into the page; on a stage with large type and without menus."""
+    st.html(f"<style>{_STILL}{_STAGE if on_stage else ''}</style>")

@@ -1,0 +1,98 @@
+"""Presenter mode and replays in Streamlit's own test harness."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from kd import replay, runs
+from kd.config import DistilConfig
+from kd.ui import keys, present, state
+from tests.apps import TOKEN, said
+
+pytestmark = pytest.mark.app
+
+
+@pytest.fixture
+def recorded(app):
+    """A finished run of this visitor, of ten seconds."""
+    rows = [
+        {"step": i, "epoch": i / 5, "seconds": float(i), "images_per_second": 9.0, "loss student soft": 1 / i, "validation student": 0.9, "whole_validation": 0.0}
+        for i in range(1, 11)
+    ]
+    return runs.save(runs.new_id(), DistilConfig(student="linear", epochs=2), "done", rows, {}, {}, runs.owner_digest(TOKEN))
+
+
+def shortcuts(at) -> dict[str, str]:
+    return {button.label: button.proto.shortcut.upper() for button in at.button if button.proto.shortcut}
+
+
+def test_a_presenter_has_keys_and_the_link_says_so(app):
+    at = app(present="1", student="linear", epochs="1")
+    assert not at.exception
+    keyed = shortcuts(at)
+    assert {"Start": "S", "Step": "T", "Test digit": "D", "Clear": "X", "Replay": "L", "Join": "Q", "Draw": "N"}.items() <= keyed.items()
+    assert len(set(keyed.values())) == len(keyed), "one key, one meaning"
+    for letter in present.ON_DISTIL | present.ANYWHERE:
+        assert f"**{letter}**" in said(at)
+    assert at.query_params["present"] in ("1", ["1"]) and at.query_params["student"] in ("linear", ["linear"])
+
+
+def test_outside_presenter_mode_no_key_does_anything(app):
+    at = app()
+    assert not shortcuts(at) and at.button(key="stage_begin")
+
+
+def test_the_room_gets_the_run_and_is_told_when_it_cannot_reach_the_address(app):
+    assert "make app ARGS=--server.address=0.0.0.0" in present.unreachable("http://localhost:8501/?run=1")
+    assert present.unreachable("http://127.0.0.1:8501") and present.unreachable("http://[::1]:8501/")
+    assert not present.unreachable("http://192.168.1.5:8501/") and not present.unreachable("https://demo.example.org/?run=1")
+
+
+def test_a_replay_is_labelled_and_moves_without_a_worker(app, recorded):
+    at = app(replay=recorded.id)
+    assert not at.exception and not at.error
+    label = f"Replay of a run recorded on {replay.load(recorded.id).day}"
+    assert any(label in banner.value for banner in at.warning) and any(label in caption.value for caption in at.caption)
+    assert "start" not in [button.key for button in at.button]
+    at.slider(key="replay_seek").set_value(4.2).run()
+    player = at.session_state[keys.PLAYER]
+    assert (player.at, player.since) == (4.2, None)
+    at.button(key="replay_step").click().run()
+    assert at.session_state[keys.PLAYER].at == 5.0
+    at.segmented_control(key="replay_speed").set_value(20.0).run()
+    at.button(key="replay_play").click().run()
+    assert at.session_state[keys.PLAYER].speed == 20.0 and at.session_state[keys.PLAYER].since is not None
+    assert not at.exception and state.manager()._thread is None
+    at.button(key="replay_leave").click().run()
+    assert at.button(key="start") and "replay" not in at.query_params
+
+
+@pytest.mark.parametrize("id, words", [("../../etc", "not the id of a run"), ("20200101-000000-0123456789abcdef", "no longer there")])
+def test_a_bad_replay_link_is_told_and_the_page_still_works(app, id, words):
+    at = app(replay=id)
+    assert not at.exception and words in said(at)
+    assert at.button(key="start")
+
+
+def begin_last() -> AppTest:
+    """What L does, alone: the harness runs the bar of a multipage app only once."""
+
+    def script() -> None:
+        from kd.ui import replaying, state
+
+        replaying.begin_last()
+        state.show_notice()
+
+    at = AppTest.from_function(script)
+    at.session_state[keys.OWNER] = TOKEN
+    return at.run()
+
+
+def test_the_last_finished_run_is_one_key_away(recorded):
+    at = begin_last()
+    assert not at.exception and at.session_state[keys.REPLAY] == recorded.id
+    assert at.session_state[keys.PLAYER].since is not None, "it plays"
+
+
+def test_without_a_finished_run_the_presenter_is_told_to_rehearse(app):
+    at = begin_last()
+    assert not at.exception and "no finished run to replay" in said(at)
