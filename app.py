@@ -3,6 +3,7 @@
 import streamlit as st
 
 from kd.ui import chart, owner, state, status
+from kd.ui.plain import plainly
 
 st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="auto")
 chart.provide_plotly()
@@ -24,5 +25,6 @@ page = st.navigation(
 with st.container():
     status.strip()
     state.show_notice()
-page.run()
+with plainly():
+    page.run()
 chart.preload()

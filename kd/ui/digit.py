@@ -8,9 +8,11 @@ import streamlit as st
 from kd.jobs import Snapshot
 from kd.ui import keys, panels, state
 from kd.ui.canvas import canvas
+from kd.ui.plain import plainly
 
 
 @st.fragment
+@plainly()
 def your_digit(snap: Snapshot | None, teacher: str, temperature: float) -> None:
     """The canvas and the answers to it.
 
@@ -40,6 +42,7 @@ def your_digit(snap: Snapshot | None, teacher: str, temperature: float) -> None:
         st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
 
 
+@plainly()
 def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
     found = state.answers(picture, snap, teacher)
     panels.answer_bars(found.logits, temperature, "chart_answers")
