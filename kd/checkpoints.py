@@ -40,6 +40,7 @@ FORMAT = 1  # to be raised when an older checkpoint would not go on to the same 
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to nobody; writing one takes seconds
 ELSEWHERE = "This run is in training elsewhere: in another server, or from the command line, with the same folder."
 _TEMPORARY = re.compile(r"\.([0-9a-f-]+)\.(checkpoint\.tmp|tmp|deleted)")
+_SAFETENSORS = re.compile(r"\.tmp\w{6}")  # what safetensors itself writes to before it renames
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def tidy() -> None:
 
 def _tidy(path: Path) -> None:
     half = _TEMPORARY.fullmatch(path.name)
-    if half and runs.is_id(half[1]) and time.time() - path.lstat().st_mtime > ABANDONED:
+    if (half and runs.is_id(half[1]) or _SAFETENSORS.fullmatch(path.name)) and time.time() - path.lstat().st_mtime > ABANDONED:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     id = path.name.removesuffix(".checkpoint").removeprefix(".").removesuffix(".lock")
     if runs.is_id(id) and not exists(id) and path in (_path(id), _lock_path(id)):
