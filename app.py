@@ -3,6 +3,7 @@
 import streamlit as st
 
 from kd.ui import chart, link, owner, present, replaying, state, status, style
+from kd.ui.plain import plainly
 
 st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if link.presenting() else "auto")
 style.apply(link.presenting())
@@ -24,5 +25,6 @@ with st.container():
     present.bar(PAGES, page, replaying.begin_last)
     status.strip()
     state.show_notice()
-page.run()
+with plainly():
+    page.run()
 chart.preload()

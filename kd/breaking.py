@@ -63,7 +63,7 @@ def gradient_ratio(mistake: Mistake, student: Tensor, taken: Tensor, right: Tens
         student = student.clone().requires_grad_()
         wrong_gradient = torch.autograd.grad(mistake.loss(student, taken, temperature), student)[0]
         right_gradient = torch.autograd.grad(soft_loss(student, right, temperature), student)[0]
-    return wrong_gradient.norm() / right_gradient.norm()
+    return wrong_gradient.norm() / right_gradient.norm().clamp_min(1e-12)
 
 
 class Breaking(Experiment):

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd import runs
+from kd import files, runs, stored
 from kd.config import Settings
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -40,6 +40,7 @@ FORMAT = 1  # to be raised when an older checkpoint would not go on to the same 
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to nobody; writing one takes seconds
 ELSEWHERE = "This run is in training elsewhere: in another server, or from the command line, with the same folder."
 _TEMPORARY = re.compile(r"\.([0-9a-f-]+)\.(checkpoint\.tmp|tmp|deleted)")
+_SAFETENSORS = re.compile(r"\.tmp\w{6}")  # what safetensors itself writes to before it renames
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Keeper:
     @property
     def kept(self) -> bool:
         """Whether it holds the run, and there is a checkpoint of it."""
-        return self._lock is not None and _path(self._id).exists()
+        return self._lock is not None and os.path.exists(_path(self._id))
 
     def claim(self) -> None:
         """Takes the run, to go on with it.
@@ -129,9 +130,9 @@ class Keeper:
             if self._lock is None:
                 return ELSEWHERE
             state = {key: value.cpu().contiguous() for key, value in experiment.training.state().items()}
+            temporary.unlink(missing_ok=True)  # a link to elsewhere would be followed
             save_file(state, temporary, {"about": json.dumps(about)})
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())  # a power cut after the renaming must not find it empty
+            files.on_disk(temporary)
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
@@ -169,18 +170,18 @@ def load(id: str, state: bool = True) -> Checkpoint:
         raise UserError(f"There is no unfinished run {id} in {runs.home()}: it was finished, or stopped before anything was kept.")
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
+            about = files.parsed((file.metadata() or {})["about"])
             tensors = {key: file.get_tensor(key) for key in file.keys()} if state else {}
         if about.get("format") != FORMAT:
             raise UserError("Another format.")
-        rows = [{str(key): float(value) for key, value in row.items()} for row in about["rows"]]
-        if not {"step", "epoch", "seconds"} <= rows[-1].keys():
+        rows = stored.rows(about["rows"], about["kind"])
+        if not rows or not isinstance(about["owner"], str | None):
             raise ValueError
         config = runs.KINDS[about["kind"]].from_dict(about["config"])
-        return Checkpoint(id, config, rows, about["data"], about["teacher"], about["owner"], str(about["saved"]), tensors)
+        return Checkpoint(id, config, rows, about["data"], about["teacher"], about["owner"], files.plain(about["saved"]), tensors)
     except UserError:  # of the config too: a setting that this version does not know
         raise UserError(f"The checkpoint {path} is of another version of the program; go on with that one, or start the run anew.") from None
-    except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError):
         raise UserError(f"The checkpoint {path} is damaged and cannot be gone on from; delete it and start the run anew.") from None
 
 
@@ -259,7 +260,7 @@ def tidy() -> None:
 
 def _tidy(path: Path) -> None:
     half = _TEMPORARY.fullmatch(path.name)
-    if half and runs.is_id(half[1]) and time.time() - path.lstat().st_mtime > ABANDONED:
+    if (half and runs.is_id(half[1]) or _SAFETENSORS.fullmatch(path.name)) and time.time() - path.lstat().st_mtime > ABANDONED:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     id = path.name.removesuffix(".checkpoint").removeprefix(".").removesuffix(".lock")
     if runs.is_id(id) and not exists(id) and path in (_path(id), _lock_path(id)):
@@ -277,6 +278,10 @@ def _lock_path(id: str) -> Path:
     return runs.home() / f".{id}.lock"
 
 
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def _locked(path: Path, look: bool = False) -> BinaryIO | None:
     """The file at ``path``, made where it is missing and locked until it is closed; None where another holds it.
 
@@ -286,7 +291,7 @@ def _locked(path: Path, look: bool = False) -> BinaryIO | None:
     for attempt in range(1 if look else 5):
         if attempt:
             time.sleep(0.02)  # another may only be looking
-        file = open(path, "ab")
+        file = open(path, "ab", opener=_no_link)
         try:
             if os.name == "nt":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

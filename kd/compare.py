@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from kd import data, export, measure, models, runs, speed
+from kd import data, export, files, measure, models, runs, speed
 from kd.data import Mnist
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
@@ -100,10 +100,8 @@ def _file_bytes(run: runs.Run, name: str) -> int | None:
 
 
 def _keep(run: runs.Run, found: Mapping[str, Any]) -> None:
-    temporary = run.folder / f".{FILE}.tmp"
     try:
-        temporary.write_text(json.dumps(found))
-        os.replace(temporary, run.folder / FILE)
+        files.replace(run.folder / FILE, json.dumps(found))
     except OSError as error:
         raise UserError(runs.cannot_save(error, then=" and measure again")) from None
 
@@ -111,7 +109,7 @@ def _keep(run: runs.Run, found: Mapping[str, Any]) -> None:
 def stored(run: runs.Run) -> dict[str, Any] | None:
     """What was measured of a run; None where nothing was, or by another version of the program."""
     try:
-        found = json.loads((run.folder / FILE).read_text())
+        found = files.read_json(run.folder / FILE)
         if found["format"] != FORMAT or not all(model["latency"] for model in found["models"].values()):
             return None
         return found

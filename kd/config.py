@@ -101,6 +101,8 @@ class Settings:
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
             models.architecture(getattr(self, name))  # raises UserError
+        if "teacher" in self.__dataclass_fields__ and "teacher" not in self._architectures:
+            _check_teacher(self.teacher)
 
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:
@@ -281,11 +283,6 @@ class DistilConfig(Config):
                 raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
         self._check_scheme()
         connection.check(METHODS[self.method], "student", self.student)
-        names = self.teacher.split("+")
-        if max(map(len, names)) > 100:
-            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
-        if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
-            raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
         if self.initialization not in INITIALIZATIONS:
             raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
@@ -448,6 +445,14 @@ class ImportConfig(Settings):
     @property
     def student(self) -> str:
         return self.network
+
+
+def _check_teacher(name: str) -> None:
+    names = name.split("+")
+    if max(map(len, names)) > 100:
+        raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+    if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
+        raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
 
 
 def _check_augmentation(name: str) -> None:

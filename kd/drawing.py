@@ -38,6 +38,7 @@ THIN, WIDENED = 1.2, 2.0
 
 MAX_BYTES = 5 * 2**20
 MAX_PIXELS = 20_000_000
+MAX_CANVAS = 2_000_000  # pixels; a canvas of 280 on a screen with three pixels for each has 0.7 million
 #: No format that Pillow hands to another program, or whose size is not in its header.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 PICTURE_SIDE = 512  # enough for a digit that fills an eighth of a photo
@@ -50,6 +51,32 @@ def ink_from_canvas(rgba: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 RGBA, light strokes on black or on nothing -> (H, W) float32 ink, 0 to 1."""
     rgba = rgba.astype(np.float32) / 255
     return rgba[..., :3].mean(2) * rgba[..., 3]
+
+
+def ink_from_canvas_file(data: bytes) -> np.ndarray:
+    """The PNG that a browser sends of its canvas -> (H, W) float32 ink, as ink_from_canvas().
+
+    Raises:
+        UserError: it is none, or larger than any canvas.
+    """
+    return ink_from_canvas(_pixels(data, MAX_CANVAS, "RGBA"))
+
+
+def grey(data: bytes, most: int) -> np.ndarray:
+    """A PNG file of at most ``most`` pixels -> (H, W) uint8.
+
+    Raises:
+        UserError: it is none.
+    """
+    return _pixels(data, most, "L")
+
+
+def _pixels(data: bytes, most: int, mode: str) -> np.ndarray:
+    image = _opened(data, ("PNG",), most)
+    try:
+        return np.asarray(image.convert(mode))
+    except Exception:  # noqa: BLE001 - as in _decode()
+        raise _unreadable() from None
 
 
 def prepare(ink: np.ndarray) -> np.ndarray | None:
@@ -168,25 +195,42 @@ def ink_from_picture(data: bytes) -> np.ndarray:
 
 def _decode(data: bytes) -> Image.Image:
     """The picture upright, at most 512 px a side, in mode L or RGBA."""
+    try:
+        image = _opened(data, FORMATS, MAX_PIXELS)
+        image.draft("L", (PICTURE_SIDE, PICTURE_SIDE))  # JPEGs decode at a fraction of their size
+        image = image.convert("RGBA" if image.has_transparency_data else "L")
+        image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        return ImageOps.exif_transpose(image)
+    except UserError:
+        raise
+    except Exception:  # noqa: BLE001 - decoders of damaged files raise nearly anything
+        raise _unreadable() from None
+
+
+def _opened(data: bytes, formats: tuple[str, ...], most: int) -> Image.Image:
+    """The picture before it is decoded, of at most ``most`` pixels.
+
+    Raises:
+        UserError: it is none of ``formats``, or too large.
+    """
     if len(data) > MAX_BYTES:
         raise UserError(f"The picture is larger than {MAX_BYTES >> 20} MB; choose a smaller one.")
-    too_large = UserError(f"The picture has more than {MAX_PIXELS // 10**6} megapixels; choose a smaller one.")
+    too_large = UserError(f"The picture has more than {most // 10**6} megapixels; choose a smaller one.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:  # known before anything is decoded
-                raise too_large
-            image.draft("L", (PICTURE_SIDE, PICTURE_SIDE))  # JPEGs decode at a fraction of their size
-            image = image.convert("RGBA" if image.has_transparency_data else "L")
-            image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            return ImageOps.exif_transpose(image)
-    except UserError:
-        raise
+            image = Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise too_large from None
-    except Exception:  # noqa: BLE001 - decoders of damaged files raise nearly anything
-        raise UserError("This file cannot be read as a picture; choose a PNG, JPEG, WebP, BMP or GIF.") from None
+    except Exception:  # noqa: BLE001
+        raise _unreadable() from None
+    if image.width * image.height > most:
+        raise too_large
+    return image
+
+
+def _unreadable() -> UserError:
+    return UserError("This file cannot be read as a picture; choose a PNG, JPEG, WebP, BMP or GIF.")
 
 
 def _tone(image: Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import Any, Callable, Generator, Mapping
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from kd import data, measure, models
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
 from kd.connection import connect, exits
+from kd.errors import UserError
 from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
 from kd.schemes import SCHEMES, Chain, Stage
@@ -62,7 +64,14 @@ class Experiment:
         """
         self.training = self._training()
         if state is not None:
-            self.training.restore(state)
+            try:
+                self.training.restore(state)
+                if not 0 < self.training.step <= self.training.steps or not all(map(math.isfinite, self.training.settings.values())):
+                    raise ValueError
+            except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:  # what a damaged one may hold
+                if isinstance(error, UserError):
+                    raise
+                raise UserError("The checkpoint is damaged, or of another training; start the run anew.") from error
         return self.training.records(due)
 
     def _training(self) -> Chain:

@@ -85,7 +85,7 @@ def recognized(shapes: dict[str, tuple[int, ...]]) -> str | None:
 
 def _place(key: str) -> int:
     number = key.split(".")[0]
-    return int(number) if number.isdigit() and len(number) < 5 else -1
+    return int(number) if number.isdecimal() and len(number) < 5 else -1
 
 
 def store(content: bytes, role: str, name: str, mnist: data.Mnist, reference: CachedTeacher | MeanTeacher, owner: str | None) -> runs.Run:

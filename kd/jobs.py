@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, data, kinds, runs, teacher
+from kd import checkpoints, connection, data, kinds, memory, runs, teacher
 from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, Settings, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -40,6 +40,8 @@ MAX_PER_OWNER = 3
 MAX_REMEMBERED = 20  # finished jobs kept in memory
 MAX_ROWS = 1200  # records of a job kept for its charts
 WATCHING = 10.0  # seconds after a look during which somebody counts as a viewer
+
+BY_HAND = "Stopped by hand."
 
 #: States are strings, since stored objects outlive reloads of this module.
 ACTIVE = ("queued", "running", "paused")
@@ -110,6 +112,7 @@ class _Job:
     measures: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
     last: Record | None = None
+    ended: str = ""  # how, as it is stored with the run
     # Commands, followed by the worker between two steps.
     stop: str = ""  # why
     to_step: int = 0
@@ -235,7 +238,7 @@ class JobManager:
         """Ends the job; what it has learned is measured and stored."""
         with self._owned(id, token) as job:
             if job.state in ACTIVE:
-                self._end(job, "Stopped by hand.")
+                self._end(job, BY_HAND)
 
     def change(self, id: str, token: str, name: str, value: float) -> None:
         """Another temperature or soft_weight from the next step on.
@@ -265,7 +268,7 @@ class JobManager:
         with self._owned(id, token) as job:
             if job.experiment and not job.saved and job.state in ("done", "stopped"):
                 self._save(job, job.state)
-                self._set(job, job.state)
+                self._set(job, job.state, job.ended)
                 job.experiment = None
 
     def look(self, id: str, read: Callable[[nn.Module], T]) -> dict[str, T]:
@@ -331,7 +334,7 @@ class JobManager:
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._forget_old()
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="kd-worker", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -426,14 +429,12 @@ class JobManager:
                     break
             try:
                 self._advance(job)
-            except Diverged as error:  # so it would again
-                job.keeper.leave(ended=True)
-                self._fail(job, str(error))
             except UserError as error:
                 self._fail(job, str(error))
-            except Exception:
+            except Exception as error:
                 log.exception("job %s failed", job.id)
-                self._fail(job, "Training failed because of an error in the program; the server's log tells more.")
+                told = "Training failed because of an error in the program; the server's log tells more."
+                self._fail(job, memory.RAN_OUT if memory.ran_out(error) else told)
         for job in self._jobs.values():
             if job.state in ACTIVE and job.last is not None:
                 self._take_up(job)
@@ -462,7 +463,13 @@ class JobManager:
         except StopIteration:
             self._finish(job, "done", "")
             return
+        except Diverged as error:  # so it would again: the end of the run, as its last record has it
+            if job.last is None:
+                raise
+            self._finish(job, "stopped", f"{error} What it had learned by step {job.last.step:,} is kept.")
+            return
         self._publish(job)
+        first = job.last is None
         with self._changed:
             job.last = record
             job.rows.append(record.row())
@@ -478,7 +485,8 @@ class JobManager:
                 if job.to_step == 0 and job.state == "running":
                     self._set(job, "paused")
             paused = job.state == "paused"
-        if not job.stop and (paused or job.keeper.due(record)):
+        # From its first record on a run that is cut short is there to go on with.
+        if not job.stop and (paused or job.keeper.due(record) or first and record.step < record.steps):
             self._keep(job)
 
     def _take_up(self, job: _Job) -> None:
@@ -538,16 +546,17 @@ class JobManager:
             return
         with self._changed:
             self._set(job, job.state, "Measuring on the test set…")
-        job.measures = job.experiment.measures(job.last)
+        job.measures, job.ended = job.experiment.measures(job.last), message
         try:
             self._save(job, state)
         except UserError as error:
-            message = str(error)
+            message = f"{message} {error}".strip()
         self._leave(job, state, message)
 
     def _fail(self, job: _Job, message: str) -> None:
         if job.records is not None:
-            job.records.close()
+            with contextlib.suppress(Exception):  # it has failed already
+                job.records.close()
         state = "failed"
         if job.keeper.kept:
             state, message = "interrupted", f"{message} Resume goes on from its last checkpoint."
@@ -565,7 +574,7 @@ class JobManager:
             self._changed.notify_all()
 
     def _save(self, job: _Job, state: str) -> None:
-        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner)
+        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner, message=job.ended)
         job.saved = True
         job.keeper.leave(ended=True)
 

@@ -234,7 +234,7 @@ def load(path: Path, name: str) -> nn.Module:
         state = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path.name} is missing; restore it or choose another.") from None
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
         raise UserError(f"{path.name} is damaged and cannot be read; restore it or choose another.") from None
     return with_weights(name, state, path.name)
 

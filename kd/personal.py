@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from kd import runs
+from kd import drawing, runs
 from kd.errors import UserError
 
 MAX_DRAWINGS = 500
@@ -49,6 +49,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
     temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
         Image.fromarray(pixels, "L").save(temporary, "PNG")
         temporary.replace(path)
     except OSError as error:
@@ -61,8 +62,10 @@ def load(token: str) -> tuple[Tensor, Tensor]:
     images, labels = [], []
     for path, label in _files(token):
         try:
-            picture = np.asarray(Image.open(path).convert("L"))
-        except (OSError, UnidentifiedImageError):
+            if path.is_symlink() or path.stat().st_size > drawing.MAX_BYTES:
+                continue
+            picture = drawing.grey(path.read_bytes(), 28 * 28)
+        except (OSError, UserError):
             continue
         if picture.shape == (28, 28):
             images.append(torch.from_numpy(picture.copy()))
@@ -71,6 +74,13 @@ def load(token: str) -> tuple[Tensor, Tensor]:
 
 
 def forget(token: str) -> None:
-    """Deletes all kept drawings."""
-    for path, _ in _files(token):
-        path.unlink(missing_ok=True)
+    """Deletes all kept drawings.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        for path, _ in _files(token):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"The drawings could not be deleted: {_folder(token)} cannot be written to ({error.strerror or error}).") from None

@@ -12,11 +12,13 @@ import csv
 import datetime
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import shutil
+import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from kd import models
+from kd import files, models, stored
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
@@ -40,7 +42,11 @@ IN_LAB = ("sweep", "mistake")
 #: Those that can have a student to draw for.
 WITH_STUDENT = ("distil", "compress", "imported")
 NAME_LENGTH = 60
+MESSAGE_LENGTH = 500
+STATES = ("done", "stopped", "interrupted")
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
+_numbering = threading.Lock()
+_newest = datetime.datetime.min  # of the ids that this process gave
 
 
 def home() -> Path:
@@ -49,8 +55,15 @@ def home() -> Path:
 
 
 def new_id() -> str:
-    """Sorts by time; cannot be guessed."""
-    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(8)}"
+    """Sorts by time; cannot be guessed.
+
+    In one process a later id always sorts later, whatever the clock does: it may be put
+    back, and at the end of summer it is.
+    """
+    global _newest
+    with _numbering:
+        _newest = max(datetime.datetime.now().replace(microsecond=0), _newest + datetime.timedelta(seconds=1))
+        return f"{_newest:%Y%m%d-%H%M%S}-{secrets.token_hex(8)}"
 
 
 def is_id(text: Any) -> bool:
@@ -86,6 +99,7 @@ class Run:
     config: Settings
     measures: Mapping[str, Any]
     folder: Path
+    message: str = ""  # how it ended, where it did not simply finish
 
     @property
     def architecture(self) -> str:
@@ -98,20 +112,31 @@ class Run:
     def models(self) -> tuple[str, ...]:
         if isinstance(self.config, ImportConfig):
             return (self.config.role,)
-        if self.kind == "compress":
-            return tuple(name for name in ("student", "control", "alone") if name in self.measures.get("models", {}))
-        return {"distil": ("student", "control"), "teacher": ("teacher",), "sweep": (), "mistake": ("student", "mistaken", "control")}[self.kind]
+        if self.kind in ("distil", "compress") and self.measures:  # one that was stopped early may lack some
+            return tuple(name for name in ("student", "control", "alone") if name in self.measures["models"])
+        return {"teacher": ("teacher",), "sweep": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
+
+    def file(self, name: str) -> Path:
+        """One of the run's files.
+
+        Raises:
+            UserError: it is missing, or a link to somewhere else.
+        """
+        path = self.folder / name
+        if path.is_symlink() or not path.is_file():
+            raise UserError(f"{name} of {self.name} is missing; restore it or choose another run.")
+        return path
 
     def model(self, which: str) -> nn.Module:
         """The trained "student", "control" or "teacher", in eval mode."""
-        return models.load(self.folder / f"{which}.safetensors", self.architecture)
+        return models.load(self.file(f"{which}.safetensors"), self.architecture)
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv."""
         try:
-            with open(self.folder / "metrics.csv", newline="") as file:
-                return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError, csv.Error):
+            rows = csv.DictReader(io.StringIO(files.read_text(self.folder / "metrics.csv"), newline=""))
+            return stored.rows([{key: float(value) for key, value in row.items() if value != ""} for row in rows], self.kind)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):
             raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
 
 
@@ -146,6 +171,7 @@ def save(
     measures: Mapping[str, Any],
     owner: str | None = None,
     name: str = "",
+    message: str = "",
 ) -> Run:
     """Stores a run, whole or not at all.
 
@@ -153,6 +179,7 @@ def save(
         records: rows of metrics.csv, flat.
         owner: the digest of the owner's token.
         name: by default it is made from the settings.
+        message: how it ended, in a sentence, where it did not simply finish.
 
     Raises:
         UserError: a bad name; the disk is full, or cannot be written to.
@@ -164,10 +191,13 @@ def save(
         "owner": owner,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "state": state,
+        "message": message,
         "config": config.to_dict(),
     }
     folder, temporary = home() / id, home() / f".{id}.tmp"
     try:
+        if temporary.exists():  # of a process that was killed while it stored this run, which was then resumed
+            shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         _write_json(temporary / "config.json", about)
         _write_json(temporary / "measures.json", measures)
@@ -178,6 +208,8 @@ def save(
             writer.writerows(records)
         for which, model in trained.items():
             save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary / f"{which}.safetensors")
+        for path in temporary.iterdir():
+            files.on_disk(path)
         os.rename(temporary, folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -195,8 +227,12 @@ def cannot_save(error: Exception, what: str = "The run", then: str = " and save 
     return f"{what} was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME{then and ',' + then}."
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False)
+
+
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False))
+    path.write_text(_json(value))
 
 
 # -- reading -----------------------------------------------------------------------
@@ -214,15 +250,17 @@ def load(id: str) -> Run:
     if folder.is_symlink() or not folder.is_dir():
         raise UserError("This run is no longer there: it was deleted or never saved. Choose another from the Runs page.")
     try:
-        about = json.loads((folder / "config.json").read_text())
-        measures = json.loads((folder / "measures.json").read_text())
-        if about["id"] != id or not isinstance(measures, dict):
-            raise ValueError
+        about, measures = (files.read_json(folder / f"{name}.json") for name in ("config", "measures"))
         config = KINDS[about["kind"]].from_dict(about["config"])
-        return Run(
-            id, about["kind"], clean_name(about["name"]), about["owner"], str(about["created"]), str(about["state"]), config, measures, folder
+        run = Run(
+            id, about["kind"], clean_name(about["name"]), about["owner"], files.plain(about["created"]), about["state"], config, measures, folder,
+            files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None):
+            raise ValueError
+        stored.check_measures(run.kind, run.models, run.measures)
+        return run
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None
 
 
@@ -258,12 +296,9 @@ def rename(id: str, name: str, token: str | None) -> None:
     """
     run, name = _owned(id, token), clean_name(name)
     path = run.folder / "config.json"
-    temporary = path.with_name(".config.json.tmp")
     try:
-        _write_json(temporary, {**json.loads(path.read_text()), "name": name})
-        os.replace(temporary, path)
+        files.replace(path, _json({**files.read_json(path), "name": name}))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(cannot_save(error, then=" and try again").replace("saved", "renamed")) from None
 
 

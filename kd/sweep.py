@@ -227,8 +227,9 @@ class Trainings:
         columns = {key.removeprefix("point."): value.tolist() for key, value in state.items() if key.startswith("point.")}
         rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
         self.points = [{key: value for key, value in row.items() if not math.isnan(value)} for row in rows]
-        self._current = self._cells[len(self.points)].start()
-        self._current.restore(state)
+        if not self.ended:
+            self._current = self._cells[len(self.points)].start()
+            self._current.restore(state)
 
 
 #: What the command line measured of a study and is shown until somebody starts one.

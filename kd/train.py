@@ -15,7 +15,7 @@ from typing import Callable, Generator, Iterator, Mapping, Protocol
 import torch
 from torch import Tensor, nn
 
-from kd import measure
+from kd import measure, memory
 from kd.batched import parallel
 from kd.connection import Connection, View
 from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
@@ -94,7 +94,7 @@ class Plan:
 
 
 class Diverged(UserError):
-    """Training gave a number that is not finite."""
+    """Training gave a number that is not finite. The models are as they were at the last record before."""
 
 
 def learning_rate_at(step: int, steps: int, peak: float) -> float:
@@ -124,7 +124,7 @@ class Training:
             learner is connected with its hidden layers.
 
     Raises:
-        UserError: the batch size is larger than the data.
+        UserError: the batch size is larger than the data, or the memory would not suffice.
     """
 
     def __init__(
@@ -139,6 +139,8 @@ class Training:
             raise UserError(
                 f"Batch size is {plan.batch_size:,}, but there are only {len(mnist.train):,} training images; choose a smaller one."
             )
+        few = int((mnist.train.labels != UNLABELLED).sum()) < len(mnist.train)  # each batch then has a second one of labelled images
+        memory.check([learner.model for learner in learners], plan.batch_size * (1 + few), mnist.train.images.device)
         self.learners, self.mnist, self.plan, self.teacher = learners, mnist, plan, teacher
         self.settings = {**settings, **_changes_after(0, plan.schedule)}
         self.step, self.seconds = 0, 0.0
@@ -165,18 +167,21 @@ class Training:
         from the next step on. Between the records models are in training mode.
 
         Raises:
-            Diverged: a loss was not finite; seen before the next record.
+            Diverged: a loss or a weight was not finite; seen before the next record.
         """
         for learner in self.learners:
             learner.model.train()
+        good = [{key: value.clone() for key, value in learner.model.state_dict().items()} for learner in self.learners]
         since, started = _Sums(), time.perf_counter()
         for images, labels, taught in self._batches():
             self._train(images, labels, taught, since)
             epoch_ends = self.step % self.steps_per_epoch == 0
             if epoch_ends or due(self.step):
                 losses, train_accuracy = since.means()
-                # The last step of all can spoil the weights without a loss that shows it.
-                if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(self._networks.parameters + self._others):
+                # A step can spoil the weights without a loss that shows it yet.
+                if not all(map(math.isfinite, losses.values())) or not self._finite():
+                    for learner, weights in zip(self.learners, good):
+                        learner.model.load_state_dict(weights)
                     raise Diverged(
                         f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate."
                     )
@@ -187,8 +192,17 @@ class Training:
                     self.step, self.steps, self.step / self.steps_per_epoch, self.seconds, since.images / (now - since.started),
                     losses, train_accuracy, measured, epoch_ends, fidelity,
                 )
+                for learner, weights in zip(self.learners, good):
+                    for key, value in learner.model.state_dict().items():
+                        weights[key].copy_(value)
                 self.settings.update((yield record) or {})
                 since, started = _Sums(), time.perf_counter()
+
+    def _finite(self) -> bool:
+        """Whether all that is learned is: what batch normalization counts too."""
+        learned = [*self._networks.parameters, *self._others, *(buffer for learner in self.learners for buffer in learner.model.buffers())]
+        extremes = [torch.stack(torch.aminmax(value.detach())).double() for value in learned if value.numel()]
+        return bool(torch.cat(extremes).isfinite().all())
 
     def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy by learner; agreement with the teacher, where there is one, and calibration."""
@@ -287,10 +301,6 @@ class Training:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (KeyError, RuntimeError) as error:
             raise UserError("The checkpoint is of another training, or of another version of the program; start the run anew.") from error
-
-
-def _finite(values: list[Tensor]) -> bool:
-    return all(value.isfinite().all() for value in values)
 
 
 def _changes_after(step: int, schedule: tuple[tuple[int, str, float], ...]) -> dict[str, float]:

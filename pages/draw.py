@@ -8,6 +8,7 @@ from kd.errors import UserError
 from kd.ui import entry, owner, panels, state
 from kd.ui.canvas import canvas
 from kd.ui.chart import live_chart
+from kd.ui.plain import plainly
 
 entry.through_app()
 manager = state.manager()
@@ -88,6 +89,7 @@ with left:
 
 # -- the answers -----------------------------------------------------------------------
 @st.fragment(run_every=max(0.5, snap.pace) if snap is not None and snap.active else None)
+@plainly()
 def answers() -> None:
     if picture is None:
         st.info("**Draw a digit** with the mouse or a finger, or take a picture from the test set or a file.")

@@ -70,10 +70,19 @@ st.dataframe(
                    "your drawings": st.column_config.TextColumn(help="How many of your kept drawings student / control read right.")},
 )
 st.caption("Accuracies are on the test set, on which nothing was chosen.")
+
+
+def forget() -> None:
+    try:
+        personal.forget(owner.token())
+    except UserError as error:
+        state.notify("error", str(error))
+
+
 if len(labels):
     with st.popover(f"Your {len(labels)} kept drawings"):
         st.image([(255 - d).numpy() for d in drawings[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
-        st.button("Forget them all", key="forget", on_click=personal.forget, args=(owner.token(),))
+        st.button("Forget them all", key="forget", on_click=forget)
 
 
 def open_button(id: str, config: Settings, label: str = "Open") -> None:
@@ -149,14 +158,15 @@ try:
             replaying.begin(run.id, playing=True)
             st.switch_page("pages/distil.py", query_params=link.mode())
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
-            st.download_button(file, (run.folder / file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
+            st.download_button(file, run.file(file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
         if run.kind in runs.ON_DISTIL:
             # Made when it is asked for: it holds all of Plotly.
             st.download_button(
                 "report.html", lambda: report.page(run, compare.stored(run)), f"{run.id}-report.html", "text/html", key="download_report",
                 icon=":material/summarize:", on_click="ignore", help="Settings, results and charts as one file that needs nothing else.",
             )
-    export_panel.show(run, snap)
+    if run.models:
+        export_panel.show(run, snap)
     if mine:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename)

@@ -23,13 +23,16 @@ def canvas(page: str) -> np.ndarray | None:
     if kept["page"] != page:
         # Frozen for this visit: a changed initial drawing would reset the canvas.
         kept.update(page=page, initial=kept["strokes"], visit=kept["visit"] + 1)
-    result = st_canvas(
-        stroke_width=PEN, stroke_color="#FFFFFF", background_color="#000000", height=SIZE, width=SIZE,
-        initial_drawing=kept["initial"], return_image_data=True, key=f"canvas_{page}_{kept['visit']}",
-    )
-    png = result.image_bytes
-    if png is not None and png != kept["png"]:
-        kept.update(png=png, strokes=result.json_data, picture=drawing.prepare(drawing.ink_from_canvas(result.image_data)))
+    try:
+        result = st_canvas(
+            stroke_width=PEN, stroke_color="#FFFFFF", background_color="#000000", height=SIZE, width=SIZE,
+            initial_drawing=kept["initial"], return_image_data=True, key=f"canvas_{page}_{kept['visit']}",
+        )
+        png, strokes = result.image_bytes, dict(result.json_data or {})
+        if png is not None and png != kept["png"]:
+            kept.update(png=png, strokes=strokes, picture=drawing.prepare(drawing.ink_from_canvas_file(png)))
+    except (AttributeError, TypeError, KeyError, ValueError):  # what no canvas sends; a UserError is one of the last
+        st.error("The drawing did not arrive whole; draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
         panels.model_view(kept["picture"])
         st.caption(f"{kept['whence']} Draw another one above.")

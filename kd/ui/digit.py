@@ -8,9 +8,11 @@ import streamlit as st
 from kd.jobs import Snapshot
 from kd.ui import keys, link, panels, present, state
 from kd.ui.canvas import canvas, clear, show
+from kd.ui.plain import plainly
 
 
 @st.fragment
+@plainly()
 def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: str = "Student and control join when you press Start.") -> None:
     """The canvas and the answers to it.
 
@@ -57,6 +59,7 @@ def _take_test_digit() -> None:
     show(test.images[place].cpu().numpy(), f"Picture {place + 1:,} of the test set, a {int(test.labels[place])}.")
 
 
+@plainly()
 def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
     found = state.answers(picture, snap, teacher)
     panels.answer_bars(found.logits, temperature, "chart_answers")

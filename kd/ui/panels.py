@@ -14,7 +14,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import checkpoints, diagrams, figures, measure, models
+from kd import checkpoints, diagrams, figures, jobs, measure, models
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
@@ -135,7 +135,7 @@ def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
         loud = snap.state == "failed" or "not saved" in snap.message
-        (st.error if loud else st.warning if snap.state in ("interrupted", "elsewhere") else st.caption)(snap.message)
+        (st.error if loud else st.caption if snap.message == jobs.BY_HAND else st.warning)(snap.message)
 
 
 def _settings(settings: Mapping[str, float]) -> str:
@@ -211,7 +211,7 @@ def results(snap: Snapshot) -> None:
                 f"{model['test_errors']:,.0f} errors in {count:,}"
                 + (f"; agrees with the teacher on {model['agreement']:.2%}" if name != "teacher" else "")
             )
-    if "control" in found:
+    if {"student", "control"} <= found.keys():  # a chain that was stopped early has one alone
         st.caption(_verdict(found["student"]["test_errors"], found["control"]["test_errors"], snap))
 
 

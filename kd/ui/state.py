@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections import Counter
@@ -97,7 +98,7 @@ def snapshot(run_id: str | None) -> jobs.Snapshot | None:
 def snapshot_of(run: runs.Run) -> jobs.Snapshot:
     """A stored run as it is on the disk."""
     rows = tuple(run.metrics())
-    message = "" if run.state == "done" else "This run was cut short by the server's end." if run.state == "interrupted" else "Stopped by hand."
+    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(run.state, jobs.BY_HAND)
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return jobs.Snapshot(
         id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
@@ -208,9 +209,17 @@ def teacher_name(name: str) -> str:
 
 
 def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
-    """The teacher called ``name``; the shipped one, with a notice, where that one is gone or damaged."""
+    """The teacher called ``name``; where that one is gone or damaged a shipped one, with a notice.
+
+    Raises:
+        UserError: no teacher can be loaded.
+    """
     try:
         return manager().teacher(name)
     except UserError as error:
-        st.warning(f"{error} The shipped teacher answers instead.")
-        return manager().teacher("cnn")
+        for other in teacher.shipped():
+            with contextlib.suppress(UserError):
+                found = manager().teacher(other)
+                st.warning(f"{error} The shipped teacher {other} answers instead.")
+                return found
+        raise

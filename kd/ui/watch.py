@@ -8,6 +8,7 @@ import streamlit as st
 
 from kd.jobs import Snapshot
 from kd.ui import owner, state
+from kd.ui.plain import plainly
 
 ANEW = 5.0  # seconds after which the pace is set anew
 
@@ -19,6 +20,6 @@ def watch(snap: Snapshot, show: Callable[[], None]) -> None:
     """
     def repeat() -> None:
         now = state.manager().snapshot(snap.id, owner.token()) if snap.active else None
-        st.fragment(show, run_every=now.pace if now else None)()
+        st.fragment(plainly()(show), run_every=now.pace if now else None)()
 
     st.fragment(repeat, run_every=ANEW if snap.active else None)()

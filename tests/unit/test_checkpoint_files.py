@@ -124,11 +124,12 @@ def test_the_lock_ends_with_its_process_however_that_ends(kept, home):
 
 def test_a_start_tidies_up_what_was_left_half_done_but_nothing_that_another_may_be_working_on(kept, home):
     ids = [runs.new_id() for _ in range(5)]
-    half = [home / f".{ids[0]}.tmp", home / f".{ids[1]}.deleted", home / f".{ids[2]}.checkpoint.tmp"]
+    half = [home / f".{ids[0]}.tmp", home / f".{ids[1]}.deleted", home / f".{ids[2]}.checkpoint.tmp", home / ".tmpRHQ1Gy"]  # the last is safetensors' own
     for path in half[:2]:
         path.mkdir()
         (path / "student.safetensors").write_bytes(b"half")
     half[2].write_bytes(b"half")
+    half[3].write_bytes(b"half")
     (home / f".{ids[3]}.lock").write_bytes(b"")  # of a run that was killed before its first checkpoint was whole
     others = [home / "drawings", home / ".config.tmp", home / "notes.txt", home / ids[4]]
     for path in others:

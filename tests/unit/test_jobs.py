@@ -871,12 +871,20 @@ def test_a_training_that_fails_after_a_checkpoint_can_be_resumed(manager, monkey
     assert same_as(runs.load(id), directly(SHORT, mnist))
 
 
-def test_a_training_that_diverges_after_a_checkpoint_leaves_none_since_it_would_again(manager, monkeypatch, home):
+def test_a_training_that_diverges_is_stored_as_it_was_at_its_last_record_and_the_next_job_runs(manager, mnist, home):
     id = pause_after(manager, SHORT)
+    inputs = mnist.test.inputs()
+    good = manager.predict(id, inputs)
     manager._jobs[id].experiment.training._training.learners[0].objective = lambda student, *_: {"soft": student.logits.sum() * float("nan")}
     manager.resume(id, ME)
-    assert "try a lower learning rate" in wait_for(manager, id, "failed").message
-    assert not list(home.iterdir())
+    snap = wait_for(manager, id, "stopped")
+    run = runs.load(id)
+    assert snap.saved and snap.message == run.message
+    assert "out of bounds" in run.message and "lower learning rate" in run.message and run.message.endswith("What it had learned by step 3 is kept.")
+    assert same_as(run, {which: weights(model) for which, model in manager._jobs[id].published.items()})
+    assert all(torch.equal(said, good[which]) for which, said in manager.predict(id, inputs).items())
+    assert [path.name for path in home.iterdir()] == [id], "no checkpoint, since it would go wrong again"
+    wait_for(manager, manager.start(SHORT, ME), "done")
 
 
 # -- predicting while training ---------------------------------------------------------------------
