@@ -55,8 +55,6 @@ class Viewer:
         self.buttons: dict[str, str] = {}  # key -> id
         self._canvas = ("", "")  # its id, and the fragment that it is in
         self._drawing: tuple[str, str] | None = None  # its id, and what it holds
-        self._running: list[str] = []  # fragments that the script runs now; empty where it runs whole
-        self._answered = 0  # how often the canvas's fragment has run
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -108,8 +106,8 @@ class Viewer:
         widget.id, widget.trigger_value = self.buttons[key], True
         await self._rerun(message)
 
-    async def draw(self, strokes: list[list[tuple[float, float]]], data: str) -> float:
-        """Draws as a browser's canvas tells it, and returns the seconds until the page has answered.
+    async def draw(self, digit: int, strokes: list[list[tuple[float, float]]], data: str) -> float:
+        """Draws ``digit``, another one than before, as a browser's canvas tells it, and returns the seconds until the teacher has read it.
 
         Args:
             strokes: points in the unit square.
@@ -119,9 +117,9 @@ class Viewer:
         objects = [{"type": "Path", "stroke": "#FFFFFF", "strokeWidth": 20, "path": [["L", 280 * x, 280 * y] for x, y in stroke]} for stroke in strokes]
         id, fragment = self._canvas
         self._drawing = (id, json.dumps({"drawing": {"raw": {"version": "7.4.0", "objects": objects, "background": "#000000"}, "data": data}}))
-        begin, answered = time.monotonic(), self._answered
+        begin = time.monotonic()
         await self._repeat(fragment, automatic=False)
-        await self.until(lambda: self._answered > answered and self.said, "an answer to the drawing")
+        await self.until(lambda: self.said.get("teacher") == digit, f"a drawn {digit} read as one, instead of as {self.said.get('teacher')}", 30)
         return time.monotonic() - begin
 
     @property
@@ -180,9 +178,6 @@ class Viewer:
             self._read(payload, message)
         elif kind == "new_session":
             self._page = message.new_session.page_script_hash
-            self._running = list(message.metadata.run.fragment_ids)
-            if self._canvas[1] in self._running:
-                self.said = {}
             if not message.metadata.run.fragment_ids:
                 self._forget_fragments()
         elif kind == "auto_rerun":
@@ -194,7 +189,6 @@ class Viewer:
             self._kept = {hash: run for hash, run in self._kept.items() if self._runs - run <= _KEPT}
             if message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY:
                 self.ticks.append(time.monotonic())
-                self._answered += self._canvas[1] in self._running
             self._news.set()
 
     def _read(self, payload: bytes, message: ForwardMsg) -> None:

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from kd import models
+from kd import access, models
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
@@ -86,6 +86,7 @@ class Run:
     config: Settings
     measures: Mapping[str, Any]
     folder: Path
+    pinned: bool = False  # not among those that are offered for removal
 
     @property
     def architecture(self) -> str:
@@ -220,7 +221,8 @@ def load(id: str) -> Run:
             raise ValueError
         config = KINDS[about["kind"]].from_dict(about["config"])
         return Run(
-            id, about["kind"], clean_name(about["name"]), about["owner"], str(about["created"]), str(about["state"]), config, measures, folder
+            id, about["kind"], clean_name(about["name"]), about["owner"], str(about["created"]), str(about["state"]), config, measures, folder,
+            about.get("pinned") is True,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None
@@ -242,33 +244,47 @@ def list_runs() -> tuple[list[Run], list[str]]:
 
 
 def _owned(id: str, token: str | None) -> Run:
+    """The run, for who may change it: its owner, and of any but the command line's the presenter."""
+    access.check(owner_digest(token), "rename, pin or delete runs")
     run = load(id)
     if run.owner is None:
         raise UserError(f"{run.name} was made from the command line; manage it in its folder, {run.folder}.")
-    if run.owner != owner_digest(token):
+    if run.owner != owner_digest(token) and not access.presenter(owner_digest(token)):
         raise UserError(f"{run.name} belongs to somebody else; only they can rename or delete it.")
     return run
 
 
 def rename(id: str, name: str, token: str | None) -> None:
-    """Gives the run another name. Only its owner may.
+    """Gives the run another name. Only its owner may, and the presenter.
 
     Raises:
         UserError: a bad name, somebody else's run, or a disk that refuses.
     """
-    run, name = _owned(id, token), clean_name(name)
+    _change(_owned(id, token), "renamed", name=clean_name(name))
+
+
+def pin(id: str, pinned: bool, token: str | None) -> None:
+    """Keeps the run from being offered for removal, or no longer. Only its owner may, and the presenter.
+
+    Raises:
+        UserError: somebody else's run, or a disk that refuses.
+    """
+    _change(_owned(id, token), "pinned", pinned=bool(pinned))
+
+
+def _change(run: Run, done: str, **values: Any) -> None:
     path = run.folder / "config.json"
     temporary = path.with_name(".config.json.tmp")
     try:
-        _write_json(temporary, {**json.loads(path.read_text()), "name": name})
+        _write_json(temporary, {**json.loads(path.read_text()), **values})
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(cannot_save(error, then=" and try again").replace("saved", "renamed")) from None
+        raise UserError(cannot_save(error, then=" and try again").replace("saved", done)) from None
 
 
 def delete(id: str, token: str | None) -> None:
-    """Deletes the run: first out of sight, then off the disk. Only its owner may.
+    """Deletes the run: first out of sight, then off the disk. Only its owner may, and the presenter.
 
     Raises:
         UserError: somebody else's run, or a disk that refuses.

@@ -33,7 +33,6 @@ from tests.serving import PATIENCE, clear, draw, launch, points, until, visit
 from tests.stage.promise import Promise, share, tell
 from tests.strokes import DIGITS, render
 
-RUN = {"student": "mlp-128", "batch_size": 128, "epochs": 200}
 ANSWER, GAP, SPEED = 1.5, 2.0, 0.7  # what is promised: seconds, seconds, share of the speed unwatched
 DEBOUNCE = 0.2  # seconds that a browser's canvas waits for the next stroke; a client without one does not
 THINKING = 4.0  # seconds between the drawings of one person
@@ -135,9 +134,10 @@ def pictures() -> dict[int, str]:
     return found
 
 
-async def measure(server: Server, viewers: int, real: int, drawing: int, rounds: int, seconds: float, run: dict = RUN) -> list[Promise]:
+async def measure(server: Server, viewers: int, real: int, drawing: int, rounds: int, seconds: float) -> list[Promise]:
     """The promises, with ``viewers`` people of whom ``real`` have a browser and ``drawing`` draw, the browsers first."""
-    drawn, answers, gaps, wrong, idle, watched = pictures(), [], [], [], [], []
+    drawn, answers, gaps, idle, watched = pictures(), [], [], [], []
+    run = {"student": "mlp-128", "epochs": 200, "batch_size": 128 if server.full else 8}
     polling = asyncio.Event()
 
     async def person(viewer: Viewer, place: int) -> None:
@@ -145,10 +145,7 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
         await asyncio.sleep(THINKING * place / max(1, drawing - real))
         for digit in itertools.cycle(DIGITS):
             await polling.wait()
-            took = await viewer.draw(DIGITS[digit], drawn[digit])
-            answers.append(took + DEBOUNCE)
-            if viewer.said.get("teacher") != digit:
-                wrong.append(f"the teacher read a {digit} as {viewer.said.get('teacher')}")
+            answers.append(DEBOUNCE + await viewer.draw(digit, DIGITS[digit], drawn[digit]))
             await asyncio.sleep(THINKING)
 
     async def phase(poll: bool) -> float:
@@ -192,7 +189,7 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
         dropped = [f"{viewer.link}" for viewer in people if not viewer.connected] + room.dropped
         room.over = True
         await owner.press("stop")
-    errors = [*failed, *wrong, *room.problems, *(sentence for viewer in people for sentence in viewer.told), *filter(None, [server.complaints()])]
+    errors = [*failed, *room.problems, *(sentence for viewer in people for sentence in viewer.told), *filter(None, [server.complaints()])]
     ratios = [one / other for one, other in zip(watched, idle)]
     print(
         f"{viewers} viewers, {real} of them browsers, {drawing} drawing: {len(answers)} + {len(room.answers)} drawings, {len(gaps)} + {len(room.gaps)} ticks, "
@@ -205,7 +202,7 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
         Promise.below("stroke to answer, p95", share([*answers, *room.answers], 95), ANSWER, " s"),
         Promise.below("from tick to tick of who does not own the run, p95", share([*gaps, *room.gaps], 95), GAP, " s"),
         Promise.least("speed of the training, as a share of that unwatched", statistics.median(ratios), SPEED),
-        Promise.none("errors: wrong answers, alerts, consoles, the server's log", errors),
+        Promise.none("errors: drawings misread, alerts, consoles, the server's log", errors),
         Promise.none("sessions dropped", dropped),
     ]
 
