@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.ui import chart, owner, state, status
+from kd.ui import chart, entrance, owner, state, status
 
 st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="auto")
 chart.provide_plotly()
@@ -23,6 +23,7 @@ page = st.navigation(
 # A container, so that what comes and goes here does not shift, and so rebuild, the page below.
 with st.container():
     status.strip()
+    entrance.show()
     state.show_notice()
 page.run()
 chart.preload()

@@ -24,6 +24,7 @@ WINDOW = 60.0  # seconds in which wrong passwords are counted
 TRIES = 5  # in it, of one visitor, as told by their address and by their token
 ALL_TRIES = 20  # in it, of all: a visitor can have many addresses and make tokens at will
 MAX_PRESENTERS = 100
+ONLY = "Only the presenter can {} on this server. You can watch, look at everything that is stored, and draw."
 
 _lock = threading.Lock()
 _presenters: dict[str, None] = {}  # digests of tokens, the oldest first
@@ -55,7 +56,7 @@ def check(owner: str | None, what: str) -> None:
         UserError: only the presenter may.
     """
     if not allowed(owner):
-        raise UserError(f"Only the presenter can {what} on this server. You can watch, look at everything that is stored, and draw.")
+        raise UserError(ONLY.format(what))
 
 
 def enter(password: str, owner: str | None, address: str | None = None) -> None:

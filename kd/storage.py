@@ -46,6 +46,11 @@ def usage() -> Usage:
     return Usage(count, _bytes(runs.home()), _bound("KD_MAX_RUNS", MAX_RUNS), _bound("KD_MAX_BYTES", MAX_BYTES))
 
 
+def size(run: runs.Run) -> int:
+    """Bytes of a stored run."""
+    return _bytes(run.folder)
+
+
 def _bytes(folder: os.PathLike | str) -> int:
     total = 0
     try:

@@ -7,10 +7,11 @@ from typing import Any
 import streamlit as st
 import torch
 
-from kd import compare, compare_figures, runs, speed, teacher
+from kd import access, compare, compare_figures, runs, speed, teacher
 from kd.errors import UserError
-from kd.ui import entry, keys, panels, state
+from kd.ui import entry, keys, owner, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
+from kd.ui.plain import plain
 
 entry.through_app()
 st.title("Compare", anchor=False)
@@ -28,7 +29,9 @@ measured = {run.id: measures for run in found if (measures := compare.stored(run
 
 def want(ids: list[str]) -> None:
     """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
-    if state.manager().active():
+    if not access.allowed(owner.digest()):
+        state.notify("error", access.ONLY.format("measure runs"))
+    elif state.manager().active():
         state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
     else:
         st.session_state[keys.MEASURE] = list(ids)
@@ -41,7 +44,7 @@ def measure() -> None:
     while wanted:
         run = next((run for run in found if run.id == wanted[0]), None)
         if run is not None:
-            bar.progress(1 - len(wanted) / count, f"Measuring {run.name}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+            bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
             try:
                 compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)))
             except UserError as error:
@@ -130,7 +133,7 @@ if shown:
         for id in dict.fromkeys(filter(None, [best, quickest])):
             of, run = worth[id], next(run for run in found if run.id == id)
             st.markdown(
-                f"**{run.architecture}** ({run.name}) takes **{of['less_time']:.0%} less time** than its teacher, {of['faster']:.1f} times as fast, for "
+                f"**{run.architecture}** ({plain(run.name)}) takes **{of['less_time']:.0%} less time** than its teacher, {of['faster']:.1f} times as fast, for "
                 f"**{of['points']:.2f} points** of accuracy, and is {of['smaller']:.2g} times smaller. The article: {compare.ARTICLE}."
             )
     machines = {measures["machine"] for measures in measured.values()}
@@ -138,7 +141,7 @@ if shown:
 
 if len(chosen) == 1:
     run = chosen[0]
-    st.subheader(run.name, anchor=False)
+    st.subheader(plain(run.name), anchor=False)
     measures = measured.get(run.id)
     st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
     if measures:
@@ -170,12 +173,12 @@ if len(chosen) == 1:
             panels.charts(state.snapshot(run.id))
 elif len(chosen) > 1:
     pair = chosen[:4]
-    st.subheader(" beside ".join(run.name for run in pair), anchor=False)
+    st.subheader(" beside ".join(plain(run.name) for run in pair), anchor=False)
     try:
         curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
         live_chart(compare_figures.overlaid(curves), "overlaid", "Validation accuracy of the chosen runs, each with its control.")
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
     apart = compare.differences(pair[0].config.to_dict(), pair[1].config.to_dict())
     st.dataframe(
         [{"setting": key, **{f"{i}. {run.name}": str(run.config.to_dict().get(key, "")) for i, run in enumerate(pair, 1)}} for key in apart]

@@ -12,6 +12,7 @@ from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import entry, keys, owner, panels, preview, recipe, state
 from kd.ui.chart import live_chart
+from kd.ui.plain import plain
 from kd.ui.watch import watch
 
 entry.through_app()
@@ -104,7 +105,7 @@ def on_show() -> Snapshot | None:
             raise UserError("The link's run is of another kind than this page shows; its own page is found by Runs.")
         return snap
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
         st.session_state[keys.COMPRESS_RUN] = None
         return None
 
@@ -178,7 +179,7 @@ def measured_before() -> None:
     try:
         found = techniques.load()
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return
     if found is None:
         return
@@ -232,7 +233,7 @@ try:
     else:
         st.caption("Nothing is taken away: move a slider.")
 except UserError as error:
-    st.error(str(error))
+    st.error(plain(error))
     st.stop()
 
 st.subheader("Recovery", anchor=False)

@@ -7,6 +7,7 @@ from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.objectives import METHODS, Method
 from kd.ui import entry
+from kd.ui.plain import plain
 
 entry.through_app()
 st.title("Every method, side by side", anchor=False)
@@ -17,7 +18,7 @@ st.markdown(
 try:
     measured = comparison.load()
 except UserError as error:
-    st.error(str(error))
+    st.error(plain(error))
     measured = None
 
 
@@ -57,7 +58,7 @@ else:
 try:
     halved = distilbert.load()
 except UserError as error:
-    st.error(str(error))
+    st.error(plain(error))
     halved = None
 if halved:
     st.subheader("DistilBERT's recipe, on images", anchor=False)

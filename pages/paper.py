@@ -5,6 +5,7 @@ import streamlit as st
 from kd import cells, figures, paper
 from kd.errors import UserError
 from kd.ui import chart, entry
+from kd.ui.plain import plain
 
 entry.through_app()
 st.title("The paper's table, run again", anchor=False)
@@ -15,7 +16,7 @@ st.markdown(
 try:
     result = paper.load()
 except UserError as error:
-    st.error(str(error))
+    st.error(plain(error))
     st.stop()
 
 

@@ -15,6 +15,7 @@ from kd import checkpoints, data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, owner
+from kd.ui.plain import plain
 
 # Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
 # the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
@@ -38,14 +39,14 @@ def stored_model(run_id: str, which: str) -> nn.Module:
 
 
 def notify(kind: str, sentence: str) -> None:
-    """Keeps a sentence to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
+    """Keeps a sentence, which is shown as it stands, without Markdown, to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
     st.session_state[keys.NOTICE] = (kind, sentence)
 
 
 def show_notice() -> None:
     if notice := st.session_state.pop(keys.NOTICE, None):
         kind, sentence = notice
-        getattr(st, kind)(sentence)
+        getattr(st, kind)(plain(sentence))
 
 
 def shown_run() -> str | None:
@@ -70,7 +71,7 @@ def snapshot(run_id: str | None) -> jobs.Snapshot | None:
         return None
     live = manager().snapshot(run_id, owner.token())
     if live is not None:
-        return live
+        return dataclasses.replace(live, message=plain(live.message)) if live.message else live
     if checkpoints.exists(run_id):
         return _from_checkpoint(checkpoints.load(run_id, state=False))
     return _from_disk(runs.load(run_id))
@@ -179,11 +180,11 @@ def teachers() -> dict[str, str]:
 
 
 def teacher_name(name: str) -> str:
-    """What to call a teacher: a shipped one's name, or the name of the run that trained it; several joined by and."""
+    """What to call a teacher in a sentence: a shipped one's name, or the name of the run that trained it; several joined by and."""
     if "+" in name:
         return " and ".join(map(teacher_name, name.split("+")))
     try:
-        return runs.load(name).name if runs.is_id(name) else name
+        return plain(runs.load(name).name) if runs.is_id(name) else name
     except UserError:
         return name
 
@@ -193,5 +194,5 @@ def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
     try:
         return manager().teacher(name)
     except UserError as error:
-        st.warning(f"{error} The shipped teacher answers instead.")
+        st.warning(f"{plain(error)} The shipped teacher answers instead.")
         return manager().teacher("cnn")
