@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.ui import chart, link, owner, present, replaying, state, status, style
+from kd.ui import chart, entrance, link, owner, present, replaying, state, status, style
 from kd.ui.plain import plainly
 
 st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if link.presenting() else "auto")
@@ -24,6 +24,7 @@ page = st.navigation(PAGES, position="hidden" if link.presenting() else "top")
 with st.container():
     present.bar(PAGES, page, replaying.begin_last)
     status.strip()
+    entrance.show()
     state.show_notice()
 with plainly():
     page.run()

@@ -2,15 +2,17 @@
 
 Does what Streamlit's front end does for a page that is only watched: it opens the
 page, repeats the fragments that ask for it at their interval, tells the server which
-messages it keeps, and presses buttons. It draws nothing and reads only what that
-takes, so that many viewers cost little of the cores that they share with the server:
-half a millisecond a tick. The values of widgets that a browser sends along are left
-out; they made no difference to the server's work that could be measured.
+messages it keeps, presses buttons, and sends drawings as the canvas does. It shows
+nothing and reads only what that takes, so that many viewers cost little of the cores
+that they share with the server: half a millisecond a tick. The values of widgets that
+a browser sends along are left out, but for the drawing's; they made no difference to
+the server's work that could be measured.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable
@@ -18,10 +20,12 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import websockets
+from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 _KEPT = 2  # runs of its script that a message is kept for, as in Streamlit's front end
+_SAID = re.compile(r"(teacher|student|control)\] \*\*(\d)\*\*")
 _ENDED = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
 
 
@@ -37,13 +41,20 @@ class Viewer:
         self._address = urlsplit(link)
         self.polling = polling
         self.ticks: list[float] = []  # when repetitions ended, by time.monotonic()
+        self.seen: list[float] = []  # when the page told the epoch
+        self.told: list[str] = []  # what it showed as errors
+        self.waiting = ""  # what it said of the queue
+        self.said: dict[str, int] = {}  # of the drawing, by model
+        self.mentioned: set[str] = set()  # ids of runs
         self.received = 0  # bytes
         self.epoch: float | None = None  # of the run on show, as the page says it
         self._page = ""
         self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
         self._kept: dict[str, int] = {}  # hash of a message -> the run that it came with
         self._runs = 0
-        self._buttons: dict[str, str] = {}  # key -> id
+        self.buttons: dict[str, str] = {}  # key -> id
+        self._canvas = ("", "")  # its id, and the fragment that it is in
+        self._drawing: tuple[str, str] | None = None  # its id, and what it holds
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -89,11 +100,31 @@ class Viewer:
 
     async def press(self, key: str) -> None:
         """Presses the button with this key, once it is there."""
-        await self.until(lambda: key in self._buttons, f"a button {key}")
+        await self.until(lambda: key in self.buttons, f"a button {key}")
         message = BackMsg()
         widget = message.rerun_script.widget_states.widgets.add()
-        widget.id, widget.trigger_value = self._buttons[key], True
+        widget.id, widget.trigger_value = self.buttons[key], True
         await self._rerun(message)
+
+    async def draw(self, digit: int, strokes: list[list[tuple[float, float]]], data: str) -> float:
+        """Draws ``digit``, another one than before, as a browser's canvas tells it, and returns the seconds until the teacher has read it.
+
+        Args:
+            strokes: points in the unit square.
+            data: the picture of them, as the URL that holds it.
+        """
+        await self.until(lambda: self._canvas[0], "a canvas")
+        objects = [{"type": "Path", "stroke": "#FFFFFF", "strokeWidth": 20, "path": [["L", 280 * x, 280 * y] for x, y in stroke]} for stroke in strokes]
+        id, fragment = self._canvas
+        self._drawing = (id, json.dumps({"drawing": {"raw": {"version": "7.4.0", "objects": objects, "background": "#000000"}, "data": data}}))
+        begin = time.monotonic()
+        await self._repeat(fragment, automatic=False)
+        await self.until(lambda: self.said.get("teacher") == digit, f"a drawn {digit} read as one, instead of as {self.said.get('teacher')}", 30)
+        return time.monotonic() - begin
+
+    @property
+    def connected(self) -> bool:
+        return not self._listener.done()
 
     async def poll(self) -> None:
         """Repeats the page's fragments once, now."""
@@ -107,11 +138,14 @@ class Viewer:
         state = message.rerun_script
         state.query_string, state.page_script_hash = self._address.query, self._page
         state.cached_message_hashes.extend(self._kept)
+        if self._drawing:
+            widget = state.widget_states.widgets.add()
+            widget.id, widget.json_value = self._drawing
         await self._socket.send(message.SerializeToString())
 
-    async def _repeat(self, fragment: str) -> None:
+    async def _repeat(self, fragment: str, automatic: bool = True) -> None:
         message = BackMsg()
-        message.rerun_script.fragment_id, message.rerun_script.is_auto_rerun = fragment, True
+        message.rerun_script.fragment_id, message.rerun_script.is_auto_rerun = fragment, automatic
         await self._rerun(message)
 
     async def _timer(self, fragment: str, interval: float) -> None:
@@ -141,7 +175,7 @@ class Viewer:
         elif kind == "ref_hash":
             self._kept[message.ref_hash] = self._runs
         if kind == "delta":
-            self._read(payload)
+            self._read(payload, message)
         elif kind == "new_session":
             self._page = message.new_session.page_script_hash
             if not message.metadata.run.fragment_ids:
@@ -157,14 +191,27 @@ class Viewer:
                 self.ticks.append(time.monotonic())
             self._news.set()
 
-    def _read(self, payload: bytes) -> None:
+    def _read(self, payload: bytes, message: ForwardMsg) -> None:
         """The little that is read of the page itself."""
         if len(payload) > 4000:  # a chart
             return
         if found := re.search(rb"epoch ([\d.]+) of", payload):
             self.epoch = float(found[1])
+            self.seen.append(time.monotonic())
+        if found := re.search(rb"Waiting: [^\x00-\x1f]+", payload):
+            self.waiting = found[0].decode(errors="replace")
+        self.mentioned |= {id.decode() for id in re.findall(rb"\d{8}-\d{6}-[0-9a-f]{16}", payload)}
         for id, key in re.findall(rb"(\$\$ID-[0-9a-f]+-(\w+))", payload):
-            self._buttons[key.decode()] = id.decode()
+            self.buttons[key.decode()] = id.decode()
+            if key.startswith(b"canvas_"):
+                self._canvas = (id.decode(), message.delta.fragment_id)
+        element = message.delta.new_element
+        if element.WhichOneof("type") == "alert" and element.alert.format == Alert.ERROR:
+            self.told.append(element.alert.body)
+        elif element.WhichOneof("type") == "exception":
+            self.told.append(f"{element.exception.type}: {element.exception.message}")
+        elif element.WhichOneof("type") == "markdown":
+            self.said |= {name: int(digit) for name, digit in _SAID.findall(element.markdown.body)}
 
     def _start_timer(self, fragment: str, interval: float) -> None:
         if fragment in self._fragments:

@@ -26,7 +26,7 @@ SETTLE = 1.0  # seconds between two phases
 PACE = 6.0  # seconds, about, until all viewers have found the pace for as many as they are
 
 
-async def _mark(owner: Viewer) -> tuple[float, float]:
+async def mark(owner: Viewer) -> tuple[float, float]:
     """The moment at which the page has news of the training, and the epoch that it then tells."""
     before = owner.epoch
     while owner.epoch == before:
@@ -44,9 +44,9 @@ async def _phase(viewers: list[Viewer], polling: bool, seconds: float) -> tuple[
         viewer.polling = polling
     await asyncio.sleep(SETTLE)
     ticks = sum(len(viewer.ticks) for viewer in viewers)
-    begin, first = await _mark(viewers[0])
+    begin, first = await mark(viewers[0])
     await asyncio.sleep(seconds)
-    end, last = await _mark(viewers[0])
+    end, last = await mark(viewers[0])
     return (last - first) / (end - begin), (sum(len(viewer.ticks) for viewer in viewers) - ticks) / (end - begin)
 
 

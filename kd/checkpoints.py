@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd import files, runs, stored
+from kd import access, files, runs, stored
 from kd.config import Settings
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -228,6 +228,7 @@ def owned(id: str, token: str | None) -> Checkpoint:
     Raises:
         UserError: as load(), or it is somebody else's.
     """
+    access.check(runs.owner_digest(token), "go on with runs or discard them")
     kept = load(id, state=False)
     if kept.owner is None:
         raise UserError(f"This run was made from the command line; go on with python -m kd {kept.kind} --resume {id}")

@@ -1,7 +1,8 @@
-"""Figures of stored runs against each other, as plain dicts like those of kd.figures."""
+"""Figures of stored runs against each other, as plain dicts like those of kd.figures. Names are escaped: Plotly reads some HTML in texts."""
 
 from __future__ import annotations
 
+import html
 from typing import Any, Mapping, Sequence
 
 from kd.compare import Point, frontier
@@ -26,7 +27,7 @@ def pareto(points: Sequence[Point], batch: int) -> Figure:
         traces.append({
             "type": "scatter", "mode": "markers", "name": role, "x": [1e3 * point.seconds for point in mine], "y": [point.accuracy for point in mine],
             "error_x": {"type": "data", "array": [500 * point.iqr for point in mine], "thickness": 1, "width": 0, "color": COLOURS[role]},
-            "text": [f"{point.name}, {point.bytes / 1024:,.0f} KB" for point in mine],
+            "text": [f"{html.escape(point.name)}, {point.bytes / 1024:,.0f} KB" for point in mine],
             "marker": {
                 "color": COLOURS[role], "symbol": SYMBOLS[role], "size": [max(6.0, round(44 * (point.bytes / largest) ** 0.5, 1)) for point in mine],
                 "opacity": 0.75, "line": {"width": 1, "color": COLOURS[role]},
@@ -50,7 +51,7 @@ def overlaid(curves: Mapping[str, tuple[Rows, float]], who: str = "student") -> 
         for role in (who, "control"):
             values = [row.get(f"validation {role}") for row in ends]
             if any(value is not None for value in values):
-                trace = line(ends, values, name if role == who else f"its {role}", role, "%{y:.2%}")
+                trace = line(ends, values, html.escape(name) if role == who else f"its {role}", role, "%{y:.2%}")
                 traces.append(trace | {"line": {"color": colour, "dash": DASHES[role], "width": 2.5 if role == who else 1.5}, "mode": "lines+markers"})
     epochs = max((epochs for _, epochs in curves.values()), default=1)
     layout = over_epochs("Accuracy on validation images", epochs, [], ())

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd import data, measure, models, runs
+from kd import access, data, measure, models, runs, storage
 from kd.config import ImportConfig
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
@@ -98,8 +98,10 @@ def store(content: bytes, role: str, name: str, mnist: data.Mnist, reference: Ca
         owner: the digest of the owner's token.
 
     Raises:
-        UserError: the file or the name cannot be used, or the disk refuses.
+        UserError: the file or the name cannot be used, there is no room, the disk refuses, or only the presenter may.
     """
+    access.check(owner, "import networks")
+    storage.check()
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
     test = mnist.to(data.device()).test

@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, data, kinds, memory, runs, teacher
+from kd import access, checkpoints, connection, data, kinds, memory, runs, storage, teacher
 from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, Settings, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -37,6 +37,7 @@ LEASE = 180.0  # seconds without a viewer after which a job ends; hidden tabs po
 PATIENCE = 120.0  # seconds that a paused job keeps the worker while others wait
 MAX_WAITING = 8
 MAX_PER_OWNER = 3
+MAX_ACTIVE = 24  # of all owners, since paused jobs do not wait but keep their memory, and a visitor can make owners at will
 MAX_REMEMBERED = 20  # finished jobs kept in memory
 MAX_ROWS = 1200  # records of a job kept for its charts
 WATCHING = 10.0  # seconds after a look during which somebody counts as a viewer
@@ -164,11 +165,13 @@ class JobManager:
             paused: it waits for a step or for resume as soon as it is its turn.
 
         Raises:
-            UserError: the queue is full, or this owner has enough jobs in it.
+            UserError: the queue or the store is full, this owner has enough jobs in it, or only the presenter may.
         """
         owner = runs.owner_digest(token)
         if owner is None:
             raise UserError("This browser has no token yet; reload the page and press Start again.")
+        access.check(owner, "start runs")
+        storage.check(self.active())
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
             connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
@@ -331,6 +334,8 @@ class JobManager:
                 raise UserError(f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end.")
             if len(self._waiting) >= MAX_WAITING:
                 raise UserError(f"{MAX_WAITING} runs are already waiting; try again when one has ended.")
+            if len(active) >= MAX_ACTIVE:
+                raise UserError(f"{MAX_ACTIVE} runs are already under way, most of them paused; try again when one has ended.")
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._forget_old()

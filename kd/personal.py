@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kd import drawing, runs
+from kd import access, drawing, runs, storage
 from kd.errors import UserError
 
 MAX_DRAWINGS = 500
@@ -37,8 +37,10 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
     """Adds a drawing, (28, 28) uint8, and returns how many there are now.
 
     Raises:
-        UserError: the label is no digit, there are too many drawings, or the disk refuses.
+        UserError: the label is no digit, there are too many drawings, the store is full, the disk refuses, or only the presenter may.
     """
+    access.check(runs.owner_digest(token), "keep drawings")
+    storage.check()
     if label not in range(10):
         raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")
     files = _files(token)

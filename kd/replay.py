@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import math
 from dataclasses import dataclass
-from typing import Mapping, Self, Sequence
+from typing import Mapping, Self
 
 from kd import runs
 from kd.errors import UserError

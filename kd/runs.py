@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from kd import files, models, stored
+from kd import access, files, models, stored
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
@@ -100,6 +100,7 @@ class Run:
     measures: Mapping[str, Any]
     folder: Path
     message: str = ""  # how it ended, where it did not simply finish
+    pinned: bool = False  # not among those that are offered for removal
 
     @property
     def architecture(self) -> str:
@@ -255,6 +256,7 @@ def load(id: str) -> Run:
         run = Run(
             id, about["kind"], clean_name(about["name"]), about["owner"], files.plain(about["created"]), about["state"], config, measures, folder,
             files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
+            about.get("pinned") is True,
         )
         if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None):
             raise ValueError
@@ -280,30 +282,44 @@ def list_runs() -> tuple[list[Run], list[str]]:
 
 
 def _owned(id: str, token: str | None) -> Run:
+    """The run, for who may change it: its owner, and of any but the command line's the presenter."""
+    access.check(owner_digest(token), "rename, pin or delete runs")
     run = load(id)
     if run.owner is None:
         raise UserError(f"{run.name} was made from the command line; manage it in its folder, {run.folder}.")
-    if run.owner != owner_digest(token):
+    if run.owner != owner_digest(token) and not access.presenter(owner_digest(token)):
         raise UserError(f"{run.name} belongs to somebody else; only they can rename or delete it.")
     return run
 
 
 def rename(id: str, name: str, token: str | None) -> None:
-    """Gives the run another name. Only its owner may.
+    """Gives the run another name. Only its owner may, and the presenter.
 
     Raises:
         UserError: a bad name, somebody else's run, or a disk that refuses.
     """
-    run, name = _owned(id, token), clean_name(name)
+    _change(_owned(id, token), "renamed", name=clean_name(name))
+
+
+def pin(id: str, pinned: bool, token: str | None) -> None:
+    """Keeps the run from being offered for removal, or no longer. Only its owner may, and the presenter.
+
+    Raises:
+        UserError: somebody else's run, or a disk that refuses.
+    """
+    _change(_owned(id, token), "pinned", pinned=bool(pinned))
+
+
+def _change(run: Run, done: str, **values: Any) -> None:
     path = run.folder / "config.json"
     try:
-        files.replace(path, _json({**files.read_json(path), "name": name}))
+        files.replace(path, _json({**files.read_json(path), **values}))
     except OSError as error:
-        raise UserError(cannot_save(error, then=" and try again").replace("saved", "renamed")) from None
+        raise UserError(cannot_save(error, then=" and try again").replace("saved", done)) from None
 
 
 def delete(id: str, token: str | None) -> None:
-    """Deletes the run: first out of sight, then off the disk. Only its owner may.
+    """Deletes the run: first out of sight, then off the disk. Only its owner may, and the presenter.
 
     Raises:
         UserError: somebody else's run, or a disk that refuses.

@@ -9,6 +9,7 @@ from kd.config import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import compress_panels, entry, keys, owner, panels, preview, recipe, state
+from kd.ui.plain import plain
 from kd.ui.watch import watch
 
 entry.through_app()
@@ -36,7 +37,7 @@ def on_show() -> Snapshot | None:
             raise UserError("The link's run is of another kind than this page shows; its own page is found by Runs.")
         return snap
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
         st.session_state[keys.COMPRESS_RUN] = None
         return None
 
@@ -94,7 +95,7 @@ try:
         )
     compress_panels.steps(preview.rows(config, batch), batch, len(manager.source.mnist().validation))
 except UserError as error:
-    st.error(str(error))
+    st.error(plain(error))
     st.stop()
 
 st.subheader("Recovery", anchor=False)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import runs
+from kd import access, runs
 from kd.errors import UserError
 from kd.ui import controls, keys, link, owner, panels, present, replaying, state
 from kd.ui.digit import your_digit
@@ -32,6 +32,7 @@ if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
 with st.container():
     state.show_notice()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
+may = access.allowed(owner.digest())
 interrupted = mine and snap.state == "interrupted" and not snap.saved
 
 
@@ -99,11 +100,11 @@ with st.container(horizontal=True):
     elif active and mine:
         st.button("Pause", key="pause", icon=":material/pause:", shortcut=present.key("P"), on_click=command, args=(manager.pause,))
     else:
-        wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", shortcut=present.key("S"), disabled=config is None)
+        wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", shortcut=present.key("S"), disabled=config is None or not may)
         if wanted and config is not None:
             start(config, False)
     if st.button(
-        "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"), disabled=config is None or interrupted or (active and not (mine and snap.state == "paused")),
+        "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"), disabled=config is None or not may or interrupted or (active and not (mine and snap.state == "paused")),
         help="One optimizer step, on one batch.",
     ):
         if active:
@@ -119,7 +120,7 @@ with st.container(horizontal=True):
     present.offer()
 with st.container():
     if active and not mine:
-        st.info("You are watching a run that somebody else started; only they can pause or stop it. Press Start for one of your own.")
+        st.info("You are watching a run that somebody else started; only they can pause or stop it." + (" Press Start for one of your own." if may else ""))
     if snap is not None:
         st.caption(panels.run_title(snap))
         panels.outcome(snap)

@@ -8,7 +8,7 @@ from kd.errors import UserError
 from kd.ui import entry, owner, panels, state
 from kd.ui.canvas import canvas
 from kd.ui.chart import live_chart
-from kd.ui.plain import plainly
+from kd.ui.plain import plain, plainly
 
 entry.through_app()
 manager = state.manager()
@@ -54,7 +54,7 @@ try:
     teacher = state.find_teacher(teacher_name)
     teacher_name = teacher.name
 except UserError as error:
-    st.error(str(error))
+    st.error(plain(error))
     st.stop()
 
 # -- the picture -----------------------------------------------------------------------
@@ -83,7 +83,7 @@ with left:
                 if picture is None:
                     st.warning("No digit was found in this picture; try one with a single dark digit on light paper.")
             except UserError as error:
-                st.error(str(error))
+                st.error(plain(error))
     if picture is not None:
         panels.model_view(picture)
 

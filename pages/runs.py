@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from kd import checkpoints, compare, data, models, personal, replay, report, runs
+from kd import access, checkpoints, compare, data, models, personal, replay, report, runs
 from kd.config import Settings
 from kd.errors import UserError
-from kd.ui import entry, export_panel, import_panel, keys, link, owner, panels, replaying, state
+from kd.ui import entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
 from kd.ui.lab import frame
+from kd.ui.plain import plain
 
 entry.through_app()
 st.title("Runs", anchor=False)
@@ -14,8 +15,9 @@ state.show_notice()
 found, problems = runs.list_runs()
 unfinished, more_problems = checkpoints.list_interrupted()
 for problem in problems + more_problems:
-    st.warning(problem)
+    st.warning(plain(problem))
 import_panel.show()
+storage_panel.show(found)
 if not found and not unfinished:
     st.info("Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`.")
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
@@ -104,7 +106,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     try:
         snap = state.snapshot(kept.id)
     except UserError as error:  # it has just gone
-        st.error(str(error))
+        st.error(plain(error))
         return
     st.caption(panels.run_title(snap))
     panels.outcome(snap)
@@ -127,12 +129,19 @@ for kept in unfinished:
         show_interrupted(kept)
         st.stop()
 run = next(run for run in found if run.id == chosen)
-mine = run.owner is not None and run.owner == runs.owner_digest(owner.token())
+mine = run.owner is not None and access.allowed(owner.digest()) and (run.owner == owner.digest() or access.presenter(owner.digest()))
 
 
 def rename() -> None:
     try:
         runs.rename(run.id, st.session_state[f"name_{run.id}"], owner.token())
+    except UserError as error:
+        state.notify("error", str(error))
+
+
+def pin() -> None:
+    try:
+        runs.pin(run.id, st.session_state[f"pin_{run.id}"], owner.token())
     except UserError as error:
         state.notify("error", str(error))
 
@@ -147,7 +156,7 @@ def delete() -> None:
         state.notify("error", str(error))
 
 
-st.subheader(run.name, anchor=False)
+st.subheader(plain(run.name), anchor=False)
 try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))
@@ -170,16 +179,17 @@ try:
     if mine:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.text_input("Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename)
+            st.toggle("Pinned", run.pinned, key=f"pin_{run.id}", on_change=pin, help="A pinned run is not offered for removal when the store is nearly full.")
             with st.popover("Delete", icon=":material/delete:"):
-                st.write(f"Delete **{run.name.replace('*', '')}** and its weights? This cannot be undone.")
+                st.write(f"Delete **{plain(run.name)}** and its weights? This cannot be undone.")
                 st.button("Delete it", key="delete", type="primary", on_click=delete)
     elif run.owner is None:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
-        st.caption("Somebody else's run: only they can rename or delete it.")
+        st.caption("Somebody else's run: only they can rename or delete it." if access.allowed(owner.digest()) else "Only the presenter renames and deletes runs here.")
     if run.kind in runs.ON_DISTIL:
         panels.charts(snap)
     if run.kind not in runs.IN_LAB:
         panels.results(snap)
 except (UserError, OSError) as error:
-    st.error(str(error))
+    st.error(plain(error))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compare, compare_figures, runs, speed, teacher
+from kd import access, compare, compare_figures, runs, speed, teacher
 from kd.errors import UserError
-from kd.ui import compare_table, keys, panels, state
+from kd.ui import compare_table, keys, owner, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.compare_table import NUMBERS, Measures
+from kd.ui.plain import plain
 
 MOST = 4  # runs laid over each other
 
@@ -17,7 +18,9 @@ MOST = 4  # runs laid over each other
 
 def want(ids: list[str]) -> None:
     """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
-    if state.manager().active():
+    if not access.allowed(owner.digest()):
+        state.notify("error", access.ONLY.format("measure runs"))
+    elif state.manager().active():
         state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
     else:
         st.session_state[keys.MEASURE] = list(ids)
@@ -32,7 +35,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
     while wanted:
         run = next((run for run in found if run.id == wanted[0]), None)
         if run is not None:
-            bar.progress(1 - len(wanted) / count, f"Measuring {run.name}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+            bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
             try:
                 compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)))
             except UserError as error:
@@ -64,7 +67,7 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
 
 def closer(run: runs.Run, measured: Measures) -> None:
     """One run: its latencies, what it takes for what, and how it learned beside its teacher."""
-    st.subheader(run.name, anchor=False)
+    st.subheader(plain(run.name), anchor=False)
     measures = measured.get(run.id)
     st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
     if measures:
@@ -108,12 +111,12 @@ def _curve(name: str) -> list[dict[str, float]]:
 def beside(chosen: list[runs.Run]) -> None:
     """Runs laid over each other, and the settings in which they differ."""
     pair = chosen[:MOST]
-    st.subheader(" beside ".join(run.name for run in pair), anchor=False)
+    st.subheader(" beside ".join(plain(run.name) for run in pair), anchor=False)
     try:
         curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
         live_chart(compare_figures.overlaid(curves), "overlaid", "Validation accuracy of the chosen runs, each with its control.")
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
     st.dataframe(compare_table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch")
     if len(chosen) > len(pair):
         st.caption(f"The first {len(pair)} of the ticked runs are shown.")

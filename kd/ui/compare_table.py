@@ -8,6 +8,7 @@ from typing import Any, Mapping
 import streamlit as st
 
 from kd import compare, runs, speed
+from kd.ui.plain import plain
 
 Measures = Mapping[str, Mapping[str, Any]]  # run id -> what was measured of it
 
@@ -53,7 +54,7 @@ def _kilobytes(count: int | None) -> float | None:
 
 def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
     """What the students buy, as sentences: the article's headline of the most accurate one, and the quickest of those that cost little."""
-    named = {run.id: f"**{run.architecture}** ({run.name})" for run in found}
+    named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in found}
     worth = {id: verdict for id in measured if id in named and (verdict := compare.verdict(measured[id], batch, threads)) and verdict["faster"] > 1}
     if not worth:
         return []

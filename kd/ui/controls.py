@@ -15,6 +15,7 @@ from kd.objectives import METHODS
 from kd.optimizers import OPTIMIZERS
 from kd.schemes import SCHEMES
 from kd.ui import keys, link, state
+from kd.ui.plain import plain
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
 OWN = "your own"
@@ -131,7 +132,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         if values.get("initialization") == "teacher" and refusal:
             raise UserError(refusal)
     except UserError as error:
-        told.error(str(error))
+        told.error(plain(error))
         return None
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     return config

@@ -7,6 +7,7 @@ import secrets
 
 import streamlit as st
 
+from kd import runs
 from kd.ui import keys
 
 COOKIE = "kd_owner"
@@ -27,6 +28,11 @@ _cookie = st.components.v2.component("kd_owner_cookie", js=_JS)
 def token() -> str:
     """This browser's token, once remember() ran in this session."""
     return st.session_state[keys.OWNER]
+
+
+def digest() -> str:
+    """What is known of this browser where its token must not be."""
+    return runs.owner_digest(token())
 
 
 def remember() -> None:

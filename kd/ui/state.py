@@ -16,6 +16,7 @@ from kd import checkpoints, data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, link, owner
+from kd.ui.plain import plain
 
 # Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
 # the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
@@ -52,19 +53,19 @@ def measured_before(load: Callable[[], T | None]) -> T | None:
     try:
         return load()
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return None
 
 
 def notify(kind: str, sentence: str) -> None:
-    """Keeps a sentence to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
+    """Keeps a sentence, which is shown as it stands, without Markdown, to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
     st.session_state[keys.NOTICE] = (kind, sentence)
 
 
 def show_notice() -> None:
     if notice := st.session_state.pop(keys.NOTICE, None):
         kind, sentence = notice
-        getattr(st, kind)(sentence)
+        getattr(st, kind)(plain(sentence))
 
 
 def shown_run() -> str | None:
@@ -89,7 +90,7 @@ def snapshot(run_id: str | None) -> jobs.Snapshot | None:
         return None
     live = manager().snapshot(run_id, owner.token())
     if live is not None:
-        return live
+        return dataclasses.replace(live, message=plain(live.message)) if live.message else live
     if checkpoints.exists(run_id):
         return _from_checkpoint(checkpoints.load(run_id, state=False))
     return snapshot_of(runs.load(run_id))
@@ -199,11 +200,11 @@ def teachers() -> dict[str, str]:
 
 
 def teacher_name(name: str) -> str:
-    """What to call a teacher: a shipped one's name, or the name of the run that trained it; several joined by and."""
+    """What to call a teacher in a sentence: a shipped one's name, or the name of the run that trained it; several joined by and."""
     if "+" in name:
         return " and ".join(map(teacher_name, name.split("+")))
     try:
-        return runs.load(name).name if runs.is_id(name) else name
+        return plain(runs.load(name).name) if runs.is_id(name) else name
     except UserError:
         return name
 
@@ -220,6 +221,6 @@ def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
         for other in teacher.shipped():
             with contextlib.suppress(UserError):
                 found = manager().teacher(other)
-                st.warning(f"{error} The shipped teacher {other} answers instead.")
+                st.warning(f"{plain(error)} The shipped teacher {other} answers instead.")
                 return found
         raise

@@ -10,7 +10,8 @@ from kd.jobs import Snapshot
 from kd.ui import owner, state
 from kd.ui.plain import plainly
 
-ANEW = 5.0  # seconds after which the pace is set anew
+ANEW = 5.0  # seconds, at least, after which the pace is set anew
+CROWD = 6  # looks, at least, after which it is
 
 
 def watch(snap: Snapshot, show: Callable[[], None]) -> None:
@@ -22,4 +23,5 @@ def watch(snap: Snapshot, show: Callable[[], None]) -> None:
         now = state.manager().snapshot(snap.id, owner.token()) if snap.active else None
         st.fragment(plainly()(show), run_every=now.pace if now else None)()
 
-    st.fragment(repeat, run_every=ANEW if snap.active else None)()
+    # In a crowd more seldom still, since it shows the run once more each time.
+    st.fragment(repeat, run_every=max(ANEW, CROWD * snap.pace) if snap.active else None)()

@@ -12,6 +12,7 @@ from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
 from kd.ui.lab import frame
+from kd.ui.plain import plain
 from kd.ui.watch import watch
 
 
@@ -27,7 +28,7 @@ def on_show(slot: str = keys.RUN) -> Snapshot | None:
             raise UserError("The link's run is of another kind than this experiment shows; start one of your own.")
         return snap
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(error))
         st.session_state[slot] = None
         return None
 

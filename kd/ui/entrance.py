@@ -1,0 +1,34 @@
+"""The presenter's way in, where the server has one."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd import access
+from kd.errors import UserError
+from kd.ui import owner, state
+
+_PASSWORD = "presenter_password"
+
+
+def show() -> None:
+    """Says who may do what, and takes the password. Nothing where everybody may do everything."""
+    if not access.closed():
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
+        if access.presenter(owner.digest()):
+            st.caption(":material/co_present: You are the presenter: only you start and delete runs here.")
+            st.button("Leave", key="presenter_leave", type="tertiary", on_click=access.leave, args=(owner.digest(),))
+            return
+        st.caption(":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw.")
+        with st.popover("I am the presenter", type="tertiary"):
+            with st.form("presenter", border=False, clear_on_submit=True):
+                st.text_input("Password", type="password", key=_PASSWORD, max_chars=200, autocomplete="current-password")
+                st.form_submit_button("Enter", on_click=_enter)
+
+
+def _enter() -> None:
+    try:
+        access.enter(st.session_state[_PASSWORD], owner.digest(), st.context.ip_address)
+    except UserError as error:
+        state.notify("error", str(error))

@@ -1,0 +1,66 @@
+"""All promises of a live demo, one after another, or those named.
+
+    python -m tests.stage [load starts soak kills fuzz] [options of the one named]
+
+Each runs in a process of its own and within its time; options go to it as they stand, so
+that `python -m tests.stage soak --minutes 3` is a short one. The exit code is 1 where a
+promise was not kept or could not be tried.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+
+#: Name -> the minutes after which it is ended, whatever it does.
+FORMS = {"load": 15, "starts": 10, "soak": 45, "kills": 45, "fuzz": 45}
+
+
+def run(name: str, options: list[str], minutes: float) -> int:
+    """Runs one form and returns its exit code."""
+    begin = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", f"tests.stage.{name}", *options], start_new_session=True)
+    try:
+        code = process.wait(60 * minutes)
+    except subprocess.TimeoutExpired:
+        print(f"FALLS SHORT  {name} was ended after {minutes:g} minutes")
+        code = 1
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    print(f"-- {name} took {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    return code
+
+
+def main(arguments: list[str]) -> int:
+    if set(arguments) & {"-h", "--help"}:
+        print(__doc__)
+        return 0
+    first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    names, options = arguments[:first] or list(FORMS), arguments[first:]
+    if unknown := [name for name in names if name not in FORMS]:
+        print(f"There is no {', '.join(unknown)}; choose from {', '.join(FORMS)}.")
+        return 2
+    failed = []
+    for name in names:
+        print(f"-- {name}", flush=True)
+        if importlib.util.find_spec(f"tests.stage.{name}") is None:
+            print(f"FALLS SHORT  tests/stage/{name}.py is not there")
+            failed.append(name)
+        elif run(name, options, FORMS[name]):
+            failed.append(name)
+    print(f"All promises were kept: {', '.join(names)}." if not failed else f"Not kept: {', '.join(failed)}.")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
