@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
+"""The command line: python -m kd distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,10 +12,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, distributed, figures, kinds, paper, recovery, runs, teacher, techniques
+from kd import checkpoints, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
+from kd.grid_config import GridConfig
 from kd.objectives import METHODS
 from kd.train import Record
 
@@ -25,11 +26,12 @@ TABLES = {"methods": comparison, "distilbert": distilbert, "techniques": techniq
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
-        ("sweep", SweepConfig, "many small trainings in a row, such as students and controls with more and more labels"),
+        ("sweep", GridConfig, "students for all combinations of temperature, soft weight and other settings, many of them at once"),
+        ("study", SweepConfig, "many small trainings in a row: students and controls with more and more labels, or with wrong ones"),
         ("mistake", MistakeConfig, "teach a student with a classic mistake, beside one that is taught right"),
         ("compress", CompressConfig, "make a trained network smaller, and let it recover with a teacher and from labels alone"),
     ]:
@@ -180,7 +182,9 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
-    curves = {key: measures[key] for key in ("curves", "stages") if key in measures}
+    curves = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
+    if "cells" in measures:
+        curves["means"] = grid_summary.means(measures["cells"])
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 
@@ -195,7 +199,8 @@ def _train(
             rows.append(last.row())
             bar.total = last.steps
             bar.update(last.step - bar.n)
-            bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
+            if experiment.kind != "grid":  # whose learners are too many
+                bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
             if keeper.due(last):
                 problem = keeper.keep(experiment, experiment.config, rows)
                 if problem != told:
@@ -212,12 +217,16 @@ def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
         kept = checkpoints.load(id, state=False)
     except UserError:
         return "nothing was stored"
-    what = f"{len(kept.rows)} points" if kept.kind == "sweep" else f"{int(kept.rows[-1]['epoch'])} epochs"
+    epochs = kept.rows[-1]["epoch"]
+    what = {"sweep": f"{len(kept.rows)} points", "grid": f"{epochs:.0%} of the sweep"}.get(kept.kind, f"{int(epochs)} epochs")
     return f"{what} are kept: python -m kd {given.command} --resume {id}"
 
 
 def _print_table(result: dict[str, Any]) -> None:
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
+    if "cells" in result:
+        print(grid_summary.text(result["cells"]))
+        return
     if "curves" in result:
         for name, curve in result["curves"].items():
             for point in curve:

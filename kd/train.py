@@ -39,6 +39,7 @@ class Learner:
     objective: Objective
     connection: Connection | None = None  # with the teacher's hidden layers; its projection is trained too
     peer: str = ""  # the learner whose answers it learns from instead of the teacher's
+    settings: Mapping[str, float] | None = None  # that its objective reads instead of the training's
 
 
 class Teacher(Protocol):
@@ -148,7 +149,7 @@ class Training:
         self._ranks = Ranks()
         for learner in learners:
             self._ranks.spread(learner.model)
-        self._networks = parallel([learner.model for learner in learners])
+        self._networks = self._parallel([learner.model for learner in learners])
         connections = [learner.connection for learner in learners]
         self._connected = [connection is not None for connection in connections]
         self._peers = any(learner.peer for learner in learners)
@@ -160,6 +161,8 @@ class Training:
         # weights that it would get by itself.
         self._others = list(self._projections.parameters())
         self._optimizer = OPTIMIZERS[plan.optimizer](self._networks.parameters + self._others)
+
+    _parallel = staticmethod(parallel)  # how the models are computed
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.
@@ -179,11 +182,7 @@ class Training:
             epoch_ends = self.step % self.steps_per_epoch == 0
             if epoch_ends or due(self.step):
                 losses, train_accuracy = since.means(self._ranks.total)
-                # The last step of all can spoil the weights without a loss that shows it.
-                if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(self._networks.parameters + self._others):
-                    raise Diverged(
-                        f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate."
-                    )
+                self._check(losses, epoch_ends)
                 measured, fidelity = self._judge(self.mnist.validation if epoch_ends else self.mnist.glance)
                 now = time.perf_counter()
                 self.seconds += now - started
@@ -193,6 +192,11 @@ class Training:
                 )
                 self.settings.update((yield record) or {})
                 since, started = _Sums(), time.perf_counter()
+
+    def _check(self, losses: Mapping[str, float], epoch_ends: bool) -> None:
+        # The last step of all can spoil the weights without a loss that shows it.
+        if not all(map(math.isfinite, losses.values())) or epoch_ends and not _finite(self._networks.parameters + self._others):
+            raise Diverged(f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate.")
 
     def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy by learner; agreement with the teacher, where there is one, and calibration."""
@@ -251,7 +255,7 @@ class Training:
         for learner, said in zip(self.learners, answers):
             if learner.connection:
                 said = learner.connection(said)
-            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, self.settings)
+            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, learner.settings or self.settings)
             terms = self._ranks.weighted(terms, len(images))
             losses += terms.values()
             since.add(learner.name, terms, said.logits)
