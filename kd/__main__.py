@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
+from kd import checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -44,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
+    sweeping = commands.choices["sweep"]
+    sweeping.add_argument("--engine", choices=["local", "ray"], default="local", help="where its groups of cells train: one after another here, or on a Ray cluster")
+    sweeping.add_argument(
+        "--address", default="", metavar="HOST:PORT", help="of the Ray cluster's head, or auto on one of its machines (default: a cluster of this machine's cores)"
+    )
+    sweeping.add_argument("--gpus", type=float, default=0.0, metavar="X", help="share of a GPU that each task on the cluster takes for itself (default: 0, the CPU)")
     for name, module, help, quick in [
         ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
         ("distilbert", distilbert, "halve a Transformer by DistilBERT's recipe, from its layers and from random weights", "one seed"),
@@ -71,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _table(given)
         if given.command == "compare":
             return _compare(given)
+        if given.command == "sweep" and given.engine != "ray" and (given.address or given.gpus):
+            raise UserError("--address and --gpus are for a cluster; add --engine ray.")
         kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
@@ -80,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError("Only a teacher can be trained by several processes; start this command without torchrun.")
         with distributed.joined(data.device()):
             experiment = _experiment(config)
+            if getattr(given, "engine", "local") == "ray":
+                experiment = cluster.ClusterGrid(experiment, given.address, given.gpus)
             if distributed.rank():  # the first one shows and stores what all do
                 for _ in experiment.records(state=kept.state if kept else None):
                     pass
@@ -201,7 +211,8 @@ def _train(
             bar.update(last.step - bar.n)
             if experiment.kind != "grid":  # whose learners are too many
                 bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            if keeper.due(last):
+            # What cells came to is small, and is kept as it comes.
+            if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps:
                 problem = keeper.keep(experiment, experiment.config, rows)
                 if problem != told:
                     how = f"checkpoints are kept; after an interruption go on with --resume {id}"
