@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
+from kd import cells, checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -194,7 +194,7 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=False)
     curves = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
     if "cells" in measures:
-        curves["means"] = grid_summary.means(measures["cells"])
+        curves |= {"means": grid_summary.means(measures["cells"]), "command": experiment.config.command, "machine": cells.machine()}
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 

@@ -95,49 +95,49 @@ class Stack:
 class Wide:
     """L multilayer perceptrons of one shape for many L: the first layer of all is one product, since they see the same images.
 
-    Forward and backward are written out. As in Stack the models' own weights become views of one flat tensor.
+    Forward and backward are written out, and all that passes is (L, features, N): so the first layers' weights, one under
+    the other, are the matrix of one wide network, and whatever goes over the ten classes goes over neighbouring images. Measured
+    with 32 mlp-30 and one thread: softmax 32 us instead of 710, the second layer 43 instead of 210. As in Stack the models'
+    own weights become views of one flat tensor.
     """
 
     def __init__(self, models: list[nn.Module]):
         layers = list(zip(*(_linear(model) for model in models)))
-        first, *later = layers
-        # (in, L, out): as a matrix (in, L * out) it is the first layer of a single wide network.
-        stacked = [torch.stack([layer.weight.detach().t() for layer in first], 1), torch.stack([layer.bias.detach() for layer in first])]
-        for same in later:
-            stacked += [torch.stack([layer.weight.detach().t() for layer in same]), torch.stack([layer.bias.detach() for layer in same]).unsqueeze(1)]
+        stacked = []
+        for same in layers:
+            stacked.append(torch.stack([layer.weight.detach() for layer in same]))  # (L, out, in)
+            stacked.append(torch.stack([layer.bias.detach() for layer in same]).unsqueeze(2))
         flat = torch.cat([tensor.flatten() for tensor in stacked])
         self._weights = _views(flat, stacked)
-        for i, (same, weight, bias) in enumerate(zip(layers, self._weights[::2], self._weights[1::2])):
-            for layer, its_weight, its_bias in zip(same, weight.unbind(0 if i else 1), bias):
-                layer.weight.data, layer.bias.data = its_weight.t(), its_bias.flatten()
+        for same, weight, bias in zip(layers, self._weights[::2], self._weights[1::2]):
+            for layer, its_weight, its_bias in zip(same, weight, bias):
+                layer.weight.data, layer.bias.data = its_weight, its_bias.squeeze(1)
         self.parameters = [flat]
-        self._count = len(models)
         self._flat_gradient = torch.empty_like(flat)
         self._gradients = _views(self._flat_gradient, stacked)
         self._seen: list[Tensor] = []  # what entered each layer of the last batch
 
     def logits(self, images: Tensor) -> Tensor:
-        """(L, N, 10) for ``images`` (N, ...), which gradients() then speaks of."""
+        """(L, 10, N) for ``images`` (N, ...), which gradients() then speaks of."""
         entered = images.flatten(1)
-        self._seen = [entered]
         weight, bias = self._weights[:2]
-        hidden = torch.addmm(bias.flatten(), entered, weight.flatten(1)).unflatten(1, bias.shape).transpose(0, 1)  # (L, N, out)
+        hidden = torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), entered.t()).unflatten(0, weight.shape[:2])
+        self._seen = [entered]
         for weight, bias in zip(self._weights[2::2], self._weights[3::2]):
             self._seen.append(hidden.relu_())
-            hidden = torch.baddbmm(bias, hidden, weight)
+            hidden = torch.baddbmm(bias, weight, hidden)
         return hidden
 
     def gradients(self, by_logits: Tensor) -> list[Tensor]:
-        """Of a loss, by the flat tensor, where ``by_logits`` (L, N, 10) are those by the last logits. The next call writes over it."""
+        """Of a loss, by the flat tensor, where ``by_logits`` (L, 10, N) are those by the last logits. The next call writes over it."""
         back = by_logits
         for i in range(len(self._seen) - 1, 0, -1):
             entered, weight = self._seen[i], self._weights[2 * i]
-            torch.bmm(entered.transpose(1, 2), back, out=self._gradients[2 * i])
-            torch.sum(back, 1, keepdim=True, out=self._gradients[2 * i + 1])
-            back = torch.ops.aten.threshold_backward(torch.bmm(back, weight.transpose(1, 2)), entered, 0)
-        wide = back.transpose(0, 1).flatten(1)  # (N, L * out)
-        torch.mm(self._seen[0].t(), wide, out=self._gradients[0].flatten(1))
-        torch.sum(wide, 0, out=self._gradients[1].flatten())
+            torch.bmm(back, entered.transpose(1, 2), out=self._gradients[2 * i])
+            torch.sum(back, 2, keepdim=True, out=self._gradients[2 * i + 1])
+            back = torch.ops.aten.threshold_backward(torch.bmm(weight.transpose(1, 2), back), entered, 0)
+        torch.mm(back.flatten(0, 1), self._seen[0], out=self._gradients[0].flatten(0, 1))
+        torch.sum(back, 2, keepdim=True, out=self._gradients[1])
         return [self._flat_gradient]
 
 

@@ -66,6 +66,7 @@ class Spread(Groups):
         Raises:
             UserError: the cluster cannot be reached, or a group failed again and again. All others are done before that is told.
         """
+        yield from self._taken_over()
         before, started, failed = self.seconds, time.perf_counter(), None
         with self._connect() as ray:
             task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES, retry_exceptions=True)(work)

@@ -17,7 +17,7 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Generator, Mapping
+from typing import Any, Callable, Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -219,7 +219,7 @@ class GridRecord(Record):
         """With columns for the places in the group, so that a grid of any size has few."""
         about = {name: getattr(self, name) for name in ("step", "epoch", "seconds", "images_per_second", "group")}
         live = {f"validation {name}": value for name, value in self.validation_accuracy.items()}
-        live |= {name: value for name, value in self.fidelity.items() if name.startswith("agreement")}
+        live |= {f"validation {name}": value for name, value in self.fidelity.items() if name.startswith("agreement")}
         ended = {f"{what} {i}": value for i, outcome in enumerate(self.outcomes) for what, value in outcome.items()}
         return about | live | ended | {"whole_validation": float(self.whole_validation)}
 
@@ -272,6 +272,7 @@ class Groups:
         self.steps = self._each * config.count
         self.seconds = sum(outcome["seconds"] for outcome in before)
         self._current: tuple[Group, Training] | None = None
+        self._untold = [group for group in self.groups if all(cell.index in self.outcomes for cell in group.cells)]
 
     @property
     def pending(self) -> list[Group]:
@@ -288,7 +289,8 @@ class Groups:
         self.outcomes |= {int(outcome["cell"]): outcome for outcome in found}
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, Mapping[str, float] | None, None]:
-        """Trains, from where it stands to the end. There are no settings to change."""
+        """Trains, from where it stands to the end; what was trained earlier is told first. There are no settings to change."""
+        yield from self._taken_over()
         for group in self.pending:
             if self._current is None or self._current[0].index != group.index:
                 self._current = group, start(group, self._mnist, self._teacher)
@@ -299,6 +301,14 @@ class Groups:
                     self.keep(found)
                     self.seconds, self._current = before + training.seconds, None
                 yield self._whole(record, group, found, before)
+
+    def _taken_over(self) -> Generator[GridRecord, None, None]:
+        """What was trained earlier, where this has not been told yet."""
+        while self._untold:
+            group = self._untold.pop(0)
+            done = {"step": self.step, "steps": self.steps, "epoch": self.step / self.steps, "seconds": self.seconds}
+            found = tuple(self.outcomes[cell.index] for cell in group.cells)
+            yield GridRecord(**done, images_per_second=0.0, losses={}, train_accuracy={}, validation_accuracy={}, whole_validation=True, group=group.index, outcomes=found)
 
     def _whole(self, record: Record, group: Group, found: list[Outcome], before: float) -> GridRecord:
         """``record`` of a group as one of the grid."""
@@ -324,7 +334,7 @@ class Groups:
         self.outcomes = {}
         self.keep([{key: value for key, value in row.items() if not math.isnan(value)} for row in rows])
         self.seconds = float(state["seconds.before"])
-        self._current = None
+        self._current, self._untold = None, []
         if "group" in state:
             group = self.groups[int(state["group"])]
             self._current = group, start(group, self._mnist, self._teacher)
@@ -345,9 +355,24 @@ def _finished(config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTea
     return [{key: value for key, value in cell.items() if isinstance(value, (int, float)) and key in _NUMBERS} for cell in run.measures["cells"]]
 
 
-# -- what came out --------------------------------------------------------------------------------
+# -- reading a run --------------------------------------------------------------------------------
 
 _NUMBERS = ("cell", "seconds", "validation_accuracy", "validation_agreement", "test_accuracy", "test_errors", "agreement", "diverged")
+
+
+def read(config: GridConfig, rows: Sequence[Mapping[str, float]]) -> tuple[list[dict[str, Any]], dict[int, dict[str, float]]]:
+    """From the rows of a run: the cells that have ended, as described(), and of those under way, by their index, what the last row says of them."""
+    found: dict[int, Outcome] = {}
+    parts = groups(config)
+    for row in rows:
+        for i in range(len(parts[int(row["group"])].cells) if "seconds 0" in row else 0):
+            outcome = {what: row[f"{what} {i}"] for what in _NUMBERS if f"{what} {i}" in row}
+            found[int(outcome["cell"])] = outcome
+    live = {}
+    if rows and "seconds 0" not in rows[-1]:
+        for i, cell in enumerate(parts[int(rows[-1]["group"])].cells):
+            live[cell.index] = {"validation_accuracy": rows[-1][f"validation {i}"], "validation_agreement": rows[-1].get(f"validation agreement {i}")}
+    return described(config, found), live
 
 
 def described(config: GridConfig, found: Mapping[int, Outcome]) -> list[dict[str, Any]]:

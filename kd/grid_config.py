@@ -78,6 +78,12 @@ class GridConfig(Config):
         return [_KINDS[axis](value) for value in getattr(self, axis).split(",")]
 
     @property
+    def command(self) -> str:
+        """What trains this grid from the command line."""
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in self.to_query().items() if name != "continues"]
+        return " ".join(["python -m kd sweep", *options, "--json"])
+
+    @property
     def count(self) -> int:
         """How many cells there are, controls included."""
         weights = len([weight for weight in self.values("soft_weight") if weight])

@@ -56,4 +56,4 @@ class Together(Training):
     @torch.no_grad()
     def said(self, digits: Digits) -> Tensor:
         """The logits (L, N, 10) of all learners."""
-        return torch.cat([self._networks.logits(part) for part in digits.inputs().split(CHUNK)], 1)
+        return torch.cat([self._networks.logits(part) for part in digits.inputs().split(CHUNK)], 2).transpose(1, 2)

@@ -160,8 +160,11 @@ def test_progress_is_that_of_the_whole_and_groups_end_with_their_outcomes(mnist)
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
     ended = [row for row in rows if "test_errors 0" in row]
     assert [row["group"] for row in ended] == [0, 1] and ended[1]["cell 4"] == 9
-    assert {"validation 4", "agreement 0"} <= rows[0].keys() and len(rows) == 2 * 4
+    assert {"validation 4", "validation agreement 0"} <= rows[0].keys() and len(rows) == 2 * 4
     measures = run.measures(None)
+    assert grid.read(SMALL, rows) == (measures["cells"], {})
+    ended, live = grid.read(SMALL, rows[:6])
+    assert [cell["cell"] for cell in ended] == list(range(5)) and list(live) == list(range(5, 10)) and live[9]["validation_accuracy"] == rows[5]["validation 4"]
     assert [cell["cell"] for cell in measures["cells"]] == list(range(10)) and json.dumps(measures)
 
 
@@ -203,6 +206,7 @@ def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
     run = runs.load(next_id)
     assert run.kind == "grid" and run.models == () and len(run.measures["cells"]) == 10
     assert run.measures["cells"][: len(kept)] == kept
+    assert grid.read(run.config, run.metrics())[0] == run.measures["cells"]  # what was taken over is told too
 
 
 # -- what came out -----------------------------------------------------------------------------------
