@@ -27,12 +27,14 @@ from kd.config import DistilConfig
 from kd.data import SHIFTS, Digits, Mnist, shifted
 from kd.objectives import hinton, labels_only
 from kd.teacher import CachedTeacher
+from kd.together import Together
 from kd.train import Learner, Plan, Training, accuracy
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
 RATE = DistilConfig().learning_rate
 GOOD = 0.975
 CONFIGURATIONS = [("mlp-128", 128), ("mlp-128", 512), ("mlp-800x2", 128), ("mlp-800x2", 512), ("cnn-tiny", 128)]
+TEMPERATURES, SOFT_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0), (0.5, 0.7, 0.9, 1.0)  # of the grid
 WORKERS = (0, 2)  # of the conventional loop's loader: the faster is taken
 
 Times = dict[str, list[float]]
@@ -174,6 +176,38 @@ class Bench:
         apart = [a + b for a, b in zip(times["student"], times["control"])]
         return {"ratio": ratio(times["together"], apart), "seconds": {name: spread(values) for name, values in times.items()}}
 
+    def grid(self, student: str = "mlp-30", batch_size: int = 128) -> dict[str, Any]:
+        """An epoch of 32 students, each with its own temperature and soft weight, together against one after the other.
+
+        ``loop`` is the loop of `kd distil`, which notes losses and training accuracies; ``alone`` is the grid's own, of one student.
+        """
+        settings = [{"temperature": t, "soft_weight": w} for t in TEMPERATURES for w in SOFT_WEIGHTS]
+
+        def learner(own: dict[str, float]) -> Learner:
+            return Learner(str(own), models.build(student, 0), hinton, settings=own)
+
+        def together(*owns: dict[str, float]) -> None:
+            list(Together([learner(own) for own in owns], self.mnist, Plan(1, batch_size, RATE, 0), self.reference).records())
+
+        def loop() -> None:
+            for own in settings:
+                list(Training([learner(own)], self.mnist, Plan(1, batch_size, RATE, 0), {}, self.reference).records())
+
+        together(*settings)  # warm up
+        roof = self.gemm()
+        times = alternate(self.rounds, together=lambda: together(*settings), loop=loop, alone=lambda: [together(own) for own in settings])
+        times["together"] += [seconds(lambda: together(*settings)) for _ in range(2 * self.rounds)]
+        roof += self.gemm()
+        flops = multiplications(student) * len(settings) * len(self.mnist.train)
+        return {
+            "student": student,
+            "students": len(settings),
+            "ratio": ratio(times["loop"], times["together"]),
+            "ratio_alone": ratio(times["alone"], times["together"]),
+            "roof": flops / statistics.median(times["together"]) / statistics.median(roof),
+            "seconds": {name: spread(values) for name, values in times.items()},
+        }
+
     def time_to_good(self, usual_epoch: float) -> dict[str, Any]:
         """Seconds until the student passes 97.5% on the validation images, against the conventional loop's first epoch."""
         def reach(cached: bool) -> float:
@@ -264,6 +298,8 @@ def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dic
     found["epoch_ratio_with_cache"] = 5 * usual / (pass_seconds + 5 * ours)
     note("student and control together")
     found["with_control"] = bench.with_control()
+    note("32 students together")
+    found["grid"] = bench.grid()
     note("time to 97.5%")
     found["time_to_975"] = bench.time_to_good(usual)
     note("growth")
@@ -285,6 +321,7 @@ def table(found: dict[str, Any]) -> str:
             f"{epoch['student']:12}{epoch['batch_size']:>6}{seconds['ours']:>9}{seconds['conventional']:>14}{epoch['epoch_ratio']:>8.1f}"
             f"{seconds.get('conventional without teacher', ''):>12}{plain:>8}{roof:>7}"
         )
+    grid = found["grid"]
     passed, good, growth = found["teacher_pass"], found["time_to_975"], found["growth"]
     lines += [
         "",
@@ -292,6 +329,8 @@ def table(found: dict[str, Any]) -> str:
         f"teacher_pass            {passed['ratio']:.2f} of the default layout's speed, {passed['roof']:.0%} of the roof, "
         f"{passed['seconds']['ours']['median']:.1f} s for {passed['images']:,} images",
         f"with_control            {found['with_control']['ratio']:.2f} of two separate trainings' time",
+        f"grid                    {grid['students']} {grid['student']} together: an epoch {grid['seconds']['together']['median']:.2f} s, {grid['roof']:.0%} of the roof; "
+        f"one after the other {grid['ratio']:.1f} times as long by the loop of kd distil, {grid['ratio_alone']:.1f} times by the grid's own",
         f"time_to_975             {good['ratio']:.3f} of a conventional epoch ({good['seconds']['shipped logits']['median']:.2f} s) with "
         f"shipped logits, {good['ratio_without_shipped_logits']:.3f} with logits computed on the way",
         "growth                  "

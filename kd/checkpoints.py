@@ -231,7 +231,7 @@ def owned(id: str, token: str | None) -> Checkpoint:
     access.check(runs.owner_digest(token), "go on with runs or discard them")
     kept = load(id, state=False)
     if kept.owner is None:
-        raise UserError(f"This run was made from the command line; go on with python -m kd {kept.kind} --resume {id}")
+        raise UserError(f"This run was made from the command line; go on with python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {id}")
     if kept.owner != runs.owner_digest(token):
         raise UserError("Only the person who started this run can go on with it or discard it.")
     return kept

@@ -31,11 +31,15 @@ from torch import nn
 from kd import access, files, models, stored
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
+from kd.grid_config import GridConfig
 from kd.mistakes import MISTAKES
 
 KINDS: dict[str, type[Settings]] = {
     "distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
+    "grid": GridConfig,
 }
+#: The commands of the kinds that are not called like them. Those runs that vary one thing came first, and are stored as sweeps.
+COMMANDS = {"sweep": "study", "grid": "sweep"}
 #: The kinds that the Distil page shows, and those that the Dark knowledge page shows.
 ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
@@ -115,7 +119,7 @@ class Run:
             return (self.config.role,)
         if self.kind in ("distil", "compress") and self.measures:  # one that was stopped early may lack some
             return tuple(name for name in ("student", "control", "alone") if name in self.measures["models"])
-        return {"teacher": ("teacher",), "sweep": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
+        return {"teacher": ("teacher",), "sweep": (), "grid": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
 
     def file(self, name: str) -> Path:
         """One of the run's files.
@@ -153,6 +157,8 @@ def default_name(config: Settings) -> str:
         return f"{config.student}{method}{temperature} ×{config.epochs}"
     if isinstance(config, SweepConfig):
         return f"{config.study} sweep, {config.student} ×{config.seeds}"
+    if isinstance(config, GridConfig):
+        return f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH]
     if isinstance(config, MistakeConfig):
         return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
     if isinstance(config, ImportConfig):

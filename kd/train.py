@@ -19,6 +19,7 @@ from kd import measure, memory
 from kd.batched import parallel
 from kd.connection import Connection, View
 from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
+from kd.distributed import Ranks
 from kd.errors import UserError
 from kd.models import logits_in_chunks
 from kd.objectives import Objective, Outputs
@@ -38,6 +39,7 @@ class Learner:
     objective: Objective
     connection: Connection | None = None  # with the teacher's hidden layers; its projection is trained too
     peer: str = ""  # the learner whose answers it learns from instead of the teacher's
+    settings: Mapping[str, float] | None = None  # that its objective reads instead of the training's
 
 
 class Teacher(Protocol):
@@ -146,7 +148,10 @@ class Training:
         self.step, self.seconds = 0, 0.0
         self.steps_per_epoch = math.ceil(len(mnist.train) / plan.batch_size)
         self.steps = plan.epochs * self.steps_per_epoch
-        self._networks = parallel([learner.model for learner in learners])
+        self._ranks = Ranks()
+        for learner in learners:
+            self._ranks.spread(learner.model)
+        self._networks = self._parallel([learner.model for learner in learners])
         connections = [learner.connection for learner in learners]
         self._connected = [connection is not None for connection in connections]
         self._peers = any(learner.peer for learner in learners)
@@ -158,6 +163,9 @@ class Training:
         # weights that it would get by itself.
         self._others = list(self._projections.parameters())
         self._optimizer = OPTIMIZERS[plan.optimizer](self._networks.parameters + self._others)
+        self._good: list[dict[str, Tensor]] = [{} for _ in learners]
+
+    _parallel = staticmethod(parallel)  # how the models are computed
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.
@@ -171,20 +179,14 @@ class Training:
         """
         for learner in self.learners:
             learner.model.train()
-        good = [{key: value.clone() for key, value in learner.model.state_dict().items()} for learner in self.learners]
+        self._remember()
         since, started = _Sums(), time.perf_counter()
         for images, labels, taught in self._batches():
             self._train(images, labels, taught, since)
             epoch_ends = self.step % self.steps_per_epoch == 0
             if epoch_ends or due(self.step):
-                losses, train_accuracy = since.means()
-                # A step can spoil the weights without a loss that shows it yet.
-                if not all(map(math.isfinite, losses.values())) or not self._finite():
-                    for learner, weights in zip(self.learners, good):
-                        learner.model.load_state_dict(weights)
-                    raise Diverged(
-                        f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate."
-                    )
+                losses, train_accuracy = since.means(self._ranks.total)
+                self._check(losses)
                 measured, fidelity = self._judge(self.mnist.validation if epoch_ends else self.mnist.glance)
                 now = time.perf_counter()
                 self.seconds += now - started
@@ -192,17 +194,25 @@ class Training:
                     self.step, self.steps, self.step / self.steps_per_epoch, self.seconds, since.images / (now - since.started),
                     losses, train_accuracy, measured, epoch_ends, fidelity,
                 )
-                for learner, weights in zip(self.learners, good):
-                    for key, value in learner.model.state_dict().items():
-                        weights[key].copy_(value)
+                self._remember()
                 self.settings.update((yield record) or {})
                 since, started = _Sums(), time.perf_counter()
 
-    def _finite(self) -> bool:
-        """Whether all that is learned is: what batch normalization counts too."""
+    def _remember(self) -> None:
+        """Keeps the weights as they are, to go back to where training goes out of bounds."""
+        for learner, kept in zip(self.learners, self._good):
+            for key, value in learner.model.state_dict().items():
+                kept[key] = kept[key].copy_(value) if key in kept else value.clone()
+
+    def _check(self, losses: Mapping[str, float]) -> None:
+        """Raises Diverged, with the weights of the last record, where something is not finite."""
+        # A step can spoil the weights without a loss that shows it yet; what batch normalization counts too.
         learned = [*self._networks.parameters, *self._others, *(buffer for learner in self.learners for buffer in learner.model.buffers())]
-        extremes = [torch.stack(torch.aminmax(value.detach())).double() for value in learned if value.numel()]
-        return bool(torch.cat(extremes).isfinite().all())
+        if all(map(math.isfinite, losses.values())) and _finite(learned):
+            return
+        for learner, weights in zip(self.learners, self._good):
+            learner.model.load_state_dict(weights)
+        raise Diverged(f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate.")
 
     def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy by learner; agreement with the teacher, where there is one, and calibration."""
@@ -242,17 +252,17 @@ class Training:
                 digits = train.take(torch.cat(groups))
                 if augment:
                     digits = augment(digits, generator(plan.seed, "augment", epoch, block))
+                digits, sizes = self._ranks.share(digits, [len(group) for group in groups])
                 parts = [digits.inputs(), digits.labels]
                 if self.teacher:
                     said = self.teacher.outputs(digits, self._view) if self._view else Outputs(self.teacher.logits(digits))
                     parts += [said.logits, *said.features]
-                sizes = [len(group) for group in groups]
                 for images, labels, *taught in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
                     yield images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None
 
     def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
         """One optimizer step."""
-        losses = []
+        losses, whole = [], self._ranks.begin(images)
         key = (self.plan.seed, "dropout", self.step)
         answers = self._networks.outputs(images, key, self._connected)
         # A peer is looked at as it is: its learning from this student is its own matter.
@@ -260,13 +270,14 @@ class Training:
         for learner, said in zip(self.learners, answers):
             if learner.connection:
                 said = learner.connection(said)
-            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, self.settings)
+            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, learner.settings or self.settings)
+            terms = self._ranks.weighted(terms, len(images))
             losses += terms.values()
             since.add(learner.name, terms, said.logits)
-        gradients = self._networks.gradients(losses, self._others)
+        gradients = self._ranks.summed(self._networks.gradients(losses, self._others))
         self._optimizer.step(gradients, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
         self.step += 1
-        since.batch_ends(labels)
+        since.batch_ends(labels, whole)
         self.settings.update(_changes_after(self.step, self.plan.schedule))
 
     # -- checkpoints -----------------------------------------------------------------
@@ -303,6 +314,10 @@ class Training:
             raise UserError("The checkpoint is of another training, or of another version of the program; start the run anew.") from error
 
 
+def _finite(values: list[Tensor]) -> bool:
+    return bool(torch.cat([torch.stack(torch.aminmax(value.detach())).double() for value in values if value.numel()]).isfinite().all())
+
+
 def _changes_after(step: int, schedule: tuple[tuple[int, str, float], ...]) -> dict[str, float]:
     """The settings that a schedule changes right after ``step`` steps."""
     return {name: value for when, name, value in schedule if when == step}
@@ -329,8 +344,8 @@ class _Sums:
             self._losses.setdefault(f"{learner} {name}", []).append(term.detach())
         self._logits.setdefault(learner, []).append(logits.detach())
 
-    def batch_ends(self, labels: Tensor) -> None:
-        self.images += len(labels)
+    def batch_ends(self, labels: Tensor, images: int) -> None:
+        self.images += images
         self.steps += 1
         self._labels.append(labels)
         if len(self._labels) == 64:
@@ -346,11 +361,14 @@ class _Sums:
         for name, losses in self._losses.items():
             self._losses[name] = [torch.stack(losses).sum()]
 
-    def means(self) -> tuple[dict[str, float], dict[str, float]]:
+    def means(self, total: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+        """Of the losses, and the shares of right answers; ``total`` adds up those of all processes."""
         if self._labels:
             self._sum()
-        labelled = torch.stack(self._labelled).sum().item()
+        labelled, right = torch.stack(self._labelled).sum(), [torch.stack(counts).sum() for counts in self._right.values()]
+        losses = [sums[0] for sums in self._losses.values()]
+        labelled, *sums = total(torch.stack([labelled, *right, *losses])).tolist()
         return (
-            {name: losses[0].item() / self.steps for name, losses in self._losses.items()},
-            {name: torch.stack(right).sum().item() / labelled for name, right in self._right.items() if labelled},
+            {name: loss / self.steps for name, loss in zip(self._losses, sums[len(right) :])},
+            {name: count / labelled for name, count in zip(self._right, sums) if labelled},
         )

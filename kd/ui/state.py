@@ -120,7 +120,7 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
         if mine:
             message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."
         elif kept.owner is None:
-            message += f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
+            message += f"To go on: `python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {kept.id}`"
         else:
             message += "Only the person who started it can resume it."
     return jobs.Snapshot(

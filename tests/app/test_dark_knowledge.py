@@ -109,7 +109,7 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     monkeypatch.setattr(sweep, "FEW", 2_000)
     monkeypatch.setattr(sweep, "MANY", 3_000)
     at = app(PAGE, panel="label-budget", seeds="1")
-    assert "Until then, what `python -m kd sweep --study labels" in said(at) and "reads **98.4% ± 0.1** of the test images right" in said(at)
+    assert "Until then, what `python -m kd study --study labels" in said(at) and "reads **98.4% ± 0.1** of the test images right" in said(at)
     at.button(key="lab_start").click().run()
     wait_for_end(at, keys.LAB_RUN)
     assert not at.exception and "The student, with no label, reads" in said(at) and "with 100 labels the control reads" in said(at)

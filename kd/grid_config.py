@@ -1,0 +1,98 @@
+"""The settings of a grid: several values for some of a distillation's settings, and how often all is repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kd import models
+from kd.config import Config, DistilConfig, setting
+from kd.errors import UserError
+from kd.objectives import METHODS
+
+MAX_CELLS = 2_000
+MAX_VALUES = 50  # of an axis
+#: The settings with several values, in the order in which cells are counted: the last varies first.
+AXES = ("student", "labels", "method", "temperature", "soft_weight")
+_KINDS: dict[str, type] = {"student": str, "labels": int, "method": str, "temperature": float, "soft_weight": float}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig(Config):
+    """Students for all combinations of the axes' values, each with its control: see kd.grid.
+
+    An axis is written as its values with commas between them, and kept in that form, with each value once and numbers in order.
+    """
+
+    student: str = setting("mlp-30", "Students", "The networks that learn from the teacher, with commas between them, such as mlp-30,mlp-300.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
+    method: str = setting("hinton", "Methods", "How the students are taught, with commas between them.")
+    temperature: str = setting(
+        "1,2,3,4,8,20", "Temperatures", "Soften the teacher's answers: 1 to 20, with commas between them. Methods without one ignore them."
+    )
+    soft_weight: str = setting(
+        "0.5,0.9,1", "Soft weights", "Shares of the loss that match the teacher's answers: 0 to 1, with commas between them. 0 is the control, which is trained anyway."
+    )
+    labels: str = setting("0", "Labels", "How many training images have a label, with commas between them; the teacher answers about all. 0: all have one.")
+    seeds: int = setting(3, "Seeds", "How often all is done again, with other initial weights and another order of the images.", 1, 100, 1)
+    epochs: int = setting(3, "Epochs", "How many times each training goes through all the training images.", 1, 200, 1)
+    seed: int = setting(0, "First seed", "The seeds are this one and those after it.", 0, 2**31 - 101, 1)
+    continues: str = setting("", "Continues", "The id of a stopped sweep with the same settings, whose finished cells are taken over.")
+
+    #: A grid counts its progress as one epoch.
+    total_epochs: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in AXES:
+            object.__setattr__(self, name, ",".join(_written(value) for value in self._checked(name)))
+        if max(len(self.teacher), len(self.continues)) > 600:
+            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+        for student in self.values("student"):
+            for method in self.values("method"):
+                DistilConfig(student=student, method=method)  # refuses those that do not fit
+        if self.count > MAX_CELLS:
+            raise UserError(
+                f"This grid has {self.count:,} cells, controls included, and at most {MAX_CELLS:,} are trained at once; "
+                "take fewer values or seeds, or do it in parts, by the first seed."
+            )
+
+    def _checked(self, name: str) -> list[Any]:
+        """The values of an axis."""
+        label, kind = self.setting(name)["label"], _KINDS[name]
+        given = [part.strip() for part in getattr(self, name).split(",") if part.strip()]
+        if not given:
+            raise UserError(f"{label} must have at least one value, such as {self.setting(name)['default'].split(',')[0]}.")
+        if len(given) > MAX_VALUES:
+            raise UserError(f"{label} can have at most {MAX_VALUES} values, not {len(given)}.")
+        if kind is str:
+            for value in given if name == "student" else []:
+                models.architecture(value)
+            if name == "method" and (unknown := [value for value in given if value not in METHODS]):
+                raise UserError(f"There is no method called {unknown[0][:40]!r}; the methods are {', '.join(METHODS)}.")
+            return list(dict.fromkeys(given))
+        return sorted({getattr(DistilConfig(**{name: value}), name) for value in given})  # with the range and the message of one
+
+    def values(self, axis: str) -> list[Any]:
+        """The values of one of AXES: names, or numbers in order."""
+        return [_KINDS[axis](value) for value in getattr(self, axis).split(",")]
+
+    @property
+    def command(self) -> str:
+        """What trains this grid from the command line."""
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in self.to_query().items() if name != "continues"]
+        return " ".join(["python -m kd sweep", *options, "--json"])
+
+    @property
+    def count(self) -> int:
+        """How many cells there are, controls included."""
+        weights = len([weight for weight in self.values("soft_weight") if weight])
+        taught = sum(
+            (len(self.values("temperature")) if "temperature" in METHODS[method].settings else 1) * (weights if "soft_weight" in METHODS[method].settings else 1)
+            for method in self.values("method")
+        )
+        return len(self.values("student")) * len(self.values("labels")) * self.seeds * (1 + taught)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.10g}"

@@ -1,0 +1,68 @@
+"""What a grid came to over its seeds: means, deviations and the difference from the control."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any, Mapping, Sequence
+
+#: Measures of a cell -> what they are called.
+MEASURES = {
+    "validation_accuracy": "Right, of the validation images",
+    "validation_agreement": "Agreement with the teacher, on the validation images",
+    "test_errors": "Errors, in the test images",
+}
+_SETTINGS = ("student", "labels", "method", "temperature", "soft_weight")
+
+
+def place(cell: Mapping[str, Any]) -> tuple:
+    """What a cell shares with those of other seeds: student, labels, method, temperature, soft weight; None where it has none."""
+    return tuple(cell.get(name) for name in _SETTINGS)
+
+
+def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each place its settings, ``n`` seeds, and of each measure ``mean``, ``sd`` (None of one seed) and, but for
+    controls, ``gain``: mean and sd over the seeds of its difference from the control of the same seed.
+
+    Args:
+        cells: of grid.described(); those that went out of bounds are counted under ``diverged`` alone.
+    """
+    controls = {(cell["student"], cell["labels"], cell["seed"]): cell for cell in cells if cell["control"]}
+    by_place: dict[tuple, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        by_place.setdefault(place(cell), []).append(cell)
+    found = []
+    for same in by_place.values():
+        sound = [cell for cell in same if "diverged" not in cell]
+        about = {name: same[0][name] for name in (*_SETTINGS, "control") if name in same[0]} | {"n": len(sound), "diverged": len(same) - len(sound)}
+        for measure in (*MEASURES, "test_accuracy", "agreement"):
+            values = [cell[measure] for cell in sound]
+            pairs = [(cell, controls.get((cell["student"], cell["labels"], cell["seed"]), {})) for cell in sound if not cell["control"]]
+            gains = [cell[measure] - control[measure] for cell, control in pairs if measure in control]
+            about[measure] = spread(values) | ({"gain": spread(gains)} if gains else {}) if values else None
+        found.append(about)
+    return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def text(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The means as a table to read."""
+    lines = [f"{'student':14}{'labels':>7}  {'method':16}{'T':>5}{'weight':>7}{'n':>3}{'validation':>18}{'agreement':>11}{'test errors':>16}{'less than control':>20}"]
+    for row in means(cells):
+        head = f"{row['student']:14}{row['labels'] or 'all':>7}  {row.get('method', 'control'):16}{row.get('temperature', ''):>5}{row.get('soft_weight', ''):>7}{row['n']:>3}"
+        if not row["n"]:
+            lines.append(f"{head}  out of bounds; try a lower learning rate")
+            continue
+        accuracy, agreement, errors = (row[measure] for measure in MEASURES)
+        gain = errors.get("gain")
+        lines.append(
+            f"{head}{_shown(accuracy, 100, 2, '%'):>18}{agreement['mean']:>11.2%}{_shown(errors, 1, 1):>16}{_shown(gain, -1, 1) if gain else '':>20}"
+        )
+    return "\n".join(lines)
+
+
+def _shown(of: Mapping[str, float | None], times: float, digits: int, unit: str = "") -> str:
+    deviation = "" if of["sd"] is None else f" ± {abs(times) * of['sd']:.{digits}f}"
+    return f"{times * of['mean']:.{digits}f}{deviation}{unit}"

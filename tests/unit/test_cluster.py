@@ -1,0 +1,166 @@
+"""Grids on a real Ray cluster of two nodes, of which one dies in the middle: nothing is lost, and the outcomes are those of one machine."""
+
+import json
+import socket
+import sys
+import time
+
+import pytest
+import torch
+
+from kd import __main__ as cli
+from kd import cluster, data, grid, runs, teacher
+from kd.cluster import ClusterGrid
+from kd.errors import UserError
+from kd.grid import Grid
+from kd.grid_config import GridConfig
+from tests.helpers import Given, small_teacher, wait_until
+
+SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=8, epochs=40, batch_size=100)
+
+
+def told(outcomes):
+    """What cells came to, but for the time that it took."""
+    return {i: {key: value for key, value in outcome.items() if key != "seconds"} for i, outcome in sorted(outcomes.items())}
+
+
+@pytest.fixture
+def one_thread():
+    """As the tasks have: with more, matrix products may round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# -- with Ray -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """Ray's own cluster utility, with two nodes of one processor each."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pytest.importorskip("ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 150_000_000, "include_dashboard": False}
+    found = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        found.second = found.add_node(num_cpus=1, object_store_memory=150_000_000)
+        yield found
+    finally:
+        found.shutdown()
+
+
+@pytest.mark.cluster
+def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_thread, monkeypatch):
+    import ray
+
+    here = Grid(SMALL, mnist, small_teacher())
+    list(here.records())
+    there = ClusterGrid(Grid(SMALL, mnist, small_teacher()), two_nodes.address)
+    records = there.records()
+    first = next(records)
+    wait_until(lambda: not ray.available_resources().get("CPU"), "both nodes have a task")
+    two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+    kept = there.training.state()
+    rest = list(records)
+    assert sorted(record.group for record in [first, *rest]) == list(range(SMALL.seeds)), "a group is missing, or was told twice"
+    assert told(there.training.outcomes) == told(here.training.outcomes), "to the bit"
+    assert [record.step for record in rest] == sorted(record.step for record in rest) and rest[-1].step == rest[-1].steps
+    assert not ray.is_initialized(), "connected after the end"
+
+    # What was kept when the node died goes on without the group that had ended, on one machine too.
+    again = Grid(SMALL, mnist, small_teacher())
+    began = {record.group for record in again.records(state=kept)}
+    assert first.group not in began and told(again.training.outcomes) == told(here.training.outcomes)
+
+    def without_package(*_):
+        import package_that_nobody_has  # noqa: F401
+
+    monkeypatch.setattr(cluster, "work", without_package)
+    lost = ClusterGrid(Grid(SMALL, mnist, small_teacher()), two_nodes.address)
+    with pytest.raises(UserError, match=r"The machine [\d.]+ lacks the package package_that_nobody_has; install requirements.txt on each"):
+        list(lost.records(state=kept))
+    assert told(lost.training.outcomes) == {i: told(here.training.outcomes)[i] for i in range(first.group * 5, first.group * 5 + 5)}
+
+
+# -- without a cluster --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(home, monkeypatch, mnist, capsys):
+    """The command line, with little data and a small teacher."""
+    monkeypatch.setattr(data, "Source", lambda: Given(mnist))
+    monkeypatch.setattr(teacher, "load", lambda name, device="cpu": small_teacher())
+
+    def call(*arguments):
+        code = cli.main(["sweep", "--temperature", "1,4", "--soft-weight", "1", "--seeds", "2", "--epochs", "1", *arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "address, told",
+    [
+        ("127.0.0.1:1", "There is no Ray cluster to reach at 127.0.0.1:1: [Errno 111] Connection refused."),
+        ("somewhere", "There is no Ray cluster to reach at somewhere: an address is written like 10.0.0.5:6379."),
+        ("auto", "There is no Ray cluster to reach at auto: Could not find any running Ray instance."),
+    ],
+)
+def test_a_cluster_that_cannot_be_reached_is_told_at_once(run, address, told, monkeypatch):
+    pytest.importorskip("ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    began = time.monotonic()
+    code, out, err = run("--engine", "ray", "--address", address)
+    assert (code, out) == (2, "") and told in err and "Start one by: ray start --head; see the README." in err
+    assert time.monotonic() - began < 20
+
+
+def test_something_else_at_the_address_is_given_up_in_bounded_time(run, monkeypatch):
+    pytest.importorskip("ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt")
+    monkeypatch.setattr(cluster, "REACH", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        code, _, err = run("--engine", "ray", "--address", f"127.0.0.1:{mute.getsockname()[1]}")
+    assert code == 2 and "something else answers there" in err
+
+
+def test_without_ray_the_engine_says_how_to_install_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = run("--engine", "ray")
+    assert code == 2 and "The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt" in err
+
+
+def test_what_is_for_a_cluster_needs_the_engine(run):
+    assert run("--address", "10.0.0.5:6379")[0] == 2 and "add --engine ray" in run("--gpus", "0.5")[2]
+    assert "must be between 0 and 1" in run("--engine", "ray", "--gpus", "nan")[2]
+
+
+def test_finished_cells_are_kept_whichever_way_a_sweep_ends(run, monkeypatch):
+    """Each group's outcomes are in the checkpoint as soon as it ends, and no group is repeated."""
+    began, real = [], grid.start
+
+    def start(group, *others):
+        if len(began) == 1:
+            raise KeyboardInterrupt
+        began.append(group.index)
+        return real(group, *others)
+
+    monkeypatch.setattr(grid, "start", start)
+    code, _, err = run()
+    (id,) = [path.name.removesuffix(".checkpoint") for path in runs.home().glob("*.checkpoint")]
+    assert code == 130 and f"--resume {id}" in err
+    monkeypatch.setattr(grid, "start", lambda group, *others: began.append(group.index) or real(group, *others))
+    assert json.loads(run("--resume", id, "--json")[1])["run"] == id and began == [0, 1]
+
+
+def test_data_and_answers_arrive_as_they_left(mnist):
+    teacher = small_teacher()
+    there, taught = cluster.unpacked(cluster.packed(mnist, teacher, SMALL))
+    for ours, theirs in ((mnist.train, there.train), (mnist.test, there.test)):
+        assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(taught.logits(theirs), teacher.logits(ours))
+    whole = cluster.unpacked(cluster.packed(mnist, teacher, SMALL.replace(method="hinton,pkt")))[1]
+    assert whole is teacher, "methods that look at hidden layers need all of it"

@@ -1,0 +1,238 @@
+"""Grids: which cells there are, that together they learn what each learns alone, and that nothing is lost in between."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from kd import grid, jobs, models, runs
+from kd.errors import UserError
+from kd.experiment import Distillation
+from kd.grid import Grid, Groups, Table, cells, groups
+from kd.grid_config import GridConfig
+from kd.grid_summary import means
+from kd.train import Training
+from tests.helpers import Given, small_teacher, wait_until
+
+SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100)
+
+
+# -- which cells ---------------------------------------------------------------------------
+
+
+def test_cells_are_all_combinations_and_one_control_for_each_student_labels_and_seed():
+    found = cells(GridConfig(student="mlp-30,linear", temperature="4,2", soft_weight="0,0.9", labels="0,100", seeds=2, seed=5))
+    assert len(found) == 2 * 2 * 2 * (1 + 2) and [cell.index for cell in found] == list(range(24))
+    assert [cell.config.seed for cell in found] == [5] * 12 + [6] * 12
+    first = [(cell.config.student, cell.config.labels, cell.config.temperature, cell.config.soft_weight) for cell in found if not cell.control][:4]
+    assert first == [("mlp-30", 0, 2.0, 0.9), ("mlp-30", 0, 4.0, 0.9), ("mlp-30", 100, 2.0, 0.9), ("mlp-30", 100, 4.0, 0.9)]
+    # A soft weight of 0 is the control, which knows no temperature.
+    assert [cell.config.soft_weight for cell in found if cell.control] == [0.0] * 8
+    assert found[0].settings == {"student": "mlp-30", "labels": 0, "soft_weight": 0.0, "seed": 5, "control": True}
+
+
+def test_a_method_has_only_the_axes_that_it_reads():
+    config = GridConfig(method="hinton,mse,label-smoothing", temperature="1,4", soft_weight="0.5,1", seeds=1)
+    found = [cell.settings for cell in cells(config) if not cell.control]
+    assert [(its["method"], its.get("temperature"), its.get("soft_weight")) for its in found] == [
+        ("hinton", 1, 0.5), ("hinton", 1, 1), ("hinton", 4, 0.5), ("hinton", 4, 1), ("mse", None, 0.5), ("mse", None, 1), ("label-smoothing", None, None),
+    ]
+    assert config.count == len(found) + 1
+
+
+def test_what_shares_its_batches_is_a_group_and_what_cannot_be_batched_trains_alone(monkeypatch):
+    config = GridConfig(student="mlp-30,cnn-tiny", method="hinton,fitnets", temperature="1,4", soft_weight="0.5", seeds=1)
+    sizes = [len(group.cells) for group in groups(config)]
+    assert sizes == [3, 1, 1, 1, 1, 1, 1, 1]  # the control and two of hinton; fitnets looks at hidden layers; cnn-tiny is no MLP
+    assert sorted(cell.index for group in groups(config) for cell in group.cells) == list(range(config.count))
+    monkeypatch.setattr(grid, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
+    assert [len(group.cells) for group in groups(GridConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))] == [2, 2, 1, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"temperature": "1,40"}, "Temperature must be between 1 and 20, not 40."),
+        ({"temperature": " , "}, "Temperatures must have at least one value, such as 1."),
+        ({"temperature": "1;4"}, "Temperature must be a number, not '1;4'."),
+        ({"student": "mlp-30,resnet"}, "There is no"),
+        ({"method": "hinton,magic"}, "There is no method called 'magic'; the methods are hinton"),
+        ({"student": "mlp-30", "method": "attention"}, "compares feature maps"),
+        ({"labels": "5"}, "Labels must be at least 10, one a digit, or 0 for all."),
+        ({"seeds": 0}, "Seeds must be between 1 and 100, not 0."),
+        ({"temperature": ",".join(map(str, range(1, 21))), "soft_weight": "0.5,1", "seeds": 49}, "This grid has 2,009 cells, controls included, and at most 2,000"),
+        ({"soft_weight": ",".join(["0.5"] * 51)}, "Soft weights can have at most 50 values, not 51."),
+    ],
+)
+def test_a_bad_axis_is_refused_in_a_sentence(wrong, told):
+    with pytest.raises(UserError, match=told.replace("(", r"\(")):
+        GridConfig(**wrong)
+
+
+def test_axes_are_kept_in_one_form_whichever_way_they_come():
+    config = GridConfig(temperature="20, 1,4.0,1", soft_weight=" .5,1")
+    assert (config.temperature, config.soft_weight, config.values("temperature")) == ("1,4,20", "0.5,1", [1, 4, 20])
+    assert GridConfig.from_query(config.to_query()) == GridConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+# -- together as alone -------------------------------------------------------------------------
+
+
+def trained(group, mnist, teacher):
+    training = grid.start(group, mnist, teacher)
+    list(training.records())
+    return training
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL.replace(seeds=1),
+        SMALL.replace(seeds=1, student="mlp-64-32", labels="100"),
+        SMALL.replace(seeds=1, student="linear", optimizer="sgd"),
+        SMALL.replace(seeds=1, method="hinton,dkd,label-smoothing", temperature="4"),
+    ],
+    ids=["one hidden layer", "two, few labels", "none", "other methods"],
+)
+def test_cells_trained_together_learn_what_each_learns_alone_on_those_batches(config, mnist):
+    teacher, (group,) = small_teacher(), groups(config)
+    together = trained(group, mnist, teacher)
+    for cell, learner in zip(group.cells, together.learners):
+        alone = Distillation(cell.config, mnist, teacher)  # as `kd distil` trains it
+        list(alone.records())
+        theirs = alone.trained["control" if cell.control else "student"]
+        for ours, weight in zip(learner.model.parameters(), theirs.parameters()):
+            torch.testing.assert_close(ours, weight, rtol=2e-3, atol=2e-4)
+    different = [learner.model.state_dict()["1.weight"] for learner in together.learners]
+    assert not torch.allclose(different[0], different[1], rtol=2e-3, atol=2e-4)  # the tolerance tells cells apart
+
+
+def test_a_network_that_cannot_be_batched_goes_the_same_way(mnist):
+    config = SMALL.replace(seeds=1, student="cnn-tiny", temperature="4", soft_weight="1", epochs=1)
+    teacher = small_teacher()
+    run = Distillation(cells(config)[1].config, mnist, teacher)
+    list(run.records())
+    found = [grid.run_group(config.to_dict(), i, mnist, teacher)[0] for i in range(2)]
+    assert [outcome["cell"] for outcome in found] == [0, 1]
+    said = models.logits_in_chunks(run.trained["student"], mnist.test.inputs(), 512).argmax(1)
+    assert found[1]["test_errors"] == int((said != mnist.test.labels).sum())
+
+
+def test_a_cell_that_goes_out_of_bounds_leaves_the_others_as_they_are(mnist):
+    group, teacher = groups(SMALL.replace(seeds=1))[0], small_teacher()
+    whole = grid.outcomes(group, trained(group, mnist, teacher), mnist, teacher)
+    training = grid.start(group, mnist, teacher)
+    training.learners[1].model[1].weight.data.fill_(math.inf)
+    list(training.records())
+    spoiled = grid.outcomes(group, training, mnist, teacher)
+    assert set(spoiled[1]) == {"cell", "seconds", "diverged"}
+    assert [outcome["test_errors"] for outcome in (spoiled[0], spoiled[2])] == [outcome["test_errors"] for outcome in (whole[0], whole[2])]
+    rows = means([cell.settings | outcome for cell, outcome in zip(group.cells, spoiled)])
+    assert [(row["n"], row["diverged"]) for row in rows][:3] == [(1, 0), (0, 1), (1, 0)]
+
+
+def test_another_process_needs_plain_data_alone(mnist):
+    teacher = small_teacher()
+    tables = {name: torch.zeros(count, 10) for name, count in (("train", 60_000), ("test", 10_000))}
+    for digits in (mnist.train, mnist.validation, mnist.test):
+        tables[digits.file][digits.ids] = teacher.logits(digits)
+    config, told = json.loads(json.dumps(SMALL.to_dict())), []
+    found = grid.run_group(config, 1, mnist, Table(tables), told.append)
+    whole = Groups(SMALL, mnist, teacher)
+    list(whole.records())
+    without = [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in found]
+    assert without == [{key: value for key, value in whole.outcomes[i].items() if key != "seconds"} for i in range(5, 10)]
+    assert json.loads(json.dumps(found)) == found and len(told) == 2
+
+
+# -- as a run -------------------------------------------------------------------------------------
+
+
+def judged(outcomes):
+    return {i: outcome["test_errors"] for i, outcome in sorted(outcomes.items())}
+
+
+def test_progress_is_that_of_the_whole_and_groups_end_with_their_outcomes(mnist):
+    run = Grid(SMALL, mnist, small_teacher())
+    rows = [record.row() for record in run.records(lambda step: step % 5 == 0)]
+    assert rows[-1]["step"] == run.training.steps == 10 * 20 and rows[-1]["epoch"] == 1
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    ended = [row for row in rows if "test_errors 0" in row]
+    assert [row["group"] for row in ended] == [0, 1] and ended[1]["cell 4"] == 9
+    assert {"validation 4", "validation agreement 0"} <= rows[0].keys() and len(rows) == 2 * 4
+    measures = run.measures(None)
+    assert grid.read(SMALL, rows) == (measures["cells"], {})
+    ended, live = grid.read(SMALL, rows[:6])
+    assert [cell["cell"] for cell in ended] == list(range(5)) and list(live) == list(range(5, 10)) and live[9]["validation_accuracy"] == rows[5]["validation 4"]
+    assert [cell["cell"] for cell in measures["cells"]] == list(range(10)) and json.dumps(measures)
+
+
+@pytest.mark.parametrize("stop", [5, 20, 25])
+def test_a_grid_that_was_stopped_goes_on_to_the_same_outcomes(mnist, stop):
+    teacher = small_teacher()
+    whole = Grid(SMALL, mnist, teacher)
+    list(whole.records())
+    first = Grid(SMALL, mnist, teacher)
+    for record in first.records(lambda step: step % 5 == 0):
+        if record.step >= 5 * stop:
+            break
+    again = Grid(SMALL, mnist, teacher)
+    began = []
+    for record in again.records(state=first.training.state()):
+        began.append(record.group)
+    assert judged(again.training.outcomes) == judged(whole.training.outcomes)
+    assert stop == 5 or 0 not in began  # what had ended is not repeated
+    assert again.training.step == again.training.steps
+
+
+def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
+    manager = jobs.JobManager(Given(mnist), tick=0.0)
+    manager.teacher = lambda name: small_teacher()
+    try:
+        id = manager.start(SMALL, "t" * 32)
+        wait_until(lambda: any("test_errors 0" in row for row in manager.snapshot(id).rows))
+        manager.stop(id, "t" * 32)
+        wait_until(lambda: not manager.snapshot(id).active)
+        kept = runs.load(id).measures["cells"]
+        next_id = manager.start(SMALL.replace(continues=id), "t" * 32)
+        wait_until(lambda: not manager.snapshot(next_id).active)
+        assert manager.snapshot(next_id).state == "done", manager.snapshot(next_id).message
+        other = manager.start(SMALL.replace(continues=id, epochs=1), "t" * 32)
+        wait_until(lambda: not manager.snapshot(other).active)
+        assert "has other settings than this sweep" in manager.snapshot(other).message
+    finally:
+        manager.close()
+    run = runs.load(next_id)
+    assert run.kind == "grid" and run.models == () and len(run.measures["cells"]) == 10
+    assert run.measures["cells"][: len(kept)] == kept
+    assert grid.read(run.config, run.metrics())[0] == run.measures["cells"]  # what was taken over is told too
+
+
+# -- what came out -----------------------------------------------------------------------------------
+
+
+def test_means_are_over_seeds_and_the_gain_is_over_pairs():
+    def cell(seed, errors, control=False):
+        about = {"student": "mlp-30", "labels": 0, "soft_weight": 0.0} if control else {"student": "mlp-30", "labels": 0, "method": "hinton", "temperature": 4.0, "soft_weight": 1.0}
+        return about | {"seed": seed, "control": control, "test_errors": errors, "validation_accuracy": 0.9, "validation_agreement": 0.9, "test_accuracy": 0.9, "agreement": 0.9}
+
+    control, student = means([cell(0, 10, True), cell(0, 7), cell(1, 20, True), cell(1, 15), cell(2, 40)])
+    assert control["test_errors"] == {"mean": 15, "sd": pytest.approx(50**0.5)} and control["n"] == 2
+    # The third seed's control has not ended, so that it has no pair yet.
+    assert student["n"] == 3 and student["test_errors"]["mean"] == pytest.approx(62 / 3)
+    assert student["test_errors"]["gain"] == {"mean": -4, "sd": pytest.approx(2**0.5)}
+    assert means([cell(0, 7)])[0]["test_errors"] == {"mean": 7, "sd": None}
+
+
+def test_a_training_reads_a_learners_own_settings_first(mnist):
+    config = cells(SMALL)[1].config
+    runs_ = []
+    for own in (None, {"temperature": 9.0, "soft_weight": 1.0}):
+        run = Distillation(config, mnist, small_teacher())
+        (student, _), teacher = run.stages[0]({})
+        student.settings = own
+        training = Training([student], run.transfer, run.plan, run.settings if own is None else {}, teacher)
+        list(training.records())
+        runs_.append(student.model.state_dict()["1.weight"])
+    assert not torch.equal(*runs_)
