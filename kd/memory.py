@@ -35,7 +35,7 @@ def _outputs(network: nn.Module) -> int:
     was_training = network.training
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, 1, 28, 28, device=next(network.parameters()).device))
+            network.eval()(next(network.parameters()).new_zeros(1, 1, 28, 28))
     finally:
         network.train(was_training)
         for handle in handles:
