@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 import torch
 
-from kd import compare, compare_figures, runs, speed, teacher
+from kd import compare, compare_figures, figures, runs, speed, teacher
 from kd.errors import UserError
 from kd.ui import entry, keys, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
@@ -138,7 +138,7 @@ if shown:
 
 if len(chosen) == 1:
     run = chosen[0]
-    st.subheader(run.name, anchor=False)
+    st.header(run.name, anchor=False)
     measures = measured.get(run.id)
     st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
     if measures:
@@ -165,15 +165,19 @@ if len(chosen) == 1:
         if learned:
             loss, accuracy = compare_figures.article(learned, run.metrics())
             st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
-            live_charts(packed({"article_loss": (loss, "Training loss by epoch."), "article_accuracy": (accuracy, "Validation accuracy by epoch.")}), "article")
+            spoken = f"the teacher's run ends at {figures.last_accuracies(learned)}, the student's at {figures.last_accuracies(run.metrics())}."
+            live_charts(packed({
+                "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
+            }), "article")
         else:
             panels.charts(state.snapshot(run.id))
 elif len(chosen) > 1:
     pair = chosen[:4]
-    st.subheader(" beside ".join(run.name for run in pair), anchor=False)
+    st.header(" beside ".join(run.name for run in pair), anchor=False)
     try:
         curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
-        live_chart(compare_figures.overlaid(curves), "overlaid", "Validation accuracy of the chosen runs, each with its control.")
+        spoken = "; ".join(f"{name} ends at {figures.last_accuracies(rows)}" for name, (rows, _) in curves.items())
+        live_chart(compare_figures.overlaid(curves), "overlaid", f"Validation accuracy of the chosen runs, each with its control: {spoken}.")
     except UserError as error:
         st.error(str(error))
     apart = compare.differences(pair[0].config.to_dict(), pair[1].config.to_dict())

@@ -91,7 +91,7 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
 
 
 def show_interrupted(kept: checkpoints.Checkpoint) -> None:
-    st.subheader(runs.default_name(kept.config), anchor=False)
+    st.header(runs.default_name(kept.config), anchor=False)
     try:
         snap = state.snapshot(kept.id)
     except UserError as error:  # it has just gone
@@ -138,7 +138,7 @@ def delete() -> None:
         state.notify("error", str(error))
 
 
-st.subheader(run.name, anchor=False)
+st.header(run.name, anchor=False)
 try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))
