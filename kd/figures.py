@@ -138,6 +138,12 @@ def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str,
     return {"data": [student, level], "layout": layout}
 
 
+def last_accuracies(rows: Rows) -> str:
+    """ "student 98.1%, control 97.9%": the newest validation accuracies, for those who cannot see the chart."""
+    last = rows[-1] if rows else {}
+    return ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+
+
 def thin(rows: Rows) -> Rows:
     """At most MAX_POINTS rows, the ends of epochs and the last one among them."""
     if len(rows) <= MAX_POINTS:

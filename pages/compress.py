@@ -98,7 +98,7 @@ except UserError as error:
     st.error(plain(error))
     st.stop()
 
-st.subheader("Recovery", anchor=False)
+st.header("Recovery", anchor=False)
 recipe.recovery()
 buttons(config, snap)
 

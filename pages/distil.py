@@ -124,6 +124,8 @@ with st.container():
     if snap is not None:
         st.caption(panels.run_title(snap))
         panels.outcome(snap)
+        if link.presenting() and snap.state in ("failed", "interrupted"):
+            st.info("The talk goes on: press **L** to replay the last run that finished.")
         if mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
             if st.button("Save again", key="save_again"):
                 command(manager.save_again)
@@ -158,9 +160,9 @@ with digit_at:
 if snap is not None:
     panels.results(snap)
 if config is not None:
-    st.subheader("Layer by layer", anchor=False)
+    st.header("Layer by layer", anchor=False)
     panels.networks(config)
     if mode == "distil" and snap is None:
-        st.subheader("The students, and what they cost", anchor=False)
+        st.header("The students, and what they cost", anchor=False)
         panels.students_table(state.find_teacher(config.teacher).architecture)
     controls.write_link(config, mode, run_id)

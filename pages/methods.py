@@ -51,7 +51,7 @@ else:
 
 halved = state.measured_before(distilbert.load)
 if halved:
-    st.subheader("DistilBERT's recipe, on images", anchor=False)
+    st.header("DistilBERT's recipe, on images", anchor=False)
     st.markdown(
         "DistilBERT ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)) halves a Transformer: the student begins with every second layer of its teacher and learns "
         f"from soft targets at T = 2, from labels, and from the direction of the last hidden layer. Here `{distilbert.TEACHER}` is halved to `{distilbert.STUDENT}`."

@@ -54,7 +54,7 @@ st.caption(
 )
 students = paper.curve(result)
 if students:
-    st.subheader("Which temperature?", anchor=False)
+    st.header("Which temperature?", anchor=False)
     st.markdown(
         "A student of only 30 units cannot follow everything that a high temperature shows of the teacher. The paper found that T of 2.5 to 4 "
         "served it best; large students do not mind."

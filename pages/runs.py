@@ -102,7 +102,7 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
 
 
 def show_interrupted(kept: checkpoints.Checkpoint) -> None:
-    st.subheader(runs.default_name(kept.config), anchor=False)
+    st.header(runs.default_name(kept.config), anchor=False)
     try:
         snap = state.snapshot(kept.id)
     except UserError as error:  # it has just gone
@@ -156,7 +156,7 @@ def delete() -> None:
         state.notify("error", str(error))
 
 
-st.subheader(plain(run.name), anchor=False)
+st.header(plain(run.name), anchor=False)
 try:
     snap = state.snapshot(run.id)
     st.caption(panels.run_title(snap))

@@ -79,6 +79,8 @@ const draw = (div) => {
   if (div.scale !== 1) grow({ data, theme }, div.scale)
   theme.height = div.clientHeight || theme.height
   window.Plotly.react(div, data, theme, options)
+  // Its label says in words what it shows; letters strewn over the drawing say nothing.
+  for (const drawing of div.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true")
 }
 
 const prepare = (div) => {
@@ -112,7 +114,7 @@ const show = (box, name, figure) => {
   if (!div) {
     div = document.createElement("div")
     div.className = "kd-chart " + name
-    div.setAttribute("role", "img")
+    div.setAttribute("role", "figure")  // not img: Plotly's buttons are within
     const frame = document.createElement("div")
     frame.className = "kd-frame"
     const button = document.createElement("button")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import access, compare, compare_figures, runs, speed, teacher
+from kd import access, compare, compare_figures, figures, runs, speed, teacher
 from kd.errors import UserError
 from kd.ui import compare_table, keys, owner, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
@@ -67,7 +67,7 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
 
 def closer(run: runs.Run, measured: Measures) -> None:
     """One run: its latencies, what it takes for what, and how it learned beside its teacher."""
-    st.subheader(plain(run.name), anchor=False)
+    st.header(plain(run.name), anchor=False)
     measures = measured.get(run.id)
     st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
     if measures:
@@ -90,7 +90,10 @@ def closer(run: runs.Run, measured: Measures) -> None:
         if learned:
             loss, accuracy = compare_figures.article(learned, run.metrics())
             st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
-            live_charts(packed({"article_loss": (loss, "Training loss by epoch."), "article_accuracy": (accuracy, "Validation accuracy by epoch.")}), "article")
+            spoken = f"the teacher's run ends at {figures.last_accuracies(learned)}, the student's at {figures.last_accuracies(run.metrics())}."
+            live_charts(packed({
+                "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
+            }), "article")
         else:
             panels.charts(state.snapshot(run.id))
 
@@ -111,10 +114,11 @@ def _curve(name: str) -> list[dict[str, float]]:
 def beside(chosen: list[runs.Run]) -> None:
     """Runs laid over each other, and the settings in which they differ."""
     pair = chosen[:MOST]
-    st.subheader(" beside ".join(plain(run.name) for run in pair), anchor=False)
+    st.header(" beside ".join(plain(run.name) for run in pair), anchor=False)
     try:
         curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
-        live_chart(compare_figures.overlaid(curves), "overlaid", "Validation accuracy of the chosen runs, each with its control.")
+        spoken = "; ".join(f"{name} ends at {figures.last_accuracies(rows)}" for name, (rows, _) in curves.items())
+        live_chart(compare_figures.overlaid(curves), "overlaid", f"Validation accuracy of the chosen runs, each with its control: {spoken}.")
     except UserError as error:
         st.error(plain(error))
     st.dataframe(compare_table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch")

@@ -110,7 +110,7 @@ def outcome(snap: Snapshot) -> None:
     for found in stages:
         took = next((at for at in found["latency"] or [] if at["batch"] == batch), {})
         rows.append({**found, "title": found["stage"], "accuracy": found["test_accuracy"], "wrong": 1 - found["test_accuracy"], "seconds": took.get("median"), "iqr": took.get("iqr")})
-    st.subheader("What came out, on the test set", anchor=False)
+    st.header("What came out, on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
     _table([_line(found, recovery.called(found, distilled)) for found in rows])
     # Student and control are the same until the recovery: both ways begin with what was compressed. Networks of one shape take the same time.
@@ -142,7 +142,7 @@ def measured_before() -> None:
     found = state.measured_before(techniques.load)
     if found is None:
         return
-    st.subheader("Each technique alone, measured before", anchor=False)
+    st.header("Each technique alone, measured before", anchor=False)
     st.markdown(
         f"What became of a distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 test images) and of its control, which was never distilled "
         f"({found['base']['control']['mean']:,.0f} errors): errors at once, and after {found['epochs']} epochs of recovery, with all labels and with {found['few']}."

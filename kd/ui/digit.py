@@ -24,7 +24,7 @@ def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: s
     """
     on_stage = link.presenting()
     if not on_stage:
-        st.subheader("Your digit", anchor=False)
+        st.header("Your digit", anchor=False)
     left, right = st.columns(2 if on_stage else [2, 3], gap="medium")
     with left, st.container(key="kd_canvas"):
         picture = canvas("distil")

@@ -148,7 +148,7 @@ def _charts(run_id: str, version: int, teacher_accuracy: float | None, label: st
     """Both charts as they are sent, made once for all who watch the run."""
     shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
     last = _snap.rows[-1] if _snap.rows else {}
-    said = ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+    said = figures.last_accuracies(_snap.rows)
     losses = ", ".join(f"{key.removeprefix('loss ')} {value:.3g}" for key, value in last.items() if key.startswith("loss ") and value)
     epochs = _snap.config.total_epochs
     loss, accuracy = figures.loss(_snap.rows, epochs, shown), figures.accuracy(_snap.rows, epochs, shown, teacher_accuracy)
@@ -198,7 +198,7 @@ def results(snap: Snapshot) -> None:
     found: Mapping[str, Mapping[str, float]] = snap.measures["models"]
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
-    st.subheader("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
+    st.header("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
     names = sorted(found, key=figures.order)
     for column, name in zip(st.columns(len(names)), names):
         model = found[name]
@@ -257,7 +257,7 @@ def model_view(pixels: np.ndarray) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     source = base64.b64encode(content.getvalue()).decode()
-    st.html(f'<img width="140" height="140" style="image-rendering: pixelated" alt="" src="data:image/png;base64,{source}">')
+    st.html(f'<img width="140" height="140" style="image-rendering: pixelated" alt="The picture as the models see it" src="data:image/png;base64,{source}">')
     st.caption("What the models see: 28×28")
 
 

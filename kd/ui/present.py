@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import segno
 import streamlit as st
-from streamlit.navigation.page import StreamlitPage
 
 from kd.ui import full_screen, keys, link
 
@@ -36,7 +35,7 @@ def offer() -> None:
                   help="For a stage: large type, no menus, keyboard shortcuts, and a code by which the room joins.")
 
 
-def bar(pages: Sequence[StreamlitPage], shown: StreamlitPage, replay_last: Callable[[], bool]) -> None:
+def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool]) -> None:
     """What a presenter needs on each page, along its lower edge.
 
     Args:

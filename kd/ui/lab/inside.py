@@ -90,7 +90,7 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
 
 
 def _differences(snap: Snapshot) -> None:
-    st.subheader("Where student and control differ", anchor=False)
+    st.header("Where student and control differ", anchor=False)
     digits = _glance()
     said = state.said(snap, digits.inputs())
     if "student" not in said or "control" not in said:

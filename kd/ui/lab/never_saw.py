@@ -116,7 +116,7 @@ def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -
 @st.fragment
 def _draw(snap: Snapshot) -> None:
     digit = snap.config.omitted[0]
-    st.subheader(f"Draw a {digit}", anchor=False)
+    st.header(f"Draw a {digit}", anchor=False)
     left, right = st.columns([2, 3], gap="medium")
     with left:
         picture = canvas("lab")
@@ -158,7 +158,7 @@ def _on_the_test_set(snap: Snapshot) -> None:
     rows = _test_errors(snap.id, snap)
     labels = _labels("test")
     out = int(torch.isin(labels, torch.tensor([int(digit) for digit in snap.config.omitted])).sum())
-    st.subheader("Errors on the test set", anchor=False)
+    st.header("Errors on the test set", anchor=False)
     st.dataframe(rows, hide_index=True, width="stretch")
     paper = {
         "3": "The paper's student of two layers of 800 made 206 errors, 133 of them on threes, and 109 and 14 with an offset chosen on the test set.",

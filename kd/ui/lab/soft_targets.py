@@ -38,7 +38,7 @@ def show() -> None:
 
 
 def _one_image(temperature: float) -> None:
-    st.subheader("One image", anchor=False)
+    st.header("One image", anchor=False)
     left, middle, right = st.columns([2, 4, 4], gap="medium")
     with left:
         picture, said = _picture()
@@ -87,7 +87,7 @@ def _next_doubtful(place: int) -> None:
 
 
 def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float) -> None:
-    st.subheader("Which 2 looks like a 3, which like a 7?", anchor=False)
+    st.header("Which 2 looks like a 3, which like a 7?", anchor=False)
     digit = int(frame.chosen(st.segmented_control, "digit", options=list(DIGITS), required=True))
     alike = soft_targets.look_alikes(logits, labels, digit, temperature)
     st.caption(
@@ -117,7 +117,7 @@ def _images(digits: Digits, places: list[int], captions: list[str]) -> None:
 
 
 def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:
-    st.subheader("Every digit on average", anchor=False)
+    st.header("Every digit on average", anchor=False)
     averages = soft_targets.class_averages(logits, labels, temperature)
     st.caption(f"The mean soft target of each digit's validation images at T = {temperature:g}: a row is what the teacher sees in that digit.")
     away = averages.clone().fill_diagonal_(0).nan_to_num()
