@@ -101,3 +101,12 @@ def test_every_colour_stands_out_from_the_page(mode):
     for colour in [*figures.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
     assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5
+
+
+@pytest.mark.parametrize("low", [1e-3, 0.013, 0.2, 1.0, 3.1, 47.0, 900.0])
+@pytest.mark.parametrize("ratio", [1.6, 3.0, 20.0, 1e3])
+def test_a_logarithmic_axis_has_ticks_within_whatever_it_shows(low, ratio):
+    axis = figures.log_ticks([low, None, 0.0, low * ratio])
+    within = [tick for tick in axis["tickvals"] if low <= tick <= low * ratio]
+    assert 1 <= len(within) <= 9
+    assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"]) and figures.log_ticks([None, 0.0]) == {}
