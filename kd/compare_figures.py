@@ -6,7 +6,7 @@ import html
 from typing import Any, Mapping, Sequence
 
 from kd.compare import Point, frontier
-from kd.figures import COLOURS, DASHES, SYMBOLS, Figure, Rows, base, line, over_epochs, thin
+from kd.figures import COLOURS, DASHES, SYMBOLS, Figure, Rows, base, line, log_ticks, over_epochs, thin
 
 #: Two runs beside each other, and more than two.
 PAIR = ("#E8590C", "#0E9F6E", "#8B5CF6", "#DB2777")
@@ -73,7 +73,7 @@ def article(teacher: Rows, student: Rows) -> tuple[Figure, Figure]:
             traces.append(line(ends, values, who, who, form) | {"mode": "lines+markers"})
         epochs = max([row["epoch"] for rows in (teacher, student) for row in rows], default=1)
         layout = over_epochs(title, epochs, [], ())
-        layout["yaxis"] = {"type": "log", "exponentformat": "none"} if key == "loss" else {"tickformat": ".1%"}
+        layout["yaxis"] = {"type": "log", **log_ticks([value for trace in traces for value in trace["y"]])} if key == "loss" else {"tickformat": ".1%"}
         found.append({"data": traces, "layout": layout})
     return found[0], found[1]
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Mapping, Sequence
 
-from kd.figures import COLOURS, DASHES, Figure, base
+from kd.figures import COLOURS, DASHES, Figure, base, log_ticks, percent
 
 #: Who -> what it is called in the legend, before and after a recovery, and its mark.
 BEFORE = {"student": ("distilled", "circle"), "alone": ("never distilled", "square")}
 AFTER = {"student": ("recovered with the teacher", "circle"), "control": ("recovered from labels", "triangle-up"), "alone": ("never distilled, from labels", "square")}
 
 AXES = {"file_bytes": "size of the file", "zipped_bytes": "size of the zipped file", "seconds": "time"}
-
-
-def _ticks(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 times the powers of ten around ``values``, more where those are near each other; written out: Plotly itself leaves the zeros away."""
-    if not values:
-        return {}
-    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    ticks = [step * 10.0**power for power in powers for step in ((1, 2, 5) if max(values) > 8 * min(values) else (1, 1.5, 2, 3, 4, 5, 6, 8))]
-    return {"tickvals": ticks, "ticktext": [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]}
 
 
 def way(rows: Sequence[Mapping[str, Any]], axis: str, what: str, recovered: bool) -> Figure:
@@ -45,12 +35,12 @@ def way(rows: Sequence[Mapping[str, Any]], axis: str, what: str, recovered: bool
             "marker": {"size": [9] + [11] * (len(mine) - 1), "symbol": [f"{symbol}-open"] + [symbol] * (len(mine) - 1), "color": COLOURS[who]},
             "hovertemplate": "%{text}: %{y:.2%} wrong, %{x:,.4~g} " + ("ms" if axis == "seconds" else "KB") + f"<extra>{name}</extra>",
         })
-    found = [x for trace in traces for x in trace["x"]]
+    found, wrong = ([value for trace in traces for value in trace[axis]] for axis in ("x", "y"))
     layout = base("")
     layout |= {
         "height": 360, "hovermode": "closest",
-        "xaxis": {"type": "log", "title": {"text": what}, **_ticks(found)},
-        "yaxis": {"type": "log", "dtick": "D2", "tickformat": ".2~%", "title": {"text": "share wrong"}},
+        "xaxis": {"type": "log", "title": {"text": what}, **log_ticks(found, lambda tick: f"{tick:,.0f}" if tick >= 10 else f"{tick:.3g}")},
+        "yaxis": {"type": "log", "title": {"text": "share wrong"}, **log_ticks(wrong, percent)},
     }
     layout["margin"]["t"] = 60
     return {"data": traces, "layout": layout}

@@ -8,7 +8,8 @@ Text and grid colours are left to the live chart, which takes them from the them
 from __future__ import annotations
 
 import itertools
-from typing import Any, Mapping, Sequence
+import math
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -171,6 +172,22 @@ def base(title: str) -> dict[str, Any]:
         # The same value each time: zoom and hidden traces are kept over updates.
         "uirevision": "kept",
     }
+
+
+def log_ticks(values: Sequence[float | None], text: Callable[[float], str] = "{:.3g}".format) -> dict[str, Any]:
+    """Ticks of a logarithmic axis around ``values``, the denser the nearer those are to each other: by Plotly's own an axis of less than a decade may have none."""
+    shown = [value for value in values if value]
+    if not shown:
+        return {}
+    low, high = min(shown), max(shown)
+    steps = (1,) if high > 300 * low else (1, 2, 5) if high > 3.5 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    ticks = [step * 10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for step in steps]
+    return {"tickvals": ticks, "ticktext": [text(tick) for tick in ticks]}
+
+
+def percent(share: float) -> str:
+    """ "1.5%"."""
+    return f"{100 * share:.3g}%"
 
 
 def over_epochs(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]) -> dict[str, Any]:

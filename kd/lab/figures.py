@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, DASHES, PATTERNS, SYMBOLS, Figure, Rows, base, line, over_epochs, thin
+from kd.figures import COLOURS, DASHES, PATTERNS, SYMBOLS, Figure, Rows, base, line, log_ticks, over_epochs, percent, thin
 from kd.lab import pictures
 from kd.lab.soft_targets import entropy, soft_targets
 
@@ -246,7 +246,8 @@ def fidelity(rows: Rows, epochs: float, what: str, title: str, share: bool) -> F
     # A 0 has no place on the axis.
     traces = [line(rows, [row.get(f"{what} {who}") or None for row in rows], who, who, "%{y:.2%}" if share else "%{y:.4f}") for who in ("student", "control")]
     layout = over_epochs(title, epochs, rows, ())
-    layout["yaxis"] = {"type": "log", "dtick": 1, **({"tickformat": ".1%"} if share else {"exponentformat": "none"})}
+    shown = [value for trace in traces for value in trace["y"]]
+    layout["yaxis"] = {"type": "log", **(log_ticks(shown, percent) if share else log_ticks(shown))}
     return {"data": traces, "layout": layout}
 
 
@@ -288,7 +289,8 @@ def wrong_shares(rows: Rows, epochs: float) -> Figure:
         dots.append(line(ends, [1 - row[f"validation {who}"] or None for row in ends], name, who, "") | {"legendgroup": who})
         dots[-1] |= {"mode": "markers", "marker": {"size": 7, "color": COLOURS[who]}, "showlegend": False, "hoverinfo": "skip"}
     layout = over_epochs("Validation images read wrong", epochs, rows, ())
-    layout["yaxis"] = {"type": "log", "dtick": 1, "tickformat": ".1%", "title": {"text": "share wrong"}}
+    shown = [value for trace in lines for value in trace["y"]]
+    layout["yaxis"] = {"type": "log", "title": {"text": "share wrong"}, **log_ticks(shown, percent)}
     return {"data": lines + dots, "layout": layout}
 
 

@@ -134,3 +134,12 @@ def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
     # What the measure is for: red and green of equal lightness are one colour to most of them, while others see two.
     red, green = (_lab(colour, COLOUR_BLIND["deuteranopia"]) for colour in ("#C85A3C", "#7E8B3A"))
     assert np.linalg.norm(red - green) < 25 < np.linalg.norm(_lab("#C85A3C", np.eye(3).tolist()) - _lab("#7E8B3A", np.eye(3).tolist()))
+
+
+@pytest.mark.parametrize("low", [1e-3, 0.013, 0.2, 1.0, 3.1, 47.0, 900.0])
+@pytest.mark.parametrize("ratio", [1.6, 3.0, 20.0, 1e3])
+def test_a_logarithmic_axis_has_ticks_within_whatever_it_shows(low, ratio):
+    axis = figures.log_ticks([low, None, 0.0, low * ratio])
+    within = [tick for tick in axis["tickvals"] if low <= tick <= low * ratio]
+    assert 1 <= len(within) <= 9
+    assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"]) and figures.log_ticks([None, 0.0]) == {}

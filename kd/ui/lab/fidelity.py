@@ -44,8 +44,8 @@ def _curves(snap: Snapshot) -> None:
         off = ", ".join(f"{who} {measure.distance(found):.2%}" for who, found in groups.items())
         frame.chart(figures.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability")
         st.caption(
-            f"All on validation images, on {len(digits):,} of them the last, where they are grouped by how sure a model is: larger marks are more images, and a few "
-            f"images say little. ECE: {off}."
+            f"All on validation images. The last chart groups {len(digits):,} of them by how sure a model is; on the dotted line it is as sure as it should be. Larger marks "
+            f"are more images, and a few images say little. ECE: {off}."
         )
 
 
