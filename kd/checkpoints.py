@@ -279,10 +279,6 @@ def _lock_path(id: str) -> Path:
     return runs.home() / f".{id}.lock"
 
 
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
 def _locked(path: Path, look: bool = False) -> BinaryIO | None:
     """The file at ``path``, made where it is missing and locked until it is closed; None where another holds it.
 
@@ -292,7 +288,7 @@ def _locked(path: Path, look: bool = False) -> BinaryIO | None:
     for attempt in range(1 if look else 5):
         if attempt:
             time.sleep(0.02)  # another may only be looking
-        file = open(path, "ab", opener=_no_link)
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666), "ab")
         try:
             if os.name == "nt":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

@@ -39,6 +39,8 @@ THIN, WIDENED = 1.2, 2.0
 MAX_BYTES = 5 * 2**20
 MAX_PIXELS = 20_000_000
 MAX_CANVAS = 2_000_000  # pixels; a canvas of 280 on a screen with three pixels for each has 0.7 million
+MAX_WEBP = 10_000_000  # pixels, since it is decoded with several copies: 20 megapixels took 302 MB
+MAX_SCANS = 100  # of a JPEG; each costs a pass over all its pixels, and 5 MB hold 200,000
 #: No format that Pillow hands to another program, or whose size is not in its header.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 PICTURE_SIDE = 512  # enough for a digit that fills an eighth of a photo
@@ -82,7 +84,7 @@ def _pixels(data: bytes, most: int, mode: str) -> np.ndarray:
 def prepare(ink: np.ndarray) -> np.ndarray | None:
     """(H, W) float32 ink, 0 to 1 -> (28, 28) uint8 as MNIST's, or None where nothing or only a dot was drawn."""
     box = _crop(ink)
-    if max(box.shape) < SMALLEST * max(ink.shape):
+    if not box.size or max(box.shape) < SMALLEST * max(ink.shape):
         return None
     # Every image of MNIST reaches full white; faint or hair-thin ink would not.
     box = _thicken(box / box.max())
@@ -165,7 +167,7 @@ def ink_from_picture(data: bytes) -> np.ndarray:
     Ink may be dark on light or light on dark; light may fall unevenly.
 
     Raises:
-        UserError: not a picture, damaged, or larger than 5 MB or 20 megapixels.
+        UserError: not a picture, damaged, or larger than 5 MB or 20 megapixels; 10 of a WebP.
     """
     tone = _tone(_decode(data))
     rise = _rise(tone)
@@ -215,6 +217,10 @@ def _opened(data: bytes, formats: tuple[str, ...], most: int) -> Image.Image:
     """
     if len(data) > MAX_BYTES:
         raise UserError(f"The picture is larger than {MAX_BYTES >> 20} MB; choose a smaller one.")
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > MAX_SCANS:
+        raise UserError("This JPEG is built of very many scans; save it anew in another program, or choose another picture.")
+    if data[8:12] == b"WEBP":
+        most = min(most, MAX_WEBP)
     too_large = UserError(f"The picture has more than {most // 10**6} megapixels; choose a smaller one.")
     try:
         with warnings.catch_warnings():

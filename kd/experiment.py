@@ -68,7 +68,7 @@ class Experiment:
                 self.training.restore(state)
                 if not 0 < self.training.step <= self.training.steps or not all(map(math.isfinite, self.training.settings.values())):
                     raise ValueError
-            except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:  # what a damaged one may hold
+            except (KeyError, IndexError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # what a damaged one may hold
                 if isinstance(error, UserError):
                     raise
                 raise UserError("The checkpoint is damaged, or of another training; start the run anew.") from error
