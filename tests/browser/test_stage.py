@@ -1,0 +1,76 @@
+"""Short forms of what python -m tests.stage tries at length, and a room with a presenter, in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from kd import models, runs
+from kd.config import DistilConfig
+from tests.serving import Server, button, choose, until, visit
+from tests.stage import load, soak, starts
+from tests.stage.promise import Promise
+
+EVIL = "<img src=x onerror=alert(1)>![x](https://e.example/x.png)"
+
+
+def of(promises: list[Promise], *without: str) -> list[str]:
+    """What was not kept, but for what a busy machine may miss in seconds."""
+    return [f"{promise.what}: {promise.found}" for promise in promises if not promise.kept and not promise.what.startswith(without)]
+
+
+def alone(coroutine):
+    """In a thread of its own, since Playwright has a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+def test_viewers_watch_and_draw_without_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("SETTLE", 0.2), ("PACE", 1.0), ("THINKING", 0.5)):
+        monkeypatch.setattr(load, name, seconds)
+    promises = alone(load.measure(server, 5, 0, 2, 1, 1.0))
+    assert not of(promises, "stroke to answer", "from tick to tick", "speed of the training")
+    assert all(promise.found != "inf s" for promise in promises), "all was measured"
+
+
+def test_of_many_starts_some_are_accepted_and_the_others_told_no(server: Server) -> None:
+    assert not of(alone(starts.measure(server, starts.ACCEPTED + 2, 1.0)), "told after")
+
+
+@pytest.fixture
+def stranger_to_playwright() -> Iterator[Callable]:
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda call, *arguments: thread.submit(call, *arguments).result()
+
+
+def test_a_few_rounds_of_use_leave_no_error(server: Server, stranger_to_playwright: Callable) -> None:
+    promises = stranger_to_playwright(soak.soak, server, 0.0)
+    assert not of(promises, "JavaScript heap", "server memory", "server threads"), "those need longer to tell"
+
+
+@pytest.fixture
+def hostile(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[runs.Run]:
+    """A stored run whose name tries to be a picture."""
+    monkeypatch.setenv("KD_HOME", str(server.home))
+    scores = {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1}
+    measures = {"source": "sample", "seconds": 1.0, "test_images": 200, "models": {who: scores for who in ("student", "control", "teacher")}}
+    trained = {who: models.build("mlp-30", 1) for who in ("student", "control")}
+    run = runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], trained, measures, runs.owner_digest("somebody"), name=EVIL)
+    yield run
+    runs.delete(run.id, "somebody")
+
+
+def test_a_name_that_is_a_picture_is_shown_as_it_is_written(page: Page, server: Server, hostile: runs.Run) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    visit(page, server.link("runs"))
+    until(page, lambda: page.get_by_role("combobox", name="Run", exact=True).count(), "the runs")
+    choose(page, "Run", EVIL)
+    expect(page.get_by_role("heading", name=EVIL)).to_have_text(EVIL)
+    visit(page, server.link(run=hostile.id))
+    expect(button(page, "Start")).to_be_enabled()
+    assert not page.locator('img[src="x"], img[src*="e.example"]').count() and not [url for url in asked if "e.example" in url]
