@@ -9,6 +9,7 @@ promise was not kept or could not be tried.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -30,13 +31,12 @@ def run(name: str, options: list[str], minutes: float) -> int:
         print(f"FALLS SHORT  {name} was ended after {minutes:g} minutes")
         code = 1
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        # First as by Ctrl-C, so that it ends the servers and browsers that it started.
+        for told in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is None:
+                os.killpg(process.pid, told)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(20)
     print(f"-- {name} took {(time.monotonic() - begin) / 60:.1f} min", flush=True)
     return code
 

@@ -1,0 +1,107 @@
+"""A room with a presenter: who may do what, the store's panel, and names that try to be more than text."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from kd import access, models, runs, storage
+from kd.config import DistilConfig
+from tests.apps import TOKEN, said
+
+pytestmark = pytest.mark.app
+
+PASSWORD = "correct horse battery"
+EVIL = "<img src=x onerror=alert(1)> ![x](//e.example/x.png) :red[a]"
+ME = runs.owner_digest(TOKEN)
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch):
+    monkeypatch.setattr(access, "_presenters", {})
+    monkeypatch.setattr(access, "_wrong", access.deque())
+
+
+def store(name, owner=ME, day=1):
+    scores = {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1}
+    trained = {who: models.build("mlp-30", seed) for seed, who in enumerate(("student", "control"))}
+    rows = [{"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 1.0, "whole_validation": 1.0, "loss student soft": 0.1, "validation student": 0.9}]
+    measures = {"source": "sample", "seconds": 1.0, "test_images": 200, "models": {who: scores for who in ("student", "control", "teacher")}}
+    return runs.save(f"202601{day:02}-120000-0123456789abcdef", DistilConfig(student="mlp-30", epochs=1), "done", rows, trained, measures, owner, name=name)
+
+
+def test_a_visitor_watches_and_draws(app, monkeypatch):
+    monkeypatch.setenv(access.PASSWORD, PASSWORD)
+    at = app()
+    assert "The presenter starts and deletes the runs here" in said(at)
+    assert at.button(key="start").disabled and at.button(key="step").disabled
+
+
+def test_the_presenter_starts(app, monkeypatch):
+    monkeypatch.setenv(access.PASSWORD, PASSWORD)
+    access.enter(PASSWORD, ME)
+    at = app()
+    assert "You are the presenter" in said(at) and not at.button(key="start").disabled
+
+
+def test_the_way_in_and_out(app, monkeypatch):
+    def entrance(token):
+        import streamlit as st
+
+        from kd.ui import entrance, keys, state
+
+        st.session_state[keys.OWNER] = token
+        entrance.show()
+        state.show_notice()
+
+    monkeypatch.setenv(access.PASSWORD, PASSWORD)
+    at = AppTest.from_function(entrance, kwargs={"token": TOKEN}, default_timeout=60).run()
+    for password, told in (("wrong password", "That is not the presenter's password."), (PASSWORD, "You are the presenter")):
+        at.text_input(key="presenter_password").set_value(password)
+        at.button(key="FormSubmitter:presenter-Enter").click().run()
+        assert told in said(at) and not at.exception
+    at.button(key="presenter_leave").click().run()
+    assert "The presenter starts and deletes the runs here" in said(at) and not access.allowed(ME)
+
+
+def test_without_a_password_nothing_is_said_of_presenters(app):
+    at = app()
+    assert "presenter" not in said(at).lower() and not at.button(key="start").disabled
+
+
+def test_the_oldest_unpinned_runs_are_offered_when_the_store_is_nearly_full(app, monkeypatch):
+    for day in (1, 2):
+        store(f"run {day}", day=day)
+    store("somebody else's", "another", 3)
+    monkeypatch.setenv("KD_MAX_RUNS", "3")
+    at = app("runs")
+    panel = next(found for found in at.expander if found.label.startswith("Stored: 3 of 3 runs"))
+    assert panel.proto.expanded
+    offered = at.multiselect(key="remove_runs")
+    assert [option.split(" (")[0] for option in offered.options] == ["run 1", "run 2"]
+    at.selectbox(key="run_choice").set_value(storage.removable(runs.list_runs()[0], ME)[1].id).run()
+    at.toggle(key=f"pin_{at.selectbox(key='run_choice').value}").set_value(True).run()
+    assert [option.split(" (")[0] for option in at.multiselect(key="remove_runs").options] == ["run 1"]
+    at.multiselect(key="remove_runs").set_value([storage.removable(runs.list_runs()[0], ME)[0].id]).run()
+    at.button(key="remove").click().run()
+    assert [success.value for success in at.success] == ["1 run was removed."] and len(runs.list_runs()[0]) == 2
+
+
+@pytest.mark.parametrize("page", ["runs", "compare", "draw", None])
+def test_a_name_is_text_wherever_it_is_shown(app, page):
+    run = store(EVIL[:60])
+    at = app(page, **({} if page else {"run": run.id}))
+    if page == "runs":
+        at.selectbox(key="run_choice").set_value(run.id).run()
+        assert EVIL[:60] in {option.rsplit(" (", 1)[0] for option in at.selectbox(key="run_choice").options}
+    assert not at.exception
+    for element in [*at.markdown, *at.caption, *at.subheader, *at.error, *at.success, *at.info, *at.warning]:
+        assert not getattr(element, "allow_html", False)
+        bare = element.value.replace("\\<", "").replace("\\[", "").replace("\\:", "")
+        assert "<img" not in bare and "![x]" not in bare and ":red[a]" not in bare, element.value
+
+
+def test_a_hostile_link_is_told_in_words_that_are_only_words(app):
+    at = app(student="<img src=x onerror=alert(1)>![x](//e.example/x.png)")
+    (error,) = at.error
+    assert r"\<img" in error.value and r"!\[x\]" in error.value

@@ -1,0 +1,78 @@
+"""On a stage: keys instead of the mouse, everything seen without scrolling, a code for the room, and a replay when nothing else works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import segno
+from playwright.sync_api import Page, expect
+
+from tests.serving import Server, answers, button, chart, points, run_id, says, until, visit
+
+
+def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, student: str) -> None:
+    page = visitor(viewport={"width": 1920, "height": 1080})
+    visit(page, server.link(present=1, **server.endless()))
+    page.keyboard.press("d")
+    expect(page.get_by_text("of the test set, a")).to_be_visible()
+    page.keyboard.press("s")
+    until(page, lambda: points(page), "the first point")
+    run = run_id(page)
+    until(page, lambda: "student" in answers(page), "the student's answer")
+    assert "present=1" in page.url
+
+    # Charts and digit lie between the upper edge and the bar, in letters for the last row.
+    bar = page.locator(".st-key-kd_stage_bar").bounding_box()
+    for seen in (page.get_by_role("heading", level=1), button(page, "Pause"), chart(page, "loss"), chart(page, "accuracy"), chart(page, "answers"),
+                 page.locator("canvas.upper-canvas")):
+        box = seen.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= bar["y"] + 1, (seen, box, bar)
+    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") >= 24
+    assert float(chart(page, "loss").locator(".xtick text").first.evaluate("text => getComputedStyle(text).fontSize.replace('px', '')")) >= 18
+    expect(page.get_by_test_id("stTopNavLink")).to_have_count(0)
+
+    page.keyboard.press("p")
+    expect(button(page, "Resume P")).to_be_visible()
+    before = points(page)[-1]
+    page.keyboard.press("t")
+    until(page, lambda: points(page)[-1] > before, "one step more")
+
+    page.keyboard.press("q")
+    code = page.get_by_role("img", name=re.compile("QR code"))
+    expect(code).to_be_visible()
+    link = f"{server.url}/?run={run}"
+    expect(page.get_by_test_id("stDialog").locator("code").first).to_have_text(link)
+    assert code.get_attribute("src") == segno.make(link, error="m").svg_data_uri(border=3, light="white", scale=8)
+    expect(page.get_by_test_id("stDialog")).to_contain_text("Phones cannot reach 127.0.0.1")
+    page.keyboard.press("Escape")
+    expect(code).to_have_count(0)
+
+    page.keyboard.press("f")
+    until(page, lambda: page.evaluate("!!document.fullscreenElement"), "full screen")
+    page.keyboard.press("f")
+    page.keyboard.press("n")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Draw"))
+    assert "present=1" in page.url
+
+    # The machine fails: any stored run is a key away, and says what it is.
+    page.keyboard.press("l")
+    banner = page.get_by_test_id("stAlertContentWarning")
+    expect(banner).to_contain_text("Replay of a run recorded on")
+    expect(chart(page, "accuracy")).to_contain_text("(replay)")
+    page.get_by_text("20×").click()
+    expect(page.get_by_text("with the weights stored at the end")).to_be_visible()
+    assert len(points(page)) > 3 and f"replay={student}" in page.url
+    said = page.get_by_text("of the test set, a").inner_text()
+    says(page, int(re.search(r"set, a (\d)", said)[1]), "student")
+    page.get_by_text("Leave the replay").click()
+    button(page, "Stop").click()
+
+
+def test_keys_do_nothing_while_somebody_types(visitor: Callable[..., Page], server: Server) -> None:
+    page = visitor()
+    visit(page, server.link("runs", present=1))
+    page.get_by_role("combobox").first.focus()
+    page.keyboard.type("nlf")
+    page.wait_for_timeout(500)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Runs")

@@ -1,0 +1,145 @@
+"""Minutes of use in a real browser: start, draw, pause, change page, reload, close. Nothing may pile up.
+
+    python -m tests.stage soak [--minutes 30]
+
+One person goes round: each round starts a run, draws while it trains, pauses and goes on, looks
+at the other pages, reloads, and stops; every third round in a new tab, the old one closed. At
+the same point of each round the browser and the server are weighed, after garbage is collected.
+A figure is flat if the trend through all rounds but the first, over the whole time, stays
+below a share of the figure itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+
+from tests.browser.conftest import PROBE
+from tests.serving import PATIENCE, Server, answers, button, clear, draw, go_to, launch, points, reset, start, until, visit
+from tests.stage.promise import Promise, tell
+from tests.strokes import DIGITS
+
+WARM = 2  # rounds in which caches fill and modules are imported
+#: Figure -> its unit, and by how much the trend may raise it over the whole time: a share, and at least this much.
+FIGURES = {
+    "DOM nodes": ("", 0.10, 60),
+    "JavaScript heap": (" MB", 0.15, 5),
+    "server memory": (" MB", 0.10, 60),
+    "server threads": ("", 0.10, 3),
+    "server's open files": ("", 0.10, 5),
+    "websockets open": ("", 0.0, 0.5),
+}
+
+
+def weigh(page: Page, server: Server) -> dict[str, float]:
+    """The figures, now."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    session.send("Performance.enable")
+    metrics = {entry["name"]: entry["value"] for entry in session.send("Performance.getMetrics")["metrics"]}
+    session.detach()
+    process = Path(f"/proc/{server.process.pid}")
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    descriptors = [os.readlink(entry) for entry in (process / "fd").iterdir() if entry.is_symlink()]
+    return {
+        "DOM nodes": page.evaluate("document.querySelectorAll('*').length"),
+        "JavaScript heap": metrics["JSHeapUsedSize"] / 1e6,
+        "server memory": int(status["VmRSS"].split()[0]) * 1024 / 1e6,
+        "server threads": int(status["Threads"]),
+        "server's open files": len(descriptors),
+        "websockets open": page.kd_sockets(),
+    }
+
+
+def trend(values: list[float]) -> float:
+    """By how much a straight line through the values rises from the first to the last."""
+    return float(np.polyfit(np.linspace(0, 1, len(values)), values, 1)[0]) if len(values) > 1 else 0.0
+
+
+def one_round(page: Page, server: Server, number: int) -> None:
+    visit(page, server.link(temperature=2 + number % 8, **server.endless()))
+    start(page)
+    until(page, lambda: points(page), "a point")
+    strokes = [digit for digit, strokes in DIGITS.items() if len(strokes) == 1]
+    for digit in strokes[number % 3 :: 3]:
+        draw(page, DIGITS[digit])
+        until(page, lambda: answers(page), "an answer")
+        clear(page)
+    button(page, "Pause").click()
+    expect(button(page, "Resume")).to_be_visible()
+    button(page, "Step").click()
+    button(page, "Resume").click()
+    go_to(page, "Draw")
+    go_to(page, "Runs")
+    go_to(page, "Distil")
+    page.reload()
+    before = until(page, lambda: points(page), "the run again after a reload")
+    until(page, lambda: len(points(page)) > len(before), "its next point")
+    button(page, "Stop").click()
+    expect(button(page, "Start")).to_be_enabled()
+    reset(page)
+
+
+def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda line: print(line, flush=True)) -> list[Promise]:
+    """Uses the app for so long, at least for WARM + 2 rounds."""
+    complaints: list[str] = []
+    counted: list[dict[str, float]] = []
+
+    def person(context: BrowserContext) -> Page:
+        page, sockets = context.new_page(), []
+        page.on("console", lambda message: message.type == "error" and not PROBE.search(f"{message.text} ({message.location['url']})") and complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(error.stack or str(error)))
+        page.on("websocket", lambda socket: (sockets.append(socket), socket.on("close", sockets.remove)))
+        page.kd_sockets = lambda: len(sockets)
+        return page
+
+    with sync_playwright() as playwright, launch(playwright) as browser:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(PATIENCE * 1000)
+        page, begin = person(context), time.monotonic()
+        while time.monotonic() - begin < 60 * minutes or len(counted) < WARM + 2:
+            one_round(page, server, len(counted))
+            counted.append(weigh(page, server))
+            if len(counted) in (WARM + 1, WARM + 2) or len(counted) % 10 == 0:
+                say(f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: " + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES))
+            if len(counted) % 3 == 0:
+                page.close()
+                page = person(context)
+        took = (time.monotonic() - begin) / 60
+        context.close()
+    kept = counted[WARM:]
+    promises = []
+    for name, (unit, share, least) in FIGURES.items():
+        values = [round_[name] for round_ in kept]
+        rise, limit = trend(values), max(least, share * values[0])
+        promises.append(Promise(
+            f"{name}: {values[0]:.0f} to {values[-1]:.0f}{unit}, trend over {len(values)} rounds", f"{rise:+.1f}{unit}", f"at most {limit:+.1f}{unit}", rise <= limit
+        ))
+    say(f"{len(counted)} rounds in {took:.1f} min")
+    return [
+        *promises,
+        Promise.none("console errors", complaints),
+        Promise.none("exceptions in the server's log", [text for text in [server.complaints()] if text]),
+        Promise("the server still answers", f"exit code {server.process.poll()}", "None", server.process.poll() is None),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.stage soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    given = parser.parse_args()
+    expect.set_options(timeout=PATIENCE * 1000)
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
+        return tell(soak(server, given.minutes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

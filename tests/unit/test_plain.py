@@ -1,0 +1,55 @@
+"""Text from people is shown letter by letter."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd import compare, compare_figures, report, runs
+from kd.config import DistilConfig
+from kd.ui.plain import plain
+
+EVIL = '<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mlp-30 T=4 ×5", "mlp-30 T=4 ×5"),
+        ("Set KD_MAX_RUNS to 12: more.", "Set KD_MAX_RUNS to 12: more."),
+        ("<b>", r"\<b>"),
+        ("![x](https://e.example/x.png)", r"!\[x\](https\://e.example/x.png)"),
+        ("www.e.example", r"www\.e.example"),
+        ("$x$ `c` ~~d~~ _e_ &lt;", r"\$x\$ \`c\` \~\~d\~\~ \_e\_ \&lt;"),
+        ("# a\n# b", r"\# a # b"),
+        ("1. a", r"1\. a"),
+        (r"\<b>", r"\\\<b>"),
+    ],
+)
+def test_what_would_mean_something_is_escaped_and_the_rest_stays(text, shown):
+    assert plain(text) == shown
+
+
+@given(st.text())
+def test_nothing_is_lost(text):
+    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain(text)) == " ".join(text.split())
+
+
+@given(st.text(alphabet="<>[]()!*_`:$\\a ~&;w.1"))
+def test_no_mark_is_left_unescaped(text):
+    bare = re.sub(r"\\[!-/:-@[-`{-~]", "", plain(text))
+    assert not re.search(r"[<\[\]`*$~]|:\S", bare)
+
+
+def test_names_in_charts_are_no_html():
+    point = compare.Point(*[EVIL if field == "name" else "student" if field == "role" else 1.0 for field in compare.Point.__dataclass_fields__])
+    rows = [{"epoch": 1.0, "whole_validation": 1.0, "validation student": 0.9, "validation control": 0.8}]
+    for figure in (compare_figures.pareto([point], 1), compare_figures.overlaid({EVIL: (rows, 1)})):
+        assert "&lt;img" in str(figure) and "<img" not in str(figure)
+
+
+def test_a_name_in_a_report_is_no_html(home):
+    run = runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [{"step": 1, "epoch": 1.0, "seconds": 1.0}], {}, {"models": {}}, name=EVIL[:60])
+    text = report.page(run)
+    assert "&lt;img src=x" in text and "<img src=x" not in text

@@ -1,0 +1,110 @@
+"""What is stored is bounded: what is full says so before anything begins, and loses nothing."""
+
+import pytest
+
+from kd import access, importing, jobs, models, runs, storage
+from kd.config import DistilConfig
+from kd.errors import UserError
+from tests.helpers import Given, small_teacher, wait_until
+
+ME, OTHER = "my token", "another token"
+SHORT = DistilConfig(student="mlp-30", epochs=1, batch_size=100)
+
+
+@pytest.fixture(autouse=True)
+def in_home(home, monkeypatch):
+    monkeypatch.delenv(access.PASSWORD, raising=False)
+    monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
+    return home
+
+
+def store(id, owner=ME, **changes):
+    run = runs.save(id, SHORT, "done", [], {"student": models.build("mlp-30", 1)}, {}, runs.owner_digest(owner))
+    if changes:
+        runs.pin(id, True, owner)
+    return run
+
+
+def id_of(day):
+    return f"202601{day:02}-120000-0123456789abcdef"
+
+
+def test_runs_and_bytes_are_counted(home):
+    assert (storage.usage().runs, storage.usage().bytes) == (0, 0)
+    run = store(id_of(1))
+    (home / f"{id_of(2)}.checkpoint").write_bytes(b"x" * 1000)
+    (home / "drawings").mkdir()
+    (home / "drawings" / "a.png").write_bytes(b"x" * 10)
+    used = storage.usage()
+    assert used.runs == 2 and used.bytes == storage.size(run) + 1010
+    assert storage.size(run) > 30 * 784 * 4
+
+
+@pytest.mark.parametrize(("name", "value"), [("KD_MAX_RUNS", "1"), ("KD_MAX_BYTES", "100")])
+def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeypatch, name, value):
+    store(id_of(1))
+    monkeypatch.setenv(name, value)
+    manager = jobs.JobManager(Given(mnist))
+    try:
+        for begin in (lambda: manager.start(SHORT, ME), lambda: importing.store(b"", "student", "x", mnist, small_teacher(), runs.owner_digest(ME))):
+            with pytest.raises(UserError, match=r"^The store is full \(.*nothing is lost\. Delete runs on the Runs page"):
+                begin()
+        runs.delete(id_of(1), ME)
+        manager.start(SHORT, ME)
+        with pytest.raises(UserError, match="The store is full"):  # for the one under way a place is kept
+            manager.start(SHORT, ME) if name == "KD_MAX_RUNS" else storage.check(storage.MAX_RUNS)
+    finally:
+        manager.close()
+
+
+def test_a_run_under_way_is_stored_however_full_it_has_become(mnist, monkeypatch):
+    manager = jobs.JobManager(Given(mnist), tick=0.05, lease=None)
+    try:
+        id = manager.start(SHORT, ME)
+        monkeypatch.setenv("KD_MAX_BYTES", "1")
+        wait_until(lambda: manager.snapshot(id, ME).state == "done")
+        assert manager.snapshot(id, ME).saved and runs.load(id)
+    finally:
+        manager.close()
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "nan", "many"])
+def test_a_bound_that_is_none_is_told(monkeypatch, value):
+    monkeypatch.setenv("KD_MAX_RUNS", value)
+    with pytest.raises(UserError, match="KD_MAX_RUNS is .* no number of at least 1"):
+        storage.check()
+
+
+def test_the_oldest_that_are_not_pinned_are_offered_to_their_owner_and_all_to_the_presenter(monkeypatch):
+    for day, owner in ((3, ME), (1, ME), (2, OTHER)):
+        store(id_of(day), owner)
+    store(id_of(4), ME, pinned=True)
+    runs.save(id_of(5), SHORT, "done", [], {}, {})  # the command line's
+    found, mine = runs.list_runs()[0], runs.owner_digest(ME)
+    assert [run.id for run in storage.removable(found, mine)] == [id_of(1), id_of(3)]
+    assert not storage.removable(found, None)
+    monkeypatch.setenv(access.PASSWORD, "correct horse battery")
+    monkeypatch.setattr(access, "_presenters", {"the presenter": None})
+    assert [run.id for run in storage.removable(found, "the presenter")] == [id_of(1), id_of(2), id_of(3)]
+
+
+def test_a_pin_outlives_a_new_name_and_can_be_taken_away():
+    store(id_of(1), pinned=True)
+    runs.rename(id_of(1), "another", ME)
+    assert runs.load(id_of(1)).pinned
+    runs.pin(id_of(1), False, ME)
+    assert not runs.load(id_of(1)).pinned and runs.load(id_of(1)).name == "another"
+    with pytest.raises(UserError, match="belongs to somebody else"):
+        runs.pin(id_of(1), True, OTHER)
+
+
+def test_paused_runs_of_many_owners_are_bounded_too(mnist, monkeypatch):
+    monkeypatch.setattr(jobs, "MAX_ACTIVE", 2)
+    manager = jobs.JobManager(Given(mnist), tick=0.05, lease=None, patience=60.0)
+    try:
+        for owner in ("a", "b"):
+            manager.start(SHORT.replace(epochs=200, batch_size=10), owner, paused=True)
+        with pytest.raises(UserError, match="2 runs are already under way"):
+            manager.start(SHORT, "c")
+    finally:
+        manager.close()
