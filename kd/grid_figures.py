@@ -31,7 +31,7 @@ def heat(
         gain: its difference from the control instead.
     """
     across, down = axis(config, x), axis(config, y)
-    rows = [[_cell(fixed | {x: right, y: up}, means, live, measure, gain) for right in across] for up in down]
+    rows = [[_cell(fixed | {x: right, y: up}, means, live, measure, gain, named(config)) for right in across] for up in down]
     ended = [cell["z"] for row in rows for cell in row if cell["ended"]]
     low, high = _range(ended or [cell["z"] for row in rows for cell in row if cell["z"] is not None], measure, gain)
     fewer = measure == "test_errors"
@@ -47,11 +47,16 @@ def heat(
     }
     layout = base("")
     layout |= {
-        "height": 190 + 44 * len(down), "hovermode": "closest",
+        "height": 214 + 44 * len(down), "hovermode": "closest",
         "xaxis": {"type": "category", "title": {"text": TITLES[x]}, "showgrid": False}, "yaxis": {"type": "category", "title": {"text": TITLES[y]}, "showgrid": False},
     }
-    layout["margin"] = {"l": 40, "r": 10, "t": 10, "b": 90}
+    layout["margin"] = {"l": 40, "r": 10, "t": 34, "b": 90}
     return {"data": [trace], "layout": layout}
+
+
+def named(config: GridConfig) -> list[str]:
+    """The axes that are worth naming: those that vary, temperature and soft weight."""
+    return [name for name in TITLES if name in ("temperature", "soft_weight", *config.varied)]
 
 
 def axis(config: GridConfig, name: str) -> list[Any]:
@@ -87,13 +92,13 @@ def shown(of: Mapping[str, float | None], measure: str, gain: bool = False) -> s
     sign = "+" if gain else ""
     deviation = "" if of["sd"] is None else f" ± {times * of['sd']:.{digits}f}"
     end = (" errors" if measure == "test_errors" else " points") if gain else " errors" if measure == "test_errors" else "%"
-    return f"{times * of['mean']:{sign}.{digits}f}{deviation}{end}"
+    return f"{times * of['mean']:{sign}.{digits}f}{deviation}{end}".replace("-", "−")
 
 
-def verdict(best: Mapping[str, Any]) -> str:
-    """What a grid came to, of grid_summary.best()."""
+def verdict(best: Mapping[str, Any], within: Sequence[str]) -> str:
+    """What a grid came to, of grid_summary.best(); its settings on the axes ``within`` are named."""
     errors = best["test_errors"]
-    said = f"Best on the validation images, where it may be chosen: **{title(best)}**, {shown(best['validation_accuracy'], 'validation_accuracy')} right there"
+    said = f"Best on the validation images, where it may be chosen: **{title(best, within)}**, {shown(best['validation_accuracy'], 'validation_accuracy')} right there"
     said += f"; on the test set **{shown(errors, 'test_errors')}**"
     if "gain" in errors:
         gain = errors["gain"]
@@ -103,9 +108,9 @@ def verdict(best: Mapping[str, Any]) -> str:
     return f"{said} ({best['n']} seed{'s' if best['n'] > 1 else ''}, mean ± standard deviation)."
 
 
-def _cell(settings: Mapping[str, Any], means: Mapping[Place, Mapping[str, Any]], live: Mapping[Place, Mapping[str, float]], measure: str, gain: bool) -> dict[str, Any]:
+def _cell(settings: Mapping[str, Any], means: Mapping[Place, Mapping[str, Any]], live: Mapping[Place, Mapping[str, float]], measure: str, gain: bool, within: Sequence[str]) -> dict[str, Any]:
     where, times = place(settings), 1 if measure == "test_errors" else 100
-    name, found = title(settings), means.get(where)
+    name, found = title(settings, within), means.get(where)
     if found and found["n"] and (not gain or "gain" in found[measure]):
         value = found[measure]["gain"] if gain else found[measure]
         seeds = f"{found['n']} seed{'s' if found['n'] > 1 else ''}"
@@ -125,7 +130,7 @@ def _cell(settings: Mapping[str, Any], means: Mapping[Place, Mapping[str, Any]],
 
 def _short(value: float, measure: str, gain: bool) -> str:
     digits = 0 if measure == "test_errors" else 2 if gain else 1
-    return f"{value:{'+' if gain else ''}.{digits}f}"
+    return f"{value:{'+' if gain else ''}.{digits}f}".replace("-", "−")
 
 
 def _range(values: Sequence[float], measure: str, gain: bool) -> tuple[float, float]:

@@ -64,4 +64,4 @@ def _change(cells: list[dict[str, Any]], settings: dict[str, Any], low: float, h
 
 
 def _spread(of: dict[str, float | None], sign: str = "") -> str:
-    return f"{of['mean']:{sign}.0f}" + ("" if of["sd"] is None else f" ± {of['sd']:.0f}")
+    return f"{of['mean']:{sign}.0f}".replace("-", "−") + ("" if of["sd"] is None else f" ± {of['sd']:.0f}")

@@ -12,16 +12,20 @@ from kd.grid_config import GridConfig
 
 MOMENT = 0.15  # seconds of training that are measured of each kind of group
 MAX_KINDS = 8
-_measured: dict[tuple, float] = {}  # kind -> seconds of a step
+FRESH = 60.0  # seconds for which what was measured holds: the machine may get other work
+_measured: dict[tuple, tuple[float, float]] = {}  # kind -> seconds of a step, and when they were measured
 
 
 def known(config: GridConfig) -> bool:
     """Whether seconds() would measure nothing."""
-    return _kinds(config).keys() <= _measured.keys()
+    return all(kind in _measured for kind in _kinds(config))
 
 
-def seconds(config: GridConfig, mnist: Mnist, teacher: Any) -> float | None:
-    """About how long the grid takes when nothing else runs; None where its groups are of too many kinds to measure.
+def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
+    """About how long the grid takes, as fast as the machine is now; None where its groups are of too many kinds to measure.
+
+    Args:
+        again: measure what is no longer fresh, since nothing trains that it would hold up.
 
     Raises:
         UserError: the settings do not fit the data.
@@ -33,9 +37,9 @@ def seconds(config: GridConfig, mnist: Mnist, teacher: Any) -> float | None:
     steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + judged
     total = 0.0
     for kind, same in kinds.items():
-        if kind not in _measured:
-            _measured[kind] = _step(same[0], mnist, teacher)
-        total += _measured[kind] * steps * len(same)
+        if kind not in _measured or again and time.monotonic() - _measured[kind][1] > FRESH:
+            _measured[kind] = _step(same[0], mnist, teacher), time.monotonic()
+        total += _measured[kind][0] * steps * len(same)
     return total
 
 

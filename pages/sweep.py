@@ -44,7 +44,7 @@ def on_show() -> Snapshot | None:
 def start(config: GridConfig) -> None:
     try:
         st.session_state[keys.GRID_RUN] = st.session_state[keys.GRID_ADOPTED] = manager.start(config, owner.token())
-        st.session_state[keys.GRID_PICKED] = None
+        st.session_state[keys.GRID_TOUCHED] = False
     except UserError as error:
         state.notify("error", str(error))
 
@@ -80,17 +80,18 @@ def forecast(config: GridConfig, snap: Snapshot | None) -> None:
     controls_ = len(config.values("student")) * len(config.values("labels")) * config.seeds
     said = f"**{config.count:,} trainings**: {_many(config.count - controls_, 'student')} and {_many(controls_, 'control')}, computed together in {_many(len(grid.groups(config)), 'group')}"
     try:
-        if manager.active() and not grid_time.known(config):
+        busy = manager.active() > 0
+        if busy and not grid_time.known(config):
             st.markdown(f"{said}. The time is estimated when nothing else trains.")
             return
-        seconds = grid_time.seconds(config, manager.source.mnist(), manager.teacher(config.teacher))
+        seconds = grid_time.seconds(config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy)
     except UserError as error:
         st.error(str(error))
         return
     if seconds is None:
         st.markdown(f"{said}. They are of too many kinds to estimate the time beforehand; it is shown soon after Start.")
     else:
-        st.markdown(f"{said}; about **{_duration(seconds)}** on this machine, by a moment's training of each kind, if nothing else runs.")
+        st.markdown(f"{said}; about **{_duration(seconds)}** on this machine as busy as it is now, by a moment's training of each kind.")
 
 
 def _many(count: int, what: str) -> str:
@@ -108,7 +109,7 @@ def _duration(seconds: float) -> str:
 
 def view(config: GridConfig) -> dict[str, Any]:
     """How the heat map is looked at."""
-    several = [name for name in AXES if len(config.values(name)) > 1]
+    several = config.varied
     across = [name for name in ("temperature", *AXES) if name in several] or ["temperature"]
     down = [name for name in ("soft_weight", *AXES) if name != across[0] and (name in several or name == "soft_weight")]
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -116,7 +117,7 @@ def view(config: GridConfig) -> dict[str, Any]:
         gain = st.toggle("Against the control", key="grid_gain", help="The difference from the control of the same seed, mean over the seeds.")
     x, y = across[0], down[0] if down else "soft_weight"
     fixed = {name: config.values(name)[0] for name in AXES}
-    if len(several) > 2 or len(across) > 2:
+    if set(several) - {x, y}:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             x = st.selectbox("Across", list(dict.fromkeys(across)), key="grid_x", format_func=grid_figures.TITLES.get)
             choices = [name for name in dict.fromkeys([*down, *across]) if name != x]
@@ -130,7 +131,7 @@ def view(config: GridConfig) -> dict[str, Any]:
 def heat(config: GridConfig, cells: list[dict[str, Any]], live: Mapping[int, Mapping[str, float]], how: dict[str, Any], key: str) -> None:
     figure = grid_figures.heat(config, grid_summary.by_place(cells), grid_summary.under_way(config, live), **how) | {"picture": "sweep", "picks": True}
     best = grid_summary.best(cells)
-    label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {grid_figures.verdict(best) if best else 'Nothing has ended yet.'}"
+    label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {grid_figures.verdict(best, grid_figures.named(config)) if best else 'Nothing has ended yet.'}"
     live_charts(packed({key: (figure, label)}), key, lambda point: pick(config, how, point))
 
 
@@ -142,19 +143,25 @@ def pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
     x, y = named[how["x"]].get(point.get("x")), named[how["y"]].get(point.get("y"))
     if x is not None and y is not None:
         st.session_state[keys.GRID_PICKED] = grid_summary.place(how["fixed"] | {how["x"]: x, how["y"]: y})
-        st.session_state["grid_pick_told"] = True
+        st.session_state[keys.GRID_TOUCHED] = st.session_state[keys.GRID_NEWS] = True
+
+
+def touched() -> None:
+    """A cell was chosen by hand: it stays, where otherwise the best is shown."""
+    st.session_state[keys.GRID_TOUCHED] = True
 
 
 def picked(config: GridConfig, cells: list[dict[str, Any]]) -> None:
     """One cell's numbers, seed by seed, and the way to its own run."""
-    several = [name for name in AXES if len(config.values(name)) > 1 or name in ("temperature", "soft_weight")]
+    best = grid_summary.best(cells)
+    if best is None:
+        return
     places = {grid_summary.place(cell.settings): cell.settings for cell in reversed(grid.cells(config.replace(seeds=1)))}
     places = dict(reversed(places.items()))
-    if st.session_state.get(keys.GRID_PICKED) not in places:
-        best = grid_summary.best(cells)
-        st.session_state[keys.GRID_PICKED] = grid_summary.place(best) if best else next(iter(places))
+    if not st.session_state.get(keys.GRID_TOUCHED) or st.session_state.get(keys.GRID_PICKED) not in places:
+        st.session_state[keys.GRID_PICKED] = grid_summary.place(best)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("Cell", list(places), key=keys.GRID_PICKED, format_func=lambda place: grid_figures.title(places[place], several), help="Or click it in the heat map.")
+        chosen = st.selectbox("Cell", list(places), key=keys.GRID_PICKED, format_func=lambda place: grid_figures.title(places[place], grid_figures.named(config)), on_change=touched, help="Or click it in the heat map.")
         seed = st.selectbox("Seed", range(config.seed, config.seed + config.seeds), key="grid_seed")
         mine = next(cell for cell in grid.cells(config) if grid_summary.place(cell.settings) == chosen and cell.config.seed == seed)
         if st.button("Open on the Distil page", key="grid_open", icon=":material/open_in_new:", help="With exactly this cell's settings. Start trains it again, its control beside it, and stores it for Draw."):
@@ -173,7 +180,7 @@ def result(config: GridConfig, cells: list[dict[str, Any]]) -> None:
     """What came out, in words."""
     best = grid_summary.best(cells)
     if best:
-        st.markdown(grid_figures.verdict(best))
+        st.markdown(grid_figures.verdict(best, grid_figures.named(config)))
 
 
 # -- the page -----------------------------------------------------------------------------------------
@@ -195,7 +202,7 @@ buttons(config, snap)
 
 def live() -> None:
     now = state.snapshot(snap.id) if snap.active else snap
-    if (now.state, now.saved) != (snap.state, snap.saved) or st.session_state.pop("grid_pick_told", False):
+    if (now.state, now.saved) != (snap.state, snap.saved) or st.session_state.pop(keys.GRID_NEWS, False):
         st.rerun()
     panels.progress(now)
     cells, under_way = grid.read(now.config, now.rows)
@@ -229,7 +236,7 @@ else:
         how = view(found["config"])
         st.caption(f"The paper's claim: {found['claim']}")
         heat(found["config"], found["cells"], {}, how, "grid_stored_heat")
-        if st.session_state.pop("grid_pick_told", False):
+        if st.session_state.pop(keys.GRID_NEWS, False):
             st.rerun()
         result(found["config"], found["cells"])
         st.markdown(found["said"])

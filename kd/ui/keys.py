@@ -22,6 +22,8 @@ GRID_WIDGETS = "grid_widgets"  # how often its widgets were made anew
 GRID_RUN = "grid_run"  # the id of the sweep on show
 GRID_ADOPTED = "grid_adopted"  # the id of the sweep whose settings the widgets took over
 GRID_PICKED = "grid_picked"  # the heat map's cell whose numbers are shown
+GRID_TOUCHED = "grid_touched"  # whether it was picked by hand, and not as the best
+GRID_NEWS = "grid_news"  # whether a click has just picked another
 MEASURE = "measure_runs"  # ids of the runs that are still to be measured
 ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 

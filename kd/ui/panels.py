@@ -260,7 +260,7 @@ def run_title(snap: Snapshot) -> str:
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
     if isinstance(config, GridConfig):
         axes = "; ".join(f"{GridConfig.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}" for name in AXES if name != "labels" or config.labels != "0")
-        return f"{axes}; taught by {state.teacher_name(config.teacher)}, {config.seeds} seed{'s' if config.seeds > 1 else ''} from {config.seed}, {config.epochs} epochs"
+        return f"{axes}; taught by {state.teacher_name(config.teacher)}, {config.seeds} seed{'s' if config.seeds > 1 else ''} from {config.seed}, {config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     if isinstance(config, CompressConfig):
         network = state.teacher_name(config.network)
         taken = ", ".join(f"{CompressConfig.setting(name)['label'].lower()} −{percent}%" for name, percent in config.percents.items() if percent)
