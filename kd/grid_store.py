@@ -18,6 +18,10 @@ CLAIMS = {
 }
 
 
+#: What else was measured here.
+NOTES = {"mlp-30": " After 25 epochs, on the page *The paper*, high temperatures are less far behind, and T = 2 makes the fewest errors."}
+
+
 def path(student: str) -> Path:
     return FOLDER / f"sweep_{student}.json"
 
@@ -36,7 +40,7 @@ def load() -> list[dict[str, Any]]:
             stored = json.loads(path(student).read_text())
             config = GridConfig.from_dict(stored["config"])
             about = {name: stored[name] for name in ("cells", "command", "machine", "seconds")}
-            found.append(about | {"student": student, "claim": claim, "config": config, "said": said(config, about["cells"])})
+            found.append(about | {"student": student, "claim": claim, "config": config, "said": said(config, about["cells"]) + NOTES.get(student, "")})
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"The stored sweep is damaged; restore {path(student).name}.") from None
     return found
@@ -49,7 +53,7 @@ def said(config: GridConfig, cells: list[dict[str, Any]]) -> str:
     by_temperature = {t: rows[place(settings | {"temperature": t})]["test_errors"] for t in config.values("temperature")}
     lowest = min(by_temperature, key=lambda t: by_temperature[t]["mean"])
     shown = ", ".join(f"{_spread(errors)} at T = {t:g}" for t, errors in by_temperature.items())
-    text = f"Here, with soft weight {weight:g}, test errors are {shown}; fewest at **T = {lowest:g}**."
+    text = f"Here, after {config.epochs} epochs, with soft weight {weight:g}, test errors are {shown}; fewest at **T = {lowest:g}**."
     top = max(by_temperature)
     if 8 in by_temperature and top > 8:
         text += f" From T = 8 to {top:g} they change by {_spread(_change(cells, settings, 8, top), '+')} in pairs of the same seed."
