@@ -75,7 +75,7 @@ def buttons(config: GridConfig | None, snap: Snapshot | None) -> None:
         st.button("Stop", key="grid_stop", icon=":material/stop:", disabled=not mine, on_click=command, args=(manager.stop,), help="Cells that have ended are stored, and can be gone on from.")
 
 
-def forecast(config: GridConfig, snap: Snapshot | None) -> None:
+def forecast(config: GridConfig) -> None:
     """How many trainings there are, and about how long they take."""
     controls_ = len(config.values("student")) * len(config.values("labels")) * config.seeds
     said = f"**{config.count:,} trainings**: {_many(config.count - controls_, 'student')} and {_many(controls_, 'control')}, computed together in {_many(len(grid.groups(config)), 'group')}"
@@ -91,7 +91,7 @@ def forecast(config: GridConfig, snap: Snapshot | None) -> None:
     if seconds is None:
         st.markdown(f"{said}. They are of too many kinds to estimate the time beforehand; it is shown soon after Start.")
     else:
-        st.markdown(f"{said}; about **{_duration(seconds)}** on this machine as busy as it is now, by a moment's training of each kind.")
+        st.markdown(f"{said}; about **{_duration(seconds)}** on this machine if nothing else runs, by a moment's training of each kind.")
 
 
 def _many(count: int, what: str) -> str:
@@ -194,9 +194,7 @@ if snap is not None:
 with st.container():
     state.show_notice()
 config = axes.settings()
-with st.container():
-    if config is not None:
-        forecast(config, snap)
+told = st.container()  # filled in last, since it is measured
 buttons(config, snap)
 
 
@@ -243,3 +241,6 @@ else:
         picked(found["config"], found["cells"])
         st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}; {found['seconds']:,.0f} s).")
 axes.write_link(st.session_state.get(keys.GRID_RUN))
+with told:
+    if config is not None:
+        forecast(config)
