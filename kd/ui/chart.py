@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Mapping
+from typing import Callable, Mapping
 
 import plotly
 import streamlit as st
@@ -78,7 +78,11 @@ const draw = (div) => {
   div.scale = scale()
   if (div.scale !== 1) grow({ data, theme }, div.scale)
   theme.height = div.clientHeight || theme.height
-  window.Plotly.react(div, data, theme, options)
+  window.Plotly.react(div, data, theme, options).then(() => {
+    if (div.hears) return
+    div.hears = true
+    div.on("plotly_click", ({ points }) => div.pick?.({ x: points[0].x, y: points[0].y }))
+  })
   // Its label says in words what it shows; letters strewn over the drawing say nothing.
   for (const drawing of div.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true")
 }
@@ -109,7 +113,7 @@ const download = (div) => window.Plotly.downloadImage(
   { format: "png", filename: div.latest.picture, width: div.clientWidth, height: div.clientHeight, scale: 2 },
 )
 
-const show = (box, name, figure) => {
+const show = (box, name, figure, pick) => {
   let div = box.querySelector(".kd-chart." + name)
   if (!div) {
     div = document.createElement("div")
@@ -126,6 +130,7 @@ const show = (box, name, figure) => {
     prepare(div)
   }
   div.latest = figure
+  div.pick = figure.picks ? pick : undefined
   div.style.height = figure.layout.height / 16 + "rem"
   div.setAttribute("aria-label", figure.label)
   const button = box.querySelector(".kd-picture." + name)
@@ -134,9 +139,10 @@ const show = (box, name, figure) => {
   load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const box = parentElement.querySelector(".kd-charts")
-  for (const [name, figure] of Object.entries(JSON.parse(new TextDecoder().decode(data)))) show(box, name, figure)
+  const pick = (point) => setTriggerValue("picked", point)
+  for (const [name, figure] of Object.entries(JSON.parse(new TextDecoder().decode(data)))) show(box, name, figure, pick)
   // Streamlit also calls this while the chart stays on the page (a full rerun after a fragment's): then it must live on,
   // zoom and all. And a drawing under way goes on for a moment, and fails on a chart that is purged.
   return () => setTimeout(() => {
@@ -205,10 +211,13 @@ def packed(charts: Mapping[str, tuple[Figure, str]]) -> bytes:
     return json.dumps({name: figure | {"label": label} for name, (figure, label) in charts.items()}).encode()
 
 
-def live_charts(charts: bytes, key: str) -> None:
+def live_charts(charts: bytes, key: str, on_pick: Callable[[dict], None] | None = None) -> None:
     """Draws ``packed`` charts side by side, where ``key`` was drawn before.
+
+    ``on_pick`` is told x and y of a point that was clicked, of figures that have ``picks`` set.
 
     Bytes are sent as they are; anything else Streamlit would write as JSON twice for each viewer. And one
     element costs each viewer's tick less than two in their columns.
     """
-    _charts(data=charts, key=key)
+    heard = {"on_picked_change": lambda: on_pick(st.session_state[key]["picked"])} if on_pick else {}
+    _charts(data=charts, key=key, **heard)
