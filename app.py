@@ -12,6 +12,7 @@ page = st.navigation(
         st.Page("pages/distil.py", title="Distil", icon=":material/school:", default=True),
         st.Page("pages/draw.py", title="Draw", icon=":material/draw:"),
         st.Page("pages/dark_knowledge.py", title="Dark knowledge", icon=":material/dark_mode:"),
+        st.Page("pages/sweep.py", title="Sweep", icon=":material/grid_on:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/balance:"),
         st.Page("pages/compress.py", title="Compress", icon=":material/compress:"),

@@ -134,7 +134,7 @@ def _bench(given: argparse.Namespace) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     chosen = [runs.load(id) for id in given.runs]
-    unfit = [run.id for run in chosen if run.kind in runs.IN_LAB or not run.measures]
+    unfit = [run.id for run in chosen if run.kind in runs.EXPERIMENTS or not run.measures]
     if unfit:
         raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress.")
     mnist, found = data.Source().wait(), {}
@@ -220,7 +220,7 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
         keeper.leave(ended=False)
     curves = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
     if "cells" in measures:
-        curves |= {"means": grid_summary.means(measures["cells"]), "command": experiment.config.command, "machine": cells.machine()}
+        curves |= {"means": grid_summary.means(measures["cells"]), "config": experiment.config.to_dict(), "command": experiment.config.command, "machine": cells.machine()}
     return {"run": run.id, "seconds": round(measures["seconds"], 2), "source": measures["source"], **measures["models"], **curves}
 
 

@@ -312,7 +312,8 @@ class Groups:
 
     def _whole(self, record: Record, group: Group, found: list[Outcome], before: float) -> GridRecord:
         """``record`` of a group as one of the grid."""
-        whole = {"step": self.step, "steps": self.steps, "epoch": self.step / self.steps, "seconds": before + record.seconds}
+        whole = {"step": self.step, "steps": self.steps, "epoch": self.step / self.steps, "seconds": before + record.seconds,
+                 "images_per_second": record.images_per_second * len(group.cells)}
         return GridRecord(**vars(record) | whole, group=group.index, outcomes=tuple(found))
 
     def state(self) -> dict[str, Tensor]:

@@ -80,8 +80,14 @@ class GridConfig(Config):
     @property
     def command(self) -> str:
         """What trains this grid from the command line."""
-        options = [f"--{name.replace('_', '-')} {value}" for name, value in self.to_query().items() if name != "continues"]
+        told = {name: getattr(self, name) for name in ("student", "temperature", "soft_weight", "seeds")} | self.to_query()
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in told.items() if name != "continues"]
         return " ".join(["python -m kd sweep", *options, "--json"])
+
+    @property
+    def varied(self) -> list[str]:
+        """The axes with more than one value."""
+        return [name for name in AXES if len(self.values(name)) > 1]
 
     @property
     def count(self) -> int:

@@ -5,18 +5,33 @@ from __future__ import annotations
 import statistics
 from typing import Any, Mapping, Sequence
 
+from kd import grid
+from kd.grid_config import GridConfig
+from kd.objectives import METHODS
+
 #: Measures of a cell -> what they are called.
 MEASURES = {
     "validation_accuracy": "Right, of the validation images",
     "validation_agreement": "Agreement with the teacher, on the validation images",
     "test_errors": "Errors, in the test images",
 }
+#: Measures of a cell -> columns of a table of one place's seeds.
+COLUMNS = {
+    "validation_accuracy": "right, validation", "validation_agreement": "agreement, validation", "test_errors": "test errors", "test_accuracy": "right, test",
+    "agreement": "agreement, test",
+}
 _SETTINGS = ("student", "labels", "method", "temperature", "soft_weight")
 
 
-def place(cell: Mapping[str, Any]) -> tuple:
-    """What a cell shares with those of other seeds: student, labels, method, temperature, soft weight; None where it has none."""
-    return tuple(cell.get(name) for name in _SETTINGS)
+Place = tuple
+
+
+def place(settings: Mapping[str, Any]) -> Place:
+    """What a cell shares with those of other seeds: student, labels, method, temperature, soft weight; None of what its method does not read."""
+    if settings.get("soft_weight") == 0:  # a control has no method
+        return settings["student"], settings["labels"], None, None, 0.0
+    read = METHODS[settings["method"]].settings
+    return tuple(settings.get(name) if name in read or name not in ("temperature", "soft_weight") else None for name in _SETTINGS)
 
 
 def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -27,11 +42,11 @@ def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         cells: of grid.described(); those that went out of bounds are counted under ``diverged`` alone.
     """
     controls = {(cell["student"], cell["labels"], cell["seed"]): cell for cell in cells if cell["control"]}
-    by_place: dict[tuple, list[Mapping[str, Any]]] = {}
+    same_place: dict[Place, list[Mapping[str, Any]]] = {}
     for cell in cells:
-        by_place.setdefault(place(cell), []).append(cell)
+        same_place.setdefault(place(cell), []).append(cell)
     found = []
-    for same in by_place.values():
+    for same in same_place.values():
         sound = [cell for cell in same if "diverged" not in cell]
         about = {name: same[0][name] for name in (*_SETTINGS, "control") if name in same[0]} | {"n": len(sound), "diverged": len(same) - len(sound)}
         for measure in (*MEASURES, "test_accuracy", "agreement"):
@@ -41,6 +56,41 @@ def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             about[measure] = spread(values) | ({"gain": spread(gains)} if gains else {}) if values else None
         found.append(about)
     return found
+
+
+def by_place(cells: Sequence[Mapping[str, Any]]) -> dict[Place, dict[str, Any]]:
+    """means(), found by their place."""
+    return {place(row): row for row in means(cells)}
+
+
+def best(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of means() the student that reads most validation images right, of those with most seeds; None before any has ended."""
+    taught = [row for row in means(cells) if not row["control"] and row["n"]]
+    most = max((row["n"] for row in taught), default=0)
+    return max((row for row in taught if row["n"] == most), key=lambda row: row["validation_accuracy"]["mean"], default=None)
+
+
+def seeds(cells: Sequence[Mapping[str, Any]], where: Place) -> list[dict[str, Any]]:
+    """The cells at a place, one row a seed, beside their controls, as a table has them."""
+    controls = {cell["seed"]: cell for cell in cells if cell["control"] and place(cell)[:2] == where[:2]}
+    rows = []
+    for cell in cells:
+        if place(cell) != where:
+            continue
+        row = {"seed": cell["seed"]} | {name: cell.get(measure) for measure, name in COLUMNS.items()}
+        if "diverged" in cell:
+            row["state"] = "out of bounds"
+        elif not cell["control"] and "test_errors" in controls.get(cell["seed"], {}):
+            row["control's errors"] = controls[cell["seed"]]["test_errors"]
+            row["fewer than the control"] = row["control's errors"] - cell["test_errors"]
+        rows.append(row | {"seconds": cell["seconds"]})
+    return rows
+
+
+def under_way(config: GridConfig, live: Mapping[int, Mapping[str, float | None]]) -> dict[Place, Mapping[str, float | None]]:
+    """What is known of cells that train, of grid.read(), by place."""
+    places = {cell.index: place(cell.settings) for cell in grid.cells(config)} if live else {}
+    return {places[index]: known for index, known in live.items()}
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -51,7 +51,7 @@ def whole(network: str) -> Whole:
     run = runs.load(network)
     if run.kind == "compress":
         raise UserError(f"{run.name} is compressed already; choose the run that it came from.")
-    if not run.models or run.kind in runs.IN_LAB:
+    if not run.models or run.kind in runs.EXPERIMENTS:
         raise UserError(f"{run.name} is an experiment of the Dark knowledge page; choose a run of a student or a teacher.")
     return Whole(run.name, run.architecture, run.model(run.models[0]), run.model("control") if "control" in run.models else None)
 

@@ -41,6 +41,8 @@ COMMANDS = {"sweep": "study", "grid": "sweep"}
 #: The kinds that the Distil page shows, and those that the Dark knowledge page shows.
 ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
+#: Those that leave no network to compare, to compress or to draw for.
+EXPERIMENTS = (*IN_LAB, "grid")
 #: Those that can have a student to draw for.
 WITH_STUDENT = ("distil", "compress", "imported")
 NAME_LENGTH = 60

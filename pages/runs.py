@@ -35,12 +35,18 @@ def when(moment: str) -> str:
     return moment[:16].replace("T", " ")
 
 
+def one_temperature(config: Settings) -> float | None:
+    """Its temperature, where it has one, and not several."""
+    found = config.to_dict().get("temperature")
+    return found if isinstance(found, float) else None
+
+
 def row(run: runs.Run) -> dict:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
         "name": run.name, "student": f"{run.architecture} (teacher)" if "teacher" in run.models else run.architecture,
-        "method": getattr(run.config, "method", ""), "T": run.config.to_dict().get("temperature"), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
+        "method": getattr(run.config, "method", ""), "T": one_temperature(run.config), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": when(run.created),
         "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
@@ -57,7 +63,7 @@ def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
     """The same columns, without what is measured at the end."""
     return {
         "name": runs.default_name(kept.config), "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
-        "T": getattr(kept.config, "temperature", None), "epochs": kept.config.epochs, "seed": kept.config.seed,
+        "T": one_temperature(kept.config), "epochs": kept.config.epochs, "seed": getattr(kept.config, "seed", None),
         "student accuracy": None, "control accuracy": None, "teacher accuracy": None, "data": "", "state": "interrupted",
         "when": when(kept.saved), "yours": "✓" if kept.owner == runs.owner_digest(owner.token()) else "",
     }
@@ -81,6 +87,9 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
         if runs.kind_of(config) == "compress":
             st.session_state[keys.COMPRESS_RUN] = id
             st.switch_page("pages/compress.py")
+        if runs.kind_of(config) == "grid":
+            st.session_state[keys.GRID_RUN] = id
+            st.switch_page("pages/sweep.py")
         if runs.kind_of(config) in runs.IN_LAB:
             frame.open_run(id, config)
             st.switch_page("pages/dark_knowledge.py")
@@ -165,7 +174,7 @@ try:
         st.caption("Somebody else's run: only they can rename or delete it.")
     if run.kind in runs.ON_DISTIL:
         panels.charts(snap)
-    if run.kind not in runs.IN_LAB:
+    if run.kind not in runs.EXPERIMENTS:
         panels.results(snap)
 except (UserError, OSError) as error:
     st.error(str(error))

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Mapping
+from typing import Callable, Mapping
 
 import plotly
 import streamlit as st
@@ -62,7 +62,11 @@ const draw = (div) => {
   const theme = themed(layout, div)
   // Plotly picks a cell's text colour as if nothing shone through the cell.
   for (const trace of data) if (trace.textfont?.color === "ink") trace.textfont.color = theme.font.color
-  window.Plotly.react(div, data, theme, options)
+  window.Plotly.react(div, data, theme, options).then(() => {
+    if (div.hears) return
+    div.hears = true
+    div.on("plotly_click", ({ points }) => div.pick?.({ x: points[0].x, y: points[0].y }))
+  })
 }
 
 const prepare = (div) => {
@@ -87,7 +91,7 @@ const download = (div) => window.Plotly.downloadImage(
   { format: "png", filename: div.latest.picture, width: div.clientWidth, height: div.clientHeight, scale: 2 },
 )
 
-const show = (box, name, figure) => {
+const show = (box, name, figure, pick) => {
   let div = box.querySelector(".kd-chart." + name)
   if (!div) {
     div = document.createElement("div")
@@ -104,6 +108,7 @@ const show = (box, name, figure) => {
     prepare(div)
   }
   div.latest = figure
+  div.pick = figure.picks ? pick : undefined
   div.style.height = figure.layout.height + "px"
   div.setAttribute("aria-label", figure.label)
   const button = box.querySelector(".kd-picture." + name)
@@ -112,9 +117,10 @@ const show = (box, name, figure) => {
   load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const box = parentElement.querySelector(".kd-charts")
-  for (const [name, figure] of Object.entries(JSON.parse(new TextDecoder().decode(data)))) show(box, name, figure)
+  const pick = (point) => setTriggerValue("picked", point)
+  for (const [name, figure] of Object.entries(JSON.parse(new TextDecoder().decode(data)))) show(box, name, figure, pick)
   // Streamlit also calls this while the chart stays on the page (a full rerun after a fragment's): then it must live on,
   // zoom and all. And a drawing under way goes on for a moment, and fails on a chart that is purged.
   return () => setTimeout(() => {
@@ -183,10 +189,13 @@ def packed(charts: Mapping[str, tuple[Figure, str]]) -> bytes:
     return json.dumps({name: figure | {"label": label} for name, (figure, label) in charts.items()}).encode()
 
 
-def live_charts(charts: bytes, key: str) -> None:
+def live_charts(charts: bytes, key: str, on_pick: Callable[[dict], None] | None = None) -> None:
     """Draws ``packed`` charts side by side, where ``key`` was drawn before.
+
+    ``on_pick`` is told x and y of a point that was clicked, of figures that have ``picks`` set.
 
     Bytes are sent as they are; anything else Streamlit would write as JSON twice for each viewer. And one
     element costs each viewer's tick less than two in their columns.
     """
-    _charts(data=charts, key=key)
+    heard = {"on_picked_change": lambda: on_pick(st.session_state[key]["picked"])} if on_pick else {}
+    _charts(data=charts, key=key, **heard)

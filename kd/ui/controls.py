@@ -45,6 +45,13 @@ def adopt(config: Config, mode: str) -> None:
         st.session_state.pop(keys.setting(mode, name), None)
 
 
+def show(config: DistilConfig) -> None:
+    """Sees that the Distil page begins with ``config`` and without a run."""
+    st.session_state.setdefault(keys.SETTINGS, {name: cls().to_dict() for name, cls in CONFIGS.items()})
+    st.session_state[keys.MODE], st.session_state[keys.RUN] = "distil", None
+    adopt(config, "distil")
+
+
 def _apply_preset() -> None:
     preset = PRESETS.get(st.session_state[keys.PRESET])
     if preset is not None:

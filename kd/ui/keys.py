@@ -17,6 +17,13 @@ COMPRESS = "compress"  # dict of the Compress page's settings
 COMPRESS_WIDGETS = "compress_widgets"  # how often its widgets were made anew
 COMPRESS_RUN = "compress_run"  # the id of the recovery on show
 COMPRESS_ADOPTED = "compress_adopted"  # the id of the recovery whose settings the widgets took over
+GRID = "grid"  # dict of the Sweep page's settings, as they are written there
+GRID_WIDGETS = "grid_widgets"  # how often its widgets were made anew
+GRID_RUN = "grid_run"  # the id of the sweep on show
+GRID_ADOPTED = "grid_adopted"  # the id of the sweep whose settings the widgets took over
+GRID_PICKED = "grid_picked"  # the heat map's cell whose numbers are shown
+GRID_TOUCHED = "grid_touched"  # whether it was picked by hand, and not as the best
+GRID_NEWS = "grid_news"  # whether a click has just picked another
 MEASURE = "measure_runs"  # ids of the runs that are still to be measured
 ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from kd import checkpoints, diagrams, figures, measure, models
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, SweepConfig, TeacherConfig
 from kd.errors import UserError
+from kd.grid_config import AXES, GridConfig
 from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
@@ -109,7 +110,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"{share:.0%} of the sweep" if snap.kind == "sweep" else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
+        parts.append(f"{share:.0%} of the sweep" if snap.kind in ("sweep", "grid") else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -257,6 +258,9 @@ def run_title(snap: Snapshot) -> str:
     config = snap.config
     if isinstance(config, SweepConfig):
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
+    if isinstance(config, GridConfig):
+        axes = "; ".join(f"{GridConfig.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}" for name in AXES if name != "labels" or config.labels != "0")
+        return f"{axes}; taught by {state.teacher_name(config.teacher)}, {config.seeds} seed{'s' if config.seeds > 1 else ''} from {config.seed}, {config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     if isinstance(config, CompressConfig):
         network = state.teacher_name(config.network)
         taken = ", ".join(f"{CompressConfig.setting(name)['label'].lower()} −{percent}%" for name, percent in config.percents.items() if percent)

@@ -14,7 +14,7 @@ from tests.serving import NO_BROWSER, PATIENCE, Server, button, chromium_path, f
 
 HERE = Path(__file__).parent
 #: Entered at another page than the first, Streamlit's client asks for these below that page before it asks at the root.
-PROBE = re.compile(r"404 .*/(draw|runs|dark_knowledge|compare|compress|methods|paper)/_stcore/(health|host-config)")
+PROBE = re.compile(r"404 .*/(draw|runs|dark_knowledge|compare|compress|methods|paper|sweep)/_stcore/(health|host-config)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -336,3 +336,60 @@ def test_compress_refuses_in_a_sentence(run):
     )
     code, _, told = run("compress", "--network", "nobody")
     assert code == 2 and "no network called 'nobody'" in told
+
+
+SWEEP = ["sweep", "--student", "mlp-30", "--temperature", "1,4", "--soft-weight", "0.5,1", "--seeds", "2", "--epochs", "1", "--batch-size", "100"]
+
+
+def test_sweep_prints_all_cells_and_their_means_and_stores_the_run(run):
+    code, out, _ = run(*SWEEP, "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert code == 0 and len(result["cells"]) == 2 * (1 + 4) and result["machine"]
+    assert [(row.get("temperature"), row["soft_weight"], row["n"]) for row in result["means"]] == [(None, 0, 2), (1, 0.5, 2), (1, 1, 2), (4, 0.5, 2), (4, 1, 2)]
+    stored = runs.load(result["run"])
+    assert stored.measures["cells"] == result["cells"] and stored.config.command == result["command"]
+    assert result["command"] == "python -m kd " + " ".join(SWEEP) + " --json"
+    code, out, _ = run(*SWEEP)
+    assert code == 0 and [line.split()[2] for line in out.splitlines()[2:]] == ["control"] + ["hinton"] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        (["--seeds", "100", "--temperature", ",".join(map(str, range(1, 21)))], "kd: This grid has 6,100 cells, controls included, and at most 2,000 are trained at once;"),
+        (["--temperature", "0.5,1"], "kd: Temperature must be between 1 and 20, not 0.5."),
+        (["--soft-weight", ""], "kd: Soft weights must have at least one value, such as 0.5."),
+        (["--student", "resnet"], "kd: There is no architecture called 'resnet'"),
+    ],
+)
+def test_a_grid_that_cannot_be_trained_is_refused_in_plain_words(run, home, wrong, told):
+    code, out, err = run("sweep", *wrong)
+    assert (code, out) == (2, "") and err.startswith(told) and not home.exists()
+
+
+def test_a_sweep_that_was_stopped_by_hand_goes_on_from_its_checkpoint(run, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    real = checkpoints.Keeper.keep
+
+    def interrupted(self, *arguments):
+        assert not real(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Keeper, "keep", interrupted)
+        code, _, err = run(*SWEEP, "--json")
+    assert code == 130 and "50% of the sweep are kept: python -m kd sweep --resume" in err
+    id = err.split("--resume ")[-1].strip().rstrip(".")
+    code, out, _ = run("sweep", "--resume", id, "--json")
+    assert code == 0 and len(json.loads(out)["cells"]) == 10
+
+
+def test_a_study_is_a_command_of_its_own_and_older_runs_of_it_still_load(run, home):
+    assert run("study", "--study", "colours")[2] == "kd: Study must be one of labels, noise, not 'colours'.\n"
+    folder = home / "20260131-120000-0123456789abcdef"
+    folder.mkdir(parents=True)
+    about = {"id": folder.name, "kind": "sweep", "name": "labels sweep", "owner": None, "created": "2026-01-31T12:00:00+00:00", "state": "done"}
+    config = {"study": "labels", "student": "mlp-128", "teacher": "cnn", "temperature": 4.0, "seeds": 5}
+    (folder / "config.json").write_text(json.dumps(about | {"config": config}))
+    (folder / "measures.json").write_text("{}")
+    assert runs.load(folder.name).config.study == "labels"

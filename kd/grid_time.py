@@ -1,0 +1,69 @@
+"""How long a grid will take, from a moment's training of each kind of its groups on this machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from kd.data import Mnist
+from kd.grid import Group, groups, start
+from kd.grid_config import GridConfig
+
+MOMENT = 0.15  # seconds of training that are measured of each kind of group
+MAX_KINDS = 8
+FRESH = 60.0  # seconds for which what was measured holds: the machine may get other work
+_measured: dict[tuple, tuple[float, float]] = {}  # kind -> seconds of a step, and when they were measured
+
+
+def known(config: GridConfig) -> bool:
+    """Whether seconds() would measure nothing."""
+    return all(kind in _measured for kind in _kinds(config))
+
+
+def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
+    """About how long the grid takes, as fast as the machine is now; None where its groups are of too many kinds to measure.
+
+    Args:
+        again: measure what is no longer fresh, since nothing trains that it would hold up.
+
+    Raises:
+        UserError: the settings do not fit the data.
+    """
+    kinds = _kinds(config)
+    if len(kinds) > MAX_KINDS:
+        return None
+    judged = ((config.epochs + 1) * len(mnist.validation) + len(mnist.test)) / config.batch_size / 2  # in steps: without the way back
+    steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + judged
+    total = 0.0
+    for kind, same in kinds.items():
+        if kind not in _measured or again and time.monotonic() - _measured[kind][1] > FRESH:
+            _measured[kind] = _step(same[0], mnist, teacher), time.monotonic()
+        total += _measured[kind][0] * steps * len(same)
+    return total
+
+
+def _kinds(config: GridConfig) -> dict[tuple, list[Group]]:
+    """Groups that take as long: of one network and size, with as many images a batch."""
+    found: dict[tuple, list[Group]] = {}
+    for group in groups(config):
+        its = group.cells[0].config
+        method = its.method if len(group.cells) == 1 and not group.cells[0].control else ""
+        found.setdefault((its.student, len(group.cells), method, its.batch_size, min(its.labels, its.batch_size)), []).append(group)
+    return found
+
+
+def _step(group: Group, mnist: Mnist, teacher: Any) -> float:
+    """Seconds of an optimizer step. The first two, which are slower, are not counted."""
+    until = math.inf
+
+    def due(step: int) -> bool:
+        return step == 2 or time.perf_counter() >= until
+
+    records = start(group, mnist, teacher).records(due)
+    first = next(records)
+    until = time.perf_counter() + MOMENT
+    second = next(records, first)
+    records.close()
+    # The second record has judged 1,000 images too.
+    return (second.seconds - first.seconds) / max(1, second.step - first.step) if second is not first else first.seconds / first.step
