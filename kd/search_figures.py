@@ -1,0 +1,53 @@
+"""Figures of a search, as plain dicts like those of kd.figures."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any, Mapping
+
+from kd.figures import COLOURS, Figure, base, short
+
+
+def history(found: Mapping[str, Any]) -> Figure:
+    """What each trial came to on the validation images, with the best so far as a line; those that were given up are hollow."""
+    traces: list[dict[str, Any]] = []
+    ended = [trial for trial in found["trials"] if trial["state"] == "complete"]
+    best = list(accumulate((trial["value"] for trial in ended), max))
+    traces.append({
+        "type": "scatter", "mode": "lines", "name": "best so far", "x": [trial["number"] + 1 for trial in ended], "y": best,
+        "line": {"color": COLOURS["student"], "width": 2, "shape": "hv"}, "hoverinfo": "skip",
+    })
+    for name, state, symbol in (("to the end", "complete", "circle"), ("given up", "pruned", "circle-open")):
+        mine = [trial for trial in found["trials"] if trial["state"] == state and trial["value"] is not None]
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": name, "x": [trial["number"] + 1 for trial in mine], "y": [trial["value"] for trial in mine],
+            "marker": {"color": COLOURS["student"], "symbol": symbol, "size": 8}, "text": [_settings(trial["params"]) for trial in mine],
+            "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
+        })
+    layout = base("Accuracy on validation images")
+    # A trial that went wrong would leave no room for what is close to the best.
+    values = sorted(trial["value"] for trial in found["trials"] if trial["value"] is not None)
+    top, middle = values[-1], values[len(values) // 4]
+    margin = max(0.002, (top - middle) * 0.15)
+    layout |= {
+        "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False},
+        "yaxis": {"tickformat": ".1%", "range": [max(0, middle - margin), min(1, top + margin)]},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def importances(found: Mapping[str, Any]) -> Figure:
+    """How much of the trials' differences each setting explains, the most at the top."""
+    shares = sorted(found["importances"].items(), key=lambda pair: pair[1])
+    trace = {
+        "type": "bar", "orientation": "h", "y": [short(name) if name != "temperature" else name for name, _ in shares], "x": [share for _, share in shares],
+        "marker": {"color": COLOURS["student"]}, "text": [f"{share:.0%}" for _, share in shares], "textposition": "auto",
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>", "showlegend": False,
+    }
+    layout = base("What mattered: share of the variance of that accuracy")
+    layout |= {"hovermode": "closest", "xaxis": {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": {"automargin": True}}
+    return {"data": [trace], "layout": layout}
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{short(name)} {value:.3g}" if isinstance(value, float) else str(value) for name, value in params.items())
