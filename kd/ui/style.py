@@ -41,12 +41,16 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 [data-testid="stMain"] .kd-chart.chart_loss, [data-testid="stMain"] .kd-chart.chart_accuracy { height: max(11rem, 31vh) !important; }
 [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_loss, [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_accuracy { height: max(11rem, 28vh) !important; }
 [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_answers { height: max(10rem, 26vh) !important; }
-[data-testid="stMain"] .kd-chart.chart_answers { height: max(10rem, 30vh) !important; }
+[data-testid="stMain"] .kd-chart.chart_answers { height: max(10rem, 27vh) !important; }
 .kd-charts:has(.chart_loss) { row-gap: 0 !important; }
 .kd-charts:has(.chart_loss) .kd-frame { flex-basis: 100% !important; }
 .kd-qr { display: block; width: min(100%, 68vh); image-rendering: pixelated; }
 .st-key-kd_qr [data-testid="stCode"] code { font-size: 1.2rem; }
-.st-key-kd_canvas { zoom: 0.75; }
+.st-key-kd_canvas { zoom: 0.75; position: relative; }
+/* A picture that was not drawn lies on the canvas instead of below it, and lets strokes through. */
+.st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) { position: absolute; top: 0; width: 280px; pointer-events: none; mix-blend-mode: lighten; }
+.st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) img { width: 280px; height: 280px; }
+.st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) + [data-testid="stElementContainer"] { display: none; }
 @media (min-width: 1600px) { .st-key-kd_canvas { zoom: 0.95; } }
 @media (min-width: 1900px) { .st-key-kd_canvas { zoom: 1.1; } }
 @media (min-width: 2500px) { .st-key-kd_canvas { zoom: 1.45; } }
