@@ -16,6 +16,7 @@ _STILL = """
 
 # Streamlit's captions, and its primary colour where that is a letter's, are too faint by WCAG 1.4.3 (4.5 : 1).
 _LEGIBLE = """
+.st-key-kd_style { position: absolute; }
 [data-testid="stCaptionContainer"] { opacity: 0.85; }
 [data-testid="stButtonGroup"] [data-selected="true"] p, [data-testid="stSlider"] [data-testid="stMarkdownContainer"] p { color: CanvasText; }
 """
@@ -59,5 +60,10 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 
 
 def apply(on_stage: bool) -> None:
-    """Puts the rules into the page; on a stage with large type and without menus."""
-    st.html(f"<style>{_STILL}{_LEGIBLE}{_STAGE if on_stage else ''}</style>")
+    """Puts the rules into the page; on a stage with large type and without menus.
+
+    Streamlit keeps what is style alone apart, and it came after the first captions were seen. With another node beside it, it
+    is an element like others, and the first.
+    """
+    with st.container(key="kd_style"):
+        st.html(f"<span></span><style>{_STILL}{_LEGIBLE}{_STAGE if on_stage else ''}</style>")
