@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit_drawable_canvas import st_canvas
 
 from kd import drawing
-from kd.ui import keys, panels
+from kd.ui import keys, link, panels
 
 SIZE = 280
 PEN = 20
@@ -35,7 +35,7 @@ def canvas(page: str) -> np.ndarray | None:
         st.error("The drawing did not arrive whole; draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
         panels.model_view(kept["picture"])
-        st.caption(f"{kept['whence']} Draw another one above.")
+        st.caption(kept["whence"] + ("" if link.presenting() else " Draw another one above."))
     return kept["picture"]
 
 

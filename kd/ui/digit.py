@@ -52,11 +52,11 @@ def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: s
 
 
 def _take_test_digit() -> None:
-    """The next picture of the test set counts as drawn."""
-    test, place = state.manager().source.mnist().test, st.session_state.get(keys.TEST_DIGIT, 0)
-    st.session_state[keys.TEST_DIGIT] = (place + 1) % len(test)
-    place %= len(test)
-    show(test.images[place].cpu().numpy(), f"Picture {place + 1:,} of the test set, a {int(test.labels[place])}.")
+    """The next picture of the test set counts as drawn; by leaps, since the sample's are in the order of their digits."""
+    test, taken = state.manager().source.mnist().test, st.session_state.get(keys.TEST_DIGITS, 0)
+    st.session_state[keys.TEST_DIGITS] = taken + 1
+    place = (7 + 317 * taken) % len(test)
+    show(test.images[place].cpu().numpy(), f"Test picture {place + 1:,}, a {int(test.labels[place])}.")
 
 
 @plainly()

@@ -16,6 +16,7 @@ _STILL = """
 
 # Streamlit's captions, and its primary colour where that is a letter's, are too faint by WCAG 1.4.3 (4.5 : 1).
 _LEGIBLE = """
+.st-key-kd_style { position: absolute; }
 [data-testid="stCaptionContainer"] { opacity: 0.85; }
 [data-testid="stButtonGroup"] [data-selected="true"] p, [data-testid="stSlider"] [data-testid="stMarkdownContainer"] p { color: CanvasText; }
 """
@@ -41,12 +42,16 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 [data-testid="stMain"] .kd-chart.chart_loss, [data-testid="stMain"] .kd-chart.chart_accuracy { height: max(11rem, 31vh) !important; }
 [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_loss, [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_accuracy { height: max(11rem, 28vh) !important; }
 [data-testid="stMain"] .st-key-kd_replay .kd-chart.chart_answers { height: max(10rem, 26vh) !important; }
-[data-testid="stMain"] .kd-chart.chart_answers { height: max(10rem, 30vh) !important; }
+[data-testid="stMain"] .kd-chart.chart_answers { height: max(10rem, 27vh) !important; }
 .kd-charts:has(.chart_loss) { row-gap: 0 !important; }
 .kd-charts:has(.chart_loss) .kd-frame { flex-basis: 100% !important; }
 .kd-qr { display: block; width: min(100%, 68vh); image-rendering: pixelated; }
 .st-key-kd_qr [data-testid="stCode"] code { font-size: 1.2rem; }
-.st-key-kd_canvas { zoom: 0.75; }
+.st-key-kd_canvas { zoom: 0.75; position: relative; }
+/* A picture that was not drawn lies on the canvas instead of below it, and lets strokes through. */
+.st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) { position: absolute; top: 0; width: 280px; pointer-events: none; mix-blend-mode: lighten; z-index: 2; }
+.st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) img { width: 280px; height: 280px; }
+.st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) + [data-testid="stElementContainer"] { display: none; }
 @media (min-width: 1600px) { .st-key-kd_canvas { zoom: 0.95; } }
 @media (min-width: 1900px) { .st-key-kd_canvas { zoom: 1.1; } }
 @media (min-width: 2500px) { .st-key-kd_canvas { zoom: 1.45; } }
@@ -55,5 +60,10 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 
 
 def apply(on_stage: bool) -> None:
-    """Puts the rules into the page; on a stage with large type and without menus."""
-    st.html(f"<style>{_STILL}{_LEGIBLE}{_STAGE if on_stage else ''}</style>")
+    """Puts the rules into the page; on a stage with large type and without menus.
+
+    Streamlit keeps what is style alone apart, and it came after the first captions were seen. With another node beside it, it
+    is an element like others, and the first.
+    """
+    with st.container(key="kd_style"):
+        st.html(f"<span></span><style>{_STILL}{_LEGIBLE}{_STAGE if on_stage else ''}</style>")
