@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import datetime
 import functools
@@ -79,7 +78,7 @@ def teacher_of(run: runs.Run) -> str:
 def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], export.Run]]:
     """What runs the ONNX file of each network, but of a control, whose file is like the student's."""
     return {
-        name: functools.partial(export.run_onnx, export.to_onnx(copy.deepcopy(model)))
+        name: functools.partial(export.run_onnx, export.to_onnx(model))
         for name, model in networks.items() if name != "control" or "student" not in networks
     }
 
