@@ -34,9 +34,10 @@ def pareto(points: Sequence[Point], batch: int) -> Figure:
             "hovertemplate": "%{text}<br>%{x:.3g} ms, %{y:.2%}<extra>" + role + "</extra>",
         })
     layout = base("Accuracy against time")
+    layout["legend"] = layout["legend"] | {"itemsizing": "constant"}  # a large mark would reach into the title
     layout |= {
         "height": 400, "hovermode": "closest",
-        "xaxis": {"type": "log", "title": {"text": f"milliseconds for {batch} image{'s' if batch > 1 else ''}"}, "dtick": "D2"},
+        "xaxis": {"type": "log", "title": {"text": f"milliseconds for {batch} image{'s' if batch > 1 else ''}"}, **log_ticks([1e3 * point.seconds for point in points])},
         "yaxis": {"tickformat": ".1%", "title": {"text": "test accuracy"}},
     }
     return {"data": traces, "layout": layout}
