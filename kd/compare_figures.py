@@ -55,6 +55,8 @@ def overlaid(curves: Mapping[str, tuple[Rows, float]], who: str = "student") -> 
                 traces.append(trace | {"line": {"color": colour, "dash": DASHES[role], "width": 2.5 if role == who else 1.5}, "mode": "lines+markers"})
     epochs = max((epochs for _, epochs in curves.values()), default=1)
     layout = over_epochs("Accuracy on validation images", epochs, [], ())
+    # Below, since names may take several lines.
+    layout |= {"legend": layout["legend"] | {"y": -0.4, "yanchor": "top"}, "height": layout["height"] + 80}
     layout["yaxis"] = {"tickformat": ".1%"}
     return {"data": traces, "layout": layout}
 
