@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import datetime
 import functools
@@ -79,7 +78,7 @@ def teacher_of(run: runs.Run) -> str:
 def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], export.Run]]:
     """What runs the ONNX file of each network, but of a control, whose file is like the student's."""
     return {
-        name: functools.partial(export.run_onnx, export.to_onnx(copy.deepcopy(model)))
+        name: functools.partial(export.run_onnx, export.to_onnx(model))
         for name, model in networks.items() if name != "control" or "student" not in networks
     }
 
@@ -192,7 +191,7 @@ def differences(*configs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 def text(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The measured runs (id -> measures) as a table: each student against its teacher. Runs without a student are left out."""
-    lines = [f"{'run':14}{'student':16}{'accuracy':>9}{'control':>9}{'teacher':>9}{'points':>8}{'images':>8}{'threads':>8}{'ms':>9}{'teacher':>9}{'faster':>8}{'ONNX ms':>9}"]
+    lines = [f"{'run':34}{'student':16}{'accuracy':>9}{'control':>9}{'teacher':>9}{'points':>8}{'images':>8}{'threads':>8}{'ms':>9}{'teacher':>9}{'faster':>8}{'ONNX ms':>9}"]
     for id, measures in found.items():
         models = measures["models"]
         for row in models.get("student", {}).get("latency", []):
@@ -203,11 +202,11 @@ def text(found: Mapping[str, Mapping[str, Any]]) -> str:
             exported = latency(models["student"], *at, speed.ONNX)
             shares = "".join(f"{models[who]['test_accuracy']:>9.2%}" if who in models else f"{'':9}" for who in ("student", "control", "teacher"))
             lines.append(
-                f"{id:14}{models['student']['architecture']:16}{shares}{worth['points']:>8.2f}{at[0]:>8}{at[1]:>8}{1e3 * row['median']:>9.3f}"
+                f"{id:34}{models['student']['architecture']:16}{shares}{worth['points']:>8.2f}{at[0]:>8}{at[1]:>8}{1e3 * row['median']:>9.3f}"
                 f"{1e3 * latency(models['teacher'], *at)['median']:>9.3f}{worth['faster']:>7.1f}x{1e3 * exported['median'] if exported else math.nan:>9.3f}"
             )
     for batch, threads in sorted({(row["batch"], row["threads"]) for measures in found.values() for model in measures["models"].values() for row in model["latency"]}):
         for price, (id, worth) in bargains(found, batch, threads).items():
             name = found[id]["models"]["student"]["architecture"]
-            lines.append(f"{batch} image{'s' if batch > 1 else ''}, {threads} thread{'s' if threads > 1 else ''}, at most {price:g} points: {name} ({worth['faster']:.1f}x for {worth['points']:.2f})")
+            lines.append(f"{batch} image{'s' if batch > 1 else ''}, {threads} thread{'s' if threads > 1 else ''}, at most {price:g} point{'s' if price > 1 else ''}: {name} ({worth['faster']:.1f}x for {worth['points']:.2f})")
     return "\n".join([*lines, "Each in its quickest form, medians of alternating rounds; accuracies on the test set, on which nothing was chosen."])

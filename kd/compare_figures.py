@@ -35,9 +35,10 @@ def pareto(points: Sequence[Point], batch: int) -> Figure:
             "hovertemplate": "%{text}<br>%{x:.3g} ms, %{y:.2%}<extra>" + role + "</extra>",
         })
     layout = base("Accuracy against time")
+    layout["legend"] = layout["legend"] | {"itemsizing": "constant"}  # a large mark would reach into the title
     layout |= {
         "height": 400, "hovermode": "closest",
-        "xaxis": {"type": "log", "title": {"text": f"milliseconds for {batch} image{'s' if batch > 1 else ''}"}, "dtick": "D2"},
+        "xaxis": {"type": "log", "title": {"text": f"milliseconds for {batch} image{'s' if batch > 1 else ''}"}, **log_ticks([1e3 * point.seconds for point in points])},
         "yaxis": {"tickformat": ".1%", "title": {"text": "test accuracy"}},
     }
     return {"data": traces, "layout": layout}
@@ -55,6 +56,8 @@ def overlaid(curves: Mapping[str, tuple[Rows, float]], who: str = "student") -> 
                 traces.append(trace | {"line": {"color": colour, "dash": DASHES[role], "width": 2.5 if role == who else 1.5}, "mode": "lines+markers"})
     epochs = max((epochs for _, epochs in curves.values()), default=1)
     layout = over_epochs("Accuracy on validation images", epochs, [], ())
+    # Below, since names may take several lines.
+    layout |= {"legend": layout["legend"] | {"y": -0.4, "yanchor": "top"}, "height": layout["height"] + 80}
     layout["yaxis"] = {"tickformat": ".1%"}
     return {"data": traces, "layout": layout}
 

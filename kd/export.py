@@ -7,6 +7,7 @@ loaded again by what will run it, and compared with the model, before it is give
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -62,6 +63,11 @@ Run = Callable[[np.ndarray], np.ndarray]  # pixels (N, 28, 28) uint8 -> logits (
 # -- formats ---------------------------------------------------------------------------
 
 
+def _own_copy(model: nn.Module) -> nn.Module:
+    """What is given to the exporter: while it traces, it puts tensors without values in the place of the weights, and others may be asking the model."""
+    return FromPixels(copy.deepcopy(model)).eval().cpu()
+
+
 def to_onnx(model: nn.Module) -> bytes:
     """The model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32; any N."""
     with _exporting, tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -69,7 +75,7 @@ def to_onnx(model: nn.Module) -> bytes:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            FromPixels(model).eval().cpu(), (torch.zeros(2, 28, 28, dtype=torch.uint8),), path, input_names=["pixels"], output_names=["logits"],
+            _own_copy(model), (torch.zeros(2, 28, 28, dtype=torch.uint8),), path, input_names=["pixels"], output_names=["logits"],
             dynamic_shapes=[{0: torch.export.Dim("N")}], dynamo=True, external_data=False, verbose=False,
         )
         return path.read_bytes()
@@ -90,7 +96,7 @@ def to_torch_export(model: nn.Module) -> bytes:
     pixels, content = torch.zeros(2, 28, 28, dtype=torch.uint8), io.BytesIO()
     with _exporting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no tensor is "complete": weights in channels_last are views
-        program = torch.export.export(FromPixels(model).eval().cpu(), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}])
+        program = torch.export.export(_own_copy(model), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}])
         torch.export.save(program, content)
     return content.getvalue()
 

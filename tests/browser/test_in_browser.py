@@ -40,7 +40,7 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
     expect(page.get_by_text("Run it in this browser")).to_be_visible()  # if not, this tells what the page shows instead
     page.get_by_text("Run it in this browser").click()
     own = page.locator(".kd-own[data-ready=yes]")
-    expect(own).to_be_visible(timeout=60_000)
+    expect(own).to_be_visible()
     expect(own.locator(".kd-own-note")).to_contain_text("an image in this browser, with one thread")
     idle(page)
     monkeypatch.setenv("KD_HOME", str(server.home))

@@ -98,7 +98,7 @@ def test_a_run_is_measured_and_compared(page: Page, server: Server, run: tuple[s
     table = page.get_by_test_id("stDataFrame").first.bounding_box()
     page.mouse.click(table["x"] + 14, table["y"] + 17 + 35)  # the box of the first line, which is drawn on a canvas: the newest run
     button(page, "Measure").click()
-    expect(button(page, "Measure again")).to_be_visible(timeout=60_000)
+    expect(button(page, "Measure again")).to_be_visible()
     expect(page.get_by_text("than its teacher").first).to_be_visible()
     expect(page.locator(".kd-chart.pareto .main-svg").first).to_be_visible()
 

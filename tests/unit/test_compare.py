@@ -98,7 +98,7 @@ def test_the_quickest_student_is_told_for_each_price():
     assert {price: (id, round(worth["faster"], 3)) for price, (id, worth) in best.items()} == {1: ("dear", 10), 0.5: ("fair", 5), 0.15: ("near", 2)}
     assert compare.bargains({"far": measures(0.9)}, 1, 1) == {} and compare.bargains(found, 256, 1) == {}
     lines = compare.text(found)
-    assert "1 image, 1 thread, at most 0.5 points: cnn (5.0x for 0.40)" in lines
+    assert "1 image, 1 thread, at most 0.5 point: cnn (5.0x for 0.40)" in lines
 
 
 def test_a_teacher_of_several_runs_is_one_point():

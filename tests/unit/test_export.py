@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 
 import numpy as np
@@ -35,6 +36,29 @@ def test_an_exported_model_gives_the_models_logits(name, format, mnist):
     exported = export.export(models.build(name, 0), name, format, mnist.test)
     assert exported.images == len(mnist.test) and exported.difference < 1e-5
     assert exported.name == f"{name}-{format}.zip"
+
+
+@pytest.mark.parametrize("convert", [export.to_torch_export, export.to_onnx])
+def test_a_model_answers_others_as_ever_while_it_is_exported(convert):
+    model, inputs = models.build("mlp-30", 0).eval(), torch.randn(4, 1, 28, 28)
+    expected, wrong, over = models.logits_in_chunks(model, inputs), [], threading.Event()
+
+    def ask():
+        while not over.is_set():
+            try:
+                said = models.logits_in_chunks(model, inputs)
+                assert type(said) is torch.Tensor and torch.equal(said, expected)
+            except BaseException as error:  # whatever it is, it is told
+                wrong.append(repr(error))
+
+    other = threading.Thread(target=ask)
+    other.start()
+    try:
+        convert(model)
+    finally:
+        over.set()
+        other.join()
+    assert not wrong
 
 
 def test_any_number_of_pictures_can_be_asked_about_at_once(shipped, mnist):
