@@ -256,7 +256,7 @@ def load(id: str) -> Run:
             id, about["kind"], clean_name(about["name"]), about["owner"], files.plain(about["created"]), about["state"], config, measures, folder,
             files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
         )
-        if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None):
+        if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None) or not isinstance(measures, dict):
             raise ValueError
         stored.check_measures(run.kind, run.models, run.measures)
         return run
