@@ -85,7 +85,8 @@ def _label(layer: nn.Module) -> str:
         case nn.LayerNorm():
             return "normalization"
         case layers.Patches():
-            return "{}×{} patches".format(*layer.embed.kernel_size)
+            first = next(inner for inner in layer.embed.modules() if isinstance(inner, nn.Conv2d))  # of two, where it was factored
+            return "{}×{} patches".format(*first.kernel_size)
         case layers.Block():
             return "Transformer block"
         case layers.ClassToken():

@@ -38,7 +38,8 @@ def read_text(path: Path) -> str:
     Raises:
         OSError, ValueError: it is missing, a link to elsewhere, too large to be ours, or no text.
     """
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)), encoding="utf-8", newline="") as file:
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # those that the system has; no pipe is waited for
+    with open(os.open(path, os.O_RDONLY | flags), encoding="utf-8", newline="") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             raise ValueError(f"{path} is no file of a run")

@@ -266,7 +266,7 @@ def load(id: str) -> Run:
             files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
             about.get("pinned") is True,
         )
-        if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None):
+        if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None) or not isinstance(measures, dict):
             raise ValueError
         stored.check_measures(run.kind, run.models, run.measures)
         return run

@@ -269,7 +269,7 @@ class Cases:
                 header = self.mangled(header)
             if isinstance(header, dict) and self.draw.random() < 0.4:
                 header |= {self.draw.choice(["²", "..", "../x.weight", "1.weight", "__metadata__", "9999.weight", "-1.weight"]): {
-                    "dtype": self.draw.choice(["F32", "F16", "BF16", "F8_E4M3", "F4", "C64", "I64", "BOOL"]), "shape": self.draw.choice([[], [0], [2, 2], [10, 784]]),
+                    "dtype": self.draw.choice(["F32", "F32", "F32", "F32", "F32", "F16", "BF16", "F8_E4M3", "F4", "C64", "I64", "BOOL"]), "shape": self.draw.choice([[], [0], [2, 2], [10, 784]]),
                     "data_offsets": self.draw.choice([[0, 0], [0, 4], [4, 0], [0, 2**62], [-4, 0]])}}
             text = json.dumps(header, default=str).encode("utf-8", "replace")
             content = struct.pack("<Q", len(text) + self.draw.choice([0, 0, 0, 1, -1])) + text + data

@@ -337,9 +337,34 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes ``count`` times: each costs a pass over all its pixels."""
+    whole = encode(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    start = whole.rindex(b"\xff\xda")
+    return whole[:start] + whole[start:-2] * count + b"\xff\xd9"
+
+
+def encode(image: Image.Image, format: str, **options) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", bomb(2_000), encode(Image.new("L", (40, 40)), "JPEG")], ids=["nothing", "text", "bomb", "JPEG"])
+def test_what_no_canvas_sends_is_refused(content):
+    with pytest.raises(UserError, match="cannot be read as a picture|more than 2 megapixels"):
+        drawing.ink_from_canvas_file(content)
+
+
+def test_a_canvas_of_no_size_is_nothing():
+    assert drawing.prepare(np.zeros((0, 0), np.float32)) is None
+
+
 @pytest.mark.parametrize(
     "content, says",
     [
+        (scans(1000), "built of very many scans"),
+        (encode(Image.new("L", (4000, 3000)), "WEBP", method=0), "more than 10 megapixels"),
         (b"", "cannot be read as a picture"),
         (b"a text file, not a picture", "cannot be read as a picture"),
         (b"%PDF-1.7\n", "cannot be read as a picture"),
@@ -352,7 +377,7 @@ def bomb(side: int) -> bytes:
         (bomb(100_000), "more than 20 megapixels"),
         (b"\0" * (5 * 2**20 + 1), "larger than 5 MB"),
     ],
-    ids=["empty", "text", "PDF", "EPS", "TIFF", "cut PNG", "cut JPEG", "25 MP", "144 MP", "10,000 MP", "over 5 MB"],
+    ids=["many scans", "large WebP", "empty", "text", "PDF", "EPS", "TIFF", "cut PNG", "cut JPEG", "25 MP", "144 MP", "10,000 MP", "over 5 MB"],
 )
 def test_what_is_no_picture_is_refused_in_one_sentence(content, says):
     with warnings.catch_warnings():

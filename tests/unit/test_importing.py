@@ -48,6 +48,7 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
         (header({"1.weight": {"dtype": "F32", "shape": [True, 784]}}), "no safetensors file"),
         (header({"1.weight": {"dtype": "F16", "shape": [10, 784]}}), "save the network in float32"),
         (header({"a": {"dtype": "F32", "shape": [10, 784]}}), "not the weights of a network that this program knows"),
+        (header({"².weight": {"dtype": "F32", "shape": [10, 784]}}), "not the weights of a network that this program knows"),
         (header(HUGE | {"1.bias": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}), "no safetensors file"),
         (file("mlp-30")[:-100], "damaged"),
         (file("mlp-30", lambda state: state.pop("1.bias")), "not the weights of a network"),
@@ -57,7 +58,7 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
         (save({f"{i}.weight": torch.zeros(784, 784) for i in (1, 3, 5, 7, 9)}), "not the weights of a network"),
         (bytes(importing.MAX_BYTES + 1), "no network of this program has more than"),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_anything_else_is_refused_in_plain_words(content, message):
     with pytest.raises(UserError, match=message):

@@ -450,6 +450,23 @@ def test_a_number_that_is_not_finite_ends_training_in_plain_words(mnist, objecti
         list(fit([learner], mnist, plan, SETTINGS))
 
 
+def test_what_went_out_of_bounds_is_as_it_was_at_its_last_record(mnist):
+    """A step whose loss is finite can spoil the weights: it is found at the next record, and no such record is given out."""
+    steps, records, good = [], [], {}
+
+    def spoils_later(student, teacher, labels, settings):
+        steps.append(1)
+        return not_a_number(student, teacher, labels, settings) if len(steps) > 7 else spoils_the_weights(student, teacher, labels, settings) if len(steps) == 7 else {
+            "hard": student.logits.square().mean()}
+
+    learner = Learner("student", models.build("mlp-30", 0), spoils_later)
+    with pytest.raises(Diverged):
+        for record in fit([learner], mnist, dataclasses.replace(PLAN, epochs=1, batch_size=100), SETTINGS, due=lambda step: step % 3 == 0 or step == 7):
+            records.append(record.step)
+            good = weights(learner.model)
+    assert records == [3, 6] and identical(learner.model, good)
+
+
 def test_too_high_a_learning_rate_is_found_out(mnist):
     with pytest.raises(Diverged):
         run(mnist, plan=dataclasses.replace(PLAN, learning_rate=1e30), due=always)

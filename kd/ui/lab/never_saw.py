@@ -13,6 +13,7 @@ from kd.lab.settings import DIGITS, OFFSETS
 from kd.ui import panels, state
 from kd.ui.canvas import canvas
 from kd.ui.lab import frame, running
+from kd.ui.plain import plainly
 
 
 def show() -> None:
@@ -71,6 +72,7 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
 
 
 @st.fragment
+@plainly()
 def _with_an_offset(snap: Snapshot) -> None:
     """The offset, and all that it moves."""
     left, right = st.columns(2, gap="medium")
@@ -114,6 +116,7 @@ def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -
 
 
 @st.fragment
+@plainly()
 def _draw(snap: Snapshot) -> None:
     digit = snap.config.omitted[0]
     st.header(f"Draw a {digit}", anchor=False)
@@ -134,7 +137,7 @@ def _draw(snap: Snapshot) -> None:
             if not found.is_digit:
                 panels.not_a_digit()
 
-        st.fragment(answer, run_every=snap.pace if snap.active else None)()
+        st.fragment(plainly()(answer), run_every=snap.pace if snap.active else None)()
 
 
 @st.cache_data(max_entries=24, show_spinner="Reading the test set…")

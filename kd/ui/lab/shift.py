@@ -13,6 +13,7 @@ from kd.lab import figures
 from kd.lab.corruptions import CORRUPTIONS, Corruption
 from kd.ui import state
 from kd.ui.lab import frame, running
+from kd.ui.plain import plainly
 
 LIVE, ALL = 500, 2_000  # test images, while a run trains and afterwards
 SHOWN = 3  # digits in the strip
@@ -34,6 +35,7 @@ def show() -> None:
 
 
 @st.fragment
+@plainly()
 def _spoiled(snap: Snapshot) -> None:
     corruption = CORRUPTIONS[frame.chosen(st.segmented_control, "corruption", options=list(CORRUPTIONS), required=True)]
     _strip(corruption)

@@ -15,12 +15,14 @@ from kd.lab.settings import DIGITS, PICTURES
 from kd.ui import panels, state
 from kd.ui.canvas import canvas
 from kd.ui.lab import frame
+from kd.ui.plain import plainly
 
 STRIP = 12  # images in order
 DOUBTFUL = 100  # of the test images, for a stroll
 
 
 @st.fragment
+@plainly()
 def show() -> None:
     st.markdown(
         "A label says that this is a **2**, and no more. The teacher says how much of a 3 and of a 7 it sees in it, though at *T* = 1 in numbers "

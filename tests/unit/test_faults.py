@@ -1,0 +1,183 @@
+"""Whatever goes wrong around a training is told in a sentence, loses nothing that was called saved, and the next job runs."""
+
+import contextlib
+import datetime
+import http.server
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from kd import checkpoints, data, memory, models, runs, train
+from kd.config import DistilConfig
+from kd.errors import UserError
+from tests.stage import fuzz, kills
+from tests.unit.test_jobs import ME, SHORT, alone, manage, manager, pause_after, wait_for  # noqa: F401
+
+# -- killed, and fed with junk: the long forms are in tests/stage ------------------------------
+
+
+def test_what_was_called_saved_outlives_a_kill_at_any_moment_and_the_rest_resumes_to_the_same_bits():
+    found = kills.run(kills=6, seed=2)
+    assert found["problems"] == [] and found["kills"] == 6 and found["started"] and found["interrupted"]
+
+
+def test_bad_input_gives_a_value_or_a_refusal_within_bounds():
+    found = fuzz.run(500, seed=1, worst=False)
+    assert found["problems"] == [] and found["cases"] == 500 and 100 < found["refused"] < 490
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(memory, "available", lambda device: 50_000_000)
+    refused = manager.start(DistilConfig(student="mlp-2048-2048", epochs=1, batch_size=100), ME)
+    message = wait_for(manager, refused, "failed").message
+    assert message.startswith("This training would take about") and message.endswith("50 MB are free; choose a smaller student or a smaller batch size.")
+    wait_for(manager, manager.start(SHORT, ME), "done")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
+    ids=["Python", "CUDA", "CPU"],
+)
+def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkeypatch, error):  # noqa: F811
+    id = pause_after(manager, SHORT)
+
+    def out(*_):
+        raise error
+
+    with monkeypatch.context() as small:
+        small.setattr(train.Training, "_train", out)
+        manager.resume(id, ME)
+        assert wait_for(manager, id, "interrupted").message == f"{memory.RAN_OUT} Resume goes on from its last checkpoint."
+    wait_for(manager, manager.start(SHORT, ME), "done")
+    manager.resume(id, ME)
+    wait_for(manager, id, "done")
+
+
+def test_what_a_training_takes_grows_with_networks_weights_and_images():
+    small, wide = models.build("mlp-30", 0), models.build("cnn-wide", 0)
+    assert memory.needed([small], 100) < memory.needed([small, small], 100) < memory.needed([wide], 100) < memory.needed([wide], 1000)
+    # Measured: two of them at 256 images took 604 MB.
+    assert 500e6 < memory.needed([wide, wide], 256) < 900e6 and not wide.eval().training
+
+
+# -- the clock ------------------------------------------------------------------------------------
+
+
+def test_runs_keep_their_order_and_their_worker_when_the_clock_is_put_back(manager, monkeypatch):  # noqa: F811
+    class Back(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) - datetime.timedelta(hours=1)
+
+    first = manager.start(SHORT, ME)
+    wait_for(manager, first, "done")
+    monkeypatch.setattr(runs.datetime, "datetime", Back)
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    checkpoints.tidy()
+    second = manager.start(SHORT, ME)
+    wait_for(manager, second, "done")
+    assert [run.id for run in runs.list_runs()[0]] == [second, first] and second > first
+    assert manager.snapshot(second, ME).state == "done"
+
+
+def test_ids_are_in_order_even_within_a_second():
+    ids = [runs.new_id() for _ in range(50)]
+    assert ids == sorted(ids) and len(set(ids)) == 50
+
+
+# -- links out of the folder ------------------------------------------------------------------------
+
+
+def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, home, tmp_path):  # noqa: F811
+    id = manager.start(SHORT, ME)
+    wait_for(manager, id, "done")
+    secret = tmp_path / "secret"
+    secret.write_bytes((home / id / "student.safetensors").read_bytes())
+    before, run = secret.read_bytes(), runs.load(id)
+    (run.folder / ".config.json.tmp").symlink_to(secret)
+    runs.rename(id, "another name", ME)
+    for name in ("student.safetensors", "metrics.csv", "config.json"):
+        (run.folder / name).unlink()
+        (run.folder / name).symlink_to(secret)
+    for read in (lambda: run.model("student"), run.metrics, lambda: run.file("config.json"), lambda: runs.load(id)):
+        with pytest.raises(UserError, match="missing|damaged"):
+            read()
+    assert secret.read_bytes() == before
+
+
+# -- the disk -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(home):
+    """A real disk of 300 kB as the run folder, where this user may mount one."""
+    home.mkdir()
+    if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(home)], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk; tests/unit/test_runs.py has a full one that is made up")
+    yield home
+    subprocess.run(["umount", "-l", str(home)], check=True)
+
+
+def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_there_is_room(small_disk, manager):  # noqa: F811
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    id = manager.start(SHORT, ME)
+    snap = wait_for(manager, id, "done")
+    assert not snap.saved and f"The run was not saved because the disk is full: free some space in {small_disk}" in snap.message
+    assert {path.name for path in small_disk.iterdir()} <= {"filler", f".{id}.lock"}
+    filler.unlink()
+    manager.save_again(id, ME)
+    assert manager.snapshot(id, ME).saved and runs.load(id).model("student")
+
+
+# -- the network ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stalls", [True, False], ids=["stalls", "closes"])
+def test_a_network_that_vanishes_during_the_download_ends_it_with_a_sentence(tmp_path, monkeypatch, stalls):
+    go_on = threading.Event()
+
+    class Half(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(bytes(1000))
+            self.wfile.flush()
+            if stalls:
+                go_on.wait(30)
+
+        def log_message(self, *_):
+            pass
+
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Half)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    script = (
+        "import sys, urllib.request\n"
+        f"content = urllib.request.urlopen('http://127.0.0.1:{served.server_port}/').read()\n"
+        "raise SystemExit(len(content) != 10**6)"
+    )
+    started = time.monotonic()
+    source = data.Source(tmp_path / "data", lambda folder: [sys.executable, "-c", script], time_limit=3.0)
+    try:
+        source.wait()
+        assert time.monotonic() - started < 25 and source.state == "sample" and not source._thread.is_alive()
+        (message,) = source.messages
+        assert ("given up after 3 seconds" if stalls else "could not be downloaded") in message
+        assert source._process.poll() is not None, "the process has ended"
+    finally:
+        go_on.set()
+        source.close()
+        served.shutdown()
+        served.server_close()
