@@ -34,8 +34,7 @@ FIGURES = {
     "JavaScript heap": (" MB", 0.15, 5),
     "server memory": (" MB", 0.10, 60),
     "server threads": ("", 0.10, 3),
-    "server's open files": ("", 0.10, 5),
-    "websockets open": ("", 0.0, 0.5),
+    "server's open files": ("", 0.10, 5),  # connections are among them
 }
 
 
@@ -55,7 +54,6 @@ def weigh(page: Page, server: Server) -> dict[str, float]:
         "server memory": int(status["VmRSS"].split()[0]) * 1024 / 1e6,
         "server threads": int(status["Threads"]),
         "server's open files": len(descriptors),
-        "websockets open": page.kd_sockets(),
     }
 
 
@@ -94,11 +92,9 @@ def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda lin
     counted: list[dict[str, float]] = []
 
     def person(context: BrowserContext) -> Page:
-        page, sockets = context.new_page(), []
+        page = context.new_page()
         page.on("console", lambda message: message.type == "error" and not PROBE.search(f"{message.text} ({message.location['url']})") and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(error.stack or str(error)))
-        page.on("websocket", lambda socket: (sockets.append(socket), socket.on("close", sockets.remove)))
-        page.kd_sockets = lambda: len(sockets)
         return page
 
     with sync_playwright() as playwright, launch(playwright) as browser:
