@@ -184,9 +184,9 @@ def teacher_name(name: str) -> str:
     if "+" in name:
         return " and ".join(map(teacher_name, name.split("+")))
     try:
-        return plain(runs.load(name).name) if runs.is_id(name) else name
+        return plain(runs.load(name).name if runs.is_id(name) else name)
     except UserError:
-        return name
+        return plain(name)
 
 
 def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
