@@ -222,7 +222,7 @@ def load(id: str) -> Run:
         config = KINDS[about["kind"]].from_dict(about["config"])
         return Run(
             id, about["kind"], clean_name(about["name"]), about["owner"], str(about["created"]), str(about["state"]), config, measures, folder,
-            about.get("pinned") is True,
+            pinned=about.get("pinned") is True,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None

@@ -11,7 +11,7 @@ from kd import access, compare, compare_figures, runs, speed, teacher
 from kd.errors import UserError
 from kd.ui import entry, keys, owner, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 entry.through_app()
 st.title("Compare", anchor=False)

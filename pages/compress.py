@@ -12,7 +12,7 @@ from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import entry, keys, owner, panels, preview, recipe, state
 from kd.ui.chart import live_chart
-from kd.ui.plain import plain
+from kd.ui.text import plain
 from kd.ui.watch import watch
 
 entry.through_app()

@@ -7,7 +7,7 @@ from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.objectives import METHODS, Method
 from kd.ui import entry
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 entry.through_app()
 st.title("Every method, side by side", anchor=False)

@@ -5,7 +5,7 @@ import streamlit as st
 from kd import cells, figures, paper
 from kd.errors import UserError
 from kd.ui import chart, entry
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 entry.through_app()
 st.title("The paper's table, run again", anchor=False)

@@ -11,7 +11,7 @@ from kd.config import DistilConfig, Settings
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
-from kd.ui.plain import plain
+from kd.ui.text import plain
 from kd.ui.watch import watch
 
 
