@@ -264,7 +264,7 @@ def load(id: str) -> Run:
         run = Run(
             id, about["kind"], clean_name(about["name"]), about["owner"], files.plain(about["created"]), about["state"], config, measures, folder,
             files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
-            about.get("pinned") is True,
+            pinned=about.get("pinned") is True,
         )
         if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None) or not isinstance(measures, dict):
             raise ValueError

@@ -9,7 +9,7 @@ from kd.config import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import compress_panels, entry, keys, owner, panels, preview, recipe, state
-from kd.ui.plain import plain
+from kd.ui.text import plain
 from kd.ui.watch import watch
 
 entry.through_app()

@@ -8,7 +8,8 @@ from kd.errors import UserError
 from kd.ui import entry, owner, panels, state
 from kd.ui.canvas import canvas
 from kd.ui.chart import live_chart
-from kd.ui.plain import plain, plainly
+from kd.ui.plain import plainly
+from kd.ui.text import plain
 
 entry.through_app()
 manager = state.manager()

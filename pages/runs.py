@@ -7,7 +7,7 @@ from kd.config import Settings
 from kd.errors import UserError
 from kd.ui import entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
 from kd.ui.lab import frame
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 entry.through_app()
 st.title("Runs", anchor=False)

@@ -9,7 +9,7 @@ from kd.errors import UserError
 from kd.ui import compare_table, keys, owner, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.compare_table import NUMBERS, Measures
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 MOST = 4  # runs laid over each other
 

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 import streamlit as st
 
 from kd import compare, runs, speed
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 Measures = Mapping[str, Mapping[str, Any]]  # run id -> what was measured of it
 

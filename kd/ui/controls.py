@@ -15,7 +15,7 @@ from kd.objectives import METHODS
 from kd.optimizers import OPTIMIZERS
 from kd.schemes import SCHEMES
 from kd.ui import keys, link, state
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
 OWN = "your own"

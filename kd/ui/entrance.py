@@ -17,13 +17,13 @@ def show() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
         if access.presenter(owner.digest()):
-            st.caption(":material/co_present: You are the presenter: only you start and delete runs here.")
+            st.caption(":material/co_present: You are the presenter: visitors only watch and draw.")
             st.button("Leave", key="presenter_leave", type="tertiary", on_click=access.leave, args=(owner.digest(),))
             return
         st.caption(":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw.")
         with st.popover("I am the presenter", type="tertiary"):
             with st.form("presenter", border=False, clear_on_submit=True):
-                st.text_input("Password", type="password", key=_PASSWORD, max_chars=200, autocomplete="current-password")
+                st.text_input("Password", type="password", key=_PASSWORD, autocomplete="current-password")
                 st.form_submit_button("Enter", on_click=_enter)
 
 

@@ -16,7 +16,7 @@ from kd import checkpoints, data, drawing, jobs, models, runs, teacher
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, link, owner
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 # Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
 # the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
@@ -205,9 +205,9 @@ def teacher_name(name: str) -> str:
     if "+" in name:
         return " and ".join(map(teacher_name, name.split("+")))
     try:
-        return plain(runs.load(name).name) if runs.is_id(name) else name
+        return plain(runs.load(name).name if runs.is_id(name) else name)
     except UserError:
-        return name
+        return plain(name)
 
 
 def find_teacher(name: str) -> CachedTeacher | MeanTeacher:

@@ -9,8 +9,9 @@ import streamlit as st
 from kd import runs, storage
 from kd.errors import UserError
 from kd.ui import keys, owner, state
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
+OFFERED = 10  # at once
 NEARLY = 0.9  # of what may be stored; from then on the panel is open
 
 
@@ -21,7 +22,7 @@ def show(found: Sequence[runs.Run]) -> None:
     except UserError as error:
         st.error(plain(error))
         return
-    oldest = {run.id: run for run in storage.removable(found, owner.digest())}
+    oldest = {run.id: run for run in storage.removable(found, owner.digest())[:OFFERED]}
     with st.expander(f"Stored: {used}", icon=":material/hard_drive:", expanded=used.share >= NEARLY):
         st.caption("When the store is full nothing new can begin; what is stored stays until somebody deletes it. A pinned run is not offered here.")
         if not oldest:

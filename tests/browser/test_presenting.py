@@ -8,7 +8,7 @@ from collections.abc import Callable
 import segno
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, button, chart, points, run_id, says, until, visit
+from tests.serving import Server, answers, chart, points, run_id, says, until, visit
 
 
 def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, student: str) -> None:

@@ -37,7 +37,7 @@ def run(name: str, options: list[str], minutes: float) -> int:
                 os.killpg(process.pid, told)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(20)
-    print(f"-- {name} took {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    print(f"{'FALLS SHORT' if code else 'PASS':11}  {name}, as a whole, in {(time.monotonic() - begin) / 60:.1f} min", flush=True)
     return code
 
 

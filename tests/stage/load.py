@@ -37,7 +37,7 @@ ANSWER, GAP, SPEED = 1.5, 2.0, 0.7  # what is promised: seconds, seconds, share 
 DEBOUNCE = 0.2  # seconds that a browser's canvas waits for the next stroke; a client without one does not
 THINKING = 4.0  # seconds between the drawings of one person
 SETTLE = 2.0  # seconds from one phase to the next
-PACE = 6.0  # seconds, about, until all viewers have found the pace for as many as they are
+PACE = 11.0  # seconds, about, until all viewers have found the pace for as many as they are
 
 # Holds the page's timers, by which Streamlit repeats what shows a run, and notes each drawing of the loss chart.
 _BROWSER = WATCH + """

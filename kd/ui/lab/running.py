@@ -12,7 +12,7 @@ from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
 from kd.ui.lab import frame
-from kd.ui.plain import plain
+from kd.ui.text import plain
 from kd.ui.watch import watch
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kd import compare, compare_figures, report, runs
 from kd.config import DistilConfig
-from kd.ui.plain import plain
+from kd.ui.text import plain
 
 EVIL = '<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**'
 

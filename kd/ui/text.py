@@ -1,0 +1,14 @@
+"""Text that came from a person, shown letter by letter: as neither HTML nor Markdown, nor a picture fetched from elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+# In a single line. Streamlit adds to Markdown: $formula$, :red[colours], :emoji: and links without brackets.
+_MEANS_SOMETHING = re.compile(r"[\\`*\[\]<~$]|(?<!\w)_|_(?!\w)|:(?=\S)|&(?=[#\w])|(?<=www)\.|^[#+>=-]", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(\d+)([.)])")
+
+
+def plain(text: object) -> str:
+    """``text``, as one line, for where Streamlit reads Markdown: headings, captions, messages, labels."""
+    return _NUMBERED.sub(r"\1\\\2", _MEANS_SOMETHING.sub(r"\\\g<0>", " ".join(str(text).split())))

@@ -1,0 +1,62 @@
+"""The command that tries all promises, and what counts as kept."""
+
+import importlib.util
+
+import pytest
+
+from tests.stage import __main__ as stage
+from tests.stage import soak
+from tests.stage.promise import Promise, share, tell
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What would have been run: (name, options); soak falls short."""
+    found = []
+    monkeypatch.setattr(stage, "run", lambda name, options, minutes: found.append((name, options)) or int(name == "soak"))
+    return found
+
+
+def test_one_is_chosen_and_gets_its_options(ran, capsys):
+    assert stage.main(["load", "--viewers", "3"]) == 0
+    assert ran == [("load", ["--viewers", "3"])] and "All promises were kept: load." in capsys.readouterr().out
+
+
+def test_all_are_tried_though_one_falls_short_or_is_missing(ran, monkeypatch, capsys):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.endswith(("kills", "fuzz")) else there(name))
+    assert stage.main([]) == 1
+    assert [name for name, _ in ran] == ["load", "starts", "soak"]
+    told = capsys.readouterr().out
+    assert "tests/stage/kills.py is not there" in told and "Not kept: soak, kills, fuzz." in told
+
+
+def test_an_unknown_name_is_told_with_those_that_there_are(ran, capsys):
+    assert stage.main(["sock"]) == 2 and not ran
+    assert "There is no sock; choose from load, starts" in capsys.readouterr().out
+
+
+def test_a_form_that_does_not_end_is_ended(monkeypatch, capsys):
+    monkeypatch.setattr(stage.sys, "executable", "/bin/sleep")
+    popen = stage.subprocess.Popen
+    monkeypatch.setattr(stage.subprocess, "Popen", lambda command, **options: popen(["sleep", "60"], **options))
+    assert stage.run("load", [], 0.002) == 1
+    assert "FALLS SHORT  load was ended after" in capsys.readouterr().out
+
+
+def test_promises_are_kept_or_not(capsys):
+    kept = [Promise.below("a", 1.4, 1.5, " s"), Promise.least("b", 0.7, 0.7), Promise.none("c", [])]
+    assert tell(kept) == 0
+    assert tell([*kept, Promise.below("d", 1.5, 1.5)]) == 1
+    assert tell([Promise.least("e", 0.69, 0.7)]) == tell([Promise.none("f", ["Traceback"])]) == 1
+    assert capsys.readouterr().out.count("FALLS SHORT") == 3
+
+
+def test_nothing_measured_keeps_no_promise():
+    assert not Promise.below("a", share([], 95), 1.5).kept
+    assert share([1, 2, 3, 4], 50) == 3 and share(list(range(100)), 95) == 95
+
+
+def test_what_grows_is_seen_and_what_shakes_is_not():
+    assert soak.trend([100.0, 101, 99, 100, 101, 100]) == pytest.approx(0, abs=1)
+    assert soak.trend([100.0 + i for i in range(11)]) == pytest.approx(10)
