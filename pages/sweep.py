@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.grid_config import AXES, GridConfig
 from kd.grid_summary import MEASURES
 from kd.jobs import Snapshot
-from kd.ui import axes, controls, entry, keys, owner, panels, state
+from kd.ui import axes, controls, entry, keys, owner, panels, search_panel, state
 from kd.ui.chart import live_charts, packed
 from kd.ui.watch import watch
 
@@ -243,3 +243,4 @@ else:
         picked(found["config"], found["cells"])
         st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}; {found['seconds']:,.0f} s).")
 axes.write_link(st.session_state.get(keys.GRID_RUN))
+search_panel.show()
