@@ -13,7 +13,7 @@ TITLES = {"student": "student", "labels": "labels", "method": "method", "tempera
 #: Where colours may begin and end: a range of round numbers changes seldom while values come in.
 _SHARES = (0, 50, 70, 80, 85, *range(90, 97), 97, 97.5, 98, 98.5, 99, 99.5, 100)
 _ERRORS = (0, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000)
-_HALVES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_HALVES = (*(step * power for power in (0.1, 1, 10, 100, 1000) for step in (1, 1.5, 2, 2.5, 3, 4, 5, 7)), 10_000)
 _WORSE = "#475569"
 
 
@@ -30,7 +30,8 @@ def heat(
         measure: of grid_summary.MEASURES.
         gain: its difference from the control instead.
     """
-    across, down = axis(config, x), axis(config, y)
+    # A control has no difference from itself.
+    across, down = ([value for value in axis(config, name) if not (gain and name == "soft_weight" and value == 0)] for name in (x, y))
     rows = [[_cell(fixed | {x: right, y: up}, means, live, measure, gain, named(config)) for right in across] for up in down]
     ended = [cell["z"] for row in rows for cell in row if cell["ended"]]
     low, high = _range(ended or [cell["z"] for row in rows for cell in row if cell["z"] is not None], measure, gain)

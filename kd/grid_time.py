@@ -10,9 +10,10 @@ from kd.data import Mnist
 from kd.grid import Group, groups, start
 from kd.grid_config import GridConfig
 
-MOMENT = 0.15  # seconds of training that are measured of each kind of group
+MOMENT = 0.3  # seconds of training that are measured of each kind of group
+STRETCH = 4  # steps between two looks at the clock
 MAX_KINDS = 8
-FRESH = 60.0  # seconds for which what was measured holds: the machine may get other work
+FRESH = 60.0  # seconds after which it is measured again: the machine may have had other work then
 _measured: dict[tuple, tuple[float, float]] = {}  # kind -> seconds of a step, and when they were measured
 
 
@@ -22,10 +23,10 @@ def known(config: GridConfig) -> bool:
 
 
 def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
-    """About how long the grid takes, as fast as the machine is now; None where its groups are of too many kinds to measure.
+    """About how long the grid takes if nothing else runs; None where its groups are of too many kinds to measure.
 
     Args:
-        again: measure what is no longer fresh, since nothing trains that it would hold up.
+        again: measure once more what is no longer fresh, since nothing trains that would be held up; the fastest counts.
 
     Raises:
         UserError: the settings do not fit the data.
@@ -38,7 +39,7 @@ def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     total = 0.0
     for kind, same in kinds.items():
         if kind not in _measured or again and time.monotonic() - _measured[kind][1] > FRESH:
-            _measured[kind] = _step(same[0], mnist, teacher), time.monotonic()
+            _measured[kind] = min(_step(same[0], mnist, teacher), _measured.get(kind, (math.inf, 0.0))[0]), time.monotonic()
         total += _measured[kind][0] * steps * len(same)
     return total
 
@@ -54,16 +55,16 @@ def _kinds(config: GridConfig) -> dict[tuple, list[Group]]:
 
 
 def _step(group: Group, mnist: Mnist, teacher: Any) -> float:
-    """Seconds of an optimizer step. The first two, which are slower, are not counted."""
-    until = math.inf
+    """Seconds of an optimizer step: the fastest of some short stretches, since others that use the machine only make it slower.
 
-    def due(step: int) -> bool:
-        return step == 2 or time.perf_counter() >= until
-
-    records = start(group, mnist, teacher).records(due)
-    first = next(records)
-    until = time.perf_counter() + MOMENT
-    second = next(records, first)
-    records.close()
-    # The second record has judged 1,000 images too.
-    return (second.seconds - first.seconds) / max(1, second.step - first.step) if second is not first else first.seconds / first.step
+    The first steps, which are slower anyway, are not counted.
+    """
+    judging = len(mnist.glance) / group.cells[0].config.batch_size / 2  # that each record takes, in steps: without the way back
+    before, fastest, until = None, math.inf, time.monotonic() + MOMENT
+    for record in start(group, mnist, teacher).records(lambda step: step % STRETCH == 0):
+        if before:
+            fastest = min(fastest, (record.seconds - before.seconds) / (record.step - before.step + judging))
+        if before and time.monotonic() > until:
+            return fastest
+        before = record
+    return min(fastest, before.seconds / before.step)

@@ -75,7 +75,7 @@ def buttons(config: GridConfig | None, snap: Snapshot | None) -> None:
         st.button("Stop", key="grid_stop", icon=":material/stop:", disabled=not mine, on_click=command, args=(manager.stop,), help="Cells that have ended are stored, and can be gone on from.")
 
 
-def forecast(config: GridConfig, snap: Snapshot | None) -> None:
+def forecast(config: GridConfig) -> None:
     """How many trainings there are, and about how long they take."""
     controls_ = len(config.values("student")) * len(config.values("labels")) * config.seeds
     said = f"**{config.count:,} trainings**: {_many(config.count - controls_, 'student')} and {_many(controls_, 'control')}, computed together in {_many(len(grid.groups(config)), 'group')}"
@@ -91,7 +91,7 @@ def forecast(config: GridConfig, snap: Snapshot | None) -> None:
     if seconds is None:
         st.markdown(f"{said}. They are of too many kinds to estimate the time beforehand; it is shown soon after Start.")
     else:
-        st.markdown(f"{said}; about **{_duration(seconds)}** on this machine as busy as it is now, by a moment's training of each kind.")
+        st.markdown(f"{said}; about **{_duration(seconds)}** on this machine if nothing else runs, by a moment's training of each kind.")
 
 
 def _many(count: int, what: str) -> str:
@@ -108,13 +108,17 @@ def _duration(seconds: float) -> str:
 
 
 def view(config: GridConfig) -> dict[str, Any]:
-    """How the heat map is looked at."""
+    """How the heat map is looked at: by the link at first."""
+    if keys.GRID_MEASURE not in st.session_state and st.query_params.get("shows") in MEASURES:
+        st.session_state[keys.GRID_MEASURE] = st.query_params["shows"]
+    if keys.GRID_GAIN not in st.session_state and "gain" in st.query_params:
+        st.session_state[keys.GRID_GAIN] = True
     several = config.varied
     across = [name for name in ("temperature", *AXES) if name in several] or ["temperature"]
     down = [name for name in ("soft_weight", *AXES) if name != across[0] and (name in several or name == "soft_weight")]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = st.selectbox("Colour shows", list(MEASURES), key="grid_measure", format_func=MEASURES.get)
-        gain = st.toggle("Against the control", key="grid_gain", help="The difference from the control of the same seed, mean over the seeds.")
+        measure = st.selectbox("Colour shows", list(MEASURES), key=keys.GRID_MEASURE, format_func=MEASURES.get)
+        gain = st.toggle("Against the control", key=keys.GRID_GAIN, help="The difference from the control of the same seed, mean over the seeds.")
     x, y = across[0], down[0] if down else "soft_weight"
     fixed = {name: config.values(name)[0] for name in AXES}
     if set(several) - {x, y}:
@@ -194,9 +198,7 @@ if snap is not None:
 with st.container():
     state.show_notice()
 config = axes.settings()
-with st.container():
-    if config is not None:
-        forecast(config, snap)
+told = st.container()  # filled in last, since it is measured
 buttons(config, snap)
 
 
@@ -242,5 +244,9 @@ else:
         st.markdown(found["said"])
         picked(found["config"], found["cells"])
         st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}; {found['seconds']:,.0f} s).")
-axes.write_link(st.session_state.get(keys.GRID_RUN))
+shown = {"shows": st.session_state[keys.GRID_MEASURE]} if st.session_state.get(keys.GRID_MEASURE, next(iter(MEASURES))) != next(iter(MEASURES)) else {}
+axes.write_link(st.session_state.get(keys.GRID_RUN), shown | ({"gain": "1"} if st.session_state.get(keys.GRID_GAIN) else {}))
+with told:
+    if config is not None:
+        forecast(config)
 search_panel.show()

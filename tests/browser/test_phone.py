@@ -38,7 +38,7 @@ def overflow(page: Page) -> list[str]:
 
 def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, student: str) -> None:
     page = visitor(**PHONE)
-    for name in ("", "draw", "runs", "compare", "compress"):
+    for name in ("", "draw", "runs", "compare", "compress", "sweep"):
         visit(page, server.link(name, run=student))
         if name in ("", "runs"):
             until(page, lambda: points(page), "the stored run's chart")

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from kd import grid, jobs, models, runs
+from kd import grid, grid_time, jobs, models, runs
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.grid import Grid, Groups, Table, cells, groups
@@ -236,3 +236,19 @@ def test_a_training_reads_a_learners_own_settings_first(mnist):
         list(training.records())
         runs_.append(student.model.state_dict()["1.weight"])
     assert not torch.equal(*runs_)
+
+
+def test_the_time_is_estimated_for_each_kind_of_group_and_kept(mnist, monkeypatch):
+    measured = []
+    monkeypatch.setattr(grid_time, "_measured", {})
+    monkeypatch.setattr(grid_time, "_step", lambda group, *rest: measured.append(len(group.cells)) or 0.01)
+    config = SMALL.replace(student="mlp-30,linear")
+    assert not grid_time.known(config)
+    # Two epochs of 10 steps in 4 groups; judging 200 images three times and the test set once is worth 4 of 0.01 s.
+    assert grid_time.seconds(config, mnist, None) == pytest.approx(4 * (20 + 4) * 0.01)
+    assert measured == [5, 5] and grid_time.known(config.replace(seeds=9)) and grid_time.seconds(config, mnist, None) and len(measured) == 2
+
+
+def test_a_moments_training_measures_a_step(mnist):
+    step = grid_time._step(groups(SMALL.replace(seeds=1))[0], mnist, small_teacher())
+    assert 0 < step < 10

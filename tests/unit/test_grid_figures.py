@@ -39,8 +39,8 @@ def test_each_cell_is_the_mean_over_its_seeds_and_the_controls_row_is_the_same_a
 
 def test_against_the_control_pairs_are_compared_and_zero_is_the_middle():
     trace = heat("validation_accuracy", gain=True)
-    assert trace["z"][2] == [pytest.approx(1.2), pytest.approx(0.8)] and trace["text"][2] == ["+1.20", "+0.80"]
-    assert trace["z"][0] == [None, None] and trace["zmin"] == -trace["zmax"] == -2
+    assert trace["y"] == ["0.5", "1"] and trace["z"][1] == [pytest.approx(1.2), pytest.approx(0.8)] and trace["text"][1] == ["+1.20", "+0.80"]
+    assert trace["zmin"] == -trace["zmax"] == -1.5
 
 
 def test_what_is_under_way_is_shown_as_such_and_does_not_move_the_colours():
