@@ -176,18 +176,17 @@ def connected(address: str) -> Iterator[Any]:
 
 def _reach(address: str) -> None:
     """Sees that a cluster answers. Ray itself would try for two minutes, and then end this process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
         raise ValueError("an address is written like 10.0.0.5:6379")
     socket.create_connection((host, int(port)), REACH / 4).close()
-    if not address.startswith("ray://"):
-        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-        try:
-            healthy = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH).returncode == 0
-        except subprocess.TimeoutExpired:
-            healthy = False
-        if not healthy:
-            raise ConnectionError("something else answers there, or another version of Ray")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        healthy = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH).returncode == 0
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise ConnectionError("something else answers there, or another version of Ray")
 
 
 def reason(error: Exception) -> str:
