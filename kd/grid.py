@@ -269,7 +269,7 @@ class Groups:
 
     trained: Mapping[str, nn.Module] = {}
 
-    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: list[Outcome] = []):
+    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: Sequence[Outcome] = ()):
         self.settings: dict[str, float] = {}
         self.groups = groups(config)
         self.outcomes: dict[int, Outcome] = {int(outcome["cell"]): outcome for outcome in before}  # by cell

@@ -129,6 +129,8 @@ class Training:
         UserError: the batch size is larger than the data.
     """
 
+    _parallel = staticmethod(parallel)  # how the models are computed
+
     def __init__(
         self,
         learners: list[Learner],
@@ -161,8 +163,6 @@ class Training:
         # weights that it would get by itself.
         self._others = list(self._projections.parameters())
         self._optimizer = OPTIMIZERS[plan.optimizer](self._networks.parameters + self._others)
-
-    _parallel = staticmethod(parallel)  # how the models are computed
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.

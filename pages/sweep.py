@@ -115,16 +115,16 @@ def view(config: GridConfig) -> dict[str, Any]:
         st.session_state[keys.GRID_GAIN] = True
     several = config.varied
     across = [name for name in ("temperature", *AXES) if name in several] or ["temperature"]
-    down = [name for name in ("soft_weight", *AXES) if name != across[0] and (name in several or name == "soft_weight")]
+    down = [name for name in ("soft_weight", *AXES) if name != across[0] and name in several] or ["temperature" if across[0] == "soft_weight" else "soft_weight"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         measure = st.selectbox("Colour shows", list(MEASURES), key=keys.GRID_MEASURE, format_func=MEASURES.get)
         gain = st.toggle("Against the control", key=keys.GRID_GAIN, help="The difference from the control of the same seed, mean over the seeds.")
-    x, y = across[0], down[0] if down else "soft_weight"
+    x, y = across[0], down[0]
     fixed = {name: config.values(name)[0] for name in AXES}
     if set(several) - {x, y}:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             x = st.selectbox("Across", list(dict.fromkeys(across)), key="grid_x", format_func=grid_figures.TITLES.get)
-            choices = [name for name in dict.fromkeys([*down, *across]) if name != x]
+            choices = [name for name in dict.fromkeys([*down, "soft_weight", *across]) if name != x]
             y = st.selectbox("Down", choices, key="grid_y", format_func=grid_figures.TITLES.get)
             for name in several:
                 if name not in (x, y):
