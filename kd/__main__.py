@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kd: {error}" if not distributed.rank() else f"kd, process {distributed.rank()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"kd: stopped; {_how_to_go_on(given, id)}.", file=sys.stderr)
+        _say(f"stopped; {_how_to_go_on(given, id)}.")
         return 130
     if given.json:
         print(json.dumps(result))

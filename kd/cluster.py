@@ -71,7 +71,7 @@ class Spread(Groups):
         with self._connect() as ray:
             task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES, retry_exceptions=True)(work)
             shared = ray.put(packed(self._mnist, self._teacher, self._config))
-            running = {task.remote([shared], self._config.to_dict(), group.index): group for group in self.pending}
+            running = {task.remote([shared], self._config.to_dict(), group.index, self._gpus > 0): group for group in self.pending}
             while running:
                 (done,), _ = ray.wait(list(running))
                 group = running.pop(done)
@@ -130,11 +130,12 @@ def unpacked(shared: Mapping[str, Any]) -> tuple[Mnist, Any]:
     return Mnist(*parts, shared["source"]), teacher
 
 
-def work(shared: list[Any], config: Mapping[str, Any], index: int) -> list[Outcome]:
-    """A task: one group from start to end, with one thread."""
+def work(shared: list[Any], config: Mapping[str, Any], index: int, gpu: bool = False) -> list[Outcome]:
+    """A task: one group from start to end, with one thread, and on a GPU only where it has declared one."""
     import ray
 
     torch.set_num_threads(1)
+    os.environ["KD_DEVICE"] = "cuda" if gpu else "cpu"
     return grid.run_group(config, index, *unpacked(ray.get(shared[0])))
 
 
@@ -175,18 +176,17 @@ def connected(address: str) -> Iterator[Any]:
 
 def _reach(address: str) -> None:
     """Sees that a cluster answers. Ray itself would try for two minutes, and then end this process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
         raise ValueError("an address is written like 10.0.0.5:6379")
     socket.create_connection((host, int(port)), REACH / 4).close()
-    if not address.startswith("ray://"):
-        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-        try:
-            healthy = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH).returncode == 0
-        except subprocess.TimeoutExpired:
-            healthy = False
-        if not healthy:
-            raise ConnectionError("something else answers there, or another version of Ray")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        healthy = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH).returncode == 0
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise ConnectionError("something else answers there, or another version of Ray")
 
 
 def reason(error: Exception) -> str:

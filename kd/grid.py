@@ -22,7 +22,7 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import batched, data, measure, models, runs
+from kd import batched, connection, data, measure, models, runs
 from kd.config import Config, DistilConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
@@ -225,7 +225,11 @@ class GridRecord(Record):
 
 
 class Grid(Experiment):
-    """All groups of a grid, one after another. What is kept of them are the outcomes of their cells."""
+    """All groups of a grid, one after another. What is kept of them are the outcomes of their cells.
+
+    Raises:
+        UserError: a method cannot look into the teacher, or the run that it continues does not fit.
+    """
 
     kind = "grid"
     config: GridConfig
@@ -234,6 +238,8 @@ class Grid(Experiment):
     def __init__(self, config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
+        for method in config.values("method"):
+            connection.check(METHODS[method], "teacher", teacher.architecture)
         self._before = _finished(config, self.mnist, teacher) if config.continues else []
 
     def _training(self) -> Groups:
@@ -263,7 +269,7 @@ class Groups:
 
     trained: Mapping[str, nn.Module] = {}
 
-    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: list[Outcome] = []):
+    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: Sequence[Outcome] = ()):
         self.settings: dict[str, float] = {}
         self.groups = groups(config)
         self.outcomes: dict[int, Outcome] = {int(outcome["cell"]): outcome for outcome in before}  # by cell

@@ -39,20 +39,29 @@ def heat(
     colours: Any = "Viridis"
     if gain:
         colours = [[0, _WORSE], [0.5, "#EDEFF2"], [1, COLOURS["student"]]]
+    inner = 80 + 44 * len(down)  # pixels
     trace = {
         "type": "heatmap", "x": [tick(x, value) for value in across], "y": [tick(y, value) for value in down],
         "z": [[cell["z"] for cell in row] for row in rows], "text": [[cell["text"] for cell in row] for row in rows],
         "customdata": [[cell["hover"] for cell in row] for row in rows], "texttemplate": "%{text}", "hovertemplate": "%{customdata}<extra></extra>",
         "hoverongaps": False, "xgap": 2, "ygap": 2, "zmin": low, "zmax": high, "colorscale": colours, "reversescale": fewer,
-        "colorbar": {"orientation": "h", "y": -0.34 if len(down) < 5 else -0.2, "yanchor": "top", "thickness": 10, "len": 1, "title": {"text": unit(measure, gain), "side": "bottom"}},
+        "colorbar": {"orientation": "h", "y": -62 / inner, "yanchor": "top", "thickness": 10, "len": 1, "title": {"text": unit(measure, gain), "side": "bottom"}},
     }
     layout = base("")
-    layout |= {
-        "height": 214 + 44 * len(down), "hovermode": "closest",
-        "xaxis": {"type": "category", "title": {"text": TITLES[x]}, "showgrid": False}, "yaxis": {"type": "category", "title": {"text": TITLES[y]}, "showgrid": False},
-    }
-    layout["margin"] = {"l": 40, "r": 10, "t": 34, "b": 90}
+    layout |= {"height": inner + 134, "hovermode": "closest", "xaxis": _axis(x, across), "yaxis": _axis(y, down), "margin": {"l": 40, "r": 10, "t": 34, "b": 100}}
+    if all(cell["z"] is None for row in rows for cell in row):
+        wait = "Known when a cell has ended" if measure == "test_errors" or gain else "Nothing has been measured yet"
+        layout["annotations"] = [{"text": wait, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}]
     return {"data": [trace], "layout": layout}
+
+
+def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """All values in their places, whatever is known of them."""
+    ticks = [tick(name, value) for value in values]
+    return {
+        "type": "category", "categoryorder": "array", "categoryarray": ticks, "tickvals": ticks, "range": [-0.5, len(ticks) - 0.5], "title": {"text": TITLES[name]},
+        "showgrid": False,
+    }
 
 
 def named(config: GridConfig) -> list[str]:
@@ -89,7 +98,7 @@ def _parts(settings: Mapping[str, Any], within: Sequence[str]) -> list[str]:
 
 def shown(of: Mapping[str, float | None], measure: str, gain: bool = False) -> str:
     """ "95.12 ± 0.20%": a mean with its deviation, or of a difference "+0.31 ± 0.10 points"."""
-    times, digits = (1, 1) if measure == "test_errors" else (100, 2)
+    times, digits = (1, 0 if of["sd"] is None else 1) if measure == "test_errors" else (100, 2)
     sign = "+" if gain else ""
     deviation = "" if of["sd"] is None else f" ± {times * of['sd']:.{digits}f}"
     end = (" errors" if measure == "test_errors" else " points") if gain else " errors" if measure == "test_errors" else "%"
@@ -106,7 +115,7 @@ def verdict(best: Mapping[str, Any], within: Sequence[str]) -> str:
         said += f", {shown(gain, 'test_errors', True)} against its control"
         if gain["sd"] is not None and abs(gain["mean"]) <= 2 * gain["sd"] / best["n"] ** 0.5:
             said += ", which is within chance"
-    return f"{said} ({best['n']} seed{'s' if best['n'] > 1 else ''}, mean ± standard deviation)."
+    return f"{said} ({best['n']} seeds, mean ± standard deviation)." if best["n"] > 1 else f"{said} (one seed)."
 
 
 def _cell(settings: Mapping[str, Any], means: Mapping[Place, Mapping[str, Any]], live: Mapping[Place, Mapping[str, float]], measure: str, gain: bool, within: Sequence[str]) -> dict[str, Any]:

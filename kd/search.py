@@ -230,10 +230,10 @@ def said(found: Mapping[str, Any]) -> str:
     best, scores, count = found["best"], found["models"], len(found["trials"])
     given_up = sum(trial["state"] != "complete" for trial in found["trials"])
     settings = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{value}" for name, value in best.items() if name != "validation_accuracy")
-    chosen = len(best) - 1
+    chosen, same = len(best) - 1, "; in the sample they are the same images" if found["source"] == "sample" else ""
     return (
         f"The best of {count} trials ({given_up} given up early), by the validation images: {settings}. It reads {best['validation_accuracy']:.2%} of those, which flatters it, "
-        f"since it was chosen by them. On the {found['test_images']:,} test images, read once, it makes {scores['student']['test_errors']} errors; its control, with the "
+        f"since it was chosen by them. On the {found['test_images']:,} test images, read once{same}, it makes {scores['student']['test_errors']} errors; its control, with the "
         f"same settings, {scores['control']['test_errors']}. {chosen} settings were tuned for the student, none for that control; a control that was the best of as many tries at "
         f"its learning rate ({found['tuned_control']['learning_rate']:.3g}) makes {scores['tuned control']['test_errors']}."
     )

@@ -11,10 +11,14 @@ from kd.figures import COLOURS, Figure, base, short
 def history(found: Mapping[str, Any]) -> Figure:
     """What each trial came to on the validation images, with the best so far as a line; those that were given up are hollow."""
     traces: list[dict[str, Any]] = []
+    # A trial that went wrong would leave no room for what is close to the best.
+    values = sorted(trial["value"] for trial in found["trials"] if trial["value"] is not None)
+    margin = max(0.002, (values[-1] - values[len(values) // 4]) * 0.15)
+    low, high = max(0, values[len(values) // 4] - margin), min(1, values[-1] + margin)
     ended = [trial for trial in found["trials"] if trial["state"] == "complete"]
-    best = list(accumulate((trial["value"] for trial in ended), max))
+    best = [(trial["number"] + 1, so_far) for trial, so_far in zip(ended, accumulate((trial["value"] for trial in ended), max)) if so_far >= low]
     traces.append({
-        "type": "scatter", "mode": "lines", "name": "best so far", "x": [trial["number"] + 1 for trial in ended], "y": best,
+        "type": "scatter", "mode": "lines", "name": "best so far", "x": [number for number, _ in best], "y": [so_far for _, so_far in best],
         "line": {"color": COLOURS["student"], "width": 2, "shape": "hv"}, "hoverinfo": "skip",
     })
     for name, state, symbol in (("to the end", "complete", "circle"), ("given up", "pruned", "circle-open")):
@@ -25,13 +29,9 @@ def history(found: Mapping[str, Any]) -> Figure:
             "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
         })
     layout = base("Accuracy on validation images")
-    # A trial that went wrong would leave no room for what is close to the best.
-    values = sorted(trial["value"] for trial in found["trials"] if trial["value"] is not None)
-    top, middle = values[-1], values[len(values) // 4]
-    margin = max(0.002, (top - middle) * 0.15)
     layout |= {
         "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False},
-        "yaxis": {"tickformat": ".1%", "range": [max(0, middle - margin), min(1, top + margin)]},
+        "yaxis": {"tickformat": ".1%", "range": [low, high]},
     }
     return {"data": traces, "layout": layout}
 

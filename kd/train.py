@@ -129,6 +129,8 @@ class Training:
         UserError: the batch size is larger than the data, or the memory would not suffice.
     """
 
+    _parallel = staticmethod(parallel)  # how the models are computed
+
     def __init__(
         self,
         learners: list[Learner],
@@ -164,8 +166,6 @@ class Training:
         self._others = list(self._projections.parameters())
         self._optimizer = OPTIMIZERS[plan.optimizer](self._networks.parameters + self._others)
         self._good: list[dict[str, Tensor]] = [{} for _ in learners]
-
-    _parallel = staticmethod(parallel)  # how the models are computed
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.

@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.grid_config import AXES, GridConfig
 from kd.grid_summary import MEASURES
 from kd.jobs import Snapshot
-from kd.ui import axes, controls, entry, keys, owner, panels, state
+from kd.ui import axes, controls, entry, keys, owner, panels, search_panel, state
 from kd.ui.chart import live_charts, packed
 from kd.ui.watch import watch
 
@@ -108,19 +108,23 @@ def _duration(seconds: float) -> str:
 
 
 def view(config: GridConfig) -> dict[str, Any]:
-    """How the heat map is looked at."""
+    """How the heat map is looked at: by the link at first."""
+    if keys.GRID_MEASURE not in st.session_state and st.query_params.get("shows") in MEASURES:
+        st.session_state[keys.GRID_MEASURE] = st.query_params["shows"]
+    if keys.GRID_GAIN not in st.session_state and "gain" in st.query_params:
+        st.session_state[keys.GRID_GAIN] = True
     several = config.varied
     across = [name for name in ("temperature", *AXES) if name in several] or ["temperature"]
-    down = [name for name in ("soft_weight", *AXES) if name != across[0] and (name in several or name == "soft_weight")]
+    down = [name for name in ("soft_weight", *AXES) if name != across[0] and name in several] or ["temperature" if across[0] == "soft_weight" else "soft_weight"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = st.selectbox("Colour shows", list(MEASURES), key="grid_measure", format_func=MEASURES.get)
-        gain = st.toggle("Against the control", key="grid_gain", help="The difference from the control of the same seed, mean over the seeds.")
-    x, y = across[0], down[0] if down else "soft_weight"
+        measure = st.selectbox("Colour shows", list(MEASURES), key=keys.GRID_MEASURE, format_func=MEASURES.get)
+        gain = st.toggle("Against the control", key=keys.GRID_GAIN, help="The difference from the control of the same seed, mean over the seeds.")
+    x, y = across[0], down[0]
     fixed = {name: config.values(name)[0] for name in AXES}
     if set(several) - {x, y}:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             x = st.selectbox("Across", list(dict.fromkeys(across)), key="grid_x", format_func=grid_figures.TITLES.get)
-            choices = [name for name in dict.fromkeys([*down, *across]) if name != x]
+            choices = [name for name in dict.fromkeys([*down, "soft_weight", *across]) if name != x]
             y = st.selectbox("Down", choices, key="grid_y", format_func=grid_figures.TITLES.get)
             for name in several:
                 if name not in (x, y):
@@ -240,7 +244,9 @@ else:
         st.markdown(found["said"])
         picked(found["config"], found["cells"])
         st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}; {found['seconds']:,.0f} s).")
-axes.write_link(st.session_state.get(keys.GRID_RUN))
+search_panel.show()
+shown = {"shows": st.session_state[keys.GRID_MEASURE]} if st.session_state.get(keys.GRID_MEASURE, next(iter(MEASURES))) != next(iter(MEASURES)) else {}
+axes.write_link(st.session_state.get(keys.GRID_RUN), shown | ({"gain": "1"} if st.session_state.get(keys.GRID_GAIN) else {}))
 with told:
     if config is not None:
         forecast(config)

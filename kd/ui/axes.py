@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Mapping
 
 import streamlit as st
 
@@ -24,7 +25,7 @@ def restore() -> None:
     except UserError as error:
         state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     adopt(found)
-    if len(query) > 1:
+    if query.keys() & {spec.name for spec in dataclasses.fields(GridConfig)}:
         st.session_state[keys.GRID_ADOPTED] = query.get("run")  # the link has settings of its own, which stay
 
 
@@ -94,13 +95,13 @@ def _chosen(kind: Any, name: str, **options: Any) -> None:
     st.session_state[keys.GRID][name] = ",".join(value) if isinstance(value, list) else value.replace(" ", "") if kind is st.text_input else value
 
 
-def write_link(run_id: str | None) -> None:
-    """Puts all settings, where they are valid, and the run into the URL."""
+def write_link(run_id: str | None, view: Mapping[str, str]) -> None:
+    """Puts all settings, where they are valid, the run and how it is looked at into the URL."""
     try:
         query = GridConfig.from_dict(st.session_state[keys.GRID]).to_query()
     except UserError:
         query = {}
-    query |= {"run": run_id} if run_id else {}
+    query |= ({"run": run_id} if run_id else {}) | view
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
 

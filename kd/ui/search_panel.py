@@ -19,9 +19,9 @@ def show() -> None:
     if not found:
         st.info("None has been made yet. Start one by the command `python -m kd search --student mlp-30`; it is shown here when it has ended.")
         return
-    names = {i: f"{one['config'].get('student', 'mlp-30')}, {len(one['trials'])} trials, seed {one['config'].get('seed', 0)}" for i, one in enumerate(found)}
-    chosen = st.selectbox("Search", list(names), format_func=names.get, key="search_chosen") if len(names) > 1 else 0
-    one = found[chosen]
+    by_command = {one["command"]: one for one in reversed(found)}
+    commands = list(by_command)[::-1]
+    one = by_command[st.selectbox("Search", commands, key="search_chosen") if len(commands) > 1 else commands[0]]
     st.markdown(search.said(one))
     charts = {"search_history": (search_figures.history(one), f"What each trial came to. {search.said(one)}")}
     if one["importances"]:

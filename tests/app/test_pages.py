@@ -57,7 +57,7 @@ def interrupted(app, mnist):
     return checkpoints.list_interrupted()[0][0].id
 
 
-@pytest.mark.parametrize("page", [None, "draw", "runs", "compare", "compress", "methods", "paper"])
+@pytest.mark.parametrize("page", [None, "draw", "runs", "compare", "compress", "methods", "paper", "sweep"])
 def test_a_first_visit_shows_every_page_without_an_error(app, page):
     at = app(page)
     assert not at.exception and not at.error

@@ -89,9 +89,10 @@ def test_bench_prints_every_figure(here, monkeypatch, capsys):
     assert first["epoch_ratio"] == pytest.approx(first["seconds"]["conventional"]["median"] / first["seconds"]["ours"]["median"])
     for figure in ("epoch_ratio", "plain_ratio", "roof", "images_per_second"):
         assert first[figure] > 0
-    for figure in ("teacher_pass", "with_control", "time_to_975", "growth"):
+    for figure in ("teacher_pass", "with_control", "grid", "time_to_975", "growth"):
         assert found[figure]["ratio"] > 0
     assert 0 < found["epoch_ratio_with_cache"] < first["epoch_ratio"]
+    assert found["grid"]["students"] == 32 and found["grid"]["roof"] > 0 and found["grid"]["ratio_alone"] > 0
     text = engine.table(found)
     assert "mlp-128" in text and "teacher_pass" in text and "measuring growth" in captured.err
     assert "0.90 of its speed with 10 polling" in text

@@ -113,6 +113,7 @@ def run(home, monkeypatch, mnist, capsys):
     [
         ("127.0.0.1:1", "There is no Ray cluster to reach at 127.0.0.1:1: [Errno 111] Connection refused."),
         ("somewhere", "There is no Ray cluster to reach at somewhere: an address is written like 10.0.0.5:6379."),
+        ("ray://10.0.0.5:10001", "an address is written like 10.0.0.5:6379."),
         ("auto", "There is no Ray cluster to reach at auto: Could not find any running Ray instance."),
     ],
 )

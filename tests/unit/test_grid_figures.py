@@ -80,3 +80,10 @@ def test_the_stored_grids_are_what_their_commands_gave_and_are_told_as_they_are(
     grid_store.path("mlp-30").write_text("{}")
     with pytest.raises(grid_store.UserError, match="damaged"):
         grid_store.load()
+
+
+def test_what_nothing_is_known_of_has_its_place_all_the_same():
+    figure = grid_figures.heat(CONFIG, {}, {}, measure="test_errors", **HOW)
+    go.Figure(figure)
+    layout = figure["layout"]
+    assert layout["xaxis"]["tickvals"] == ["1", "4"] and layout["yaxis"]["range"] == [-0.5, 2.5] and layout["annotations"][0]["text"] == "Known when a cell has ended"
