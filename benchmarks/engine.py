@@ -27,7 +27,7 @@ from kd.config import DistilConfig
 from kd.data import SHIFTS, Digits, Mnist, shifted
 from kd.objectives import hinton, labels_only
 from kd.teacher import CachedTeacher
-from kd.together import Together
+from kd.sweeps.together import Together
 from kd.train import Learner, Plan, Training, accuracy
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}

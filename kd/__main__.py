@@ -12,11 +12,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import cells, checkpoints, cluster, compare, comparison, connection, data, distilbert, distributed, figures, grid_summary, kinds, paper, recovery, runs, search, teacher, techniques
-from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd import checkpoints, compare, connection, data, distributed, figures, kinds, recovery, runs, teacher
+from kd.sweeps import cluster, grid_summary, search
+from kd.tables import cells, comparison, distilbert, paper, techniques
+from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
-from kd.grid_config import GridConfig
+from kd.sweeps.grid_config import GridConfig
 from kd.objectives import METHODS
 from kd.train import Record
 
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("distil", DistilConfig, "distil a student from a teacher, with its control, and store the run"),
         ("teacher", TeacherConfig, "train a teacher, and store the run"),
         ("sweep", GridConfig, "students for all combinations of temperature, soft weight and other settings, many of them at once"),
-        ("study", SweepConfig, "many small trainings in a row: students and controls with more and more labels, or with wrong ones"),
+        ("study", StudyConfig, "many small trainings in a row: students and controls with more and more labels, or with wrong ones"),
         ("mistake", MistakeConfig, "teach a student with a classic mistake, beside one that is taught right"),
         ("compress", CompressConfig, "make a trained network smaller, and let it recover with a teacher and from labels alone"),
     ]:

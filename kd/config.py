@@ -344,8 +344,8 @@ class DistilConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig(Settings):
-    """Many small trainings, of which each is a point of a chart: see kd.sweep."""
+class StudyConfig(Settings):
+    """Many small trainings, of which each is a point of a chart: see kd.studies."""
 
     _architectures: ClassVar = ("student",)
 

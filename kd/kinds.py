@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from kd.breaking import Breaking
-from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.data import Mnist
 from kd.experiment import Distillation, Experiment, TeacherTraining
-from kd.grid import Grid
-from kd.grid_config import GridConfig
+from kd.sweeps.grid import Grid
+from kd.sweeps.grid_config import GridConfig
 from kd.recovery import Recovery
-from kd.sweep import Sweep
+from kd.studies import Study
 from kd.teacher import CachedTeacher, MeanTeacher
 
 #: Those with a teacher, which is ready trained.
-_TAUGHT = {DistilConfig: Distillation, SweepConfig: Sweep, MistakeConfig: Breaking, CompressConfig: Recovery, GridConfig: Grid}
+_TAUGHT = {DistilConfig: Distillation, StudyConfig: Study, MistakeConfig: Breaking, CompressConfig: Recovery, GridConfig: Grid}
 
 
 def has_teacher(config: Settings) -> bool:

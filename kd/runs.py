@@ -29,13 +29,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kd import access, files, models, stored
-from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
-from kd.grid_config import GridConfig
+from kd.sweeps.grid_config import GridConfig
 from kd.mistakes import MISTAKES
 
 KINDS: dict[str, type[Settings]] = {
-    "distil": DistilConfig, "teacher": TeacherConfig, "sweep": SweepConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
+    "distil": DistilConfig, "teacher": TeacherConfig, "sweep": StudyConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
     "grid": GridConfig,
 }
 #: The commands of the kinds that are not called like them. Those runs that vary one thing came first, and are stored as sweeps.
@@ -157,7 +157,7 @@ def default_name(config: Settings) -> str:
         method = "" if config.method == "hinton" else f" {config.method}"
         temperature = f" T={config.temperature:g}" if config.reads("temperature") else ""
         return f"{config.student}{method}{temperature} ×{config.epochs}"
-    if isinstance(config, SweepConfig):
+    if isinstance(config, StudyConfig):
         return f"{config.study} sweep, {config.student} ×{config.seeds}"
     if isinstance(config, GridConfig):
         return f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH]

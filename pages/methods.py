@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import cells, comparison, distilbert
+from kd.tables import cells, comparison, distilbert
 from kd.config import DistilConfig
 from kd.objectives import METHODS, Method
 from kd.ui import entry, state

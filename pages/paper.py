@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd import cells, figures, paper
+from kd import figures
+from kd.tables import cells, paper
 from kd.ui import chart, entry, state
 
 entry.through_app()

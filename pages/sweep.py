@@ -6,10 +6,10 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import grid, grid_figures, grid_store, grid_summary, grid_time
+from kd.sweeps import grid, grid_figures, grid_store, grid_summary, grid_time
 from kd.errors import UserError
-from kd.grid_config import AXES, GridConfig
-from kd.grid_summary import MEASURES
+from kd.sweeps.grid_config import AXES, GridConfig
+from kd.sweeps.grid_summary import MEASURES
 from kd.jobs import Snapshot
 from kd.ui import axes, controls, entry, keys, owner, panels, search_panel, state
 from kd.ui.chart import live_charts, packed

@@ -115,7 +115,7 @@ def label_budget(curves: Mapping[str, list[Mapping[str, Any]]], under_way: tuple
     """Accuracy against the number of labels, mean and deviation over the seeds.
 
     Args:
-        curves: of kd.sweep.curves.
+        curves: of kd.studies.curves.
         under_way: learner, labels and accuracy so far of the training that has not ended, or None.
         most: labels that there are.
     """
@@ -173,7 +173,7 @@ def wrong_labels(curves: Mapping[str, list[Mapping[str, Any]]], under_way: Mappi
     """Accuracy against the share of wrong labels, mean and deviation over the seeds.
 
     Args:
-        curves: of kd.sweep.curves.
+        curves: of kd.studies.curves.
         under_way: learner -> share of wrong labels and accuracy so far, of the training that has not ended.
     """
     traces = []

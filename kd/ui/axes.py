@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd import models
 from kd.errors import UserError
-from kd.grid_config import GridConfig
+from kd.sweeps.grid_config import GridConfig
 from kd.objectives import METHODS
 from kd.optimizers import OPTIMIZERS
 from kd.ui import keys, state

@@ -6,7 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from kd import compress_figures, recovery, techniques
+from kd import compress_figures, recovery
+from kd.tables import techniques
 from kd.jobs import Snapshot
 from kd.ui import state
 from kd.ui.chart import live_chart

@@ -15,9 +15,9 @@ from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
 from kd import checkpoints, diagrams, figures, jobs, measure, models
-from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, StudyConfig, TeacherConfig
 from kd.errors import UserError
-from kd.grid_config import AXES, GridConfig
+from kd.sweeps.grid_config import AXES, GridConfig
 from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
@@ -264,7 +264,7 @@ def model_view(pixels: np.ndarray) -> None:
 
 def run_title(snap: Snapshot) -> str:
     config = snap.config
-    if isinstance(config, SweepConfig):
+    if isinstance(config, StudyConfig):
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
     if isinstance(config, GridConfig):
         axes = "; ".join(f"{GridConfig.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}" for name in AXES if name != "labels" or config.labels != "0")

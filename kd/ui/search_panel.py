@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import search, search_figures
+from kd.sweeps import search, search_figures
 from kd.ui.chart import live_charts, packed
 
 

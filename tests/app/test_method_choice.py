@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kd import comparison, models, runs, teacher
+from kd import models, runs, teacher
+from kd.tables import comparison
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.objectives import METHODS
 from kd.ui import keys

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kd import runs, search
+from kd import runs
+from kd.sweeps import search
 from tests.apps import said
 
 pytestmark = pytest.mark.app

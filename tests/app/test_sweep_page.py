@@ -3,7 +3,7 @@
 import pytest
 
 from kd import runs
-from kd.grid_config import GridConfig
+from kd.sweeps.grid_config import GridConfig
 from kd.ui import keys, state
 from tests.apps import TOKEN, said
 from tests.helpers import wait_until

@@ -20,14 +20,14 @@ from PIL import Image
 from safetensors.torch import save, save_file
 
 from kd import checkpoints, compare, drawing, figures, importing, measure, models, personal, runs, teacher
-from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, SweepConfig, TeacherConfig
+from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.lab.settings import LabSettings
 from tests.helpers import small_teacher
 
-CLASSES: list[type[Settings]] = [DistilConfig, TeacherConfig, SweepConfig, MistakeConfig, CompressConfig, ImportConfig, LabSettings]
+CLASSES: list[type[Settings]] = [DistilConfig, TeacherConfig, StudyConfig, MistakeConfig, CompressConfig, ImportConfig, LabSettings]
 OWNER = "the owner's token"
 SECRET = b"what nobody may see"
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import cluster, data, grid, runs, teacher
-from kd.cluster import ClusterGrid
+from kd import data, runs, teacher
+from kd.sweeps import cluster, grid
+from kd.sweeps.cluster import ClusterGrid
 from kd.errors import UserError
-from kd.grid import Grid
-from kd.grid_config import GridConfig
+from kd.sweeps.grid import Grid
+from kd.sweeps.grid_config import GridConfig
 from tests.helpers import Given, small_teacher, wait_until
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100)

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from kd import __main__ as command_line
-from kd import cells, comparison, teacher
+from kd import teacher
+from kd.tables import cells, comparison
 from kd.experiment import Distillation
 from kd.objectives import METHODS
 

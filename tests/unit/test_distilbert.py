@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from kd import cells, distilbert, measure, models, teacher
+from kd import measure, models, teacher
+from kd.tables import cells, distilbert
 from kd.errors import UserError
 from kd.objectives.feature import COSINE
 

@@ -6,12 +6,13 @@ import math
 import pytest
 import torch
 
-from kd import grid, grid_time, jobs, models, runs
+from kd import jobs, models, runs
+from kd.sweeps import grid, grid_time
 from kd.errors import UserError
 from kd.experiment import Distillation
-from kd.grid import Grid, Groups, Table, cells, groups
-from kd.grid_config import GridConfig
-from kd.grid_summary import means
+from kd.sweeps.grid import Grid, Groups, Table, cells, groups
+from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.grid_summary import means
 from kd.train import Training
 from tests.helpers import Given, small_teacher, wait_until
 

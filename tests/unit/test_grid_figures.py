@@ -5,9 +5,9 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd import grid_figures, grid_store
-from kd.grid_config import GridConfig
-from kd.grid_summary import best, by_place, place, seeds
+from kd.sweeps import grid_figures, grid_store
+from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.grid_summary import best, by_place, place, seeds
 
 CONFIG = GridConfig(temperature="1,4", soft_weight="0.5,1", seeds=2)
 HOW = {"x": "temperature", "y": "soft_weight", "fixed": {"student": "mlp-30", "labels": 0, "method": "hinton"}, "gain": False}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kd import __main__ as command_line
-from kd import cells, data, paper
+from kd import data
+from kd.tables import cells, paper
 from kd.config import DistilConfig, TeacherConfig
 
 

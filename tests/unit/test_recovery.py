@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kd import checkpoints, compress, export, measure, models, recovery, runs
-from kd.config import CompressConfig, DistilConfig, SweepConfig
+from kd.config import CompressConfig, DistilConfig, StudyConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.recovery import Recovery
@@ -162,7 +162,7 @@ def test_what_cannot_be_compressed_is_refused(distilled, mnist):
         recovery.whole("nobody")
     with pytest.raises(UserError, match="no longer there"):
         recovery.whole(runs.new_id())
-    sweep = runs.save(runs.new_id(), SweepConfig(), "done", [], {}, {})
+    sweep = runs.save(runs.new_id(), StudyConfig(), "done", [], {}, {})
     with pytest.raises(UserError, match="Dark knowledge"):
         recovery.whole(sweep.id)
     config = CompressConfig(network=distilled.id, **FAST)

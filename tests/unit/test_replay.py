@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd import replay, runs
-from kd.config import DistilConfig, SweepConfig
+from kd.config import DistilConfig, StudyConfig
 from kd.errors import UserError
 from kd.replay import SPEEDS, Player
 
@@ -68,7 +68,7 @@ def test_what_has_no_curves_or_damaged_ones_is_told_in_a_sentence(home):
     with pytest.raises(UserError, match="empty or damaged"):
         replay.load(stored(records=[]).id)
     with pytest.raises(UserError, match="of this kind"):
-        replay.load(stored(config=SweepConfig()).id)
+        replay.load(stored(config=StudyConfig()).id)
     for spoil in (lambda found: found.reverse(), lambda found: found[3].update(seconds="nan"), lambda found: found[3].update(epoch="")):
         run = stored()
         found = [dict(row) for row in csv.DictReader(open(run.folder / "metrics.csv", newline=""))]
@@ -92,6 +92,6 @@ def test_the_last_finished_run_is_ones_own_where_there_is_one(home):
     assert replay.last_finished(OWNER) == theirs.id
     mine = stored()
     stored(state="stopped")
-    stored(config=SweepConfig())
+    stored(config=StudyConfig())
     stored(OTHER)
     assert replay.last_finished(OWNER) == mine.id

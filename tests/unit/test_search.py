@@ -7,9 +7,10 @@ import plotly.graph_objects as go
 import pytest
 
 from kd import __main__ as cli
-from kd import checkpoints, data, runs, search, search_figures, teacher
+from kd import checkpoints, data, runs, teacher
+from kd.sweeps import search, search_figures
 from kd.errors import UserError
-from kd.search import SearchConfig
+from kd.sweeps.search import SearchConfig
 from tests.helpers import Given, small_teacher
 
 SMALL = SearchConfig(student="mlp-30", methods="hinton,mse", trials=12, epochs=2, batch_size=250)

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from kd import drawing
-from kd.config import MistakeConfig, SweepConfig
+from kd.config import MistakeConfig, StudyConfig
 from kd.errors import UserError
 from kd.figures import Figure
 from kd.lab import pictures
@@ -51,9 +51,9 @@ def put(**changes: Any) -> None:
         _make_anew(name)
 
 
-def open_run(id: str, config: SweepConfig | MistakeConfig) -> None:
+def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
     """Lets the page show a stored run of the lab's own when it is visited next."""
-    shown = {"panel": STUDY_PANELS[config.study]} if isinstance(config, SweepConfig) else {"panel": "break-it", "mistake": config.mistake}
+    shown = {"panel": STUDY_PANELS[config.study]} if isinstance(config, StudyConfig) else {"panel": "break-it", "mistake": config.mistake}
     st.session_state[keys.LAB] = LabSettings.from_dict(st.session_state.get(keys.LAB, {})).replace(**shown).to_dict()
     for name in shown:
         _make_anew(name)

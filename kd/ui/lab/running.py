@@ -7,7 +7,7 @@ from typing import Callable
 import streamlit as st
 
 from kd import runs
-from kd.config import DistilConfig, Settings, SweepConfig
+from kd.config import DistilConfig, Settings, StudyConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state
@@ -39,7 +39,7 @@ def sweep(study: str) -> Snapshot | None:
         seeds = frame.chosen(st.number_input, "seeds", width=140)
     snap = on_show(keys.LAB_RUN)
     snap = snap if snap is not None and snap.kind == "sweep" and snap.config.study == study else None
-    buttons(SweepConfig(study=study, seeds=seeds), snap, keys.LAB_RUN)
+    buttons(StudyConfig(study=study, seeds=seeds), snap, keys.LAB_RUN)
     return snap
 
 

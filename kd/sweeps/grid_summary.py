@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any, Mapping, Sequence
 
-from kd import grid
-from kd.grid_config import GridConfig
+from kd.sweeps import grid
+from kd.sweeps.grid_config import GridConfig
 from kd.objectives import METHODS
 
 #: Measures of a cell -> what they are called.

@@ -21,10 +21,10 @@ from typing import Any, Callable, Generator, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from kd import grid
+from kd.sweeps import grid
 from kd.data import Digits, Mnist
 from kd.errors import UserError
-from kd.grid import Grid, GridRecord, Groups, Outcome, Table
+from kd.sweeps.grid import Grid, GridRecord, Groups, Outcome, Table
 from kd.objectives import METHODS
 from kd.train import every_epoch
 

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import cells, compress, data, measure, models, speed, teacher
+from kd import compress, data, measure, models, speed, teacher
+from kd.tables import cells
 from kd.config import CompressConfig, Config, DistilConfig
 from kd.experiment import Distillation
 from kd.recovery import BATCHES, THREADS, Recovery, Whole
@@ -21,7 +22,7 @@ from kd.recovery import BATCHES, THREADS, Recovery, Whole
 SEEDS = 3
 STUDENT = "mlp-800x2"
 FEW = 100
-STORED = Path(__file__).parents[1] / "benchmarks" / "compress.json"
+STORED = Path(__file__).parents[2] / "benchmarks" / "compress.json"
 COMMAND = "python -m kd techniques --json > benchmarks/compress.json"
 
 #: Hinton's student, as in the README.

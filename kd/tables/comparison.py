@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Mapping
 
 
-from kd import cells, data, teacher
+from kd import data, teacher
+from kd.tables import cells
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.objectives import METHODS
@@ -23,7 +24,7 @@ EPOCHS = 3
 STUDENT = "cnn-tiny"
 FEW = 100
 BASE = "hinton"  # the method whose rows have the control
-STORED = Path(__file__).parents[1] / "benchmarks" / "methods.json"
+STORED = Path(__file__).parents[2] / "benchmarks" / "methods.json"
 COMMAND = "python -m kd methods --json > benchmarks/methods.json"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from kd.figures import COLOURS, Figure, base
-from kd.grid_config import GridConfig
-from kd.grid_summary import MEASURES, Place, place
+from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.grid_summary import MEASURES, Place, place
 
 #: Axes as they are written beside the heat map, and within a sentence.
 TITLES = {"student": "student", "labels": "labels", "method": "method", "temperature": "temperature", "soft_weight": "soft weight"}

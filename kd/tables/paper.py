@@ -2,7 +2,7 @@
 
 Everything is trained on all 60,000 training images, as in the paper, by teachers of its
 own; whatever had to be chosen was chosen before, on the 55,000 and the 5,000 validation
-images that the rest of the product uses. Its cells are computed by kd.cells.
+images that the rest of the product uses. Its cells are computed by kd.tables.cells.
 
 Source: Hinton, Vinyals & Dean 2015, section 3.
 """
@@ -18,14 +18,15 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kd import cells, data, models, offsets
+from kd import data, models, offsets
+from kd.tables import cells
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.teacher import CachedTeacher
 
 SEEDS = 5
-STORED = Path(__file__).parents[1] / "benchmarks" / "paper.json"
+STORED = Path(__file__).parents[2] / "benchmarks" / "paper.json"
 COMMAND = "python -m kd paper --store"
 
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import UserError
-from kd.grid_config import GridConfig
-from kd.grid_summary import by_place, place, spread
+from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.grid_summary import by_place, place, spread
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 #: Student -> what Hinton, Vinyals & Dean 2015, section 3, say of their networks, which have two hidden layers.
 CLAIMS = {
     "mlp-30": "with 30 units a layer temperatures of 2.5 to 4 work significantly better than higher or lower ones.",

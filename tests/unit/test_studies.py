@@ -5,11 +5,11 @@ import statistics
 
 import pytest
 
-from kd import jobs, models, runs, sweep, teacher
-from kd.config import SweepConfig
+from kd import jobs, models, runs, studies, teacher
+from kd.config import StudyConfig
 from kd.data import UNLABELLED
 from kd.objectives import labels_only
-from kd.sweep import Cell, Sweep
+from kd.studies import Cell, Study
 from kd.train import Learner, Plan, Training
 from tests.helpers import Given, small_teacher, wait_until
 
@@ -25,7 +25,7 @@ def tiny(config, mnist, teacher):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setitem(sweep.STUDIES, "labels", tiny)
+    monkeypatch.setitem(studies.STUDIES, "labels", tiny)
 
 
 def points(rows):
@@ -33,7 +33,7 @@ def points(rows):
 
 
 def test_each_training_of_a_sweep_becomes_a_point_and_progress_is_that_of_the_whole(small, mnist):
-    run = Sweep(SweepConfig(), mnist, small_teacher())
+    run = Study(StudyConfig(), mnist, small_teacher())
     records = list(run.records(lambda step: step % 4 == 0))
     assert [record.step for record in records] == [4, 8, 12, 16, 20, 24] and {record.steps for record in records} == {24}
     assert records[-1].epoch == 1 and [record.seconds for record in records] == sorted(record.seconds for record in records)
@@ -42,18 +42,18 @@ def test_each_training_of_a_sweep_becomes_a_point_and_progress_is_that_of_the_wh
     # A point is what the same training gives by itself.
     alone = tiny(None, mnist, None)[2].start()
     list(alone.records())
-    assert points(rows)[2][2] == sweep.accuracy(alone.learners[0].model, mnist.test)
+    assert points(rows)[2][2] == studies.accuracy(alone.learners[0].model, mnist.test)
 
 
 def test_a_sweep_that_was_interrupted_goes_on_to_the_same_points(small, mnist):
-    run = Sweep(SweepConfig(), mnist, small_teacher())
+    run = Study(StudyConfig(), mnist, small_teacher())
     whole = points([record.row() for record in run.records()])
     for stop in (4, 8, 20):  # within the first training, between two, within the last
-        first = Sweep(SweepConfig(), mnist, small_teacher())
+        first = Study(StudyConfig(), mnist, small_teacher())
         for record in first.records(lambda step: step % 4 == 0):
             if record.step == stop:
                 break
-        again = Sweep(SweepConfig(), mnist, small_teacher())
+        again = Study(StudyConfig(), mnist, small_teacher())
         list(again.records(state=first.training.state()))
         assert points(again.training.points) == whole
         assert again.training.step == again.training.steps
@@ -64,7 +64,7 @@ def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
         {"value": 10.0, "seed": 0.0, "test control": 0.4}, {"value": 10.0, "seed": 1.0, "test control": 0.6}, {"value": 5.0, "test control": 0.3},
         {"value": 20.0, "validation control": 0.9},
     ]
-    assert sweep.curves(rows)["control"] == [
+    assert studies.curves(rows)["control"] == [
         {"value": 5.0, "mean": 0.3, "sd": 0.0, "all": [0.3]},
         {"value": 10.0, "mean": pytest.approx(0.5), "sd": pytest.approx(statistics.stdev([0.4, 0.6])), "all": [0.4, 0.6]},
     ]
@@ -73,48 +73,48 @@ def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
 def test_the_worker_trains_a_sweep_and_stores_its_points(small, mnist, home):
     manager = jobs.JobManager(Given(mnist), tick=0.0)
     try:
-        id = manager.start(SweepConfig(seeds=1), "t" * 32)
+        id = manager.start(StudyConfig(seeds=1), "t" * 32)
         wait_until(lambda: not manager.snapshot(id).active)
         snap = manager.snapshot(id)
         assert (snap.state, snap.kind, snap.saved) == ("done", "sweep", True)
     finally:
         manager.close()
     run = runs.load(id)
-    assert run.models == () and run.config == SweepConfig(seeds=1)
-    assert sweep.curves(run.metrics()) == run.measures["curves"] == sweep.curves(list(snap.rows))
+    assert run.models == () and run.config == StudyConfig(seeds=1)
+    assert studies.curves(run.metrics()) == run.measures["curves"] == studies.curves(list(snap.rows))
 
 
 def test_a_control_learns_from_its_labels_alone_and_the_student_from_none(mnist):
-    student, control, *_ = sweep.label_budget(SweepConfig(seeds=1), mnist, small_teacher())
-    assert (student.value, control.value) == (sweep.NO_LABEL, 100)
+    student, control, *_ = studies.label_budget(StudyConfig(seeds=1), mnist, small_teacher())
+    assert (student.value, control.value) == (studies.NO_LABEL, 100)
     taught, told = student.start(), control.start()
     assert (taught.mnist.train.labels == UNLABELLED).all() and taught.teacher
     assert told.teacher is None and len(told.mnist.train) == len(mnist.train)
     ids = told.mnist.train.ids.unique()
     assert len(ids) == 100 and (told.mnist.train.labels != UNLABELLED).all()
-    counts = sweep.labelled(mnist.train, 100, 0).labels.bincount()
+    counts = studies.labelled(mnist.train, 100, 0).labels.bincount()
     assert counts.tolist() == [10] * 10
 
 
 def test_with_100_labels_the_control_stays_far_behind_a_student_that_saw_none(sample, monkeypatch):
     """The page's claim at small scale: 4,000 images, one seed, fewer steps for both."""
-    monkeypatch.setattr(sweep, "BUDGETS", (100,))
-    monkeypatch.setattr(sweep, "CONTROLS", {"control": "jitter"})
-    monkeypatch.setattr(sweep, "FEW", 60_000)
-    monkeypatch.setattr(sweep, "MANY", 60_000)
-    run = Sweep(SweepConfig(seeds=1), sample, teacher.load("cnn"))
+    monkeypatch.setattr(studies, "BUDGETS", (100,))
+    monkeypatch.setattr(studies, "CONTROLS", {"control": "jitter"})
+    monkeypatch.setattr(studies, "FEW", 60_000)
+    monkeypatch.setattr(studies, "MANY", 60_000)
+    run = Study(StudyConfig(seeds=1), sample, teacher.load("cnn"))
     list(run.records())
-    found = {who: curve[0]["mean"] for who, curve in sweep.curves(run.training.points).items()}
+    found = {who: curve[0]["mean"] for who, curve in studies.curves(run.training.points).items()}
     print(found)
     assert found["student"] - found["control"] > 0.08
 
 
 def test_wrong_labels_hurt_the_control_more_than_the_student(sample, monkeypatch):
     """The page's claim at small scale: 4,000 images, of whose labels 60% are wrong."""
-    monkeypatch.setattr(sweep, "NOISE", (0.6,))
-    monkeypatch.setattr(sweep, "NOISE_IMAGES", 24_000)
-    run = Sweep(SweepConfig(study="noise", seeds=1), sample, teacher.load("cnn"))
+    monkeypatch.setattr(studies, "NOISE", (0.6,))
+    monkeypatch.setattr(studies, "NOISE_IMAGES", 24_000)
+    run = Study(StudyConfig(study="noise", seeds=1), sample, teacher.load("cnn"))
     list(run.records())
-    found = {who: curve[0]["mean"] for who, curve in sweep.curves(run.training.points).items()}
+    found = {who: curve[0]["mean"] for who, curve in studies.curves(run.training.points).items()}
     print(found)
     assert found["student"] > found["control"] + 0.05

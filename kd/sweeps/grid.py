@@ -27,10 +27,10 @@ from kd.config import Config, DistilConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment
-from kd.grid_config import AXES, GridConfig
+from kd.sweeps.grid_config import AXES, GridConfig
 from kd.objectives import METHODS, labels_only
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.together import Together
+from kd.sweeps.together import Together
 from kd.train import Learner, Record, Training, every_epoch
 
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.

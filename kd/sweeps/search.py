@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Callable, ClassVar, Mapping
 
 from kd import checkpoints, runs
-from kd.cells import machine
+from kd.tables.cells import machine
 from kd.config import DistilConfig, Settings, setting
 from kd.data import Mnist
 from kd.errors import UserError
@@ -32,7 +32,7 @@ from kd.optimizers import OPTIMIZERS
 from kd.randomness import seed
 from kd.train import Diverged, Record
 
-STORED = Path(__file__).parents[1] / "benchmarks" / "search.json"
+STORED = Path(__file__).parents[2] / "benchmarks" / "search.json"
 #: What is searched beside the method, from where to where; logarithmic where factors matter.
 SPACE: dict[str, tuple[float, float, bool]] = {"temperature": (1.0, 20.0, True), "soft_weight": (0.0, 1.0, False), "learning_rate": (3e-4, 3e-2, True)}
 RANDOM = 8  # trials at first that are drawn at random, before there is enough to learn from

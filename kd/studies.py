@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kd import data, models
-from kd.config import DistilConfig, SweepConfig
+from kd.config import DistilConfig, StudyConfig
 from kd.data import UNLABELLED, Digits, Mnist
 from kd.experiment import Distillation, Experiment
 from kd.objectives import Outputs, labels_only, soft_loss
@@ -64,7 +64,7 @@ CONTROLS = {"control": "jitter", "augmented control": "affine"}
 FEW, MANY = 110_000, 330_000
 
 
-def label_budget(config: SweepConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
+def label_budget(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
     """For each seed a student from soft targets on unlabelled images, then controls for each budget from its labels alone."""
     everything = len(mnist.train)
     few, many = (round(images / everything) for images in (FEW, MANY))  # epochs
@@ -94,7 +94,7 @@ def _soft_alone(student: Outputs, teacher: Outputs | None, labels: Tensor, setti
     return {"soft": soft_loss(student.logits, teacher.logits, settings["temperature"])}
 
 
-def _new(config: SweepConfig, seed: int) -> nn.Module:
+def _new(config: StudyConfig, seed: int) -> nn.Module:
     return models.build(config.student, seed).to(data.device())
 
 
@@ -119,7 +119,7 @@ NOISE_IMAGES = 220_000  # that a training goes through
 NOISE = (0.0, 0.6, 0.3, 0.45, 0.15)  # shares of wrong labels; the telling ones first
 
 
-def label_noise(config: SweepConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
+def label_noise(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
     """For each seed student and control together, with more and more wrong labels."""
     epochs = round(NOISE_IMAGES / len(mnist.train))
 
@@ -135,19 +135,19 @@ def label_noise(config: SweepConfig, mnist: Mnist, teacher: CachedTeacher) -> li
 
 
 #: Name -> the cells of a study, in the order of their training.
-STUDIES: dict[str, Callable[[SweepConfig, Mnist, CachedTeacher], list[Cell]]] = {"labels": label_budget, "noise": label_noise}
+STUDIES: dict[str, Callable[[StudyConfig, Mnist, CachedTeacher], list[Cell]]] = {"labels": label_budget, "noise": label_noise}
 
 
 # -- the sweep -----------------------------------------------------------------------
 
 
-class Sweep(Experiment):
+class Study(Experiment):
     """All cells of a study, one after another. Nothing but the points is kept of them."""
 
     kind = "sweep"
     training: Trainings | None
 
-    def __init__(self, config: SweepConfig, mnist: Mnist, teacher: CachedTeacher):
+    def __init__(self, config: StudyConfig, mnist: Mnist, teacher: CachedTeacher):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
 

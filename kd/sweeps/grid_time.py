@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from kd.data import Mnist
-from kd.grid import Group, groups, start
-from kd.grid_config import GridConfig
+from kd.sweeps.grid import Group, groups, start
+from kd.sweeps.grid_config import GridConfig
 
 MOMENT = 0.3  # seconds of training that are measured of each kind of group
 STRETCH = 4  # steps between two looks at the clock

@@ -12,14 +12,15 @@ from typing import Any, Mapping
 
 import torch
 
-from kd import cells, data, measure, models, speed, teacher
+from kd import data, measure, models, speed, teacher
+from kd.tables import cells
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.objectives.feature import COSINE
 
 SEEDS = 5
 TEACHER, STUDENT = "vit", "vit-half"
-STORED = Path(__file__).parents[1] / "benchmarks" / "distilbert.json"
+STORED = Path(__file__).parents[2] / "benchmarks" / "distilbert.json"
 COMMAND = "python -m kd distilbert --json > benchmarks/distilbert.json"
 BATCH = 256  # images at once, for the throughput
 

@@ -19,7 +19,7 @@ _KINDS: dict[str, type] = {"student": str, "labels": int, "method": str, "temper
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig(Config):
-    """Students for all combinations of the axes' values, each with its control: see kd.grid.
+    """Students for all combinations of the axes' values, each with its control: see kd.sweeps.grid.
 
     An axis is written as its values with commas between them, and kept in that form, with each value once and numbers in order.
     """
