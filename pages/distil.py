@@ -104,7 +104,8 @@ with st.container(horizontal=True):
         if wanted and config is not None:
             start(config, False)
     if st.button(
-        "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"), disabled=config is None or not may or interrupted or (active and not (mine and snap.state == "paused")),
+        "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"),
+        disabled=config is None or not may or interrupted or (active and not (mine and snap.state == "paused")),
         help="One optimizer step, on one batch.",
     ):
         if active:

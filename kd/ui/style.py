@@ -48,6 +48,7 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 .kd-qr { display: block; width: min(100%, 68vh); image-rendering: pixelated; }
 .st-key-kd_qr [data-testid="stCode"] code { font-size: 1.2rem; }
 .st-key-kd_canvas { zoom: 0.75; position: relative; }
+.st-key-kd_canvas > :first-child { isolation: isolate; }
 /* A picture that was not drawn lies on the canvas instead of below it, and lets strokes through. */
 .st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) { position: absolute; top: 0; width: 280px; pointer-events: none; mix-blend-mode: lighten; z-index: 2; }
 .st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) img { width: 280px; height: 280px; }
