@@ -28,12 +28,12 @@ ARTICLE = "35% less time for 1 to 2 points"
 PRICES = (1.0, 0.5, 0.15)
 
 
-def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int = speed.ROUNDS, seconds: float = 0.01) -> dict[str, Any]:
+def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int | None = None, seconds: float = 0.01) -> dict[str, Any]:
     """Measures a run's networks and its teacher, on this machine and the test set, and keeps the outcome with the run.
 
     Args:
         teacher: the one that the run learned from; of a teacher's own run any, to compare with.
-        rounds, seconds: of each latency, see kd.speed.
+        rounds, seconds: of each latency, see kd.speed; speed.ROUNDS where left out.
 
     Raises:
         UserError: a file of the run is missing or damaged, or the outcome cannot be stored.
@@ -47,7 +47,7 @@ def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, 
     answers = {name: models.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
     if "teacher" not in answers:
         answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
-    latencies = speed.compare(networks, rounds=rounds, seconds=seconds, exported=_exported(networks))
+    latencies = speed.compare(networks, rounds=rounds or speed.ROUNDS, seconds=seconds, exported=_exported(networks))
     labels = test.labels.cpu()
     found = {
         "format": FORMAT,

@@ -270,7 +270,7 @@ def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored,
     monkeypatch.setattr(speed, "ROUNDS", 2)
     at = app("compare")
     assert not at.exception and at.dataframe[0].value["ms"].isna().all()
-    at.button(key="measure").click().run()
+    at.button(key="measure").click().run(timeout=240)
     assert not at.exception and at.button(key="measure").disabled, "all are measured"
     line = at.dataframe[0].value.iloc[0]
     assert line["ms"] > 0 and line["weights"] == 23860 and line["accuracy"] == pytest.approx(stored.measures["models"]["student"]["test_accuracy"])
