@@ -188,7 +188,9 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
         failed = [str(found) for found in await asyncio.gather(*drawers, return_exceptions=True) if not isinstance(found, asyncio.CancelledError)]
         dropped = [f"{viewer.link}" for viewer in people if not viewer.connected] + room.dropped
         room.over = True
+        owner.polling = True
         await owner.press("stop")
+        await owner.until(lambda: owner.interval is None, "rest after the run's end")
     errors = [*failed, *room.problems, *(sentence for viewer in people for sentence in viewer.told), *filter(None, [server.complaints()])]
     ratios = [one / other for one, other in zip(watched, idle)]
     print(

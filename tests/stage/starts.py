@@ -58,6 +58,10 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
         refused = [viewer for viewer in people if not _run(viewer)]
         unclear = [said for viewer in refused for said in viewer.told or ["nothing"] if not _NO.fullmatch(said)]
         seen = [f"{_run(viewer)} saw {id}" for viewer in people for id in viewer.mentioned & started.keys() - {_run(viewer)}]
+        for viewer in started.values():  # as it is now: who was told at once may have moved up since
+            viewer.waiting, before = "", len(viewer.seen)
+            await viewer.poll()
+            await viewer.until(lambda viewer=viewer, before=before: viewer.waiting or len(viewer.seen) > before, "its place now")
         places = sorted(int(match[1]) if (match := re.search(r"(\d+) before this one", viewer.waiting)) else 0 for viewer in started.values() if viewer.waiting)
 
         # A stranger with the link of each run, whose browser does not keep to disabled buttons.
@@ -75,8 +79,9 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
                 stopped.append(str(error))
             if not viewer.interval:
                 stopped.append(f"{id} does not go on")
-        for viewer in started.values():
+        for viewer in [*started.values()][::-1]:  # those that wait first, so that none begins meanwhile
             await viewer.press("stop")
+            await viewer.until(lambda viewer=viewer: viewer.interval is None, "rest after the run's end")
     print(f"{owners} starts in {took:.0f} s: {len(started)} accepted, of which {len(places)} were told to wait; {len(refused)} told no", flush=True)
     return [
         Promise("accepted: one trains, the others wait", f"{len(started)}", f"{min(owners, ACCEPTED)}", len(started) == min(owners, ACCEPTED)),
