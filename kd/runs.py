@@ -131,7 +131,7 @@ class Run:
         """
         path = self.folder / name
         if path.is_symlink() or not path.is_file():
-            raise UserError(f"{name} of {self.name} is missing; restore it or choose another run.")
+            raise UserError(f"{name} is missing in {self.name}; restore it or choose another run.")
         return path
 
     def model(self, which: str) -> nn.Module:

@@ -19,7 +19,10 @@ def rows(given: Any, kind: str) -> list[dict[str, float]]:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: they are none.
     """
-    found = [{files.plain(key): float(value) for key, value in row.items()} for row in given]
+    try:
+        found = [{files.plain(key): float(value) for key, value in row.items()} for row in given]
+    except OverflowError:  # an integer of hundreds of digits
+        raise ValueError("no number that can be") from None
     for row in found:
         _numbers(row, *COLUMNS, *MORE.get(kind, ()))
         if not all(map(math.isfinite, row.values())) or row["step"] < 0 or not 0 < row["epoch"] < 1e5:

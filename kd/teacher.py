@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd import models, runs
+from kd.config import MAX_TEACHERS
 from kd.connection import View
 from kd.data import SHIFTS, Digits, Mnist, cache_folder
 from kd.errors import UserError
@@ -263,6 +264,8 @@ def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanT
     Raises:
         UserError: no such teacher, or a damaged file.
     """
+    if name.count("+") >= MAX_TEACHERS:  # each takes some MB
+        raise UserError(f"There can be up to {MAX_TEACHERS} teachers joined by +.")
     if "+" in name:
         return MeanTeacher(name, [load(part, device) for part in name.split("+")])
     if name in shipped():

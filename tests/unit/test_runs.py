@@ -353,7 +353,7 @@ def test_damaged_weights_are_told_by_name(save):
     (run.folder / "control.safetensors").unlink()
     with pytest.raises(UserError, match="student.safetensors is damaged"):
         runs.load(run.id).model("student")
-    with pytest.raises(UserError, match="control.safetensors of .* is missing"):
+    with pytest.raises(UserError, match="control.safetensors is missing"):
         runs.load(run.id).model("control")
 
 
