@@ -14,6 +14,7 @@ the deviation over the seeds is that of all that chance decides.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class Group:
     cells: tuple[Cell, ...]
 
 
-def cells(config: GridConfig) -> list[Cell]:
+@functools.lru_cache(maxsize=16)  # a page asks with each tick, and the largest grids take a while to check
+def cells(config: GridConfig) -> tuple[Cell, ...]:
     """All cells, controls first within those that they are the control of; the first seed's before the second's."""
     common = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(Config)} | {"teacher": config.teacher}
     found: list[Cell] = []
@@ -76,7 +78,7 @@ def cells(config: GridConfig) -> list[Cell]:
         found.append(Cell(len(found), DistilConfig(**about, soft_weight=0.0), True))
         for settings in taught(config):
             found.append(Cell(len(found), DistilConfig(**about, **settings), False))
-    return found
+    return tuple(found)
 
 
 def taught(config: GridConfig) -> list[dict[str, Any]]:
@@ -89,7 +91,8 @@ def taught(config: GridConfig) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def groups(config: GridConfig) -> list[Group]:
+@functools.lru_cache(maxsize=16)
+def groups(config: GridConfig) -> tuple[Group, ...]:
     """The cells in groups. Those that cannot be batched, since they are no MLPs or look at hidden layers, are groups of one."""
     parts: list[list[Cell]] = []
     for _, same in itertools.groupby(cells(config), lambda cell: (cell.config.seed, cell.config.student, cell.config.labels)):
@@ -101,12 +104,17 @@ def groups(config: GridConfig) -> list[Group]:
             even = math.ceil(len(together) / math.ceil(len(together) / most))
             parts += [together[i : i + even] for i in range(0, len(together), even)]
         parts += [[cell] for cell in alone]
-    return [Group(i, tuple(part)) for i, part in enumerate(parts)]
+    return tuple(Group(i, tuple(part)) for i, part in enumerate(parts))
 
 
 def _batchable(cell: Cell) -> bool:
     looks = not cell.control and METHODS[cell.config.method].looks
-    return not looks and batched.stackable([models.skeleton(cell.config.student)])
+    return not looks and _multilayer_perceptron(cell.config.student)
+
+
+@functools.lru_cache(maxsize=256)
+def _multilayer_perceptron(student: str) -> bool:
+    return batched.stackable([models.skeleton(student)])
 
 
 # -- one group ------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def test_what_shares_its_batches_is_a_group_and_what_cannot_be_batched_trains_al
     sizes = [len(group.cells) for group in groups(config)]
     assert sizes == [3, 1, 1, 1, 1, 1, 1, 1]  # the control and two of hinton; fitnets looks at hidden layers; cnn-tiny is no MLP
     assert sorted(cell.index for group in groups(config) for cell in group.cells) == list(range(config.count))
+    groups.cache_clear()
     monkeypatch.setattr(grid, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
     assert [len(group.cells) for group in groups(GridConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))] == [2, 2, 1, 2, 2, 1]
 
