@@ -27,7 +27,7 @@ def path(student: str) -> Path:
 
 
 def load() -> list[dict[str, Any]]:
-    """The stored grids: student, claim, what was ``said`` to it, config, cells, command, machine and seconds.
+    """The stored grids: student, claim, what was ``said`` to it, config, cells, command and machine.
 
     Raises:
         UserError: a file is damaged.
@@ -39,7 +39,7 @@ def load() -> list[dict[str, Any]]:
         try:
             stored = json.loads(path(student).read_text())
             config = GridConfig.from_dict(stored["config"])
-            about = {name: stored[name] for name in ("cells", "command", "machine", "seconds")}
+            about = {name: stored[name] for name in ("cells", "command", "machine")}
             found.append(about | {"student": student, "claim": claim, "config": config, "said": said(config, about["cells"]) + NOTES.get(student, "")})
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"The stored sweep is damaged; restore {path(student).name}.") from None

@@ -243,7 +243,7 @@ else:
         result(found["config"], found["cells"])
         st.markdown(found["said"])
         picked(found["config"], found["cells"])
-        st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}; {found['seconds']:,.0f} s).")
+        st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}).")
 search_panel.show()
 shown = {"shows": st.session_state[keys.GRID_MEASURE]} if st.session_state.get(keys.GRID_MEASURE, next(iter(MEASURES))) != next(iter(MEASURES)) else {}
 axes.write_link(st.session_state.get(keys.GRID_RUN), shown | ({"gain": "1"} if st.session_state.get(keys.GRID_GAIN) else {}))
