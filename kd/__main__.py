@@ -154,7 +154,7 @@ def _search(given: argparse.Namespace) -> int:
     with tqdm(unit="epoch", file=sys.stderr) as bar:
         def note(trial: int, record: Record) -> None:
             bar.update()
-            bar.set_description(f"trial {trial}")
+            bar.set_description_str(f"trial {trial + 1} ")
             bar.set_postfix({name: f"{value:.2%}" for name, value in record.validation_accuracy.items()})
 
         found = search.search(config, _mnist(), taught_by, note)

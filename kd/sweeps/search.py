@@ -211,11 +211,15 @@ def _command(config: SearchConfig) -> str:
 # -- what was found -----------------------------------------------------------------------------
 
 
+def own() -> list[Path]:
+    """Where the searches in $KD_HOME that came to their end are kept, newest first."""
+    return sorted(runs.home().glob("searches/*/result.json"), key=os.path.getmtime, reverse=True)
+
+
 def stored() -> list[dict[str, Any]]:
     """The searches in $KD_HOME that came to their end, newest first; without one, what was measured for the README."""
-    own = sorted(runs.home().glob("searches/*/result.json"), key=os.path.getmtime, reverse=True)
     found = []
-    for path in own or [STORED]:
+    for path in own() or [STORED]:
         try:
             one = json.loads(path.read_text())
             assert one["trials"] and one["best"] and one["models"]

@@ -35,4 +35,6 @@ def show() -> None:
             for trial in one["trials"]
         ]
         st.dataframe(rows, hide_index=True, width="stretch", column_config={"validation images": percent, "its control": percent, "learning_rate": st.column_config.NumberColumn(format="%.4f")})
-    st.caption(f"`{one['command']}` gave this ({one['machine']}). With more `--trials` the same command goes on from here.")
+    # What ships is a result alone, without its study.
+    on = "With more `--trials` the same command goes on from here." if search.own() else "It is shown until you make a search of your own."
+    st.caption(f"`{one['command']}` gave this ({one['machine']}). {on}")
