@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 from kd import access, models, runs, storage
 from kd.config import DistilConfig
 from tests.apps import TOKEN, said
+from tests.helpers import MEASURES
 
 pytestmark = pytest.mark.app
 
@@ -23,11 +24,9 @@ def nobody(monkeypatch):
 
 
 def store(name, owner=ME, day=1):
-    scores = {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1}
     trained = {who: models.build("mlp-30", seed) for seed, who in enumerate(("student", "control"))}
     rows = [{"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 1.0, "whole_validation": 1.0, "loss student soft": 0.1, "validation student": 0.9}]
-    measures = {"source": "sample", "seconds": 1.0, "test_images": 200, "models": {who: scores for who in ("student", "control", "teacher")}}
-    return runs.save(f"202601{day:02}-120000-0123456789abcdef", DistilConfig(student="mlp-30", epochs=1), "done", rows, trained, measures, owner, name=name)
+    return runs.save(f"202601{day:02}-120000-0123456789abcdef", DistilConfig(student="mlp-30", epochs=1), "done", rows, trained, MEASURES, owner, name=name)
 
 
 def test_a_visitor_watches_and_draws(app, monkeypatch):

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from kd import models, runs
 from kd.config import DistilConfig
+from tests.helpers import MEASURES
 from tests.serving import Server, button, choose, until, visit
 from tests.stage import load, soak, starts
 from tests.stage.promise import Promise
@@ -57,10 +58,8 @@ def test_a_round_of_use_leaves_no_error(server: Server, stranger_to_playwright: 
 def hostile(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[runs.Run]:
     """A stored run whose name tries to be a picture."""
     monkeypatch.setenv("KD_HOME", str(server.home))
-    scores = {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1}
-    measures = {"source": "sample", "seconds": 1.0, "test_images": 200, "models": {who: scores for who in ("student", "control", "teacher")}}
     trained = {who: models.build("mlp-30", 1) for who in ("student", "control")}
-    run = runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], trained, measures, runs.owner_digest("somebody"), name=EVIL)
+    run = runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], trained, MEASURES, runs.owner_digest("somebody"), name=EVIL)
     yield run
     runs.delete(run.id, "somebody")
 

@@ -11,6 +11,7 @@ from kd import replay, runs
 from kd.config import DistilConfig, StudyConfig
 from kd.errors import UserError
 from kd.replay import SPEEDS, Player
+from tests.helpers import MEASURES
 
 OWNER, OTHER = "a" * 64, "b" * 64
 
@@ -23,7 +24,7 @@ def rows(count: int = 10) -> list[dict[str, float]]:
 
 
 def stored(owner: str | None = OWNER, state: str = "done", records=None, config=None) -> runs.Run:
-    return runs.save(runs.new_id(), config or DistilConfig(student="linear"), state, rows() if records is None else records, {}, {"models": {}}, owner)
+    return runs.save(runs.new_id(), config or DistilConfig(student="linear"), state, rows() if records is None else records, {}, MEASURES, owner)
 
 
 def test_at_each_second_exactly_the_records_are_there_that_were_there_then(home):
@@ -77,7 +78,7 @@ def test_what_has_no_curves_or_damaged_ones_is_told_in_a_sentence(home):
             writer = csv.DictWriter(file, list(found[0]))
             writer.writeheader()
             writer.writerows(found)
-        with pytest.raises(UserError, match="empty or damaged"):
+        with pytest.raises(UserError, match="missing or damaged"):
             replay.load(run.id)
     run = stored()
     about = json.loads((run.folder / "config.json").read_text())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kd import compare, compare_figures, report, runs
 from kd.config import DistilConfig
 from kd.ui.text import plain
+from tests.helpers import MEASURES
 
 EVIL = '<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**'
 
@@ -50,8 +51,6 @@ def test_names_in_charts_are_no_html():
 
 
 def test_a_name_in_a_report_is_no_html(home):
-    scores = {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1}
-    measures = {"source": "sample", "seconds": 1.0, "test_images": 200, "models": {who: scores for who in ("student", "control", "teacher")}}
     row = {"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 100.0, "whole_validation": 1.0}
-    text = report.page(runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [row], {}, measures, name=EVIL[:60]))
+    text = report.page(runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [row], {}, MEASURES, name=EVIL[:60]))
     assert "&lt;img src=x" in text and "<img src=x" not in text
