@@ -30,6 +30,6 @@ $(VENV)/.app-installed: requirements.txt | $(VENV)/.python
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev-installed: requirements-dev.txt requirements.txt | $(VENV)/.python
+$(VENV)/.dev-installed: requirements-dev.txt requirements-ray.txt requirements.txt | $(VENV)/.python
 	$(BIN)/pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -78,7 +78,7 @@ def test_what_has_no_curves_or_damaged_ones_is_told_in_a_sentence(home):
             writer = csv.DictWriter(file, list(found[0]))
             writer.writeheader()
             writer.writerows(found)
-        with pytest.raises(UserError, match="missing or damaged"):
+        with pytest.raises(UserError, match="damaged"):
             replay.load(run.id)
     run = stored()
     about = json.loads((run.folder / "config.json").read_text())
