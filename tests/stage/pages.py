@@ -1,7 +1,6 @@
 """Pages at made-up addresses, on a real server and without a browser: no page ever shows an exception.
 
-Run it by ``python -m tests.stage.pages [--pages 300] [--seed 0]``; ``python -m tests.stage.fuzz``
-does it too. Each address opens a session of its own, as a browser would.
+Run it by ``python -m tests.stage.pages [--pages 300] [--seed 0]``. Each address opens a session of its own, as a browser would.
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from kd.config import CompressConfig, DistilConfig, TeacherConfig
 from kd.lab.settings import LabSettings
+from kd.sweeps.grid_config import GridConfig
 from tests.server import Server
 from tests.stage.cases import NAMES, NUMBERS
 
-PAGES = ["", "draw", "dark_knowledge", "runs", "compare", "compress", "methods", "paper"]
-SETTINGS = list(dict.fromkeys(name for cls in (DistilConfig, TeacherConfig, CompressConfig, LabSettings) for name in cls.__dataclass_fields__))
+PAGES = ["", "draw", "dark_knowledge", "sweep", "runs", "compare", "compress", "methods", "paper"]
+SETTINGS = list(dict.fromkeys(name for cls in (DistilConfig, TeacherConfig, CompressConfig, GridConfig, LabSettings) for name in cls.__dataclass_fields__))
 OTHERS = ["run", "lab_run", "mode", "drawn", "embed", "x"]
 #: Settings that are valid and unusual.
 UNUSUAL = {
