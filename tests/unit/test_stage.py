@@ -24,11 +24,11 @@ def test_one_is_chosen_and_gets_its_options(ran, capsys):
 
 def test_all_are_tried_though_one_falls_short_or_is_missing(ran, monkeypatch, capsys):
     there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.endswith(("kills", "fuzz")) else there(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.endswith(("kills", "fuzz", "pages")) else there(name))
     assert stage.main([]) == 1
     assert [name for name, _ in ran] == ["load", "starts", "soak"]
     told = capsys.readouterr().out
-    assert "tests/stage/kills.py is not there" in told and "Not kept: soak, kills, fuzz." in told
+    assert "tests/stage/kills.py is not there" in told and "Not kept: soak, kills, fuzz, pages." in told
 
 
 def test_an_unknown_name_is_told_with_those_that_there_are(ran, capsys):
