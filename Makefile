@@ -13,7 +13,8 @@ app: $(VENV)/.app-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 tests/unit tests/app $(ARGS)
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 stage: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.stage $(ARGS)

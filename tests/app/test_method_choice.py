@@ -10,6 +10,7 @@ from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.objectives import METHODS
 from kd.ui import keys
 from tests.apps import said
+from tests.helpers import MEASURES
 
 pytestmark = pytest.mark.app
 
@@ -57,7 +58,7 @@ def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
     assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
     run = runs.save(
         runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": models.build("cnn-tiny", 0)},
-        {"models": {"teacher": {"test_accuracy": 0.1}}},
+        MEASURES,
     )
     at = app(teacher=f"cnn+{run.id}")
     assert not at.exception and at.multiselect(key="distil_more_teachers").value == [run.id]

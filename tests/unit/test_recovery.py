@@ -140,7 +140,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_weights(distilled, mnist):
     first = Recovery(config, mnist, small_teacher())
     next(first.records())
     keeper = checkpoints.Keeper(id := runs.new_id())
-    assert keeper.keep(first, config, [{"step": 10.0, "epoch": 1.0, "seconds": 1.0}]) == ""
+    assert keeper.keep(first, config, [{"step": 10.0, "epoch": 1.0, "seconds": 1.0, "images_per_second": 1000.0, "whole_validation": 1.0}]) == ""
     keeper.leave(ended=False)
     kept = checkpoints.load(id)
     assert kept.config == config and kept.kind == "compress"
