@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.serving import Server, answers, button, points, until, visit
 
 PAGES = {
-    "distil": ("", {}), "stage": ("", {"present": 1}), "replay": ("", {}), "draw": ("draw", {}), "dark knowledge": ("dark_knowledge", {}), "runs": ("runs", {}),
+    "distil": ("", {}), "stage": ("", {"present": 1}), "replay": ("", {}), "draw": ("draw", {}), "dark knowledge": ("dark_knowledge", {}), "runs": ("runs", {}), "sweep": ("sweep", {}),
     "compare": ("compare", {}), "compress": ("compress", {}), "methods": ("methods", {}), "paper": ("paper", {}),
 }
 #: What a page cannot change: rule -> (part of the node, why).
@@ -33,6 +33,7 @@ def test_axe_finds_nothing_serious_in_light_and_dark(visitor: Callable[..., Page
     path, query = PAGES[name]
     page = visitor(color_scheme="light", bypass_csp=True)
     visit(page, server.link(path, **query, **({"replay": student} if name == "replay" else {"run": student})))
+    page.locator(".st-key-kd_style style").wait_for(state="attached")
     page.evaluate(AXE_SCRIPT)
     background = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
     light = findings(page)

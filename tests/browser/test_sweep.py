@@ -25,7 +25,9 @@ def test_a_heat_map_fills_in_and_a_clicked_cell_opens_on_the_distil_page(page: P
 
     cell = page.get_by_role("combobox", name="Cell")
     expect(cell).to_be_visible()
-    area = page.locator(".kd-chart.grid_heat .nsewdrag").first.bounding_box()
+    area = page.locator(".kd-chart.grid_heat .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    area = area.bounding_box()
     page.mouse.click(area["x"] + 0.75 * area["width"], area["y"] + 0.25 * area["height"])
     expect(cell).to_have_value("T = 9, soft weight 0.5")
     button(page, "Open on the Distil page").click()
