@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.stage.promise import tell_problems
+
 SECONDS, BYTES = 5.0, 200e6
 ROOT = Path(__file__).parents[2]
 
@@ -149,11 +151,7 @@ def main() -> int:
     if given.inside:
         print(json.dumps(Fuzz(Path(given.inside), given.seed).all(given.cases, given.worst)))
         return 0
-    found = run(given.cases, given.seed, given.worst)
-    for problem in found["problems"][:40]:
-        print(problem, file=sys.stderr)
-    print(json.dumps(found | {"problems": len(found["problems"])}))
-    return 1 if found["problems"] else 0
+    return tell_problems(run(given.cases, given.seed, given.worst), 40)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ nothing disturbed.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -28,6 +27,7 @@ from safetensors.torch import load
 from kd import checkpoints, runs
 from tests.helpers import identical
 from tests.stage import victim
+from tests.stage.promise import tell_problems
 
 LONGEST = 1.0  # seconds until the kill
 #: Facts right after which a process is killed, too: something has just been written, or is being written.
@@ -165,11 +165,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    found = run(given.kills, given.seed)
-    for problem in found["problems"][:20]:
-        print(problem, file=sys.stderr)
-    print(json.dumps(found | {"problems": len(found["problems"])}))
-    return 1 if found["problems"] else 0
+    return tell_problems(run(given.kills, given.seed))
 
 
 if __name__ == "__main__":

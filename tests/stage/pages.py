@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from kd.lab.settings import LabSettings
 from kd.sweeps.grid_config import GridConfig
 from tests.server import Server
 from tests.stage.cases import NAMES, NUMBERS
+from tests.stage.promise import tell_problems
 
 PAGES = ["", "draw", "dark_knowledge", "sweep", "runs", "compare", "compress", "methods", "paper"]
 SETTINGS = list(dict.fromkeys(name for cls in (DistilConfig, TeacherConfig, CompressConfig, GridConfig, LabSettings) for name in cls.__dataclass_fields__))
@@ -100,11 +100,7 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    found = run(given.pages, given.seed)
-    for problem in found["problems"][:20]:
-        print(problem, file=sys.stderr)
-    print(json.dumps(found | {"problems": len(found["problems"])}))
-    return 1 if found["problems"] else 0
+    return tell_problems(run(given.pages, given.seed))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ def tell(promises: Iterable[Promise]) -> int:
     for promise in promises:
         print(f"{'PASS' if promise.kept else 'FALLS SHORT':11}  {promise.what:58} {promise.found}  (aim: {promise.aim})", flush=True)
     return int(not all(promise.kept for promise in promises))
+
+
+def tell_problems(found: Mapping[str, Any], most: int = 20) -> int:
+    """Prints what a long trial found as one line of JSON, and the first of its ``problems`` beside it; returns the exit code."""
+    for problem in found["problems"][:most]:
+        print(problem, file=sys.stderr)
+    print(json.dumps({**found, "problems": len(found["problems"])}))
+    return 1 if found["problems"] else 0
 
 
 def share(values: Sequence[float], percent: float) -> float:
