@@ -28,15 +28,19 @@ ARTICLE = "35% less time for 1 to 2 points"
 PRICES = (1.0, 0.5, 0.15)
 
 
-def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int | None = None, seconds: float = 0.01) -> dict[str, Any]:
+def measured(
+    run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int | None = None, seconds: float = 0.01,
+    disturbed: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Measures a run's networks and its teacher, on this machine and the test set, and keeps the outcome with the run.
 
     Args:
         teacher: the one that the run learned from; of a teacher's own run any, to compare with.
         rounds, seconds: of each latency, see kd.speed; speed.ROUNDS where left out.
+        disturbed: asked once all is measured; where it says yes, nothing is kept.
 
     Raises:
-        UserError: a file of the run is missing or damaged, or the outcome cannot be stored.
+        UserError: a file of the run is missing or damaged, the measuring was disturbed, or the outcome cannot be stored.
     """
     device = data.device()
     networks: dict[str, nn.Module] = {name: run.model(name).to(device) for name in run.models}
@@ -48,6 +52,8 @@ def measured(run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, 
     if "teacher" not in answers:
         answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
     latencies = speed.compare(networks, rounds=rounds or speed.ROUNDS, seconds=seconds, exported=_exported(networks))
+    if disturbed():
+        raise UserError("Something began to train while this was measured, so that its times could not be trusted and were not kept. Measure again when it has ended.")
     labels = test.labels.cpu()
     found = {
         "format": FORMAT,

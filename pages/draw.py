@@ -110,7 +110,7 @@ def answers() -> None:
             figure["layout"] |= {"showlegend": False, "height": 220}
             live_chart(figure, f"draw_{name}", f"{name} says {digit}.")
             architecture = teacher.architecture if name == "teacher" else runs.load(snap.id).architecture if snap.saved else snap.config.student
-            if manager.active():
+            if manager.busy():
                 st.caption("Latency is measured when nothing trains.")
             else:
                 took = latency(architecture)

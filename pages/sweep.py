@@ -80,7 +80,7 @@ def forecast(config: GridConfig) -> None:
     controls_ = len(config.values("student")) * len(config.values("labels")) * config.seeds
     said = f"**{config.count:,} trainings**: {_many(config.count - controls_, 'student')} and {_many(controls_, 'control')}, computed together in {_many(len(grid.groups(config)), 'group')}"
     try:
-        busy = manager.active() > 0
+        busy = manager.busy()
         if busy and not grid_time.known(config):
             st.markdown(f"{said}. The time is estimated when nothing else trains.")
             return

@@ -20,7 +20,7 @@ def want(ids: list[str]) -> None:
     """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
     if not access.allowed(owner.digest()):
         state.notify("error", access.ONLY.format("measure runs"))
-    elif state.manager().active():
+    elif state.manager().busy():
         state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
     else:
         st.session_state[keys.MEASURE] = list(ids)
@@ -37,7 +37,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
         if run is not None:
             bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
             try:
-                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)))
+                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)), disturbed=state.manager().busy)
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
         wanted.pop(0)

@@ -79,7 +79,7 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
         amounts.append(("int8", compress.INT8.index(config.int8)))
     chain = tuple(tuple(amounts[:count]) for count in range(len(amounts) + 1))
     source = _mnist().source
-    times = _timed(config.network, chain, batch, source) if not state.manager().active() else [{}] * len(chain)
+    times = _timed(config.network, chain, batch, source) if not state.manager().busy() else [{}] * len(chain)
     found = []
     for who in whole(config.network).networks:
         for done, took in zip(chain, times):

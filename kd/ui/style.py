@@ -32,6 +32,8 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 [data-testid="stMain"]:focus-visible { outline: none; box-shadow: none; }
 [data-testid="stMainBlockContainer"] { padding: 0.4rem 2rem 3.2rem 3rem; }
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
+[data-testid="stVerticalBlock"]:has(> [data-testid="stLayoutWrapper"] > .st-key-kd_stage_bar) { gap: 0; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-kd_sample) { position: fixed; top: 0.5rem; left: 4rem; width: auto; }
 .st-key-kd_stage_bar {
   position: fixed; left: 0; right: 0; bottom: 0; z-index: 99; padding: 0 2rem 0 3rem; column-gap: 0.75rem;
   background: Canvas; border-top: 1px solid color-mix(in srgb, CanvasText 20%, Canvas);

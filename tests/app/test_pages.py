@@ -281,7 +281,7 @@ def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored,
 
 def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
     at = app("compare")
-    monkeypatch.setattr(type(state.manager()), "active", lambda self: 1)
+    monkeypatch.setattr(type(state.manager()), "busy", lambda self: True)
     at.button(key="measure").click().run()
     assert not at.exception and "Measure when it has ended" in said(at) and compare.stored(stored) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.serving import NO_BROWSER, PATIENCE, Server, button, chromium_path, finish, launch, start, visit
 
@@ -48,6 +50,17 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield server
 
 
+def end(page: Page) -> None:
+    """Ends a run that a page shows and may end."""
+    if page.url.startswith("http"):
+        with contextlib.suppress(PlaywrightError):  # a page of its own, whose server may be gone by now
+            page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=10_000)
+    stop = button(page, "Stop")
+    if stop.is_visible() and stop.is_enabled():
+        stop.click()
+        expect(stop).to_be_disabled()
+
+
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Makes pages, each of another person: with cookies of their own.
@@ -73,10 +86,7 @@ def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield new
     for page in opened:
-        stop = button(page, "Stop")
-        if stop.is_visible() and stop.is_enabled():
-            stop.click()
-            expect(stop).to_be_disabled()
+        end(page)
         page.context.close()
     assert not complaints, "the browser's console: " + "; ".join(complaints)
 

@@ -22,8 +22,8 @@ def run(mnist, monkeypatch, tmp_path):
     return runs.save(runs.new_id(), experiment.config, "done", [record.row() for record in records], experiment.trained, experiment.measures(records[-1]))
 
 
-def measured(run, mnist):
-    return compare.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0)
+def measured(run, mnist, **more):
+    return compare.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0, **more)
 
 
 def test_a_run_is_measured_with_its_teacher_and_kept(run, mnist):
@@ -53,6 +53,14 @@ def test_a_run_that_is_gone_is_told_in_plain_words(run, mnist):
     (run.folder / "student.safetensors").unlink()
     with pytest.raises(UserError, match="student.safetensors is missing"):
         measured(run, mnist)
+
+
+def test_times_taken_while_something_trained_are_not_kept(run, mnist):
+    with pytest.raises(UserError, match="began to train while this was measured"):
+        measured(run, mnist, disturbed=lambda: True)
+    assert compare.stored(run) is None
+    measured(run, mnist, disturbed=lambda: False)
+    assert compare.stored(run)
 
 
 def test_a_measured_run_is_told_in_a_line_for_each_batch_and_number_of_threads(run, mnist):

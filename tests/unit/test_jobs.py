@@ -451,6 +451,24 @@ def test_a_teacher_that_does_not_exist_is_told_at_once(manager, monkeypatch):
     assert manager.active() == 0
 
 
+def test_the_machine_is_busy_while_something_trains_or_waits_but_not_while_all_is_paused(manage):
+    manager = manage(patience=60.0)
+    assert not manager.busy()
+    first = manager.start(LONG, ME, paused=True)
+    assert manager.busy()
+    wait_for(manager, first, "paused")
+    assert not manager.busy() and manager.active() == 1
+    second = manager.start(SHORT, OTHER)
+    assert manager.busy(), "its turn may come at any moment"
+    manager.stop(second, OTHER)
+    assert not manager.busy()
+    manager.resume(first, ME)
+    assert manager.busy()
+    manager.stop(first, ME)
+    wait_for(manager, first, "stopped")
+    assert not manager.busy()
+
+
 def test_a_paused_job_keeps_the_worker_while_nobody_waits_or_patience_lasts(manage):
     manager = manage(patience=60.0)
     first = manager.start(SHORT, ME, paused=True)
