@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.choices["teacher"].add_argument(
         "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
     )
+    commands.choices["teacher"].add_argument(
+        "--curve", metavar="NAME", help="also tell of the shipped teacher of this name and recipe how this training went; its weights stay"
+    )
     sweeping = commands.choices["sweep"]
     sweeping.add_argument("--engine", choices=["local", "ray"], default="local", help="where its groups of cells train: one after another here, or on a Ray cluster")
     sweeping.add_argument(
@@ -107,6 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
             result = _run(id, experiment, kept)
         if getattr(given, "ship", None):
             teacher.ship(given.ship, runs.load(result["run"]), experiment.mnist)
+        if getattr(given, "curve", None):
+            teacher.tell_again(given.curve, runs.load(result["run"]), experiment.mnist)
     except UserError as error:
         print(f"kd: {error}" if not distributed.rank() else f"kd, process {distributed.rank()}: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd import models, runs
-from kd.config import MAX_TEACHERS
+from kd.config import MAX_TEACHERS, TeacherConfig
 from kd.connection import View
 from kd.data import SHIFTS, Digits, Mnist, cache_folder
 from kd.errors import UserError
@@ -253,9 +253,31 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
         "validation_images": len(mnist.validation),
         "test_errors": run.measures["models"]["teacher"]["test_errors"],
         "test_images": len(mnist.test),
-        "curve": [{key: round(row[key], 6) for key in CURVE} for row in run.metrics() if row["whole_validation"]],
+        "curve": _curve(run),
     }
-    (WEIGHTS / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
+    _describe(name, description)
+
+
+def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
+    """Tells of a shipped teacher how another training by its recipe went. Its own weights stay, and with them whatever was measured of them.
+
+    Raises:
+        UserError: another recipe or other data, or no such teacher.
+    """
+    about = describe(name)
+    if TeacherConfig.from_dict(about["config"]) != run.config or run.measures.get("data") != about["data_sha256"]:
+        raise UserError(f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}")
+    again = CachedTeacher(name, run.architecture, run.model("teacher"))
+    validation_errors = round((1 - again.accuracy(mnist.validation)) * len(mnist.validation))
+    _describe(name, about | {"curve": _curve(run), "curve_weights_sha256": again.digest, "curve_validation_errors": validation_errors})
+
+
+def _curve(run: runs.Run) -> list[dict[str, float]]:
+    return [{key: round(row[key], 6) for key in CURVE} for row in run.metrics() if row["whole_validation"]]
+
+
+def _describe(name: str, about: Mapping[str, Any]) -> None:
+    (WEIGHTS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:

@@ -94,6 +94,8 @@ def closer(run: runs.Run, measured: Measures) -> None:
             live_charts(packed({
                 "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
             }), "article")
+            if again := _trained_again(run.config.teacher):
+                st.caption(again)
         else:
             panels.charts(state.snapshot(run.id))
 
@@ -106,6 +108,17 @@ def _curve(name: str) -> list[dict[str, float]]:
         return teacher.describe(name).get("curve", []) if name in teacher.shipped() else []
     except UserError:
         return []
+
+
+def _trained_again(name: str) -> str:
+    """What to know of a curve that is not of the very weights that teach; empty where it is."""
+    about = teacher.describe(name) if name in teacher.shipped() else {}
+    if "curve_weights_sha256" not in about:
+        return ""
+    return (
+        f"The teacher's curve was recorded when its recipe was run again: that training ended with {about['curve_validation_errors']} errors on the "
+        f"{about['validation_images']:,} validation images, and the shipped one, which taught here, had ended with {about['validation_errors']}."
+    )
 
 
 # -- several --------------------------------------------------------------------------------

@@ -308,6 +308,22 @@ def test_a_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
     assert torch.isfinite(shipped.logits(mnist.train)).all()
 
 
+def test_a_shipped_teacher_keeps_its_weights_when_a_training_again_tells_how_it_goes(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    run(*TRAIN, "--ship", "mine")
+    before, weights = teacher.describe("mine"), (tmp_path / "mine.safetensors").read_bytes()
+    about = before | {"curve": []}
+    (tmp_path / "mine.json").write_text(json.dumps(about))
+    code, out, _ = run(*TRAIN, "--curve", "mine")
+    told = teacher.describe("mine")
+    assert code == 0 and (tmp_path / "mine.safetensors").read_bytes() == weights
+    assert told["curve"] == before["curve"] and told["curve_weights_sha256"] == teacher.load(json.loads(out)["run"]).digest
+    assert told["curve_validation_errors"] == before["validation_errors"]
+    assert {key: value for key, value in told.items() if not key.startswith("curve")} == {key: value for key, value in before.items() if key != "curve"}
+    code, _, err = run(*TRAIN, "--seed", "3", "--curve", "mine")
+    assert code == 2 and "another recipe" in err and teacher.describe("mine") == told
+
+
 def test_a_teacher_of_the_sample_is_not_shipped(run, quick, mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
     quick._mnist = mnist

@@ -408,6 +408,17 @@ def test_how_the_shipped_teacher_was_made_is_a_command_that_gives_its_config(abo
     assert config.optimizer == "adamw", "which the command leaves out"
 
 
+@pytest.mark.parametrize("name", teacher.shipped())
+def test_of_each_shipped_teacher_it_is_told_how_it_learned(name):
+    told = teacher.describe(name)
+    assert [row["epoch"] for row in told["curve"]] == list(range(1, told["config"]["epochs"] + 1))
+    assert told["curve"][0]["loss teacher hard"] > told["curve"][-1]["loss teacher hard"] > 0
+    # The curve ends where its weights do: those that ship, or those of its recipe run again.
+    errors = told.get("curve_validation_errors", told["validation_errors"])
+    assert told["curve"][-1]["validation teacher"] == pytest.approx(1 - errors / told["validation_images"], abs=1 / told["validation_images"])
+    assert told.get("curve_weights_sha256") != told["weights_sha256"]
+
+
 def test_shipped_logits_are_the_live_models_and_complete(cnn, sample):
     counted = Counted(cnn)
     for part in (sample.train, sample.test):
