@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from kd import checkpoints, compare, connection, data, distributed, figures, kinds, recovery, runs, teacher
 from kd.sweeps import cluster, grid_summary, search
-from kd.tables import cells, comparison, distilbert, paper, techniques
+from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -23,7 +23,7 @@ from kd.objectives import METHODS
 from kd.train import Record
 
 
-TABLES = {"methods": comparison, "distilbert": distilbert, "techniques": techniques, "paper": paper}
+TABLES = {"methods": comparison, "schemes": schemes, "distilbert": distilbert, "techniques": techniques, "paper": paper}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     sweeping.add_argument("--gpus", type=float, default=0.0, metavar="X", help="share of a GPU that each task on the cluster takes for itself (default: 0, the CPU)")
     for name, module, help, quick in [
         ("methods", comparison, "compare all methods on one student, with few labels and with all", "one seed and one epoch"),
+        ("schemes", schemes, "compare all schemes, who teaches whom, on the same student", "one seed and one epoch"),
         ("distilbert", distilbert, "halve a Transformer by DistilBERT's recipe, from its layers and from random weights", "one seed"),
         ("techniques", techniques, "compress a student by each technique alone, and let it recover with the teacher and from labels", "one seed"),
         ("paper", paper, "reproduce the table of Hinton, Vinyals & Dean 2015, section 3", "one seed"),
@@ -176,7 +177,7 @@ def _table(given: argparse.Namespace) -> int:
             bar.update(100 * share - bar.n)
 
         module = TABLES[given.command]
-        special: dict[str, Any] = {"epochs": 1} if given.quick and module is comparison else {}
+        special: dict[str, Any] = {"epochs": 1} if given.quick and module in (comparison, schemes) else {}
         if getattr(given, "store", False):
             special["before"] = paper.load()
         result = module.run(seeds, progress=progress, **special)

@@ -64,11 +64,11 @@ class Ranks:
         # The mean of no image is no number, but no part of the batch's either.
         return {name: (term if images else term.nan_to_num()) * (images / self.whole) for name, term in terms.items()}
 
-    def summed(self, gradients: list[Tensor]) -> list[Tensor]:
-        """The gradients of the sum of all processes' losses, sent as one tensor."""
+    def summed(self, gradients: list[Tensor], images: int) -> list[Tensor]:
+        """Gradients of means over this process's ``images``, as those of the means over the batch, sent as one tensor."""
         if self.size == 1:
             return gradients
-        parts = self.total(torch.cat([gradient.flatten() for gradient in gradients])).split([gradient.numel() for gradient in gradients])
+        parts = self.total(torch.cat([gradient.flatten() for gradient in gradients]) * (images / self.whole)).split([gradient.numel() for gradient in gradients])
         return [torch.empty_like(gradient).copy_(part.view(gradient.shape)) for part, gradient in zip(parts, gradients)]
 
 

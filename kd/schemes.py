@@ -118,9 +118,8 @@ class Chain:
     def _finish(self) -> None:
         self._earlier = self.trained
         for model in self._earlier.values():
-            for weight in model.parameters():
-                if weight.dim() == 2:  # a view of the training's stack, whose layout makes matrix products round otherwise
-                    weight.data = weight.data.contiguous()
+            for weight in model.parameters():  # perhaps views of the training's stack, from whose places matrix products may round otherwise
+                weight.data = weight.data.clone()
 
     def _whole(self, record: Record) -> Record:
         """``record`` of a stage as one of the chain."""

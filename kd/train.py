@@ -23,6 +23,7 @@ from kd.distributed import Ranks
 from kd.errors import UserError
 from kd.models import logits_in_chunks
 from kd.objectives import Objective, Outputs
+from kd.objectives.gradients import wanted
 from kd.optimizers import OPTIMIZERS
 from kd.randomness import generator
 
@@ -262,19 +263,18 @@ class Training:
 
     def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
         """One optimizer step."""
-        losses, whole = [], self._ranks.begin(images)
-        key = (self.plan.seed, "dropout", self.step)
-        answers = self._networks.outputs(images, key, self._connected)
+        whole = self._ranks.begin(images)
+        answers = self._networks.outputs(images, (self.plan.seed, "dropout", self.step), self._connected)
         # A peer is looked at as it is: its learning from this student is its own matter.
-        peers = {learner.name: Outputs(said.logits.detach(), ()) for learner, said in zip(self.learners, answers)} if self._peers else {}
+        peers = {learner.name: Outputs(said.logits) for learner, said in zip(self.learners, answers)} if self._peers else {}
+        by_answers, by_others = [], []
         for learner, said in zip(self.learners, answers):
-            if learner.connection:
-                said = learner.connection(said)
-            terms = learner.objective(said, peers[learner.peer] if learner.peer else taught, labels, learner.settings or self.settings)
-            terms = self._ranks.weighted(terms, len(images))
-            losses += terms.values()
-            since.add(learner.name, terms, said.logits)
-        gradients = self._ranks.summed(self._networks.gradients(losses, self._others))
+            against = peers[learner.peer] if learner.peer else taught
+            terms, by_said, by_projection = wanted(learner.objective, said, against, labels, learner.settings or self.settings, learner.connection)
+            by_answers.append(by_said)
+            by_others += by_projection
+            since.add(learner.name, self._ranks.weighted(terms, len(images)), said.logits)
+        gradients = self._ranks.summed([*self._networks.gradients(by_answers), *by_others], len(images))
         self._optimizer.step(gradients, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
         self.step += 1
         since.batch_ends(labels, whole)
@@ -290,7 +290,7 @@ class Training:
             **{f"setting.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.settings.items()},
             **{f"weights.{learner.name}.{key}": value for learner in self.learners for key, value in learner.model.state_dict().items()},
             **{f"projection.{key}": value for key, value in self._projections.state_dict().items()},
-            **{f"optimizer.{i}": value for i, value in enumerate(self._optimizer.state)},
+            **{f"moments.{i}": value for i, value in enumerate(self._optimizer.state)},
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -307,7 +307,7 @@ class Training:
                 learner.model.load_state_dict(under(f"weights.{learner.name}."))
             self._projections.load_state_dict(under("projection."))
             for i, value in enumerate(self._optimizer.state):
-                value.copy_(state[f"optimizer.{i}"])
+                value.copy_(state[f"moments.{i}"])
             self.settings = {name: value.item() for name, value in under("setting.").items()}
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (KeyError, RuntimeError) as error:
@@ -341,8 +341,8 @@ class _Sums:
 
     def add(self, learner: str, terms: Mapping[str, Tensor], logits: Tensor) -> None:
         for name, term in terms.items():
-            self._losses.setdefault(f"{learner} {name}", []).append(term.detach())
-        self._logits.setdefault(learner, []).append(logits.detach())
+            self._losses.setdefault(f"{learner} {name}", []).append(term)
+        self._logits.setdefault(learner, []).append(logits)
 
     def batch_ends(self, labels: Tensor, images: int) -> None:
         self.images += images

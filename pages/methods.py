@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd.tables import cells, comparison, distilbert
+from kd.tables import cells, comparison, distilbert, schemes
 from kd.config import DistilConfig
 from kd.objectives import METHODS, Method
 from kd.ui import entry, state
@@ -48,6 +48,26 @@ if measured:
     )
 else:
     st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
+
+who = state.measured_before(schemes.load)
+if who:
+    st.header("Who teaches whom", anchor=False)
+    st.markdown(
+        "A *scheme* says who the teacher is. All but the first three have no big teacher: the student's own kind teaches it. Choose one under *Scheme* on the **Distil** page."
+    )
+    st.dataframe(
+        [
+            {"scheme": title, **{column: comparison.shown(of[key]) for column, key in ((f"{who['labels']} labels", "few"), ("all labels", "all"))}}
+            for title, of in who["schemes"].items()
+        ],
+        hide_index=True, width="stretch", column_config={f"{who['labels']} labels": st.column_config.TextColumn(help=told), "all labels": st.column_config.TextColumn(help=told)},
+    )
+    control = {column: cells.shown(of, unit="%") for column, of in who["control"].items()}
+    st.caption(
+        f"All learn by soft targets; the student is {who['student']}, each stage {who['epochs']} epochs, {who['seeds']} seeds. The control, the same network taught by the "
+        f"labels alone, reads {control['few']} right with {who['labels']} labels and {control['all']} with all. Schemes of several stages train longer than it. "
+        f"{who['core_minutes']:.0f} core-minutes ({who['machine']}). Made by `{who['command']}`."
+    )
 
 halved = state.measured_before(distilbert.load)
 if halved:

@@ -37,7 +37,7 @@ class Together(Training):
     @torch.no_grad()
     def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
         by_logits = self._losses.gradient(self._networks.logits(images), taught and taught.logits, labels)
-        self._optimizer.step(self._networks.gradients(by_logits), learning_rate_at(self.step, self.steps, self.plan.learning_rate))
+        self._optimizer.step(self._networks.backward(by_logits), learning_rate_at(self.step, self.steps, self.plan.learning_rate))
         self.step += 1
         since.batch_ends(labels, len(labels))
 

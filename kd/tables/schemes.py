@@ -1,0 +1,129 @@
+"""All schemes on one student, each beside its control, over several seeds: the methods' table asks what is learned, this one from whom.
+
+The student and its few labels are those of the methods' table. Each scheme trains with soft
+targets (Hinton) at the default settings, and every stage for as many epochs. With 100 labels
+the other images have none, so that whoever has no teacher has only these 100 to begin from.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Mapping
+
+from kd import data, teacher
+from kd.config import DistilConfig
+from kd.experiment import Distillation
+from kd.tables import cells, comparison
+from kd.tables.comparison import FEW, STUDENT
+
+SEEDS = 5
+EPOCHS = comparison.EPOCHS
+STORED = Path(__file__).parents[2] / "benchmarks" / "schemes.json"
+COMMAND = "python -m kd schemes --json > benchmarks/schemes.json"
+
+#: Title in the table -> the settings that it stands for.
+SCHEMES: dict[str, dict[str, Any]] = {
+    "One teacher": {},
+    "Two teachers averaged": {"teacher": "cnn+vit"},
+    "Through an assistant": {"scheme": "assistant", "assistant": "cnn-small"},
+    "Born again, one generation (Tf-KD self)": {"scheme": "born-again", "generations": 1},
+    "Born again, two generations": {"scheme": "born-again", "generations": 2},
+    "Two students together": {"scheme": "mutual"},
+    "From its own depth": {"scheme": "exits"},
+}
+COLUMNS = {"few": FEW, "all": 0}  # labels; 0 is all
+
+
+def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
+    """What is trained, by the row's name."""
+    plain = DistilConfig(student=STUDENT, epochs=epochs)
+    return {
+        f"{column}-{i}": plain.replace(**changes, labels=labels)
+        for column, labels in COLUMNS.items() for i, changes in enumerate(SCHEMES.values())
+    }
+
+
+def run(seeds: int = SEEDS, epochs: int = EPOCHS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+    """Computes all cells that are not kept yet, several at once, and returns the table.
+
+    Raises:
+        UserError: the full MNIST or a teacher is not there.
+    """
+    cells.full_mnist()
+    cost = {(name, seed): float(config.total_epochs) * (1.8 if config.labels else 1.0) for name, config in rows(epochs).items() for seed in range(seeds)}
+    work = functools.partial(run_cell, epochs)
+    return table(cells.compute(cost, lambda cell: cell_path(epochs, *cell), work, progress, workers=workers))
+
+
+def cell_path(epochs: int, row: str, seed: int) -> Path:
+    return cells.path("schemes", (row, seed), [rows(epochs)[row]])
+
+
+def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
+    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
+    config = rows(epochs)[row].replace(seed=seed)
+    experiment = Distillation(config, _mnist(), _teacher(config.teacher))
+    return cells.finish(cell_path(epochs, row, seed), (row, seed), experiment, progress)
+
+
+@functools.cache
+def _mnist() -> data.Mnist:
+    return cells.full_mnist()
+
+
+@functools.cache
+def _teacher(name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
+    return teacher.load(name, data.device())
+
+
+def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
+    by_row: dict[str, list[dict[str, Any]]] = {}
+    for cell in outcomes:
+        by_row.setdefault(cell["row"], []).append(cell)
+    first = {column: by_row[f"{column}-0"] for column in COLUMNS}
+    seeds = len(first["few"])
+    return {
+        "command": cells.command(COMMAND, seeds, SEEDS),
+        "student": STUDENT,
+        "labels": FEW,
+        "epochs": outcomes[0]["config"]["epochs"],
+        "seeds": seeds,
+        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
+        "machine": cells.machine(),
+        # Of one student the control is one, whoever teaches: the same weights, batches and labels.
+        "control": {column: cells.spread(_accuracies(same, "control")) for column, same in first.items()},
+        "schemes": {title: {column: _gain(by_row[f"{column}-{i}"]) for column in COLUMNS} for i, title in enumerate(SCHEMES)},
+    }
+
+
+def _accuracies(same: list[dict[str, Any]], who: str) -> list[float]:
+    """Test accuracies in percent, in the order of the seeds."""
+    return [100 * cell["models"][who]["test_accuracy"] for cell in same]
+
+
+def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
+    student, control = _accuracies(same, "student"), _accuracies(same, "control")
+    return {"values": student, **cells.spread(student), "gain": cells.spread([a - b for a, b in zip(student, control, strict=True)])}
+
+
+def load() -> dict[str, Any] | None:
+    """The table that was measured and stored, or None where there is none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return cells.stored(STORED, COMMAND)
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The table to read in a terminal."""
+    control = result["control"]
+    lines = [
+        f"{'% right on the test set (gain)':42}{str(result['labels']) + ' labels':>26}{'all labels':>26}",
+        f"{'control':42}{cells.shown(control['few']):>26}{cells.shown(control['all']):>26}",
+        *(f"{title:42}{comparison.shown(of['few']):>26}{comparison.shown(of['all']):>26}" for title, of in result["schemes"].items()),
+        f"{result['student']}, {result['epochs']} epochs a stage, {result['seeds']} seeds, {result['core_minutes']:.0f} core-minutes",
+    ]
+    return "\n".join(lines)
