@@ -222,7 +222,7 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
             kept = checkpoints.load(id)  # again: until the claim another could go on with it
         rows, last = _train(id, experiment, keeper, kept)
         measures = experiment.measures(last)
-        run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures, owner)
+        run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures, owner, tensors=experiment.tensors)
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
@@ -245,8 +245,8 @@ def _train(
             bar.update(last.step - bar.n)
             if experiment.kind != "grid":  # whose learners are too many
                 bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            # What cells came to is small, and is kept as it comes.
-            if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps:
+            # What cells came to is kept as it comes, as far as the writing does not hold up the rest.
+            if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps and keeper.cheap:
                 problem = keeper.keep(experiment, experiment.config, rows)
                 if problem != told:
                     how = f"checkpoints are kept; after an interruption go on with --resume {id}"

@@ -584,7 +584,7 @@ class JobManager:
             self._changed.notify_all()
 
     def _save(self, job: _Job, state: str) -> None:
-        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner, message=job.ended)
+        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner, message=job.ended, tensors=job.experiment.tensors)
         job.saved = True
         job.keeper.leave(ended=True)
 

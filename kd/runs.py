@@ -26,7 +26,7 @@ from typing import Any, Mapping, Sequence
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from kd import access, files, models, stored
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
@@ -47,6 +47,8 @@ IN_LAB = ("sweep", "mistake")
 EXPERIMENTS = (*IN_LAB, "grid")
 #: Those that can have a student to draw for.
 WITH_STUDENT = ("distil", "compress", "imported")
+#: How the message of a run begins that is a cell of a sweep.
+FROM_SWEEP = "This is a cell of the sweep"
 NAME_LENGTH = 60
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
@@ -181,6 +183,7 @@ def save(
     owner: str | None = None,
     name: str = "",
     message: str = "",
+    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Run:
     """Stores a run, whole or not at all.
 
@@ -189,6 +192,7 @@ def save(
         owner: the digest of the owner's token.
         name: by default it is made from the settings.
         message: how it ended, in a sentence, where it did not simply finish.
+        tensors: what else is stored, each by its own name as a safetensors file.
 
     Raises:
         UserError: a bad name; the disk is full, or cannot be written to.
@@ -215,8 +219,9 @@ def save(
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(records)
-        for which, model in trained.items():
-            save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary / f"{which}.safetensors")
+        weights = {which: model.state_dict() for which, model in trained.items()} | {which: found for which, found in (tensors or {}).items() if found}
+        for which, found in weights.items():
+            save_file({key: value.cpu().contiguous() for key, value in found.items()}, temporary / f"{which}.safetensors")
         for path in temporary.iterdir():
             files.on_disk(path)
         os.rename(temporary, folder)

@@ -14,7 +14,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import checkpoints, diagrams, figures, jobs, measure, models
+from kd import checkpoints, diagrams, figures, jobs, measure, models, runs
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.sweeps.grid_config import AXES, GridConfig
@@ -136,7 +136,8 @@ def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
         loud = snap.state == "failed" or "not saved" in snap.message
-        (st.error if loud else st.caption if snap.message == jobs.BY_HAND else st.warning)(snap.message)
+        quiet = snap.message == jobs.BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
+        (st.error if loud else st.caption if quiet else st.warning)(snap.message)
 
 
 def _settings(settings: Mapping[str, float]) -> str:
