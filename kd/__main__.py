@@ -19,6 +19,7 @@ from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, Stu
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.search_config import SearchConfig
 from kd.objectives import METHODS
 from kd.train import Record
 
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             table.add_argument("--store", action="store_true", help="go on from the table that the app shows, and put the new one in its place")
     help = "search a student's settings by Optuna, on the validation images alone; can be stopped and started again, with more trials too"
     searching = commands.add_parser("search", help=help, description=help)
-    search.SearchConfig.add_arguments(searching)
+    SearchConfig.add_arguments(searching)
     searching.add_argument("--json", action="store_true", help="print one JSON object last")
     help = "measure latency, size and accuracy of stored runs, students and teachers in alternating rounds, and keep them with the runs"
     comparing = commands.add_parser("compare", help=help, description=help)
@@ -149,7 +150,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _search(given: argparse.Namespace) -> int:
-    config = search.SearchConfig.from_arguments(given)
+    config = SearchConfig.from_arguments(given)
     taught_by = teacher.load(config.teacher, data.device())
     with tqdm(unit="epoch", file=sys.stderr) as bar:
         def note(trial: int, record: Record) -> None:

@@ -58,6 +58,7 @@ class Experiment:
     plan: Plan
     settings: dict[str, float]
     training: Chain | None = None  # since records() was called
+    owner: str | None = None  # whose are the runs that it stores itself, where it does: the digest of their token
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None

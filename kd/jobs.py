@@ -171,6 +171,7 @@ class JobManager:
         if owner is None:
             raise UserError("This browser has no token yet; reload the page and press Start again.")
         access.check(owner, "start runs")
+        config.for_visitors()
         storage.check(self.active())
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
@@ -528,7 +529,7 @@ class JobManager:
         job.changes = list(getattr(job.config, "schedule", ()))
         if kept:
             kept.check(mnist.digest, experiment.reference.digest if experiment.reference else None)
-        job.experiment = experiment
+        job.experiment, experiment.owner = experiment, job.owner
         job.records = experiment.records(lambda step: self._due(job), kept.state if kept else None)
         job.settings, job.source = dict(experiment.training.settings), mnist.source
         if kept:

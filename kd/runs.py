@@ -32,11 +32,12 @@ from kd import access, files, models, stored
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.search_config import SearchConfig
 from kd.mistakes import MISTAKES
 
 KINDS: dict[str, type[Settings]] = {
     "distil": DistilConfig, "teacher": TeacherConfig, "sweep": StudyConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
-    "grid": GridConfig,
+    "grid": GridConfig, "search": SearchConfig,
 }
 #: The commands of the kinds that are not called like them. Those runs that vary one thing came first, and are stored as sweeps.
 COMMANDS = {"sweep": "study", "grid": "sweep"}
@@ -44,7 +45,9 @@ COMMANDS = {"sweep": "study", "grid": "sweep"}
 ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
 #: Those that leave no network to compare, to compress or to draw for.
-EXPERIMENTS = (*IN_LAB, "grid")
+EXPERIMENTS = (*IN_LAB, "grid", "search")
+#: Those that count their progress as a whole, and what that is.
+WHOLES = {"sweep": "sweep", "grid": "sweep", "search": "search"}
 #: Those that can have a student to draw for.
 WITH_STUDENT = ("distil", "compress", "imported")
 #: How the message of a run begins that is a cell of a sweep.
@@ -123,7 +126,7 @@ class Run:
             return (self.config.role,)
         if self.kind in ("distil", "compress") and self.measures:  # one that was stopped early may lack some
             return tuple(name for name in ("student", "control", "alone") if name in self.measures["models"])
-        return {"teacher": ("teacher",), "sweep": (), "grid": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
+        return {"teacher": ("teacher",), "sweep": (), "grid": (), "search": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
 
     def file(self, name: str) -> Path:
         """One of the run's files.
@@ -163,6 +166,8 @@ def default_name(config: Settings) -> str:
         return f"{config.study} sweep, {config.student} ×{config.seeds}"
     if isinstance(config, GridConfig):
         return f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH]
+    if isinstance(config, SearchConfig):
+        return f"search of {config.trials:,} trials, {config.student}"[:NAME_LENGTH]
     if isinstance(config, MistakeConfig):
         return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
     if isinstance(config, ImportConfig):

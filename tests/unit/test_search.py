@@ -10,7 +10,7 @@ from kd import __main__ as cli
 from kd import checkpoints, data, runs, teacher
 from kd.sweeps import search, search_figures
 from kd.errors import UserError
-from kd.sweeps.search import SearchConfig
+from kd.sweeps.search_config import SearchConfig
 from tests.helpers import Given, small_teacher
 
 SMALL = SearchConfig(student="mlp-30", methods="hinton,mse", trials=12, epochs=2, batch_size=250)
@@ -99,7 +99,7 @@ def test_it_is_told_in_words_and_drawn(found):
 
 
 def test_one_search_runs_in_one_process_and_on_one_set_of_data(mnist, found):
-    keeper = checkpoints.Keeper(f"search-{SMALL.folder.name}")
+    keeper = checkpoints.Keeper(f"search-{search.folder(SMALL).name}")
     keeper.claim()
     with pytest.raises(UserError, match="in training elsewhere"):
         search.search(SMALL, mnist, small_teacher())
