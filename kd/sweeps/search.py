@@ -359,13 +359,23 @@ def stored() -> list[dict[str, Any]]:
     return found
 
 
+def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Of trials the one that went to its end and reads most validation images right."""
+    return max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"], default=None)
+
+
+def told(params: Mapping[str, Any]) -> str:
+    """ "hinton, temperature 3.9, soft weight 0.5": a trial's settings."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{value}" for name, value in params.items())
+
+
 def said(found: Mapping[str, Any]) -> str:
     """What came out, in plain words; of a search that was stopped, what it had come to."""
     count, given_up = len(found["trials"]), sum(trial["state"] != "complete" for trial in found["trials"])
     if "best" not in found:
         return f"None of {count} trials went to its end."
     best, scores = found["best"], found.get("models")
-    settings = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{value}" for name, value in best.items() if name != "validation_accuracy")
+    settings = told({name: value for name, value in best.items() if name != "validation_accuracy"})
     if not scores:
         return (
             f"The best of {count} trials so far ({given_up} given up early), by the validation images: {settings}. It reads {best['validation_accuracy']:.2%} of those. "
