@@ -450,6 +450,9 @@ class JobManager:
             if job.state in ACTIVE and job.last is not None:
                 self._take_up(job)
                 self._keep(job)
+            if job.records is not None:
+                with contextlib.suppress(Exception):
+                    job.records.close()  # it lets go of what it holds
             job.keeper.leave(ended=False)
 
     def _advance(self, job: _Job) -> None:

@@ -210,7 +210,7 @@ def run_group(config: Mapping[str, Any], index: int, mnist: Mnist, teacher: Any,
     for record in training.records():
         note(record)
     if weights is not None:
-        weights |= grid_weights.of(group, training, grid_weights.kept(cells(settings)))
+        weights |= grid_weights.of(group.cells, training, grid_weights.kept(cells(settings)))
     return outcomes(group, training, mnist, teacher)
 
 
@@ -326,7 +326,7 @@ class Groups:
             for record in training.records(due):
                 found = outcomes(group, training, self._mnist, self._teacher) if record.step == record.steps else []
                 if found:
-                    self.keep(found, grid_weights.of(group, training, self._kept))
+                    self.keep(found, grid_weights.of(group.cells, training, self._kept))
                     self.seconds, self._current = before + training.seconds, None
                 yield self._whole(record, group, found, before)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Collection, Sequence
+from typing import Collection, Protocol, Sequence
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kd import measure, models, runs
+from kd.config import DistilConfig
 from kd.errors import UserError
-
-if TYPE_CHECKING:
-    from kd.sweeps.grid import Cell, Group
-    from kd.train import Training
+from kd.train import Training
 
 #: Bytes, at most, that a sweep's networks may take, as they are trained: in float32. Each checkpoint writes them all, which must stay
 #: well under a second, and 5 GB, what a server stores by default, must hold dozens of sweeps. It is 680 networks mlp-30 or 24 mlp-800.
@@ -21,6 +19,13 @@ FILE = "cells"  # .safetensors, in the folder of the run
 
 #: "12.1.weight" -> the weight called 1.weight of cell 12.
 Weights = dict[str, Tensor]
+
+
+class Cell(Protocol):
+    """What is read of a grid.Cell."""
+
+    index: int
+    config: DistilConfig
 
 
 def kept(cells: Sequence[Cell]) -> frozenset[int]:
@@ -40,11 +45,11 @@ def bound(cells: Sequence[Cell]) -> str:
     return f"{why}: those of seed {cells[0].config.seed}." if count else f"{why}, which one seed alone exceeds: none."
 
 
-def of(group: Group, training: Training, kept: Collection[int]) -> Weights:
-    """The weights that are kept of a group. Those that went out of bounds are not."""
+def of(cells: Sequence[Cell], training: Training, kept: Collection[int]) -> Weights:
+    """The weights that are kept of the cells that trained together. Those that went out of bounds are not."""
     return {
         f"{cell.index}.{name}": value.detach().cpu().clone()
-        for cell, learner in zip(group.cells, training.learners) if cell.index in kept and sound(learner.model)
+        for cell, learner in zip(cells, training.learners) if cell.index in kept and sound(learner.model)
         for name, value in learner.model.state_dict().items()
     }
 

@@ -31,8 +31,10 @@ def history(found: Mapping[str, Any]) -> Figure:
             "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
         })
     layout = base("Accuracy on validation images")
+    # As wide as all trials from the first, so that nothing moves while they come in.
+    count = max([found.get("config", {}).get("trials", 1), *(trial["number"] + 1 for trial in found["trials"])])
     layout |= {
-        "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False},
+        "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False, "range": [0.5, count + 0.5]} | ({"dtick": 1} if count <= 12 else {}),
         "yaxis": {"tickformat": ".1%", "range": [low, high]},
     }
     return {"data": traces, "layout": layout}

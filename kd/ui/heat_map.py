@@ -63,13 +63,21 @@ def _pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
     named = {name: {grid_figures.tick(name, value): value for value in grid_figures.axis(config, name)} for name in (how["x"], how["y"])}
     x, y = named[how["x"]].get(point.get("x")), named[how["y"]].get(point.get("y"))
     if x is not None and y is not None:
-        st.session_state[keys.GRID_PICKED] = grid_summary.place(how["fixed"] | {how["x"]: x, how["y"]: y})
-        st.session_state[keys.GRID_TOUCHED] = st.session_state[keys.GRID_NEWS] = st.session_state[keys.GRID_OPEN] = True
+        _pick_place(grid_summary.place(how["fixed"] | {how["x"]: x, how["y"]: y}))
+        st.session_state[keys.GRID_TOUCHED] = config
+        st.session_state[keys.GRID_NEWS] = st.session_state[keys.GRID_OPEN] = True
 
 
-def _touched() -> None:
+def _pick_place(place: Any) -> None:
+    """Another cell is shown. Its select box is made anew: a value that is put into one is told to the browser once, and lost where a tick overtakes it."""
+    if st.session_state.get(keys.GRID_PICKED) != place:
+        st.session_state[keys.GRID_PICKED] = place
+        st.session_state[keys.GRID_CELLS] = st.session_state.get(keys.GRID_CELLS, 0) + 1
+
+
+def _touched(config: GridConfig, key: str) -> None:
     """A cell was chosen by hand: it stays, where otherwise the best is shown."""
-    st.session_state[keys.GRID_TOUCHED] = True
+    st.session_state[keys.GRID_PICKED], st.session_state[keys.GRID_TOUCHED] = st.session_state[key], config
 
 
 def held(snap: Snapshot) -> frozenset[int]:
@@ -124,10 +132,14 @@ def picked(config: GridConfig, cells: list[dict[str, Any]], snap: Snapshot | Non
         return
     places = {grid_summary.place(cell.settings): cell.settings for cell in reversed(grid.cells(config.replace(seeds=1)))}
     places = dict(reversed(places.items()))
-    if not st.session_state.get(keys.GRID_TOUCHED) or st.session_state.get(keys.GRID_PICKED) not in places:
-        st.session_state[keys.GRID_PICKED] = grid_summary.place(best)
+    if st.session_state.get(keys.GRID_TOUCHED) != config or st.session_state.get(keys.GRID_PICKED) not in places:
+        _pick_place(grid_summary.place(best))
+    key, options = f"grid_cell_{st.session_state[keys.GRID_CELLS]}", list(places)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("Cell", list(places), key=keys.GRID_PICKED, format_func=lambda place: grid_figures.title(places[place], grid_figures.named(config)), on_change=_touched, help="Or click it in the heat map.")
+        chosen = st.selectbox(
+            "Cell", options, options.index(st.session_state[keys.GRID_PICKED]), key=key, on_change=_touched, args=(config, key), help="Or click it in the heat map.",
+            format_func=lambda place: grid_figures.title(places[place], grid_figures.named(config)),
+        )
         seed = st.selectbox("Seed", range(config.seed, config.seed + config.seeds), key=keys.GRID_SEED, help="Of which a click opens the run.")
         mine = _cell(config, chosen, seed)
         if open_cells:

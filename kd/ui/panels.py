@@ -274,7 +274,7 @@ def run_title(snap: Snapshot) -> str:
     if isinstance(config, SearchConfig):
         labels = f"{config.labels:,} labels, " if config.labels else ""
         return f"a search among {config.methods.replace(',', ', ')} and their settings: {config.student} taught by {state.teacher_name(config.teacher)}, {labels}" \
-            f"up to {config.trials} trials of {config.epochs} epochs, seed {config.seed}"
+            f"up to {config.trials} trials of {config.epochs} epoch{'s' if config.epochs > 1 else ''}, seed {config.seed}"
     if isinstance(config, CompressConfig):
         network = state.teacher_name(config.network)
         taken = ", ".join(f"{CompressConfig.setting(name)['label'].lower()} −{percent}%" for name, percent in config.percents.items() if percent)

@@ -111,7 +111,7 @@ def _live(now: Snapshot) -> None:
     else:
         doing = f"Trial {len(trials)} of {now.config.trials}: {search.told(trials[-1]['params'])}" if trials else "Before the first trial"
     st.caption(f"{doing}; {so_far}.")
-    figure = search_figures.history({"trials": trials})
+    figure = search_figures.history({"trials": trials, "config": {"trials": now.config.trials}})
     live_charts(packed({"search_live": (figure, f"What each trial came to on the validation images: {so_far}.")}), "search_live")
 
 

@@ -27,7 +27,7 @@ def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_dist
     at.run()
     assert not at.exception and runs.load(id).kind == "grid"
     assert "Best on the validation images" in said(at) and id in at.query_params["run"]
-    at.selectbox(key=keys.GRID_PICKED).set_value(("mlp-30", 0, "hinton", 1.0, 1.0)).run()
+    next(box for box in at.selectbox if box.label == "Cell").set_value(("mlp-30", 0, "hinton", 1.0, 1.0)).run()
     assert at.dataframe[0].value["test errors"].tolist() == [runs.load(id).measures["cells"][1]["test_errors"]]
     assert "**Click a cell to open its run**" in said(at)
     at.button(key="grid_open").click().run()
@@ -80,7 +80,7 @@ def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_
     def click(at):
         # As the chart's component tells of a click: see kd.ui.heat_map.
         at.session_state[keys.GRID_PICKED] = ("mlp-30", 0, "hinton", 4.0, 1.0)
-        at.session_state[keys.GRID_TOUCHED] = at.session_state[keys.GRID_OPEN] = True
+        at.session_state[keys.GRID_OPEN] = True
         at.run()
         assert not at.exception and at.session_state[keys.RUN]
         return runs.load(at.session_state[keys.RUN])

@@ -157,7 +157,7 @@ def test_a_network_out_of_bounds_is_not_kept(mnist):
     group = grid.groups(SMALL)[0]
     training = grid.start(group, mnist, small_teacher())
     training.learners[1].model[1].weight.data.fill_(torch.inf)
-    assert {int(name.partition(".")[0]) for name in grid_weights.of(group, training, {0, 1, 2})} == {0, 2}
+    assert {int(name.partition(".")[0]) for name in grid_weights.of(group.cells, training, {0, 1, 2})} == {0, 2}
 
 
 def test_a_damaged_file_is_told_in_a_sentence(sweep):
