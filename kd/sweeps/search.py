@@ -47,10 +47,10 @@ MAX_ROWS = 1_000  # of the best's curve
 STATES = ("running", "complete", "pruned")  # of a trial; the last is one that was given up
 
 
-def folder(config: SearchConfig) -> Path:
+def folder(config: SearchConfig, mnist: Mnist, teacher: Any) -> Path:
     """Where the search is kept. Named by all that its trials depend on; how many there are is no part of it."""
-    digest = hashlib.sha256(json.dumps(config.replace(trials=1).to_dict(), sort_keys=True).encode()).hexdigest()[:16]
-    return runs.home() / "searches" / digest
+    about = json.dumps([config.replace(trials=1).to_dict(), mnist.digest, teacher.digest], sort_keys=True)
+    return runs.home() / "searches" / hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def search(config: SearchConfig, mnist: Mnist, teacher: Any, note: Callable[[int, Record], None] = lambda trial, record: None) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Trials:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        at = folder(self._config)
+        at = folder(self._config, self._mnist, self._teacher)
         keeper = checkpoints.Keeper(f"search-{at.name}")
         try:
             at.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ class Trials:
             raise UserError(runs.cannot_save(error, "The search", " and try again")) from None
         _claim(keeper)
         try:
-            study = self._study = _study(self._config, self._mnist, self._teacher)
+            study = self._study = _study(at)
             for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # those of a process that is no more
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             for place, trial in enumerate(_ended(study)[: self._config.trials]):
@@ -272,21 +272,16 @@ def _claim(keeper: checkpoints.Keeper) -> None:
         ) from None
 
 
-def _study(config: SearchConfig, mnist: Mnist, teacher: Any) -> Any:
+def _study(at: Path) -> Any:
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=RANDOM // 2, n_warmup_steps=PATIENCE)
     try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder(config) / "study.journal")))
-        study = optuna.create_study(storage=storage, study_name="search", direction="maximize", pruner=pruner, load_if_exists=True)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(at / "study.journal")))
+        return optuna.create_study(storage=storage, study_name="search", direction="maximize", pruner=pruner, load_if_exists=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"The search in {folder(config)} is damaged ({error}); delete that folder to begin anew.") from None
-    about = {"data": mnist.digest, "teacher": teacher.digest}
-    if study.user_attrs.get("about", about) != about:
-        raise UserError(f"This search was begun on other data or with another teacher; delete {folder(config)} to begin anew.")
-    study.set_user_attr("about", about)
-    return study
+        raise UserError(f"The search in {at} is damaged ({error}); delete that folder to begin anew.") from None
 
 
 def _ended(study: Any) -> list[Any]:

@@ -98,14 +98,18 @@ def test_it_is_told_in_words_and_drawn(found):
     assert search.stored() == [json.loads(json.dumps(found))]
 
 
-def test_one_search_runs_in_one_process_and_on_one_set_of_data(mnist, found):
-    keeper = checkpoints.Keeper(f"search-{search.folder(SMALL).name}")
+def test_one_search_runs_in_one_process_and_with_another_teacher_it_is_another(mnist, found):
+    at = search.folder(SMALL, mnist, small_teacher())
+    keeper = checkpoints.Keeper(f"search-{at.name}")
     keeper.claim()
     with pytest.raises(UserError, match="in training elsewhere"):
         search.search(SMALL, mnist, small_teacher())
     keeper.leave(ended=False)
-    with pytest.raises(UserError, match="begun on other data or with another teacher"):
-        search.search(SMALL, mnist, small_teacher(seed=1))
+    other = search.search(SMALL.replace(trials=2), mnist, small_teacher(seed=1))
+    assert len(other["trials"]) == 2 and other["trials"][0]["value"] != found["trials"][0]["value"]
+    (at / "study.journal").write_text("nothing that Optuna writes\n")
+    with pytest.raises(UserError, match="is damaged"):
+        search.search(SMALL, mnist, small_teacher())
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,7 @@ def over(manager, id):
 
 
 def test_the_worker_comes_to_what_the_command_comes_to(manager, found):
-    shutil.rmtree(search.folder(SMALL))
+    shutil.rmtree(search.folder(SMALL, manager.source.mnist(), small_teacher()))
     id = manager.start(SMALL, TOKEN)
     snap = over(manager, id)
     assert (snap.state, snap.message, snap.saved) == ("done", "", True)
