@@ -19,6 +19,7 @@ from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, Stu
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.search_config import SearchConfig
 from kd.objectives import METHODS
 from kd.train import Record
 
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
             table.add_argument("--store", action="store_true", help="go on from the table that the app shows, and put the new one in its place")
     help = "search a student's settings by Optuna, on the validation images alone; can be stopped and started again, with more trials too"
     searching = commands.add_parser("search", help=help, description=help)
-    search.SearchConfig.add_arguments(searching)
+    SearchConfig.add_arguments(searching)
     searching.add_argument("--json", action="store_true", help="print one JSON object last")
     help = "measure latency, size and accuracy of stored runs, students and teachers in alternating rounds, and keep them with the runs"
     comparing = commands.add_parser("compare", help=help, description=help)
@@ -155,7 +156,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _search(given: argparse.Namespace) -> int:
-    config = search.SearchConfig.from_arguments(given)
+    config = SearchConfig.from_arguments(given)
     taught_by = teacher.load(config.teacher, data.device())
     with tqdm(unit="epoch", file=sys.stderr) as bar:
         def note(trial: int, record: Record) -> None:
@@ -228,7 +229,7 @@ def _run(id: str, experiment: Experiment, kept: checkpoints.Checkpoint | None) -
             kept = checkpoints.load(id)  # again: until the claim another could go on with it
         rows, last = _train(id, experiment, keeper, kept)
         measures = experiment.measures(last)
-        run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures, owner)
+        run = runs.save(id, experiment.config, "done", rows, experiment.trained, measures, owner, tensors=experiment.tensors)
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
@@ -251,8 +252,8 @@ def _train(
             bar.update(last.step - bar.n)
             if experiment.kind != "grid":  # whose learners are too many
                 bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            # What cells came to is small, and is kept as it comes.
-            if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps:
+            # What cells came to is kept as it comes, as far as the writing does not hold up the rest.
+            if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps and keeper.cheap:
                 problem = keeper.keep(experiment, experiment.config, rows)
                 if problem != told:
                     how = f"checkpoints are kept; after an interruption go on with --resume {id}"

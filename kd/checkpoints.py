@@ -83,10 +83,16 @@ class Keeper:
         self._id, self._owner = id, owner
         self._lock: BinaryIO | None = None
         self._tried = time.monotonic()
+        self._took = 0.0  # seconds that the last one took
 
     def due(self, record: Record) -> bool:
         """Whether it is time: at the end of an epoch, but not of the last, and not too soon after the one before."""
         return record.whole_validation and record.step < record.steps and time.monotonic() - self._tried >= EVERY
+
+    @property
+    def cheap(self) -> bool:
+        """Whether one more would take a tenth of the time at most: a sweep's grow with the networks that it keeps."""
+        return time.monotonic() - self._tried >= 9 * self._took
 
     @property
     def kept(self) -> bool:
@@ -122,7 +128,7 @@ class Keeper:
             "owner": self._owner,
             "saved": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         }
-        path = _path(self._id)
+        path, began = _path(self._id), time.monotonic()
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +146,7 @@ class Keeper:
             return runs.cannot_save(error, "A checkpoint", "")
         finally:
             self._tried = time.monotonic()
+            self._took = self._tried - began
         return ""
 
     def leave(self, ended: bool) -> None:

@@ -117,6 +117,13 @@ class Settings:
         """Whether the run depends on this setting."""
         return True
 
+    def for_visitors(self) -> None:
+        """Sees that it is no larger than what a visitor of the app may start.
+
+        Raises:
+            UserError: it is.
+        """
+
     # -- dict ------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """The settings that the run depends on."""

@@ -36,6 +36,11 @@ def few_labels(digits: data.Digits, config: DistilConfig | CompressConfig | Mist
     return data.with_labels(digits, config.labels, generator(config.seed, "labels")) if config.labels else digits
 
 
+def on(digits: data.Digits) -> dict[str, Any]:
+    """What something was measured with: ``device`` and ``versions``."""
+    return {"device": str(digits.labels.device), "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__}}
+
+
 class Experiment:
     """One run, from the initial weights to its measures.
 
@@ -53,6 +58,7 @@ class Experiment:
     plan: Plan
     settings: dict[str, float]
     training: Chain | None = None  # since records() was called
+    owner: str | None = None  # whose are the runs that it stores itself, where it does: the digest of their token
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
@@ -84,6 +90,11 @@ class Experiment:
             self.training = self._training()
         return self.training.trained
 
+    @property
+    def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """What else is stored of the run: the name of a safetensors file -> what it holds."""
+        return {}
+
     def measures(self, last: Record | None) -> dict[str, Any]:
         """The outcome on the test set, which is read here and nowhere else."""
         test = self.mnist.test
@@ -98,8 +109,7 @@ class Experiment:
             "data": self.mnist.digest,
             "train_images": len(self.transfer.train),
             "test_images": len(test),
-            "device": str(test.labels.device),
-            "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+            **on(test),
             "models": {name: measure.scores(said, test.labels, logits["teacher"]) for name, said in logits.items()},
         }
 

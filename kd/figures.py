@@ -67,6 +67,9 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
             traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
     layout = over_epochs("Loss", epochs, rows, changes)
     layout["yaxis"] = {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
+    if rows and not any(key.startswith("loss ") for row in rows for key in row):
+        layout["yaxis"] = {"visible": False}
+        layout["annotations"] = [{"text": "No losses were kept of this run", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}]
     return {"data": traces, "layout": layout}
 
 

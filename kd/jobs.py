@@ -171,6 +171,7 @@ class JobManager:
         if owner is None:
             raise UserError("This browser has no token yet; reload the page and press Start again.")
         access.check(owner, "start runs")
+        config.for_visitors()
         storage.check(self.active())
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
@@ -449,6 +450,9 @@ class JobManager:
             if job.state in ACTIVE and job.last is not None:
                 self._take_up(job)
                 self._keep(job)
+            if job.records is not None:
+                with contextlib.suppress(Exception):
+                    job.records.close()  # it lets go of what it holds
             job.keeper.leave(ended=False)
 
     def _advance(self, job: _Job) -> None:
@@ -528,7 +532,7 @@ class JobManager:
         job.changes = list(getattr(job.config, "schedule", ()))
         if kept:
             kept.check(mnist.digest, experiment.reference.digest if experiment.reference else None)
-        job.experiment = experiment
+        job.experiment, experiment.owner = experiment, job.owner
         job.records = experiment.records(lambda step: self._due(job), kept.state if kept else None)
         job.settings, job.source = dict(experiment.training.settings), mnist.source
         if kept:
@@ -584,7 +588,7 @@ class JobManager:
             self._changed.notify_all()
 
     def _save(self, job: _Job, state: str) -> None:
-        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner, message=job.ended)
+        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner, message=job.ended, tensors=job.experiment.tensors)
         job.saved = True
         job.keeper.leave(ended=True)
 

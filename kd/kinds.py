@@ -9,11 +9,13 @@ from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.sweeps.grid import Grid
 from kd.sweeps.grid_config import GridConfig
 from kd.recovery import Recovery
+from kd.sweeps.search import Search
+from kd.sweeps.search_config import SearchConfig
 from kd.studies import Study
 from kd.teacher import CachedTeacher, MeanTeacher
 
 #: Those with a teacher, which is ready trained.
-_TAUGHT = {DistilConfig: Distillation, StudyConfig: Study, MistakeConfig: Breaking, CompressConfig: Recovery, GridConfig: Grid}
+_TAUGHT = {DistilConfig: Distillation, StudyConfig: Study, MistakeConfig: Breaking, CompressConfig: Recovery, GridConfig: Grid, SearchConfig: Search}
 
 
 def has_teacher(config: Settings) -> bool:

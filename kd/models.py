@@ -258,6 +258,11 @@ def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
     return model.to(memory_format=torch.channels_last).eval()
 
 
+def as_stored(model: nn.Module, architecture: str) -> nn.Module:
+    """A copy of the network as it is stored and loaded, in eval mode: on the CPU, without masks, and with weights that lie as a fresh network's do."""
+    return with_weights(architecture, {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}, "The network")
+
+
 def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
     """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode."""
     return in_chunks(model, model, inputs, chunk)

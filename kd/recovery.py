@@ -111,7 +111,7 @@ class Recovery(Experiment):
         for name, model in self.whole.networks.items():
             networks[name, "original"], networks[name, "compressed"] = on_cpu(model), on_cpu(self.begun[name])
         for name, model in self.trained.items():
-            networks[name, "recovered"] = plain(model, self.architecture)
+            networks[name, "recovered"] = models.as_stored(model, self.architecture)
             if self.config.int8 != "off":
                 networks[name, "int8"] = compress.quantize(networks[name, "recovered"], self.config.int8, images)
         timed: dict[str, Any] = {}
@@ -132,12 +132,6 @@ class Recovery(Experiment):
 def on_cpu(model: nn.Module) -> nn.Module:
     """A copy on the CPU where ``model`` is elsewhere."""
     return copy.deepcopy(model).cpu() if next(model.parameters()).is_cuda else model
-
-
-def plain(model: nn.Module, architecture: str) -> nn.Module:
-    """The network as it is stored and loaded: without masks, and with weights that lie as a fresh network's do."""
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    return models.with_weights(architecture, state, "The network")
 
 
 def called(row: Mapping[str, Any], distilled: bool) -> str:

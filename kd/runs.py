@@ -26,17 +26,18 @@ from typing import Any, Mapping, Sequence
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from kd import access, files, models, stored
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.search_config import SearchConfig
 from kd.mistakes import MISTAKES
 
 KINDS: dict[str, type[Settings]] = {
     "distil": DistilConfig, "teacher": TeacherConfig, "sweep": StudyConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
-    "grid": GridConfig,
+    "grid": GridConfig, "search": SearchConfig,
 }
 #: The commands of the kinds that are not called like them. Those runs that vary one thing came first, and are stored as sweeps.
 COMMANDS = {"sweep": "study", "grid": "sweep"}
@@ -44,9 +45,13 @@ COMMANDS = {"sweep": "study", "grid": "sweep"}
 ON_DISTIL = ("distil", "teacher")
 IN_LAB = ("sweep", "mistake")
 #: Those that leave no network to compare, to compress or to draw for.
-EXPERIMENTS = (*IN_LAB, "grid")
+EXPERIMENTS = (*IN_LAB, "grid", "search")
+#: Those that count their progress as a whole, and what that is.
+WHOLES = {"sweep": "sweep", "grid": "sweep", "search": "search"}
 #: Those that can have a student to draw for.
 WITH_STUDENT = ("distil", "compress", "imported")
+#: How the message of a run begins that is a cell of a sweep.
+FROM_SWEEP = "This is a cell of the sweep"
 NAME_LENGTH = 60
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
@@ -121,7 +126,7 @@ class Run:
             return (self.config.role,)
         if self.kind in ("distil", "compress") and self.measures:  # one that was stopped early may lack some
             return tuple(name for name in ("student", "control", "alone") if name in self.measures["models"])
-        return {"teacher": ("teacher",), "sweep": (), "grid": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
+        return {"teacher": ("teacher",), "sweep": (), "grid": (), "search": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
 
     def file(self, name: str) -> Path:
         """One of the run's files.
@@ -161,6 +166,8 @@ def default_name(config: Settings) -> str:
         return f"{config.study} sweep, {config.student} ×{config.seeds}"
     if isinstance(config, GridConfig):
         return f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH]
+    if isinstance(config, SearchConfig):
+        return f"search of {config.trials:,} trials, {config.student}"[:NAME_LENGTH]
     if isinstance(config, MistakeConfig):
         return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
     if isinstance(config, ImportConfig):
@@ -181,6 +188,7 @@ def save(
     owner: str | None = None,
     name: str = "",
     message: str = "",
+    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Run:
     """Stores a run, whole or not at all.
 
@@ -189,6 +197,7 @@ def save(
         owner: the digest of the owner's token.
         name: by default it is made from the settings.
         message: how it ended, in a sentence, where it did not simply finish.
+        tensors: what else is stored, each by its own name as a safetensors file.
 
     Raises:
         UserError: a bad name; the disk is full, or cannot be written to.
@@ -215,8 +224,9 @@ def save(
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(records)
-        for which, model in trained.items():
-            save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, temporary / f"{which}.safetensors")
+        weights = {which: model.state_dict() for which, model in trained.items()} | {which: found for which, found in (tensors or {}).items() if found}
+        for which, found in weights.items():
+            save_file({key: value.cpu().contiguous() for key, value in found.items()}, temporary / f"{which}.safetensors")
         for path in temporary.iterdir():
             files.on_disk(path)
         os.rename(temporary, folder)

@@ -10,7 +10,7 @@ from kd import files, models
 
 #: What each row of metrics has, and what more in runs of some kinds.
 COLUMNS = ("step", "epoch", "seconds", "images_per_second", "whole_validation")
-MORE = {"sweep": ("value", "seed"), "mistake": ("gradient ratio", *(f"validation {who}" for who in ("student", "mistaken", "control")))}
+MORE = {"sweep": ("value", "seed"), "search": ("trial", "state", "again"), "mistake": ("gradient ratio", *(f"validation {who}" for who in ("student", "mistaken", "control")))}
 
 
 def rows(given: Any, kind: str) -> list[dict[str, float]]:

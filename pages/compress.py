@@ -8,9 +8,9 @@ from kd import compress_figures, recovery, runs
 from kd.config import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
-from kd.ui import compress_panels, entry, keys, owner, panels, preview, recipe, state
+from kd.ui import compress_panels, entry, keys, panels, preview, recipe, state
+from kd.ui.running import Running
 from kd.ui.text import plain
-from kd.ui.watch import watch
 
 entry.through_app()
 manager = state.manager()
@@ -28,56 +28,28 @@ st.markdown(
 # -- recovery ---------------------------------------------------------------------------------------
 
 
-def on_show() -> Snapshot | None:
-    """The recovery that this visitor sees, or None."""
-    id = st.session_state.setdefault(keys.COMPRESS_RUN, st.query_params.get("run"))
-    try:
-        snap = state.snapshot(id)
-        if snap is not None and snap.kind != "compress":
-            raise UserError("The link's run is of another kind than this page shows; its own page is found by Runs.")
-        return snap
-    except UserError as error:
-        st.error(plain(error))
-        st.session_state[keys.COMPRESS_RUN] = None
-        return None
-
-
-def start() -> None:
-    try:
-        st.session_state[keys.COMPRESS_RUN] = manager.start(recipe.settings(), owner.token())
-    except UserError as error:
-        state.notify("error", str(error))
-
-
-def command(what) -> None:
-    try:
-        what(st.session_state[keys.COMPRESS_RUN], owner.token())
-    except UserError as error:
-        state.notify("error", str(error))
+RUNNING = Running(keys.COMPRESS_RUN, "compress", ("compress",), "a recovery")
 
 
 def buttons(config: CompressConfig, snap: Snapshot | None) -> None:
-    mine = snap is not None and snap.active and snap.mine
-    interrupted = snap is not None and snap.mine and snap.state == "interrupted" and not snap.saved
+    nothing = not any(config.percents.values())
     with st.container(horizontal=True):
-        st.button("Recover with the teacher", key="recover", type="primary", icon=":material/healing:", disabled=mine or not any(config.percents.values()), on_click=start)
-        if interrupted or mine and snap.state == "paused":
-            st.button("Resume", key="compress_resume", icon=":material/play_arrow:", on_click=command, args=(manager.resume,))
-        else:
-            st.button("Pause", key="compress_pause", icon=":material/pause:", disabled=not mine, on_click=command, args=(manager.pause,))
-        st.button("Stop", key="compress_stop", icon=":material/stop:", disabled=not mine, on_click=command, args=(manager.stop,), help="What was learned is measured and stored.")
-    if not any(config.percents.values()):
+        st.button(
+            "Recover with the teacher", key="recover", type="primary", icon=":material/healing:", disabled=RUNNING.mine(snap) or nothing,
+            on_click=lambda: RUNNING.start(recipe.settings()),
+        )
+        RUNNING.pause(snap)
+        RUNNING.stop(snap, "What was learned is measured and stored.")
+    if nothing:
         st.caption("There is nothing to recover from yet: move a slider. int8 alone is not trained; it comes after the recovery.")
 
 
 # -- the page -------------------------------------------------------------------------------------------
 
 recipe.restore()
-snap = on_show()
-if snap is not None and st.session_state.get(keys.COMPRESS_ADOPTED) != snap.id:
-    recipe.adopt(snap.config)  # a run that was opened brings its settings along
-if snap is not None:
-    st.session_state[keys.COMPRESS_ADOPTED] = snap.id
+snap = RUNNING.on_show()
+if RUNNING.brings(snap):
+    recipe.adopt(snap.config)
 with st.container():
     state.show_notice()
 if not any(run.kind == "distil" and run.measures for run in runs.list_runs()[0]):
@@ -103,11 +75,7 @@ recipe.recovery()
 buttons(config, snap)
 
 
-def live() -> None:
-    now = state.snapshot(snap.id)
-    if (now.state, now.saved) != (snap.state, snap.saved):
-        st.rerun()
-    panels.progress(now)
+def draw(now: Snapshot) -> None:
     panels.charts(now)
     third = " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels." if any("loss alone hard" in found for found in now.rows[:1]) else ""
     st.caption(f"*student*: recovers with the teacher. *control*: the same compressed network on the same batches, from the labels alone.{third}")
@@ -115,13 +83,7 @@ def live() -> None:
 
 with st.container():
     if snap is not None:
-        st.caption(panels.run_title(snap))
-        panels.outcome(snap)
-        if snap.active and not snap.mine:
-            st.info("You are watching a recovery that somebody else started; only they can pause or stop it. Choose a network above for one of your own.")
-        if snap.mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
-            st.button("Save again", key="compress_save", on_click=command, args=(manager.save_again,))
-        watch(snap, live)
+        RUNNING.show(snap, draw)
 if snap is not None and snap.measures.get("stages"):
     compress_panels.outcome(snap)
 else:

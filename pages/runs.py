@@ -5,7 +5,7 @@ import streamlit as st
 from kd import access, checkpoints, compare, data, models, personal, replay, report, runs
 from kd.config import Settings
 from kd.errors import UserError
-from kd.ui import entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
+from kd.ui import controls, entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
 from kd.ui.lab import frame
 from kd.ui.text import plain
 
@@ -98,15 +98,14 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
         if runs.kind_of(config) == "compress":
             st.session_state[keys.COMPRESS_RUN] = id
             st.switch_page("pages/compress.py")
-        if runs.kind_of(config) == "grid":
-            st.session_state[keys.GRID_RUN] = id
+        if runs.kind_of(config) in ("grid", "search"):
+            st.session_state[keys.WAY] = runs.kind_of(config)
+            st.session_state[keys.GRID_RUN if runs.kind_of(config) == "grid" else keys.SEARCH_RUN] = id
             st.switch_page("pages/sweep.py")
         if runs.kind_of(config) in runs.IN_LAB:
             frame.open_run(id, config)
             st.switch_page("pages/dark_knowledge.py")
-        st.session_state[keys.RUN] = id
-        st.session_state.pop(keys.ADOPTED, None)
-        replaying.leave()
+        controls.show_run(id)
         st.switch_page("pages/distil.py")
 
 

@@ -25,6 +25,7 @@ from kd.sweeps import grid
 from kd.data import Digits, Mnist
 from kd.errors import UserError
 from kd.sweeps.grid import Grid, GridRecord, Groups, Outcome, Table
+from kd.sweeps.grid_weights import Weights
 from kd.objectives import METHODS
 from kd.train import every_epoch
 
@@ -50,14 +51,14 @@ class ClusterGrid(Grid):
         self._address, self._gpus = address, gpus
 
     def _training(self) -> Spread:
-        return Spread(self.config, self.mnist, self.teacher, self._before, lambda: connected(self._address), self._gpus)
+        return Spread(self.config, self.mnist, self.teacher, self._before, self._weights, lambda: connected(self._address), self._gpus)
 
 
 class Spread(Groups):
     """Groups that are done all at once, by whoever is free."""
 
-    def __init__(self, config: Any, mnist: Mnist, teacher: Any, before: list[Outcome], connect: Callable[[], Any], gpus: float):
-        super().__init__(config, mnist, teacher, before)
+    def __init__(self, config: Any, mnist: Mnist, teacher: Any, before: list[Outcome], weights: Weights, connect: Callable[[], Any], gpus: float):
+        super().__init__(config, mnist, teacher, before, weights)
         self._config, self._connect, self._gpus = config, connect, gpus
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, Mapping[str, float] | None, None]:
@@ -76,11 +77,11 @@ class Spread(Groups):
                 (done,), _ = ray.wait(list(running))
                 group = running.pop(done)
                 try:
-                    found = ray.get(done)
+                    found, weights = ray.get(done)
                 except ray.exceptions.RayError as error:
                     failed = error
                     continue
-                self.keep(found)
+                self.keep(found, {name: torch.tensor(value) for name, value in weights.items()})
                 self.seconds = before + time.perf_counter() - started
                 yield self._ended(group, found)
         if failed:
@@ -97,7 +98,7 @@ class Spread(Groups):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         # A group that another engine had begun is begun anew.
-        super().restore({key: value for key, value in state.items() if key.startswith(("outcome.", "seconds."))})
+        super().restore({key: value for key, value in state.items() if key.startswith(("outcome.", "cell.", "seconds."))})
 
 
 # -- what travels ------------------------------------------------------------------------------
@@ -130,13 +131,15 @@ def unpacked(shared: Mapping[str, Any]) -> tuple[Mnist, Any]:
     return Mnist(*parts, shared["source"]), teacher
 
 
-def work(shared: list[Any], config: Mapping[str, Any], index: int, gpu: bool = False) -> list[Outcome]:
-    """A task: one group from start to end, with one thread, and on a GPU only where it has declared one."""
+def work(shared: list[Any], config: Mapping[str, Any], index: int, gpu: bool = False) -> tuple[list[Outcome], dict[str, Any]]:
+    """A task: one group from start to end, with one thread, and on a GPU only where it has declared one. Its outcomes, and the weights that are kept as arrays."""
     import ray
 
     torch.set_num_threads(1)
     os.environ["KD_DEVICE"] = "cuda" if gpu else "cpu"
-    return grid.run_group(config, index, *unpacked(ray.get(shared[0])))
+    weights: Weights = {}
+    found = grid.run_group(config, index, *unpacked(ray.get(shared[0])), weights=weights)
+    return found, {name: value.numpy() for name, value in weights.items()}
 
 
 # -- the cluster ---------------------------------------------------------------------------------

@@ -27,8 +27,10 @@ from kd import batched, connection, data, measure, models, runs
 from kd.config import Config, DistilConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
-from kd.experiment import Distillation, Experiment
+from kd.experiment import Distillation, Experiment, on
+from kd.sweeps import grid_weights
 from kd.sweeps.grid_config import AXES, GridConfig
+from kd.sweeps.grid_weights import Weights
 from kd.objectives import METHODS, labels_only
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.sweeps.together import Together
@@ -37,8 +39,8 @@ from kd.train import Learner, Record, Training, every_epoch
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.
 GROUP_WEIGHTS = 1_000_000
 
-#: What a cell came to: ``cell``, its index; ``validation_accuracy``, ``validation_agreement``, ``test_accuracy``, ``test_errors``,
-#: ``agreement`` (with the teacher on the test images); ``seconds``, its share of the group's; ``diverged``, 1 where its weights are no
+#: What a cell came to: ``cell``, its index; ``validation_accuracy``, ``validation_agreement``, and on the test images, as measure.scores()
+#: has them, ``test_accuracy``, ``test_errors``, ``agreement`` (with the teacher) and ``kl``; ``seconds``, its share of the group's; ``diverged``, 1 where its weights are no
 #: numbers, and then none of the others but ``cell`` and ``seconds``.
 Outcome = dict[str, float]
 
@@ -151,26 +153,21 @@ def _settings(cell: Cell) -> dict[str, float]:
 
 
 def outcomes(group: Group, training: Training, mnist: Mnist, teacher: Any) -> list[Outcome]:
-    """What the cells of a group came to when its training ended. The test set is read here and nowhere else."""
-    judged = {}
-    for name, digits in (("validation", mnist.validation), ("test", mnist.test)):
-        said = _said(training, digits)
-        guesses, taught = said.argmax(2), teacher.logits(digits).argmax(1)
-        judged[name] = {
-            "finite": said.isfinite().flatten(1).all(1).tolist(),
-            "errors": (guesses != digits.labels).sum(1).tolist(),
-            "agreement": (guesses == taught).double().mean(1).tolist(),
-        }
-    validation, test, found = judged["validation"], judged["test"], []
-    for i, cell in enumerate(group.cells):
+    """What the cells of a group came to when its training ended. The test set is read here and nowhere else.
+
+    It is read by each network alone, as it is stored and loaded: together their sums may round otherwise, and an image that is
+    a toss-up would be told differently of the run that a cell is opened as.
+    """
+    guesses, taught, inputs, found = _said(training, mnist.validation).argmax(2), teacher.logits(mnist.test), mnist.test.inputs(), []
+    errors, agreement = (guesses != mnist.validation.labels).sum(1).tolist(), (guesses == teacher.logits(mnist.validation).argmax(1)).double().mean(1).tolist()
+    for i, (cell, learner) in enumerate(zip(group.cells, training.learners)):
         about = {"cell": cell.index, "seconds": training.seconds / len(group.cells)}
-        if not (validation["finite"][i] and test["finite"][i]):
+        if not grid_weights.sound(learner.model):
             found.append(about | {"diverged": 1})
             continue
-        found.append(about | {
-            "validation_accuracy": 1 - validation["errors"][i] / len(mnist.validation), "validation_agreement": validation["agreement"][i],
-            "test_accuracy": 1 - test["errors"][i] / len(mnist.test), "test_errors": test["errors"][i], "agreement": test["agreement"][i],
-        })
+        said = models.logits_in_chunks(models.as_stored(learner.model, cell.config.student).to(inputs.device), inputs, 512)
+        judged = {"validation_accuracy": 1 - errors[i] / len(mnist.validation), "validation_agreement": agreement[i]} | measure.scores(said, mnist.test.labels, taught)
+        found.append(about | (judged if all(map(math.isfinite, judged.values())) else {"diverged": 1}))
     return found
 
 
@@ -197,19 +194,23 @@ class Table:
         return self._logits[digits.file][digits.ids]
 
 
-def run_group(config: Mapping[str, Any], index: int, mnist: Mnist, teacher: Any, note: Callable[[Record], None] = lambda record: None) -> list[Outcome]:
+def run_group(config: Mapping[str, Any], index: int, mnist: Mnist, teacher: Any, note: Callable[[Record], None] = lambda record: None, weights: Weights | None = None) -> list[Outcome]:
     """One group from start to end.
 
     Args:
         config: GridConfig.to_dict().
         teacher: a Table, or a CachedTeacher where a method looks at hidden layers.
         note: is told the records at the ends of epochs.
+        weights: those that are kept are put in here.
     """
-    group = groups(GridConfig.from_dict(config))[index]
+    settings = GridConfig.from_dict(config)
+    group = groups(settings)[index]
     mnist = mnist.to(data.device())
     training = start(group, mnist, teacher)
     for record in training.records():
         note(record)
+    if weights is not None:
+        weights |= grid_weights.of(group.cells, training, grid_weights.kept(cells(settings)))
     return outcomes(group, training, mnist, teacher)
 
 
@@ -233,7 +234,7 @@ class GridRecord(Record):
 
 
 class Grid(Experiment):
-    """All groups of a grid, one after another. What is kept of them are the outcomes of their cells.
+    """All groups of a grid, one after another. What is kept of them are the outcomes of their cells, and weights as grid_weights.kept() has it.
 
     Raises:
         UserError: a method cannot look into the teacher, or the run that it continues does not fit.
@@ -248,21 +249,30 @@ class Grid(Experiment):
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.values("method"):
             connection.check(METHODS[method], "teacher", teacher.architecture)
-        self._before = _finished(config, self.mnist, teacher) if config.continues else []
+        self._before, self._weights = _finished(config, self.mnist, teacher) if config.continues else ([], {})
 
     def _training(self) -> Groups:
-        return Groups(self.config, self.mnist, self.teacher, self._before)
+        return Groups(self.config, self.mnist, self.teacher, self._before, self._weights)
+
+    @property
+    def tensors(self) -> Mapping[str, Weights]:
+        return {grid_weights.FILE: self.training.weights} if self.training else {}
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         if self.training is None:
             self.training = self._training()
+        test = self.mnist.test
+        said = self.reference.logits(test)
         self.reference.keep()
         return {
             "seconds": last.seconds if last else 0.0,
             "source": self.mnist.source,
             "data": self.mnist.digest,
             "teacher": self.reference.digest,
+            "train_images": len(self.mnist.train),
             "test_images": len(self.mnist.test),
+            "taught": measure.scores(said, test.labels, said),
+            **on(test),
             "models": {},
             "cells": described(self.config, self.training.outcomes),
         }
@@ -273,14 +283,17 @@ class Groups:
 
     Args:
         before: outcomes of cells that were trained earlier; their groups are left out.
+        weights: of those cells, as far as they were kept.
     """
 
     trained: Mapping[str, nn.Module] = {}
 
-    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: Sequence[Outcome] = ()):
+    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: Sequence[Outcome] = (), weights: Mapping[str, Tensor] | None = None):
         self.settings: dict[str, float] = {}
         self.groups = groups(config)
         self.outcomes: dict[int, Outcome] = {int(outcome["cell"]): outcome for outcome in before}  # by cell
+        self.weights: Weights = dict(weights or {})
+        self._kept = grid_weights.kept(cells(config))
         self._mnist, self._teacher = mnist, teacher
         self._each = config.epochs * math.ceil(len(mnist.train) / config.batch_size)  # steps of a cell
         self.steps = self._each * config.count
@@ -298,8 +311,9 @@ class Groups:
         under_way = self._current[1].step * len(self._current[0].cells) if self._current else 0
         return self._each * len(self.outcomes) + under_way
 
-    def keep(self, found: list[Outcome]) -> None:
-        """Puts down what cells came to."""
+    def keep(self, found: list[Outcome], weights: Mapping[str, Tensor] | None = None) -> None:
+        """Puts down what cells came to, and those of their weights that are kept."""
+        self.weights |= weights or {}
         self.outcomes |= {int(outcome["cell"]): outcome for outcome in found}
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, Mapping[str, float] | None, None]:
@@ -312,7 +326,7 @@ class Groups:
             for record in training.records(due):
                 found = outcomes(group, training, self._mnist, self._teacher) if record.step == record.steps else []
                 if found:
-                    self.keep(found)
+                    self.keep(found, grid_weights.of(group.cells, training, self._kept))
                     self.seconds, self._current = before + training.seconds, None
                 yield self._whole(record, group, found, before)
 
@@ -336,7 +350,7 @@ class Groups:
         columns = dict.fromkeys(key for outcome in kept for key in outcome)
         ended = {f"outcome.{key}": torch.tensor([outcome.get(key, math.nan) for outcome in kept], dtype=torch.float64) for key in columns}
         under_way = self._current[1].state() | {"group": torch.tensor(self._current[0].index)} if self._current else {}
-        return ended | under_way | {"seconds.before": torch.tensor(self.seconds, dtype=torch.float64)}
+        return ended | {f"cell.{name}": value for name, value in self.weights.items()} | under_way | {"seconds.before": torch.tensor(self.seconds, dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Takes up what state() gave.
@@ -346,7 +360,7 @@ class Groups:
         """
         columns = {key.removeprefix("outcome."): value.tolist() for key, value in state.items() if key.startswith("outcome.")}
         rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
-        self.outcomes = {}
+        self.outcomes, self.weights = {}, {key.removeprefix("cell."): value for key, value in state.items() if key.startswith("cell.")}
         self.keep([{key: value for key, value in row.items() if not math.isnan(value)} for row in rows])
         self.seconds = float(state["seconds.before"])
         self._current, self._untold = None, []
@@ -356,8 +370,8 @@ class Groups:
             self._current[1].restore(state)
 
 
-def _finished(config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher) -> list[Outcome]:
-    """The outcomes of the stopped run that ``config`` continues.
+def _finished(config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher) -> tuple[list[Outcome], Weights]:
+    """The outcomes of the stopped run that ``config`` continues, and the weights that it kept.
 
     Raises:
         UserError: no such run, or one of other settings, data or another teacher.
@@ -367,12 +381,13 @@ def _finished(config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTea
         raise UserError(f"{run.name} has other settings than this sweep, so that it cannot be continued with them; start this one anew.")
     if (run.measures.get("data"), run.measures.get("teacher")) != (mnist.digest, teacher.digest):
         raise UserError(f"{run.name} was made with other data or another teacher, so that it cannot be continued; start it anew.")
-    return [{key: value for key, value in cell.items() if isinstance(value, (int, float)) and key in _NUMBERS} for cell in run.measures["cells"]]
+    found = [{key: value for key, value in cell.items() if isinstance(value, (int, float)) and key in _NUMBERS} for cell in run.measures["cells"]]
+    return found, grid_weights.read(run)
 
 
 # -- reading a run --------------------------------------------------------------------------------
 
-_NUMBERS = ("cell", "seconds", "validation_accuracy", "validation_agreement", "test_accuracy", "test_errors", "agreement", "diverged")
+_NUMBERS = ("cell", "seconds", "validation_accuracy", "validation_agreement", "test_accuracy", "test_errors", "agreement", "kl", "diverged")
 
 
 def read(config: GridConfig, rows: Sequence[Mapping[str, float]]) -> tuple[list[dict[str, Any]], dict[int, dict[str, float]]]:

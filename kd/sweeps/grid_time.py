@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 from kd.data import Mnist
+from kd.experiment import Distillation
 from kd.sweeps.grid import Group, groups, start
 from kd.sweeps.grid_config import GridConfig
+from kd.sweeps.search_config import SearchConfig
 
 MOMENT = 0.3  # seconds of training that are measured of each kind of group
 STRETCH = 4  # steps between two looks at the clock
@@ -44,6 +46,23 @@ def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     return total
 
 
+def trial(config: SearchConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
+    """About how long a trial of a search takes at most; ``again`` as for seconds(), None where nothing is known and nothing may be measured.
+
+    Raises:
+        UserError: the settings do not fit the data.
+    """
+    kind = ("trial", config.student, config.methods.split(",")[0], config.batch_size, min(config.labels, config.batch_size))
+    if again and (kind not in _measured or time.monotonic() - _measured[kind][1] > FRESH):
+        run = Distillation(config.distillation({"method": config.methods.split(",")[0]}), mnist, teacher)
+        step = moment(run, len(mnist.glance) / config.batch_size)  # student and control, without the way back
+        _measured[kind] = min(step, _measured.get(kind, (math.inf, 0.0))[0]), time.monotonic()
+    if kind not in _measured:
+        return None
+    steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + config.epochs * len(mnist.validation) / config.batch_size
+    return _measured[kind][0] * steps
+
+
 def _kinds(config: GridConfig) -> dict[tuple, list[Group]]:
     """Groups that take as long: of one network and size, with as many images a batch."""
     found: dict[tuple, list[Group]] = {}
@@ -60,8 +79,17 @@ def _step(group: Group, mnist: Mnist, teacher: Any) -> float:
     The first steps, which are slower anyway, are not counted.
     """
     judging = len(mnist.glance) / group.cells[0].config.batch_size / 2  # that each record takes, in steps: without the way back
+    return moment(start(group, mnist, teacher), judging)
+
+
+def moment(training: Any, judging: float) -> float:
+    """Seconds of an optimizer step of ``training``, of which a moment is trained.
+
+    Args:
+        judging: what each record takes, in steps.
+    """
     before, fastest, until = None, math.inf, time.monotonic() + MOMENT
-    for record in start(group, mnist, teacher).records(lambda step: step % STRETCH == 0):
+    for record in training.records(lambda step: step % STRETCH == 0):
         if before:
             fastest = min(fastest, (record.seconds - before.seconds) / (record.step - before.step + judging))
         if before and time.monotonic() > until:

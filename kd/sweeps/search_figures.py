@@ -13,15 +13,17 @@ def history(found: Mapping[str, Any]) -> Figure:
     traces: list[dict[str, Any]] = []
     # A trial that went wrong would leave no room for what is close to the best.
     values = sorted(trial["value"] for trial in found["trials"] if trial["value"] is not None)
-    margin = max(0.002, (values[-1] - values[len(values) // 4]) * 0.15)
-    low, high = max(0, values[len(values) // 4] - margin), min(1, values[-1] + margin)
+    margin = max(0.002, (values[-1] - values[len(values) // 4]) * 0.15) if values else 0.0
+    low, high = (max(0, values[len(values) // 4] - margin), min(1, values[-1] + margin)) if values else (0, 1)
     ended = [trial for trial in found["trials"] if trial["state"] == "complete"]
     best = [(trial["number"] + 1, so_far) for trial, so_far in zip(ended, accumulate((trial["value"] for trial in ended), max)) if so_far >= low]
     traces.append({
         "type": "scatter", "mode": "lines", "name": "best so far", "x": [number for number, _ in best], "y": [so_far for _, so_far in best],
         "line": {"color": COLOURS["student"], "width": 2, "shape": "hv"}, "hoverinfo": "skip",
     })
-    for name, state, symbol in (("to the end", "complete", "circle"), ("given up", "pruned", "circle-open")):
+    for name, state, symbol in (("to the end", "complete", "circle"), ("given up", "pruned", "circle-open"), ("under way", "running", "diamond-open")):
+        if state == "running" and not any(trial["state"] == state for trial in found["trials"]):
+            continue
         mine = [trial for trial in found["trials"] if trial["state"] == state and trial["value"] is not None]
         traces.append({
             "type": "scatter", "mode": "markers", "name": name, "x": [trial["number"] + 1 for trial in mine], "y": [trial["value"] for trial in mine],
@@ -29,8 +31,10 @@ def history(found: Mapping[str, Any]) -> Figure:
             "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
         })
     layout = base("Accuracy on validation images")
+    # As wide as all trials from the first, so that nothing moves while they come in.
+    count = max([found.get("config", {}).get("trials", 1), *(trial["number"] + 1 for trial in found["trials"])])
     layout |= {
-        "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False},
+        "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False, "range": [0.5, count + 0.5]} | ({"dtick": 1} if count <= 12 else {}),
         "yaxis": {"tickformat": ".1%", "range": [low, high]},
     }
     return {"data": traces, "layout": layout}

@@ -53,6 +53,12 @@ def show(config: DistilConfig) -> None:
     adopt(config, "distil")
 
 
+def show_run(id: str) -> None:
+    """Sees that the Distil page shows a run, with its settings."""
+    st.session_state[keys.RUN], st.session_state[keys.REPLAY] = id, None
+    st.session_state.pop(keys.ADOPTED, None)
+
+
 def _apply_preset() -> None:
     preset = PRESETS.get(st.session_state[keys.PRESET])
     if preset is not None:

@@ -14,10 +14,11 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import checkpoints, diagrams, figures, jobs, measure, models
+from kd import checkpoints, diagrams, figures, jobs, measure, models, runs
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.sweeps.grid_config import AXES, GridConfig
+from kd.sweeps.search_config import SearchConfig
 from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
@@ -111,7 +112,7 @@ def progress(snap: Snapshot) -> None:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"{share:.0%} of the sweep" if snap.kind in ("sweep", "grid") else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
+        parts.append(f"{share:.0%} of the {runs.WHOLES[snap.kind]}" if snap.kind in runs.WHOLES else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -136,7 +137,8 @@ def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
         loud = snap.state == "failed" or "not saved" in snap.message
-        (st.error if loud else st.caption if snap.message == jobs.BY_HAND else st.warning)(snap.message)
+        quiet = snap.message == jobs.BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
+        (st.error if loud else st.caption if quiet else st.warning)(snap.message)
 
 
 def _settings(settings: Mapping[str, float]) -> str:
@@ -269,6 +271,10 @@ def run_title(snap: Snapshot) -> str:
     if isinstance(config, GridConfig):
         axes = "; ".join(f"{GridConfig.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}" for name in AXES if name != "labels" or config.labels != "0")
         return f"{axes}; taught by {state.teacher_name(config.teacher)}, {config.seeds} seed{'s' if config.seeds > 1 else ''} from {config.seed}, {config.epochs} epoch{'s' if config.epochs > 1 else ''}"
+    if isinstance(config, SearchConfig):
+        labels = f"{config.labels:,} labels, " if config.labels else ""
+        return f"a search among {config.methods.replace(',', ', ')} and their settings: {config.student} taught by {state.teacher_name(config.teacher)}, {labels}" \
+            f"up to {config.trials} trials of {config.epochs} epoch{'s' if config.epochs > 1 else ''}, seed {config.seed}"
     if isinstance(config, CompressConfig):
         network = state.teacher_name(config.network)
         taken = ", ".join(f"{CompressConfig.setting(name)['label'].lower()} −{percent}%" for name, percent in config.percents.items() if percent)

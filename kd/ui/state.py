@@ -116,7 +116,7 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
         message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
     else:
         what = "command" if kept.owner is None else "server"
-        where = f"{last['epoch']:.0%} of the sweep" if kept.kind in ("sweep", "grid") else f"epoch {last['epoch']:.2f} of {kept.config.total_epochs}"
+        where = f"{last['epoch']:.0%} of the {runs.WHOLES[kept.kind]}" if kept.kind in runs.WHOLES else f"epoch {last['epoch']:.2f} of {kept.config.total_epochs}"
         message = f"This run was interrupted by the {what}'s end or by an error. It is kept as of {where}. "
         if mine:
             message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."

@@ -6,7 +6,9 @@ import pytest
 
 from kd import runs
 from kd.sweeps import search
-from tests.apps import said
+from kd.ui import keys, state
+from tests.apps import TOKEN, query, said
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
 
@@ -23,6 +25,89 @@ def made(seed: int, trials: int) -> dict:
     }
 
 
+SMALL = {"way": "search", "student": "mlp-30", "methods": "hinton,mse", "trials": "4", "epochs": "1", "batch_size": "250"}
+
+
+def ended(at):
+    id = at.session_state[keys.SEARCH_RUN]
+    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, seconds=120)
+    return id
+
+
+def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(app):
+    at = app("sweep", **SMALL)
+    assert not at.exception and "**Up to 4 trials** of 1 epoch" in said(at) and "at most about" in said(at)
+    at.button(key="search_start").click().run()
+    id = ended(at)
+    at.run()
+    run = runs.load(id)
+    found = run.measures["search"]
+    assert not at.exception and (run.kind, run.state, run.models) == ("search", "done", ()) and run.owner == runs.owner_digest(TOKEN)
+    assert f"it makes {found['models']['student']['test_errors']} errors" in said(at)
+    assert {"way": "search", "run": id, "trials": "4"}.items() <= query(at).items()
+    at.button(key="search_open").click().run()
+    assert not at.exception and at.session_state[keys.RUN] == found["run"] and query(at)["run"] == found["run"]
+    assert runs.load(found["run"]).owner == runs.owner_digest(TOKEN), "the best is the visitor's own"
+    assert [metric.value for metric in at.metric][1] == f"{found['models']['student']['test_accuracy']:.2%}"
+    listed = app("runs")
+    assert not listed.exception and "search of 4 trials, mlp-30" in str(listed.dataframe[0].value)
+    name = next(name for name in listed.selectbox(key="run_choice").options if name.startswith("search of"))
+    listed.selectbox(key="run_choice").set_value(id).run()
+    assert not listed.exception, name
+    listed.button(key="open").click().run()
+    assert not listed.exception and listed.session_state[keys.WAY] == "search" and query(listed)["run"] == id
+    # A link to it needs no more than its id.
+    shared = app("sweep", run=id)
+    assert not shared.exception and shared.session_state[keys.WAY] == "search" and shared.session_state[keys.SEARCH]["methods"] == "hinton,mse"
+
+
+def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(app):
+    at = app("sweep", **SMALL | {"trials": "20", "epochs": "20"})
+    at.button(key="search_start").click().run()
+    id = at.session_state[keys.SEARCH_RUN]
+    wait_until(lambda: state.manager().snapshot(id, TOKEN).rows)
+    at.run()
+    at.button(key="search_pause").click().run()
+    wait_until(lambda: state.manager().snapshot(id, TOKEN).state == "paused")
+    at.run()
+    assert "Trial 1 of 20" in said(at) and not at.exception
+    at.button(key="search_resume").click().run()
+    wait_until(lambda: state.manager().snapshot(id, TOKEN).rows[-1]["trial"] >= 1, seconds=120)
+    at.run()
+    at.button(key="search_stop").click().run()
+    ended(at)
+    at.run()
+    found = runs.load(id).measures["search"]
+    assert not at.exception and runs.load(id).state == "stopped" and found["trials"] and "models" not in found
+    assert "Test images are read when a search has come to its end" in said(at)
+    at.button(key="search_open").click().run()
+    assert not at.exception and at.session_state[keys.SETTINGS]["distil"]["learning_rate"] == pytest.approx(found["best"]["learning_rate"])
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"trials": "101"}, "A search that is started here can have at most 100 trials, not 101; by the command line, python -m kd search, there can be more."),
+        ({"trials": "100", "epochs": "11"}, "100 trials of 11 epochs are 1,100 epochs, and a search that is started here can have at most 1,000"),
+        ({"methods": "hinton,attention"}, "compares feature maps"),
+    ],
+)
+def test_what_may_not_be_searched_is_told_in_a_sentence(app, wrong, told):
+    at = app("sweep", **SMALL | wrong)
+    assert not at.exception and told in " ".join(error.value.replace("\\", "") for error in at.error)
+    if "methods" not in wrong:  # else the defaults are shown
+        assert at.button(key="search_start").disabled
+
+
+def test_grid_and_search_are_two_ways_on_one_page(app):
+    at = app("sweep")
+    assert at.segmented_control(key=keys.WAY_WIDGET).value == "grid" and not any(button.key == "search_start" for button in at.button)
+    at.segmented_control(key=keys.WAY_WIDGET).set_value("search").run()
+    assert not at.exception and at.button(key="search_start") and query(at) == {"way": "search"}
+    at.segmented_control(key=keys.WAY_WIDGET).set_value("grid").run()
+    assert not at.exception and at.button(key="grid_start") and query(at) == {}
+
+
 def test_searches_are_shown_and_can_be_chosen_among(app, tmp_path):
     for seed, trials in ((0, 3), (1, 4)):
         folder = runs.home() / "searches" / str(seed)
@@ -30,7 +115,7 @@ def test_searches_are_shown_and_can_be_chosen_among(app, tmp_path):
         (folder / "result.json").write_text(json.dumps(made(seed, trials)))
     (runs.home() / "searches" / "damaged").mkdir()
     (runs.home() / "searches" / "damaged" / "result.json").write_text("{")
-    at = app("sweep")
+    at = app("sweep", way="search")
     assert not at.exception and "it makes 31 errors; its control, with the same settings, 35" in said(at)
     box = at.selectbox(key="search_chosen")
     assert len(box.options) == 2
@@ -42,5 +127,5 @@ def test_searches_are_shown_and_can_be_chosen_among(app, tmp_path):
 
 def test_without_one_the_page_says_how_to_make_it(app, monkeypatch, tmp_path):
     monkeypatch.setattr(search, "STORED", tmp_path / "none.json")
-    at = app("sweep")
+    at = app("sweep", way="search")
     assert not at.exception and "python -m kd search --student mlp-30" in said(at)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from kd import runs
+from kd import access, runs
+from kd.sweeps import grid_weights
 from kd.sweeps.grid_config import GridConfig
 from kd.ui import keys, state
-from tests.apps import TOKEN, said
+from tests.apps import TOKEN, query, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
@@ -26,8 +27,9 @@ def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_dist
     at.run()
     assert not at.exception and runs.load(id).kind == "grid"
     assert "Best on the validation images" in said(at) and id in at.query_params["run"]
-    at.selectbox(key=keys.GRID_PICKED).set_value(("mlp-30", 0, "hinton", 1.0, 1.0)).run()
+    next(box for box in at.selectbox if box.label == "Cell").set_value(("mlp-30", 0, "hinton", 1.0, 1.0)).run()
     assert at.dataframe[0].value["test errors"].tolist() == [runs.load(id).measures["cells"][1]["test_errors"]]
+    assert "**Click a cell to open its run**" in said(at)
     at.button(key="grid_open").click().run()
     assert not at.exception
     shown = at.session_state[keys.SETTINGS]["distil"]
@@ -61,3 +63,62 @@ def test_a_stopped_sweep_is_gone_on_from_by_resume(app):
     at.button(key="grid_continue").click().run()
     again = ended(at)
     assert again != id and runs.load(again).measures["cells"][: len(kept)] == kept and len(runs.load(again).measures["cells"]) == config.count
+
+
+def trained(app):
+    """The page with a sweep that has ended, and its id."""
+    at = app("sweep", **SMALL | {"seeds": "2"})
+    at.button(key="grid_start").click().run()
+    id = ended(at)
+    return at.run(), id
+
+
+def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_run(app):
+    at, id = trained(app)
+    cells = runs.load(id).measures["cells"]
+
+    def click(at):
+        # As the chart's component tells of a click: see kd.ui.heat_map.
+        at.session_state[keys.GRID_PICKED] = ("mlp-30", 0, "hinton", 4.0, 1.0)
+        at.session_state[keys.GRID_OPEN] = True
+        at.run()
+        assert not at.exception and at.session_state[keys.RUN]
+        return runs.load(at.session_state[keys.RUN])
+
+    run = click(at)
+    assert run.owner == runs.owner_digest(TOKEN) and run.config.temperature == 4 and run.config.seed == 0
+    assert run.measures["models"]["student"]["test_errors"] == next(cell["test_errors"] for cell in cells if cell.get("temperature") == 4 and cell["seed"] == 0)
+    assert query(at)["run"] == run.id and f"This is a cell of the sweep {id}" in said(at)
+    assert [metric.value for metric in at.metric][1] == f"{run.measures['models']['student']['test_accuracy']:.2%}"
+    at.switch_page("pages/sweep.py").run()
+    assert click(at).id == run.id and len(runs.list_runs()[0]) == 2
+    # The other seed, by the button.
+    at.switch_page("pages/sweep.py").run()
+    at.selectbox(key=keys.GRID_SEED).set_value(1).run()
+    at.button(key="grid_open_run").click().run()
+    assert not at.exception and runs.load(at.session_state[keys.RUN]).config.seed == 1 and len(runs.list_runs()[0]) == 3
+
+
+def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
+    at, id = trained(app)
+    (runs.load(id).folder / "cells.safetensors").unlink()  # as one that was stored before they were kept
+    at.session_state[keys.GRID_OPEN] = True
+    at.run()
+    assert not at.exception and "No networks were kept of this sweep." in said(at) and not any(button.key == "grid_open_run" for button in at.button)
+    assert at.button(key="grid_open") and len(runs.list_runs()[0]) == 1
+
+
+def test_only_the_presenter_opens_cells_where_there_is_one(app, monkeypatch):
+    at, _ = trained(app)
+    monkeypatch.setenv(access.PASSWORD, "long enough")
+    at.session_state[keys.GRID_OPEN] = True
+    at.run()
+    assert not at.exception and "Only the presenter can open cells as runs on this server" in said(at) and len(runs.list_runs()[0]) == 1
+
+
+def test_what_is_not_kept_is_told_before_the_start(app, monkeypatch):
+    monkeypatch.setattr(grid_weights, "MAX_BYTES", 400_000)
+    at, id = trained(app)
+    assert "at most 0: those of seed 0." in said(at) and grid_weights.held(runs.load(id)) == {0, 1, 2}
+    at.selectbox(key=keys.GRID_SEED).set_value(1).run()
+    assert at.button(key="grid_open_run").disabled

@@ -15,7 +15,7 @@ from kd.sweeps.cluster import ClusterGrid
 from kd.errors import UserError
 from kd.sweeps.grid import Grid
 from kd.sweeps.grid_config import GridConfig
-from tests.helpers import Given, small_teacher, wait_until
+from tests.helpers import Given, identical, small_teacher, wait_until
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100)
 
@@ -75,6 +75,7 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
     rest = list(records)
     assert sorted(record.group for record in [first, *rest]) == list(range(SMALL.seeds)), "a group is missing, or was told twice"
     assert told(there.training.outcomes) == told(here.training.outcomes), "to the bit"
+    assert identical(there.tensors["cells"], here.tensors["cells"]), "the networks travel back"
     assert [record.step for record in rest] == sorted(record.step for record in rest) and rest[-1].step == rest[-1].steps
     assert not ray.is_initialized(), "connected after the end"
 

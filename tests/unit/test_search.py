@@ -7,11 +7,11 @@ import plotly.graph_objects as go
 import pytest
 
 from kd import __main__ as cli
-from kd import checkpoints, data, runs, teacher
+from kd import checkpoints, data, jobs, runs, teacher
 from kd.sweeps import search, search_figures
 from kd.errors import UserError
-from kd.sweeps.search import SearchConfig
-from tests.helpers import Given, small_teacher
+from kd.sweeps.search_config import SearchConfig
+from tests.helpers import Given, small_teacher, wait_until
 
 SMALL = SearchConfig(student="mlp-30", methods="hinton,mse", trials=12, epochs=2, batch_size=250)
 
@@ -98,14 +98,18 @@ def test_it_is_told_in_words_and_drawn(found):
     assert search.stored() == [json.loads(json.dumps(found))]
 
 
-def test_one_search_runs_in_one_process_and_on_one_set_of_data(mnist, found):
-    keeper = checkpoints.Keeper(f"search-{SMALL.folder.name}")
+def test_one_search_runs_in_one_process_and_with_another_teacher_it_is_another(mnist, found):
+    at = search.folder(SMALL, mnist, small_teacher())
+    keeper = checkpoints.Keeper(f"search-{at.name}")
     keeper.claim()
     with pytest.raises(UserError, match="in training elsewhere"):
         search.search(SMALL, mnist, small_teacher())
     keeper.leave(ended=False)
-    with pytest.raises(UserError, match="begun on other data or with another teacher"):
-        search.search(SMALL, mnist, small_teacher(seed=1))
+    other = search.search(SMALL.replace(trials=2), mnist, small_teacher(seed=1))
+    assert len(other["trials"]) == 2 and other["trials"][0]["value"] != found["trials"][0]["value"]
+    (at / "study.journal").write_text("nothing that Optuna writes\n")
+    with pytest.raises(UserError, match="is damaged"):
+        search.search(SMALL, mnist, small_teacher())
 
 
 @pytest.mark.parametrize(
@@ -131,3 +135,95 @@ def test_the_command_prints_what_it_found(mnist, home, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["command"] == "python -m kd search --trials 2 --epochs 1" and len(found["trials"]) == 2
     assert cli.main(command) == 0 and "The best of 2 trials" in capsys.readouterr().out
+
+
+# -- as a run of the app -----------------------------------------------------------------------
+
+TOKEN = "t" * 32
+
+
+@pytest.fixture
+def manager(mnist, home):
+    found = jobs.JobManager(Given(mnist), tick=0.0)
+    found.teacher = lambda name: small_teacher()
+    yield found
+    found.close()
+
+
+def over(manager, id):
+    wait_until(lambda: not manager.snapshot(id).active, seconds=120)
+    return manager.snapshot(id)
+
+
+def test_the_worker_comes_to_what_the_command_comes_to(manager, found):
+    shutil.rmtree(search.folder(SMALL, manager.source.mnist(), small_teacher()))
+    id = manager.start(SMALL, TOKEN)
+    snap = over(manager, id)
+    assert (snap.state, snap.message, snap.saved) == ("done", "", True)
+    came_to = runs.load(id).measures["search"]
+    assert proposed(came_to) == proposed(found) and came_to["best"] == found["best"]
+    assert {name: came_to["models"][name]["test_errors"] for name in came_to["models"]} == {name: found["models"][name]["test_errors"] for name in found["models"]}
+    assert runs.load(came_to["run"]).owner == runs.owner_digest(TOKEN) and snap.rows[-1]["step"] == snap.steps
+    steps = [row["step"] for row in snap.rows]
+    assert steps == sorted(steps)
+    told = search.read(SMALL, snap.rows)
+    assert [(trial["params"], trial["state"]) for trial in told] == [(trial["params"], trial["state"]) for trial in found["trials"]]
+    assert search.best(told)["number"] == max(range(12), key=lambda i: (found["trials"][i]["state"] == "complete", found["trials"][i]["value"]))
+    # The same once more has nothing to train, and is a run all the same.
+    again = over(manager, manager.start(SMALL, TOKEN))
+    assert again.state == "done" and again.measures["search"]["run"] == came_to["run"] and len(search.read(SMALL, again.rows)) == 12
+
+
+def test_the_worker_pauses_within_a_trial_and_what_it_stopped_is_gone_on_from(manager):
+    config = SMALL.replace(trials=6)
+    id = manager.start(config, TOKEN, paused=True)
+    manager.step(id, TOKEN)
+    wait_until(lambda: manager.snapshot(id).state == "paused" and manager.snapshot(id).rows)
+    assert [row["step"] for row in manager.snapshot(id).rows] == [1], "one optimizer step of the first trial"
+    manager.resume(id, TOKEN)
+    wait_until(lambda: manager.snapshot(id).rows[-1]["trial"] >= 2)
+    manager.stop(id, TOKEN)
+    assert over(manager, id).state == "stopped"
+    stopped = runs.load(id).measures["search"]
+    assert len(stopped["trials"]) >= 2 and "models" not in stopped and "run" not in stopped
+    assert "so far" in search.said(stopped)
+    whole = over(manager, manager.start(config, TOKEN)).measures["search"]
+    assert proposed(whole)[: len(stopped["trials"])] == proposed(stopped) and len(whole["trials"]) == 6
+
+
+def test_a_search_that_was_cut_short_is_resumed_from_its_checkpoint(mnist, home, manager, monkeypatch):
+    config = SMALL.replace(trials=4)
+    id = manager.start(config, TOKEN)
+    wait_until(lambda: manager.snapshot(id).rows and manager.snapshot(id).rows[-1]["trial"] >= 1)
+    manager.close()  # as when the server is told to end
+    assert checkpoints.exists(id)
+    after = jobs.JobManager(Given(mnist), tick=0.0)
+    after.teacher = lambda name: small_teacher()
+    try:
+        after.resume(id, TOKEN)
+        snap = over(after, id)
+        assert snap.state == "done" and len(runs.load(id).measures["search"]["trials"]) == 4
+        assert [trial["number"] for trial in search.read(config, snap.rows)] == [0, 1, 2, 3]
+    finally:
+        after.close()
+
+
+def test_a_visitor_may_not_start_more_than_the_worker_can_be_held_up_by(manager):
+    with pytest.raises(UserError, match="at most 100 trials, not 101"):
+        manager.start(SMALL.replace(trials=101), TOKEN)
+    with pytest.raises(UserError, match="at most 1,000"):
+        manager.start(SMALL.replace(trials=100, epochs=11), TOKEN)
+    assert manager.active() == 0
+
+
+def test_a_trial_out_of_bounds_is_given_up_and_one_under_way_is_told(monkeypatch):
+    def row(trial, state, value, whole=1.0):
+        return {"trial": trial, "state": state, "again": 0.0, "whole_validation": whole, "validation student": value, "validation control": value, "setting method": 1.0, "setting learning_rate": 0.01}
+
+    told = search.read(SMALL, [row(0, 0, 0.5), row(0, 1, 0.9), row(1, 0, 0.3, 0.0), row(2, 0, 0.4)])
+    assert [(trial["state"], trial["value"]) for trial in told] == [("complete", 0.9), ("pruned", None), ("running", 0.4)]
+    assert told[0]["params"] == {"method": "mse", "learning_rate": 0.01} and search.best(told) is told[0]
+    figure = search_figures.history({"trials": told})
+    go.Figure(figure)
+    assert [trace["name"] for trace in figure["data"]] == ["best so far", "to the end", "given up", "under way"]
+    go.Figure(search_figures.history({"trials": []}))
