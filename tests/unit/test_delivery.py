@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -55,6 +56,12 @@ async def said(session) -> SimpleNamespace:
     return found
 
 
+def run(coroutine):
+    """In a thread of its own: the browser's tests may have a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
 def ended(session) -> None:
     """Waits until the run has ended, while nothing that it said can be sent."""
     session._scriptrunner._script_thread.join()
@@ -73,7 +80,8 @@ def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
             page.request_rerun(ClientState(fragment_id=first.fragments["tick"], is_auto_rerun=True))
         return (await said(page)).texts
 
-    assert asyncio.run(visit()) == ["answer 2", "tick"]
+    answer, *ticks = run(visit())
+    assert answer == "answer 2" and set(ticks) == {"tick"}  # one or two: the second may find the first at work, or waiting
 
 
 def test_the_whole_page_replaces_what_waits(session):
@@ -90,4 +98,4 @@ def test_the_whole_page_replaces_what_waits(session):
         page.request_rerun(ClientState())
         return (await said(page)).texts
 
-    assert asyncio.run(visit()) == ["the page", "answer 3", "tick"]
+    assert run(visit()) == ["the page", "answer 3", "tick"]
