@@ -197,7 +197,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 # The charts are side by side where there is room. The line above them looks like Streamlit's own.
 _CSS = """
 .kd-progress { margin-bottom: 1rem; color: var(--st-text-color); font-family: inherit; }
-.kd-progress span { display: block; margin-bottom: 0.25rem; }
+.kd-progress span { display: block; margin-bottom: 0.25rem; font-size: 0.875rem; }
 .kd-progress div { height: 0.5rem; border-radius: 0.5rem; background: var(--st-secondary-background-color); overflow: hidden; }
 .kd-progress i { display: block; height: 100%; border-radius: inherit; background: var(--st-primary-color); }
 .kd-progress[hidden] { display: none; }
