@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from kd.ui import chart, entrance, link, owner, present, replaying, state, status, style
+from kd.ui import chart, delivery, entrance, link, owner, present, replaying, state, status, style
 from kd.ui.plain import plainly
 
+delivery.mend()
 st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if link.presenting() else "auto")
 style.apply(link.presenting())
 chart.provide_plotly()

@@ -2,7 +2,8 @@
 
 Does what Streamlit's front end does for a page that is only watched: it opens the
 page, repeats the fragments that ask for it at their interval, tells the server which
-messages it keeps, presses buttons, and sends drawings as the canvas does. It shows
+messages it keeps, presses buttons, and sends drawings as the canvas does. And it does
+what kd/ui/chart.py does in a browser: it fetches what is new of a run that it follows. It shows
 nothing and reads only what that takes, so that many viewers cost little of the cores
 that they share with the server: half a millisecond a tick. The values of widgets that
 a browser sends along are left out, but for the drawing's; they made no difference to
@@ -12,6 +13,8 @@ the server's work that could be measured.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import json
 import re
 import time
@@ -40,7 +43,7 @@ class Viewer:
     def __init__(self, link: str, polling: bool = True):
         self._address = urlsplit(link)
         self.polling = polling
-        self.ticks: list[float] = []  # when repetitions ended, by time.monotonic()
+        self.ticks: list[float] = []  # when repetitions and looks ended, by time.monotonic()
         self.seen: list[float] = []  # when the page told the epoch
         self.told: list[str] = []  # what it showed as errors
         self.waiting = ""  # what it said of the queue
@@ -50,6 +53,10 @@ class Viewer:
         self.epoch: float | None = None  # of the run on show, as the page says it
         self._page = ""
         self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
+        self._followed: tuple[str, str] | None = None  # where what is new of the run is fetched, and the fragment that shows it
+        self._seen = (-1, "")  # the version and the state of the run that was fetched last
+        self._every = 0.0  # seconds between two looks at it
+        self._follower: asyncio.Task | None = None
         self._kept: dict[str, int] = {}  # hash of a message -> the run that it came with
         self._runs = 0
         self.buttons: dict[str, str] = {}  # key -> id
@@ -65,6 +72,8 @@ class Viewer:
 
     async def __aexit__(self, *_: object) -> None:
         self._forget_fragments()
+        if self._follower:
+            self._follower.cancel()
         await self._socket.close()
         await self._listener
 
@@ -75,7 +84,9 @@ class Viewer:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two repetitions of the page's fragment, or None where nothing is repeated."""
+        """Seconds between two looks at the run, or None where nothing is repeated."""
+        if self._followed:
+            return self._every
         return min((interval for interval, _ in self._fragments.values()), default=None)
 
     async def until(self, check: Callable[[], Any], what: str, seconds: float = 120.0) -> None:
@@ -157,6 +168,44 @@ class Viewer:
             if self.polling:
                 await self._repeat(fragment)
 
+    async def _follow(self) -> None:
+        """Looks at the run that it follows, at the pace that is told there; one connection for all looks, as a browser has it."""
+        due = time.monotonic()
+        async with contextlib.AsyncExitStack() as stack:
+            reader = writer = None
+            while True:
+                due = max(due + self._every, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+                if not self.polling or not self._followed:
+                    continue
+                address, fragment = self._followed
+                try:
+                    if writer is None or reader.at_eof():
+                        reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
+                        stack.callback(writer.close)
+                    writer.write(f"GET /app/static/{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode())
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    content = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1]))
+                except (OSError, asyncio.IncompleteReadError):  # the next look may succeed
+                    writer = None
+                    continue
+                self.received += len(head) + len(content)
+                if b" 200 " in head.split(b"\r\n", 1)[0]:
+                    before = self._seen
+                    self._look(gzip.decompress(content))
+                    if self._seen[1] != before[1]:
+                        await self._repeat(fragment, automatic=False)
+                self.ticks.append(time.monotonic())
+                self._news.set()
+
+    def _look(self, content: bytes) -> None:
+        """What is told before the figures."""
+        told = json.loads(content[: content.index(b', "figures": ')] + b"}")
+        self._every = told["every"]
+        if told["version"] > self._seen[0]:
+            self._seen = told["version"], told["state"]
+            self._progress(told["progress"]["text"].encode())
+
     async def _listen(self) -> None:
         try:
             async for payload in self._socket:
@@ -193,11 +242,15 @@ class Viewer:
 
     def _read(self, payload: bytes, message: ForwardMsg) -> None:
         """The little that is read of the page itself."""
+        if found := re.search(rb'"follow": "([^"]+)"', payload):
+            self._followed, self._seen = (found[1].decode(), message.delta.fragment_id), (-1, "")
+            self._look(message.delta.new_element.bidi_component.bytes)
+            self._follower = self._follower or asyncio.create_task(self._follow())
+        elif b"chart_loss" in payload:
+            self._followed = None
         if len(payload) > 4000:  # a chart
             return
-        if found := re.search(rb"epoch ([\d.]+) of", payload):
-            self.epoch = float(found[1])
-            self.seen.append(time.monotonic())
+        self._progress(payload)
         if found := re.search(rb"Waiting: [^\x00-\x1f]+", payload):
             self.waiting = found[0].decode(errors="replace")
         self.mentioned |= {id.decode() for id in re.findall(rb"\d{8}-\d{6}-[0-9a-f]{16}", payload)}
@@ -212,6 +265,11 @@ class Viewer:
             self.told.append(f"{element.exception.type}: {element.exception.message}")
         elif element.WhichOneof("type") == "markdown":
             self.said |= {name: int(digit) for name, digit in _SAID.findall(element.markdown.body)}
+
+    def _progress(self, text: bytes) -> None:
+        if found := re.search(rb"epoch ([\d.]+) of", text):
+            self.epoch = float(found[1])
+            self.seen.append(time.monotonic())
 
     def _start_timer(self, fragment: str, interval: float) -> None:
         if fragment in self._fragments:

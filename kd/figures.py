@@ -39,6 +39,8 @@ SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 TERM_DASHES = ("solid", "longdash", "longdashdot")
 SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}
 MAX_POINTS = 400
+#: For an axis of what is drawn again and again: finding out how much room its labels need takes more time than all else.
+FIXED = {"automargin": False}
 HEIGHT = 290
 
 
@@ -66,7 +68,7 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
         if who == "student":
             traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
     layout = over_epochs("Loss", epochs, rows, changes)
-    layout["yaxis"] = {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
+    layout["yaxis"] |= {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
     if rows and not any(key.startswith("loss ") for row in rows for key in row):
         layout["yaxis"] = {"visible": False}
         layout["annotations"] = [{"text": "No losses were kept of this run", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}]
@@ -94,7 +96,7 @@ def accuracy(
     layout = over_epochs("Accuracy on validation images", epochs, rows, changes)
     # Digits left out, or very few labels, keep a model below the usual range.
     low = any(value < 0.8 for row in ends for key, value in row.items() if key.startswith("validation "))
-    layout["yaxis"] = {"range": [0.0 if low else 0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
+    layout["yaxis"] |= {"range": [0.0 if low else 0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
     return {"data": traces, "layout": layout}
 
 
@@ -113,8 +115,8 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
     layout = base("")
     layout |= {
         "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",
-        "xaxis": {"type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
-        "yaxis": {"range": [0, 1], "tickformat": ".0%", "fixedrange": True, "title": {"text": f"probability at T={temperature:g}"}},
+        "xaxis": {**FIXED, "type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
+        "yaxis": {**FIXED, "range": [0, 1], "tickformat": ".0%", "fixedrange": True, "title": {"text": f"probability at T={temperature:g}"}},
     }
     layout["margin"]["t"] = 36
     return {"data": traces, "layout": layout}
@@ -195,7 +197,9 @@ def percent(share: float) -> str:
 
 def over_epochs(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
     layout = base(title)
-    layout["xaxis"] = {"range": [0, epochs], "title": {"text": "epoch"}, "zeroline": False}
+    layout["xaxis"] = {**FIXED, "range": [0, epochs], "title": {"text": "epoch"}, "zeroline": False}
+    layout["yaxis"] = {**FIXED}
+    layout["margin"]["l"] = 64
     per_epoch = next((row["step"] / row["epoch"] for row in rows if row.get("epoch")), None)
     if per_epoch and changes:
         layout["shapes"] = [

@@ -40,7 +40,8 @@ MAX_PER_OWNER = 3
 MAX_ACTIVE = 24  # of all owners, since paused jobs do not wait but keep their memory, and a visitor can make owners at will
 MAX_REMEMBERED = 20  # finished jobs kept in memory
 MAX_ROWS = 1200  # records of a job kept for its charts
-WATCHING = 10.0  # seconds after a look during which somebody counts as a viewer
+GLANCE = 20.0  # seconds between two looks of who follows a run's broadcast
+WATCHING = 1.5 * GLANCE  # seconds after a look during which somebody counts as a viewer
 
 BY_HAND = "Stopped by hand."
 
@@ -84,6 +85,11 @@ class Snapshot:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def followed(self) -> bool:
+        """Whether it is somebody else's, and under way: its viewers all see the same and command nothing."""
+        return self.active and not self.mine
 
     @property
     def pace(self) -> float:
@@ -185,14 +191,15 @@ class JobManager:
         self._enqueue(job)
         return id
 
-    def snapshot(self, id: str, token: str | None = None) -> Snapshot | None:
-        """The job as it is now, or None where there is none. Being asked renews its lease."""
+    def snapshot(self, id: str, token: str | None = None, counts: bool = True) -> Snapshot | None:
+        """The job as it is now, or None where there is none. Being asked by somebody, which ``counts``, renews its lease."""
         with self._changed:
             job = self._jobs.get(id)
             if job is None:
                 return None
             viewer, now = runs.owner_digest(token), time.monotonic()
-            job.touched = job.looks[viewer] = now
+            if counts:
+                job.touched = job.looks[viewer] = now
             job.looks = {who: when for who, when in job.looks.items() if now - when < WATCHING}
             place = self._waiting.index(job) + 1 if job in self._waiting else 0
             return Snapshot(

@@ -145,15 +145,18 @@ def live() -> None:
         st.rerun()
     if (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
-    panels.progress(now)
-    panels.charts(now)
+    if now.followed:
+        panels.follow(now)
+    else:
+        panels.progress(now)
+        panels.charts(now)
 
 
 # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
 charts_at, digit_at = panels.side_by_side(mode == "distil")
 with charts_at:
     if snap is not None:
-        watch(snap, live)
+        watch(snap, live, snap.followed)
 with digit_at:
     if mode == "distil":
         wanted = snap.config.teacher if snap else config.teacher if config else "cnn"

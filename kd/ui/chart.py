@@ -12,14 +12,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Any, Callable, Mapping
 
 import plotly
 import streamlit as st
 
 from kd.figures import Figure
 
-_STATIC = Path(__file__).parents[2] / "static"
+STATIC = Path(__file__).parents[2] / "static"
 
 _LOAD = """
 const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
@@ -139,10 +139,49 @@ const show = (box, name, figure, pick) => {
   load().then(() => draw(div)).catch((error) => { div.textContent = error.message })
 }
 
+const showAll = (box, { figures, progress }) => {
+  const line = box.parentElement.querySelector(".kd-progress")
+  line.hidden = !progress
+  if (progress) {
+    line.querySelector("span").textContent = progress.text
+    line.querySelector("i").style.width = 100 * progress.share + "%"
+    line.setAttribute("aria-valuenow", Math.round(100 * progress.share))
+    line.setAttribute("aria-valuetext", progress.text)
+  }
+  for (const [name, figure] of Object.entries(figures)) show(box, name, figure, box.pick)
+}
+
+// Who only watches a run fetches what all of them see, as often as it says there. By setInterval: a hidden page is left
+// to the browser to slow down. A look that fails is nothing, since the next may succeed and the page itself comes too.
+const lookEvery = (box, seconds) => {
+  if (box.every === seconds) return
+  clearInterval(box.timer)
+  box.every = seconds
+  box.timer = seconds && setInterval(() => look(box).catch(() => {}), 1000 * seconds)
+}
+const look = async (box) => {
+  if (!box.isConnected) return lookEvery(box, 0)
+  const answer = await fetch(new URL("./app/static/" + box.followed, document.baseURI), { cache: "no-store" })
+  if (!answer.ok) return
+  const now = JSON.parse(await new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).text())
+  if (!box.every) return  // no longer followed
+  lookEvery(box, now.every)
+  if (now.version <= box.version) return
+  box.version = now.version
+  showAll(box, now)
+  if (now.state !== box.state) box.turn(box.state = now.state)
+}
+
 export default function ({ data, parentElement, setTriggerValue }) {
   const box = parentElement.querySelector(".kd-charts")
-  const pick = (point) => setTriggerValue("picked", point)
-  for (const [name, figure] of Object.entries(JSON.parse(new TextDecoder().decode(data)))) show(box, name, figure, pick)
+  const now = JSON.parse(new TextDecoder().decode(data))
+  box.pick = (point) => setTriggerValue("picked", point)
+  box.turn = (state) => setTriggerValue("turned", state)
+  box.followed = now.follow
+  box.version = now.version
+  box.state = now.state
+  lookEvery(box, now.follow ? now.every : 0)
+  showAll(box, now)
   // Streamlit also calls this while the chart stays on the page (a full rerun after a fragment's): then it must live on,
   // zoom and all. And a drawing under way goes on for a moment, and fails on a chart that is purged.
   return () => setTimeout(() => {
@@ -155,8 +194,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 """
 
-# Side by side where there is room.
+# The charts are side by side where there is room. The line above them looks like Streamlit's own.
 _CSS = """
+.kd-progress { margin-bottom: 1rem; color: var(--st-text-color); font-family: inherit; }
+.kd-progress span { display: block; margin-bottom: 0.25rem; font-size: 0.875rem; }
+.kd-progress div { height: 0.5rem; border-radius: 0.5rem; background: var(--st-secondary-background-color); overflow: hidden; }
+.kd-progress i { display: block; height: 100%; border-radius: inherit; background: var(--st-primary-color); }
+.kd-progress[hidden] { display: none; }
 .kd-charts { display: flex; flex-wrap: wrap; gap: 1rem; width: 100%; }
 .kd-frame { flex: 1 1 20rem; min-width: 0; }
 .kd-chart { width: 100%; }
@@ -168,9 +212,14 @@ _CSS = """
 .kd-picture[hidden] { display: none; }
 """
 
+_HTML = '''
+<div class="kd-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" hidden><span></span><div><i></i></div></div>
+<div class="kd-charts"></div>
+'''
+
 # An own prefix on the class, since the styles are not isolated: Plotly's stylesheet
 # goes into the document's head and would not reach a shadow root.
-_charts = st.components.v2.component("kd_live_charts", html='<div class="kd-charts"></div>', css=_CSS, js=_JS, isolate_styles=False)
+_charts = st.components.v2.component("kd_live_charts", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
 
 
 _library = st.components.v2.component("kd_plotly", js=_LOAD + "export default () => { load().catch(() => {}) }\n")
@@ -188,10 +237,10 @@ def provide_plotly() -> None:
 
 def provide(source: Path) -> None:
     """Puts a file into static/, where the server finds it."""
-    target = _STATIC / source.name
+    target = STATIC / source.name
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return
-    _STATIC.mkdir(exist_ok=True)
+    STATIC.mkdir(exist_ok=True)
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
     shutil.copyfile(source, temporary)
     os.replace(temporary, target)
@@ -206,18 +255,25 @@ def live_chart(figure: Figure, key: str, label: str) -> None:
     live_charts(packed({key: (figure, label)}), key)
 
 
-def packed(charts: Mapping[str, tuple[Figure, str]]) -> bytes:
-    """Charts as they are sent: name -> (figure, label)."""
-    return json.dumps({name: figure | {"label": label} for name, (figure, label) in charts.items()}).encode()
+def packed(charts: Mapping[str, tuple[Figure, str]], news: Mapping[str, Any] | None = None) -> bytes:
+    """Charts as they are sent: name -> (figure, label).
+
+    ``news`` is for those who follow a run by what is fetched: its "progress" (share and text), "version", "state", "every"
+    (seconds until it is worth another look), and, in what the page itself sends, "follow": where it is fetched.
+    """
+    return json.dumps({**(news or {}), "figures": {name: figure | {"label": label} for name, (figure, label) in charts.items()}}).encode()
 
 
-def live_charts(charts: bytes, key: str, on_pick: Callable[[dict], None] | None = None) -> None:
+def live_charts(charts: bytes, key: str, on_pick: Callable[[dict], None] | None = None, on_turn: Callable[[], None] | None = None) -> None:
     """Draws ``packed`` charts side by side, where ``key`` was drawn before.
 
-    ``on_pick`` is told x and y of a point that was clicked, of figures that have ``picks`` set.
+    ``on_pick`` is told x and y of a point that was clicked, of figures that have ``picks`` set. ``on_turn`` is called, and
+    the script or its fragment run, when a run that is followed has come to another state.
 
     Bytes are sent as they are; anything else Streamlit would write as JSON twice for each viewer. And one
     element costs each viewer's tick less than two in their columns.
     """
     heard = {"on_picked_change": lambda: on_pick(st.session_state[key]["picked"])} if on_pick else {}
+    if on_turn:
+        heard["on_turned_change"] = on_turn
     _charts(data=charts, key=key, **heard)

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from kd.jobs import Snapshot
-from kd.ui import keys, link, panels, present, state
+from kd.ui import keys, link, owner, panels, present, state
 from kd.ui.canvas import canvas, clear, show
 from kd.ui.plain import plainly
 
@@ -47,7 +47,10 @@ def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: s
             st.info(f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}")
             return
         # Only the answers are repeated while a student learns, and only where there is something to answer.
-        again = snap.pace if snap is not None and snap.active else None
+        now = state.manager().snapshot(snap.id, owner.token()) if snap is not None and snap.active else None
+        # At the pace for as many as watch now, not as when the page was opened. Of those who only watch half as often: each
+        # drawing costs the server a script run a look, while the charts are the same for all.
+        again = now.pace * (2 if now.followed else 1) if now is not None and now.active else None
         st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
 
 

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import io
 import math
-from typing import Mapping
+from typing import Any, Mapping
 
 import numpy as np
 import streamlit as st
@@ -23,7 +23,7 @@ from kd.jobs import Snapshot
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
-from kd.ui import keys, link, owner, state
+from kd.ui import broadcast, keys, link, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
@@ -104,6 +104,11 @@ def students_table(teacher: str) -> None:
 
 def progress(snap: Snapshot) -> None:
     """Where the run is, in a bar and one line."""
+    st.progress(*progress_line(snap))
+
+
+def progress_line(snap: Snapshot) -> tuple[float, str]:
+    """How much of the run is done, as a share and in a line."""
     last = snap.rows[-1] if snap.rows else None
     share = last["step"] / snap.steps if last and snap.steps else 0.0
     parts = []
@@ -130,7 +135,7 @@ def progress(snap: Snapshot) -> None:
     }.get(snap.state)
     if snap.active:
         parts.append(snap.message)
-    st.progress(min(1.0, share), " · ".join(filter(None, [label, *parts])))
+    return min(1.0, share), " · ".join(filter(None, [label, *parts]))
 
 
 def outcome(snap: Snapshot) -> None:
@@ -146,29 +151,52 @@ def _settings(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{figures.short(name)} = {value:g}" for name, value in settings.items())
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _charts(run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot) -> bytes:
-    """Both charts as they are sent, made once for all who watch the run."""
-    shown = [c for c in _snap.changes if not _snap.rows or c[0] <= _snap.rows[-1]["step"]]
-    last = _snap.rows[-1] if _snap.rows else {}
-    said = figures.last_accuracies(_snap.rows)
+def _charts(snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None) -> bytes:
+    """Both charts as they are sent."""
+    shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
+    last = snap.rows[-1] if snap.rows else {}
+    said = figures.last_accuracies(snap.rows)
     losses = ", ".join(f"{key.removeprefix('loss ')} {value:.3g}" for key, value in last.items() if key.startswith("loss ") and value)
-    epochs = _snap.config.total_epochs
-    loss, accuracy = figures.loss(_snap.rows, epochs, shown), figures.accuracy(_snap.rows, epochs, shown, teacher_accuracy)
+    epochs = snap.config.total_epochs
+    loss, accuracy = figures.loss(snap.rows, epochs, shown), figures.accuracy(snap.rows, epochs, shown, teacher_accuracy)
     for figure in (loss, accuracy):
         figure["layout"]["title"]["text"] += label
     return packed({
         "chart_loss": (loss, f"Loss of each model over {epochs} epochs{label}: {losses or 'nothing measured yet'}."),
         "chart_accuracy": (accuracy, f"Accuracy on validation images{label}: {said or 'nothing measured yet'}."),
-    })
+    }, news)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _charts_once(run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot) -> bytes:
+    """The same, made once for all who look at the run."""
+    return _charts(_snap, teacher_accuracy, label)
+
+
+def _level(snap: Snapshot) -> float | None:
+    """The teacher's accuracy, where the charts show it."""
+    if snap.kind not in ("distil", "compress"):
+        return None
+    return state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
 
 
 def charts(snap: Snapshot, label: str = "") -> None:
     """Loss and accuracy, in place. ``label`` stands behind their titles."""
-    level = None
-    if snap.kind in ("distil", "compress"):
-        level = state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
-    live_charts(_charts(snap.id, snap.version, level, label, snap), "charts")
+    live_charts(_charts_once(snap.id, snap.version, _level(snap), label, snap), "charts")
+
+
+def follow(snap: Snapshot) -> None:
+    """Progress and charts of a run that somebody else has under way, as all see it who only watch. They go on by themselves,
+    since the browser fetches what is new; when the run comes to another state, the fragment runs again.
+    """
+    level = _level(snap)
+
+    def drawn(now: Snapshot, **more: str) -> bytes:
+        share, text = progress_line(now)
+        news = {"version": now.version, "state": f"{now.state}{', saved' * now.saved}", "every": now.pace, "progress": {"share": share, "text": text}}
+        return _charts(now, level, "", news | more)
+
+    live_charts(drawn(snap, follow=broadcast.address(state.manager(), snap, drawn)), "charts", on_turn=lambda: None)
 
 
 def side_by_side(both: bool) -> tuple[DeltaGenerator, DeltaGenerator]:

@@ -6,7 +6,7 @@ from typing import Callable
 
 import streamlit as st
 
-from kd.jobs import Snapshot
+from kd.jobs import GLANCE, Snapshot
 from kd.ui import owner, state
 from kd.ui.plain import plainly
 
@@ -14,11 +14,16 @@ ANEW = 5.0  # seconds, at least, after which the pace is set anew
 CROWD = 6  # looks, at least, after which it is
 
 
-def watch(snap: Snapshot, show: Callable[[], None]) -> None:
+def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> None:
     """Calls ``show``, and while the run is under way again and again, at the pace for as many as watch it.
 
-    A fragment that repeats itself cannot change its own pace, so another one around it does, less often.
+    A fragment that repeats itself cannot change its own pace, so another one around it does, less often. Where ``show``
+    lets the browser itself follow the run, it is called only now and then: so the server knows who watches.
     """
+    if followed:
+        st.fragment(plainly()(show), run_every=GLANCE)()
+        return
+
     def repeat() -> None:
         now = state.manager().snapshot(snap.id, owner.token()) if snap.active else None
         st.fragment(plainly()(show), run_every=now.pace if now else None)()

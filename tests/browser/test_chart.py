@@ -10,7 +10,7 @@ import plotly
 from playwright.sync_api import Browser, Page, Route
 
 from kd import figures
-from kd.ui.chart import _JS, packed
+from kd.ui.chart import _HTML, _JS, packed
 from tests.serving import Server, chart, points, ranges, start, until, visit, zoom
 
 TICKS = 100
@@ -76,4 +76,4 @@ def _serve(route: Route) -> None:
     elif route.request.url.endswith("plotly.min.js"):
         route.fulfill(path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js", content_type="text/javascript")
     else:
-        route.fulfill(body='<div class="kd-charts"></div>', content_type="text/html")
+        route.fulfill(body=_HTML, content_type="text/html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
@@ -45,6 +46,26 @@ def test_who_has_the_link_watches_but_cannot_command(page: Page, visitor: Callab
     last = points(page)[-1:]
     until(page, lambda: points(page)[-1:] > last, "a run that goes on")
     expect(page.get_by_text("T = 4, soft weight").first).to_be_visible()
+
+
+def test_who_only_watches_fetches_what_is_new_and_asks_for_no_run_of_the_script(page: Page, visitor: Callable[..., Page], server: Server) -> None:
+    visit(page, server.link(**server.endless()))
+    start(page)
+    until(page, lambda: points(page), "a point")
+    guest, asked, fetched = visitor(), [], []
+    guest.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(frame)))
+    guest.on("request", lambda request: "/app/static/live/" in request.url and fetched.append(request.url))
+    visit(guest, page.url)
+    until(guest, lambda: points(guest), "the same chart")
+    asked.clear()
+    for _ in range(5):
+        last = points(guest)[-1:]
+        until(guest, lambda last=last: points(guest)[-1:] > last, "a later point")
+    assert len(fetched) >= 5 and len(asked) <= len(fetched) / 3, "but for a sign of life now and then"
+    button(page, "Pause").click()
+    expect(guest.get_by_text(re.compile("^Paused · epoch")).first).to_be_visible()
+    button(page, "Stop").click()
+    expect(guest.get_by_text(re.compile("^Stopped · epoch")).first).to_be_visible()
 
 
 def test_the_second_of_two_runs_waits_its_turn_and_each_has_its_own_controls(

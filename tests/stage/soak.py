@@ -30,6 +30,7 @@ from tests.strokes import DIGITS
 
 MOST_CUT_SHORT = 5  # rounds, before it gives up
 WARM = 2  # rounds in which caches fill and modules are imported
+SETTLED = 150.0  # seconds after which sessions that were left end as fast as new ones come: Streamlit keeps each for 120, with 3 open files
 #: Figure -> its unit, and by how much the trend may raise it over the whole time: a share, and at least this much.
 FIGURES = {
     "DOM nodes": ("", 0.10, 60),
@@ -92,6 +93,7 @@ def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda lin
     """Uses the app for so long, at least for WARM + 2 rounds."""
     complaints: list[str] = []
     counted: list[dict[str, float]] = []
+    early = 0  # rounds that ended before all had settled
     cut_short: list[str] = []
 
     def person(context: BrowserContext) -> Page:
@@ -117,6 +119,7 @@ def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda lin
                     break
                 continue
             counted.append(weigh(page, server))
+            early += time.monotonic() - begin < SETTLED
             if len(counted) in (WARM + 1, WARM + 2) or len(counted) % 10 == 0:
                 say(f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: " + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES))
             if len(counted) % 3 == 0:
@@ -124,7 +127,7 @@ def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda lin
                 page = person(context)
         took = (time.monotonic() - begin) / 60
         context.close()
-    kept = counted[WARM:]
+    kept = counted[min(max(WARM, early), len(counted) - 2):] if len(counted) > 2 else counted[WARM:]
     promises = [] if kept else [Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)]
     for name, (unit, share, least) in FIGURES.items() if kept else ():
         values = [round_[name] for round_ in kept]

@@ -595,6 +595,25 @@ def test_who_looked_lately_counts_as_a_viewer_and_each_but_once(manager, monkeyp
     assert manager.snapshot(id, OTHER).viewers == 1
 
 
+def test_a_look_on_nobodys_behalf_neither_counts_nor_renews_the_lease(manage):
+    manager = manage(lease=0.5)
+    id = manager.start(LONG, ME)
+    assert manager.snapshot(id, OTHER).viewers == 1
+    end = time.monotonic() + 30
+    while manager.snapshot(id, counts=False).active:
+        assert manager.snapshot(id, counts=False).viewers <= 1 and time.monotonic() < end
+        time.sleep(0.05)
+    assert manager.snapshot(id, counts=False).message == "Ended because nobody was watching."
+
+
+def test_who_only_watches_follows_a_run_while_it_is_under_way(manager):
+    id = manager.start(LONG, ME, paused=True)
+    assert manager.snapshot(id, OTHER).followed and not manager.snapshot(id, ME).followed
+    manager.stop(id, ME)
+    wait_for(manager, id, "stopped")
+    assert not manager.snapshot(id, OTHER).followed
+
+
 def test_the_owner_sees_a_run_live_however_many_watch(manager):
     id = manager.start(LONG, ME, paused=True)
     for guest in range(15):
