@@ -159,6 +159,30 @@ def _work(work: Callable[[str, int, Progress], Any], cell: Cell, news: Any) -> N
     work(*cell, progress)
 
 
+def about(outcomes: Sequence[Mapping[str, Any]], whole: str, usual: int) -> dict[str, Any]:
+    """What is to know of a table: the command that makes it, its seeds and epochs, what it took and where.
+
+    Args:
+        whole: the command that makes a table of the ``usual`` number of seeds.
+    """
+    seeds = len({cell["seed"] for cell in outcomes})
+    return {
+        "command": command(whole, seeds, usual),
+        "epochs": outcomes[0]["config"]["epochs"],
+        "seeds": seeds,
+        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
+        "machine": machine(),
+    }
+
+
+def by_row(outcomes: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The cells of each row, in the order of their seeds."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for cell in outcomes:
+        found.setdefault(cell["row"], []).append(cell)
+    return found
+
+
 def command(whole: str, seeds: int, usual: int) -> str:
     """The command that makes a table of so many seeds; ``whole`` makes that of the usual number."""
     return whole if seeds == usual else whole.replace(" --json", f" --seeds {seeds} --json")

@@ -80,21 +80,13 @@ def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
-    by_row: dict[str, list[dict[str, Any]]] = {}
-    for cell in outcomes:
-        by_row.setdefault(cell["row"], []).append(cell)
+    by_row = cells.by_row(outcomes)
     columns = {"few": f"-{FEW}", "all": "-all", "alone": f"-alone-{FEW}"}
     few, every = (_accuracies(by_row[f"{BASE}{columns[column]}"], "control") for column in ("few", "all"))
     control = {"few": few, "all": every, "alone": few}
-    seeds = max(map(len, by_row.values()))
-    return {
-        "command": cells.command(COMMAND, seeds, SEEDS),
+    return cells.about(outcomes, COMMAND, SEEDS) | {
         "student": STUDENT,
         "labels": FEW,
-        "epochs": outcomes[0]["config"]["epochs"],
-        "seeds": seeds,
-        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
-        "machine": cells.machine(),
         "teacher": 100 * outcomes[0]["models"]["teacher"]["test_accuracy"],
         "control": {column: cells.spread(list(control[column].values())) for column in ("few", "all")},
         "methods": {

@@ -78,13 +78,7 @@ def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]
         same = [cell for cell in outcomes if cell["row"] == row]
         student, control = ([100 * cell["models"][who]["test_accuracy"] for cell in same] for who in ("student", "control"))
         rows[row] = {"values": student, **cells.spread(student), "control": cells.spread(control)}
-    seeds = len({cell["seed"] for cell in outcomes})
-    return {
-        "command": cells.command(COMMAND, seeds, SEEDS),
-        "seeds": seeds,
-        "epochs": outcomes[0]["config"]["epochs"],
-        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
-        "machine": cells.machine(),
+    return cells.about(outcomes, COMMAND, SEEDS) | {
         "teacher": {"accuracy": reference, "parameters": large.parameters, "images_per_second": images_per_second["teacher"]},
         "student": {"parameters": small.parameters, "images_per_second": images_per_second["student"]},
         "fewer_parameters": 1 - small.parameters / large.parameters,

@@ -200,9 +200,7 @@ def run(
 
 def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All lines with mean and sd over the seeds: those of ``before``, a table itself, and then those of the cells' outcomes."""
-    by_row: dict[str, list[dict[str, Any]]] = {}
-    for cell in outcomes:
-        by_row.setdefault(cell["row"], []).append(cell)
+    by_row = cells.by_row(outcomes)
     lines = [line for line in LINES if line.row in (before["recipes"] if before else by_row)]
     earlier = before["lines"] if before else [None] * len(lines)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}

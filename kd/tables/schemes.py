@@ -79,19 +79,11 @@ def _teacher(name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
-    by_row: dict[str, list[dict[str, Any]]] = {}
-    for cell in outcomes:
-        by_row.setdefault(cell["row"], []).append(cell)
+    by_row = cells.by_row(outcomes)
     first = {column: by_row[f"{column}-0"] for column in COLUMNS}
-    seeds = len(first["few"])
-    return {
-        "command": cells.command(COMMAND, seeds, SEEDS),
+    return cells.about(outcomes, COMMAND, SEEDS) | {
         "student": STUDENT,
         "labels": FEW,
-        "epochs": outcomes[0]["config"]["epochs"],
-        "seeds": seeds,
-        "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
-        "machine": cells.machine(),
         # Of one student the control is one, whoever teaches: the same weights, batches and labels.
         "control": {column: cells.spread(_accuracies(same, "control")) for column, same in first.items()},
         "schemes": {title: {column: _gain(by_row[f"{column}-{i}"]) for column in COLUMNS} for i, title in enumerate(SCHEMES)},

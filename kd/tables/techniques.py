@@ -120,9 +120,7 @@ def costs() -> dict[str, list[dict[str, Any]]]:
 
 def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Sizes, latencies, and errors on the test set, mean and sd over the seeds."""
-    by_row: dict[str, list[dict[str, Any]]] = {}
-    for cell in outcomes:
-        by_row.setdefault(cell["row"], []).append(cell)
+    by_row = cells.by_row(outcomes)
     base = by_row["base"]
     rows = {}
     for row, (title, config) in ROWS.items():
