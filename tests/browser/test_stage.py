@@ -50,7 +50,7 @@ def stranger_to_playwright() -> Iterator[Callable]:
 
 def test_a_round_of_use_leaves_no_error(server: Server, stranger_to_playwright: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "WARM", -1)  # one round
-    promises = stranger_to_playwright(soak.soak, server, 0.0)
+    promises = stranger_to_playwright(soak.soak, server, 0.0, 0.0)
     assert not of(promises)
 
 

@@ -6,13 +6,14 @@ One person goes round: each round starts a run, draws while it trains, pauses an
 at the other pages, reloads, and stops; every third round in a new tab, the old one closed. At
 the same point of each round the browser and the server are weighed, after garbage is collected.
 A figure is flat if the trend through all rounds but the first, over the whole time, stays
-below a share of the figure itself.
+below a share of the figure itself. Open files are counted when nobody has been there for a while,
+early and at the end: Streamlit keeps whoever left for two minutes, so that rounds that go faster have more.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import sys
 import tempfile
 import time
@@ -30,14 +31,14 @@ from tests.strokes import DIGITS
 
 MOST_CUT_SHORT = 5  # rounds, before it gives up
 WARM = 2  # rounds in which caches fill and modules are imported
-SETTLED = 150.0  # seconds after which sessions that were left end as fast as new ones come: Streamlit keeps each for 120, with 3 open files
+REST = 140.0  # seconds without anybody, after which only what was forgotten is left of sessions: Streamlit keeps each for 120, with 3 open files
+MORE_FILES = 5  # that may be open at the end: caches, the journal of the last run
 #: Figure -> its unit, and by how much the trend may raise it over the whole time: a share, and at least this much.
 FIGURES = {
     "DOM nodes": ("", 0.10, 60),
     "JavaScript heap": (" MB", 0.15, 5),
     "server memory": (" MB", 0.10, 60),
     "server threads": ("", 0.10, 3),
-    "server's open files": ("", 0.10, 5),  # connections are among them
 }
 
 
@@ -50,14 +51,18 @@ def weigh(page: Page, server: Server) -> dict[str, float]:
     session.detach()
     process = Path(f"/proc/{server.process.pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-    descriptors = [os.readlink(entry) for entry in (process / "fd").iterdir() if entry.is_symlink()]
     return {
         "DOM nodes": page.evaluate("document.querySelectorAll('*').length"),
         "JavaScript heap": metrics["JSHeapUsedSize"] / 1e6,
         "server memory": int(status["VmRSS"].split()[0]) * 1024 / 1e6,
         "server threads": int(status["Threads"]),
-        "server's open files": len(descriptors),
     }
+
+
+def files_at_rest(server: Server, seconds: float) -> int:
+    """How many files, connections among them, the server has open after so long without anybody."""
+    time.sleep(seconds)
+    return sum(entry.is_symlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir())
 
 
 def trend(values: list[float]) -> float:
@@ -89,11 +94,11 @@ def one_round(page: Page, server: Server, number: int) -> None:
     reset(page)
 
 
-def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda line: print(line, flush=True)) -> list[Promise]:
-    """Uses the app for so long, at least for WARM + 2 rounds."""
+def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str], None] = lambda line: print(line, flush=True)) -> list[Promise]:
+    """Uses the app for so long, at least for WARM + 2 rounds; ``rest``: seconds before open files are counted, which are not where it is 0."""
     complaints: list[str] = []
     counted: list[dict[str, float]] = []
-    early = 0  # rounds that ended before all had settled
+    files: list[int] = []
     cut_short: list[str] = []
 
     def person(context: BrowserContext) -> Page:
@@ -119,15 +124,19 @@ def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda lin
                     break
                 continue
             counted.append(weigh(page, server))
-            early += time.monotonic() - begin < SETTLED
             if len(counted) in (WARM + 1, WARM + 2) or len(counted) % 10 == 0:
                 say(f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: " + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES))
             if len(counted) % 3 == 0:
                 page.close()
+                if rest and not files:
+                    files.append(files_at_rest(server, rest))
+                    begin += rest
                 page = person(context)
         took = (time.monotonic() - begin) / 60
         context.close()
-    kept = counted[min(max(WARM, early), len(counted) - 2):] if len(counted) > 2 else counted[WARM:]
+        if files:
+            files.append(files_at_rest(server, rest))
+    kept = counted[max(0, WARM):]
     promises = [] if kept else [Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)]
     for name, (unit, share, least) in FIGURES.items() if kept else ():
         values = [round_[name] for round_ in kept]
@@ -135,12 +144,19 @@ def soak(server: Server, minutes: float, say: Callable[[str], None] = lambda lin
         promises.append(Promise(
             f"{name}: {values[0]:.0f} to {values[-1]:.0f}{unit}, trend over {len(values)} rounds", f"{rise:+.1f}{unit}", f"at most {limit:+.1f}{unit}", rise <= limit
         ))
+    if rest:  # counted twice, where there were rounds enough
+        more = files[-1] - files[0] if files else MORE_FILES + 1
+        found = f": {files[0]} to {files[-1]}" if files else ", which were not counted"
+        promises.append(Promise(f"server's open files with nobody there{found}", f"{more:+d}", f"at most {MORE_FILES:+d}", more <= MORE_FILES))
+    exceptions = re.findall(r".*(?:Traceback|\bERROR\b|Uncaught)[^\0]{,2000}", server.complaints())  # each with what follows
+    for text in exceptions:
+        say(text)
     say(f"{len(counted)} rounds in {took:.1f} min")
     return [
         *promises,
         Promise.none("rounds cut short, since the page did not do what it should", cut_short),
         Promise.none("console errors", complaints),
-        Promise.none("exceptions in the server's log", [text for text in [server.complaints()] if text]),
+        Promise.none("exceptions in the server's log", exceptions),
         Promise("the server still answers", f"exit code {server.process.poll()}", "None", server.process.poll() is None),
     ]
 
