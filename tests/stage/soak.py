@@ -31,7 +31,7 @@ from tests.strokes import DIGITS
 
 MOST_CUT_SHORT = 5  # rounds, before it gives up
 WARM = 2  # rounds in which caches fill and modules are imported
-REST = 140.0  # seconds without anybody, after which only what was forgotten is left of sessions: Streamlit keeps each for 120, with 3 open files
+REST = 130.0  # seconds without anybody, after which only what was forgotten is left of sessions: Streamlit keeps each for 120, with 3 open files
 MORE_FILES = 5  # that may be open at the end: caches, the journal of the last run
 #: Figure -> its unit, and by how much the trend may raise it over the whole time: a share, and at least this much.
 FIGURES = {
@@ -59,9 +59,13 @@ def weigh(page: Page, server: Server) -> dict[str, float]:
     }
 
 
-def files_at_rest(server: Server, seconds: float) -> int:
-    """How many files, connections among them, the server has open after so long without anybody."""
+def files_at_rest(server: Server, page: Page, seconds: float) -> int:
+    """How many files, connections among them, the server has open for a fresh page, after so long without anybody.
+
+    Not before somebody comes does Streamlit let go of those whose time is over.
+    """
     time.sleep(seconds)
+    visit(page, server.url)
     return sum(entry.is_symlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir())
 
 
@@ -128,14 +132,15 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
                 say(f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: " + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES))
             if len(counted) % 3 == 0:
                 page.close()
-                if rest and not files:
-                    files.append(files_at_rest(server, rest))
-                    begin += rest
                 page = person(context)
+                if rest and not files:
+                    files.append(files_at_rest(server, page, rest))
+                    begin += rest
         took = (time.monotonic() - begin) / 60
-        context.close()
+        page.close()
         if files:
-            files.append(files_at_rest(server, rest))
+            files.append(files_at_rest(server, person(context), rest))
+        context.close()
     kept = counted[max(0, WARM):]
     promises = [] if kept else [Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)]
     for name, (unit, share, least) in FIGURES.items() if kept else ():
