@@ -216,7 +216,7 @@ class JobManager:
     def busy(self) -> bool:
         """Whether something trains or is about to, so that no time measured now could be trusted. What is paused computes nothing."""
         with self._changed:
-            return any(job.state in ("running", "queued") or job.stop and job.state in ACTIVE for job in self._jobs.values())
+            return any(job.state in ACTIVE and (job.state != "paused" or job.stop) for job in self._jobs.values())
 
     def pause(self, id: str, token: str) -> None:
         with self._owned(id, token) as job:

@@ -235,7 +235,7 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
     target = WEIGHTS / f"{name}.safetensors"
     target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
     shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
-    validation_errors = round((1 - shipped.accuracy(mnist.validation)) * len(mnist.validation))
+    validation_errors = _validation_errors(shipped, mnist)
     for digits in (mnist.train, mnist.validation, mnist.test):
         shipped.logits(digits)
     shipped.save_logits(WEIGHTS / f"{name}.logits.safetensors")
@@ -268,8 +268,11 @@ def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
     if TeacherConfig.from_dict(about["config"]) != run.config or run.measures.get("data") != about["data_sha256"]:
         raise UserError(f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}")
     again = CachedTeacher(name, run.architecture, run.model("teacher"))
-    validation_errors = round((1 - again.accuracy(mnist.validation)) * len(mnist.validation))
-    _describe(name, about | {"curve": _curve(run), "curve_weights_sha256": again.digest, "curve_validation_errors": validation_errors})
+    _describe(name, about | {"curve": _curve(run), "curve_weights_sha256": again.digest, "curve_validation_errors": _validation_errors(again, mnist)})
+
+
+def _validation_errors(teacher: CachedTeacher, mnist: Mnist) -> int:
+    return round((1 - teacher.accuracy(mnist.validation)) * len(mnist.validation))
 
 
 def _curve(run: runs.Run) -> list[dict[str, float]]:

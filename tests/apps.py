@@ -7,6 +7,9 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from kd.ui import state
+from tests.helpers import wait_until
+
 APP = str(Path(__file__).parents[1] / "app.py")
 TOKEN = secrets.token_urlsafe(24)
 
@@ -18,3 +21,10 @@ def query(at: AppTest) -> dict[str, str]:
 
 def said(at: AppTest) -> str:
     return " ".join(element.value for kind in (at.error, at.warning, at.info, at.markdown, at.caption) for element in kind)
+
+
+def ended(at: AppTest, slot: str, seconds: float = 30.0) -> str:
+    """Waits until the run in the session's ``slot`` is over, and returns its id."""
+    id = at.session_state[slot]
+    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, seconds=seconds)
+    return id

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from kd import data
 
 ROOT = Path(__file__).parents[1]
+COMPLAINT = re.compile(r"Traceback|\bERROR\b|Uncaught")  # in a log
 PATIENCE = float(os.environ.get("KD_PATIENCE", "120"))  # seconds; busy machines are slow, and what goes right does not wait
 
 # Read now, before a fixture gives the tests a cache folder of their own.
@@ -91,7 +92,7 @@ class Server:
         """What the log has of errors since it was last asked."""
         text, start = self.log(), self._read
         self._read = len(text)
-        return text[start:] if re.search(r"Traceback|\bERROR\b|Uncaught", text[start:]) else ""
+        return text[start:] if COMPLAINT.search(text[start:]) else ""
 
     def stop(self, seconds: float = 15.0) -> int:
         """Asks the process to end, as a service manager would, and returns its exit code; kills it after ``seconds``."""

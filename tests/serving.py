@@ -55,9 +55,9 @@ def until(page: Page, check: Callable[[], Any], what: str, seconds: float = PATI
     return found
 
 
-def idle(page: Page) -> None:
+def idle(page: Page, seconds: float = PATIENCE) -> None:
     """Waits until the server has nothing more to say for the moment."""
-    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE * 1000)
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=seconds * 1000)
 
 
 def visit(page: Page, link: str) -> None:

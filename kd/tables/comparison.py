@@ -82,7 +82,7 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
     by_row = cells.by_row(outcomes)
     columns = {"few": f"-{FEW}", "all": "-all", "alone": f"-alone-{FEW}"}
-    few, every = (_accuracies(by_row[f"{BASE}{columns[column]}"], "control") for column in ("few", "all"))
+    few, every = (accuracies(by_row[f"{BASE}{columns[column]}"], "control") for column in ("few", "all"))
     control = {"few": few, "all": every, "alone": few}
     return cells.about(outcomes, COMMAND, SEEDS) | {
         "student": STUDENT,
@@ -96,13 +96,13 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _accuracies(same: list[dict[str, Any]], who: str) -> dict[int, float]:
+def accuracies(same: list[dict[str, Any]], who: str) -> dict[int, float]:
     """Seed -> test accuracy in percent."""
     return {cell["seed"]: 100 * cell["models"][who]["test_accuracy"] for cell in same}
 
 
 def _gain(same: list[dict[str, Any]], control: Mapping[int, float]) -> dict[str, Any]:
-    student = _accuracies(same, "student")
+    student = accuracies(same, "student")
     gains = [value - control[seed] for seed, value in student.items()]
     agreement = [100 * cell["models"]["student"]["agreement"] for cell in same]
     values = list(student.values())

@@ -85,19 +85,15 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         "student": STUDENT,
         "labels": FEW,
         # Of one student the control is one, whoever teaches: the same weights, batches and labels.
-        "control": {column: cells.spread(_accuracies(same, "control")) for column, same in first.items()},
+        "control": {column: cells.spread(list(comparison.accuracies(same, "control").values())) for column, same in first.items()},
         "schemes": {title: {column: _gain(by_row[f"{column}-{i}"]) for column in COLUMNS} for i, title in enumerate(SCHEMES)},
     }
 
 
-def _accuracies(same: list[dict[str, Any]], who: str) -> list[float]:
-    """Test accuracies in percent, in the order of the seeds."""
-    return [100 * cell["models"][who]["test_accuracy"] for cell in same]
-
-
 def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
-    student, control = _accuracies(same, "student"), _accuracies(same, "control")
-    return {"values": student, **cells.spread(student), "gain": cells.spread([a - b for a, b in zip(student, control, strict=True)])}
+    student, control = comparison.accuracies(same, "student"), comparison.accuracies(same, "control")
+    values = list(student.values())
+    return {"values": values, **cells.spread(values), "gain": cells.spread([value - control[seed] for seed, value in student.items()])}
 
 
 def load() -> dict[str, Any] | None:

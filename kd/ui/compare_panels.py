@@ -86,7 +86,7 @@ def closer(run: runs.Run, measured: Measures) -> None:
             }), "confusions",
         )
     if run.kind == "distil":
-        learned = _curve(run.config.teacher)
+        learned, again = _curve(run.config.teacher)
         if learned:
             loss, accuracy = compare_figures.article(learned, run.metrics())
             st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
@@ -94,28 +94,25 @@ def closer(run: runs.Run, measured: Measures) -> None:
             live_charts(packed({
                 "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
             }), "article")
-            if again := _trained_again(run.config.teacher):
+            if again:
                 st.caption(again)
         else:
             panels.charts(state.snapshot(run.id))
 
 
-def _curve(name: str) -> list[dict[str, float]]:
-    """How a teacher learned, epoch by epoch; empty where that is not known, or where there are several."""
+def _curve(name: str) -> tuple[list[dict[str, float]], str]:
+    """How a teacher learned, epoch by epoch; empty where that is not known, or where there are several. And what to know of a curve
+    that is not of the very weights that teach.
+    """
     try:
         if runs.is_id(name):
-            return runs.load(name).metrics()
-        return teacher.describe(name).get("curve", []) if name in teacher.shipped() else []
+            return runs.load(name).metrics(), ""
+        about = teacher.describe(name) if name in teacher.shipped() else {}
     except UserError:
-        return []
-
-
-def _trained_again(name: str) -> str:
-    """What to know of a curve that is not of the very weights that teach; empty where it is."""
-    about = teacher.describe(name) if name in teacher.shipped() else {}
+        return [], ""
     if "curve_weights_sha256" not in about:
-        return ""
-    return (
+        return about.get("curve", []), ""
+    return about["curve"], (
         f"The teacher's curve was recorded when its recipe was run again: that training ended with {about['curve_validation_errors']} errors on the "
         f"{about['validation_images']:,} validation images, and the shipped one, which taught here, had ended with {about['validation_errors']}."
     )

@@ -7,7 +7,7 @@ import pytest
 from kd import runs
 from kd.sweeps import search
 from kd.ui import keys, state
-from tests.apps import TOKEN, query, said
+from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
@@ -28,17 +28,11 @@ def made(seed: int, trials: int) -> dict:
 SMALL = {"way": "search", "student": "mlp-30", "methods": "hinton,mse", "trials": "4", "epochs": "1", "batch_size": "250"}
 
 
-def ended(at):
-    id = at.session_state[keys.SEARCH_RUN]
-    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, seconds=120)
-    return id
-
-
 def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(app):
     at = app("sweep", **SMALL)
     assert not at.exception and "**Up to 4 trials** of 1 epoch" in said(at) and "at most about" in said(at)
     at.button(key="search_start").click().run()
-    id = ended(at)
+    id = ended(at, keys.SEARCH_RUN, 120)
     at.run()
     run = runs.load(id)
     found = run.measures["search"]
@@ -75,7 +69,7 @@ def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(
     wait_until(lambda: state.manager().snapshot(id, TOKEN).rows[-1]["trial"] >= 1, seconds=120)
     at.run()
     at.button(key="search_stop").click().run()
-    ended(at)
+    ended(at, keys.SEARCH_RUN, 120)
     at.run()
     found = runs.load(id).measures["search"]
     assert not at.exception and runs.load(id).state == "stopped" and found["trials"] and "models" not in found

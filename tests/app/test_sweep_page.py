@@ -6,24 +6,18 @@ from kd import access, runs
 from kd.sweeps import grid_weights
 from kd.sweeps.grid_config import GridConfig
 from kd.ui import keys, state
-from tests.apps import TOKEN, query, said
+from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
 SMALL = {"student": "mlp-30", "temperature": "1,4", "soft_weight": "1", "seeds": "1", "epochs": "1", "batch_size": "100"}
 
 
-def ended(at):
-    id = at.session_state[keys.GRID_RUN]
-    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active)
-    return id
-
-
 def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_distil_page(app):
     at = app("sweep", **SMALL)
     assert not at.exception and "**3 trainings**: 2 students and 1 control," in said(at) and "on this machine" in said(at)
     at.button(key="grid_start").click().run()
-    id = ended(at)
+    id = ended(at, keys.GRID_RUN)
     at.run()
     assert not at.exception and runs.load(id).kind == "grid"
     assert "Best on the validation images" in said(at) and id in at.query_params["run"]
@@ -55,13 +49,13 @@ def test_a_stopped_sweep_is_gone_on_from_by_resume(app):
     id = at.session_state[keys.GRID_RUN]
     wait_until(lambda: any("seconds 0" in row for row in state.manager().snapshot(id, TOKEN).rows))
     state.manager().stop(id, TOKEN)
-    ended(at)
+    ended(at, keys.GRID_RUN)
     at.run()
     if runs.load(id).state == "done":  # it was faster
         return
     kept = runs.load(id).measures["cells"]
     at.button(key="grid_continue").click().run()
-    again = ended(at)
+    again = ended(at, keys.GRID_RUN)
     assert again != id and runs.load(again).measures["cells"][: len(kept)] == kept and len(runs.load(again).measures["cells"]) == config.count
 
 
@@ -69,7 +63,7 @@ def trained(app):
     """The page with a sweep that has ended, and its id."""
     at = app("sweep", **SMALL | {"seeds": "2"})
     at.button(key="grid_start").click().run()
-    id = ended(at)
+    id = ended(at, keys.GRID_RUN)
     return at.run(), id
 
 

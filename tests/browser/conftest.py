@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from tests.serving import NO_BROWSER, PATIENCE, Server, button, chromium_path, finish, launch, start, visit
+from tests.serving import NO_BROWSER, PATIENCE, Server, button, chromium_path, finish, idle, launch, start, visit
 
 HERE = Path(__file__).parent
 #: Entered at another page than the first, Streamlit's client asks for these below that page before it asks at the root.
@@ -54,7 +54,7 @@ def end(page: Page) -> None:
     """Ends a run that a page shows and may end."""
     if page.url.startswith("http"):
         with contextlib.suppress(PlaywrightError):  # a page of its own, whose server may be gone by now
-            page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=10_000)
+            idle(page, 10)
     stop = button(page, "Stop")
     if stop.is_visible() and stop.is_enabled():
         stop.click()

@@ -13,7 +13,6 @@ early and at the end: Streamlit keeps whoever left for two minutes, so that roun
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from tests.browser.conftest import PROBE
+from tests.server import COMPLAINT
 from tests.serving import PATIENCE, Server, answers, button, clear, draw, go_to, launch, points, reset, start, until, visit
 from tests.stage.promise import Promise, tell
 from tests.strokes import DIGITS
@@ -153,9 +153,9 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
         more = files[-1] - files[0] if files else MORE_FILES + 1
         found = f": {files[0]} to {files[-1]}" if files else ", which were not counted"
         promises.append(Promise(f"server's open files with nobody there{found}", f"{more:+d}", f"at most {MORE_FILES:+d}", more <= MORE_FILES))
-    exceptions = re.findall(r".*(?:Traceback|\bERROR\b|Uncaught)[^\0]{,2000}", server.complaints())  # each with what follows
+    exceptions = [found[COMPLAINT.search(found).start() :] for found in [server.complaints()] if found]  # from the first on
     for text in exceptions:
-        say(text)
+        say(text[:4000])
     say(f"{len(counted)} rounds in {took:.1f} min")
     return [
         *promises,

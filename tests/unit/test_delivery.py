@@ -67,15 +67,21 @@ def ended(session) -> None:
     session._scriptrunner._script_thread.join()
 
 
+async def answered(session):
+    """A page whose fragment has just answered, which cannot be sent yet; and what the page said before."""
+    page = session()
+    page.request_rerun(ClientState())
+    first = await said(page)
+    page.request_rerun(ClientState(fragment_id=first.fragments["answer 1"]))
+    ended(page)
+    return page, first
+
+
 def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
     delivery.mend()
 
     async def visit():
-        page = session()
-        page.request_rerun(ClientState())
-        first = await said(page)
-        page.request_rerun(ClientState(fragment_id=first.fragments["answer 1"]))
-        ended(page)
+        page, first = await answered(session)
         for _ in range(2):
             page.request_rerun(ClientState(fragment_id=first.fragments["tick"], is_auto_rerun=True))
         return (await said(page)).texts
@@ -89,11 +95,7 @@ def test_the_whole_page_replaces_what_waits(session):
     delivery.mend()
 
     async def visit():
-        page = session()
-        page.request_rerun(ClientState())
-        first = await said(page)
-        page.request_rerun(ClientState(fragment_id=first.fragments["answer 1"]))
-        ended(page)
+        page, first = await answered(session)
         page.request_rerun(ClientState(fragment_id=first.fragments["tick"], is_auto_rerun=True))
         page.request_rerun(ClientState())
         return (await said(page)).texts
