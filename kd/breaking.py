@@ -17,7 +17,8 @@ from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
 from kd.schemes import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Learner, Plan, Record, Teacher, every_epoch
+from kd.learners import Learner
+from kd.train import Plan, Record, Teacher, every_epoch
 
 
 class Misled:

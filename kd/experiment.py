@@ -24,7 +24,8 @@ from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
 from kd.schemes import SCHEMES, Chain, Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Learner, Plan, Record, every_epoch
+from kd.learners import Learner
+from kd.train import Plan, Record, every_epoch
 
 
 def few_labels(digits: data.Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> data.Digits:

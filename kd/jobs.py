@@ -40,7 +40,7 @@ MAX_PER_OWNER = 3
 MAX_ACTIVE = 24  # of all owners, since paused jobs do not wait but keep their memory, and a visitor can make owners at will
 MAX_REMEMBERED = 20  # finished jobs kept in memory
 MAX_ROWS = 1200  # records of a job kept for its charts
-GLANCE = 20.0  # seconds between two looks of who follows a run's broadcast
+GLANCE = 45.0  # seconds between two looks of who follows a run's broadcast
 WATCHING = 1.5 * GLANCE  # seconds after a look during which somebody counts as a viewer
 
 BY_HAND = "Stopped by hand."

@@ -17,7 +17,8 @@ from kd.experiment import Experiment, few_labels
 from kd.objectives import hinton, labels_only
 from kd.schemes import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Learner, Plan, Record, Teacher
+from kd.learners import Learner
+from kd.train import Plan, Record, Teacher
 
 BATCHES, THREADS, ROUNDS = (1, 256), (1,), 9  # of the latencies
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from kd.data import Mnist
 from kd.errors import UserError
-from kd.train import Learner, Plan, Record, Teacher, Training, every_epoch
+from kd.learners import Learner
+from kd.train import Plan, Record, Teacher, Training, every_epoch
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from kd.experiment import Distillation, Experiment
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
 from kd.teacher import CachedTeacher
-from kd.train import Learner, Plan, Record, Training, accuracy, every_epoch
+from kd.learners import Learner
+from kd.train import Plan, Record, Training, accuracy, every_epoch
 
 
 @dataclass(frozen=True)

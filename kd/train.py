@@ -7,40 +7,29 @@ stop, and what is sent into it changes the settings.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Callable, Generator, Iterator, Mapping, Protocol
+from typing import Callable, Generator, Iterator, Mapping, Protocol, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from kd import measure, memory
-from kd.batched import parallel
-from kd.connection import Connection, View
+from kd.connection import View
+from kd.cores import Cores
 from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
 from kd.distributed import Ranks
 from kd.errors import UserError
-from kd.models import logits_in_chunks
-from kd.objectives import Objective, Outputs
-from kd.objectives.gradients import wanted
-from kd.optimizers import OPTIMIZERS
+from kd.learners import Learner, Learning, One, Step
+from kd.models import Outputs, logits_in_chunks
+from kd.passes import has_dropout
 from kd.randomness import generator
 
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
+Batch = tuple[Tensor, Tensor, Outputs | None]  # images, labels and what the teacher says of them
 BLOCK = 2048  # images, about, that are gathered and normalized at once: what fits the cache
-
-
-@dataclass
-class Learner:
-    """A model in training, and what it is taught by."""
-
-    name: str  # "student", "control" or "teacher"
-    model: nn.Module
-    objective: Objective
-    connection: Connection | None = None  # with the teacher's hidden layers; its projection is trained too
-    peer: str = ""  # the learner whose answers it learns from instead of the teacher's
-    settings: Mapping[str, float] | None = None  # that its objective reads instead of the training's
 
 
 class Teacher(Protocol):
@@ -130,8 +119,6 @@ class Training:
         UserError: the batch size is larger than the data, or the memory would not suffice.
     """
 
-    _parallel = staticmethod(parallel)  # how the models are computed
-
     def __init__(
         self,
         learners: list[Learner],
@@ -144,8 +131,10 @@ class Training:
             raise UserError(
                 f"Batch size is {plan.batch_size:,}, but there are only {len(mnist.train):,} training images; choose a smaller one."
             )
-        few = int((mnist.train.labels != UNLABELLED).sum()) < len(mnist.train)  # each batch then has a second one of labelled images
-        memory.check([learner.model for learner in learners], plan.batch_size * (1 + few), mnist.train.images.device)
+        self._labelled = (mnist.train.labels != UNLABELLED).nonzero().squeeze(1)
+        # Where only some images have labels, each batch has a second one of labelled images after it: by chance alone, most would have none.
+        self._extra = min(plan.batch_size, len(self._labelled)) if len(self._labelled) < len(mnist.train) else 0
+        memory.check([learner.model for learner in learners], plan.batch_size + self._extra, mnist.train.images.device)
         self.learners, self.mnist, self.plan, self.teacher = learners, mnist, plan, teacher
         self.settings = {**settings, **_changes_after(0, plan.schedule)}
         self.step, self.seconds = 0, 0.0
@@ -154,19 +143,17 @@ class Training:
         self._ranks = Ranks()
         for learner in learners:
             self._ranks.spread(learner.model)
-        self._networks = self._parallel([learner.model for learner in learners])
-        connections = [learner.connection for learner in learners]
-        self._connected = [connection is not None for connection in connections]
+        self._learning = self._prepared()
+        self._view = next((learner.connection.teacher for learner in learners if learner.connection), None)
+        # A peer has to answer first; dropout draws from a generator that is one for all; a GPU is shared by itself.
         self._peers = any(learner.peer for learner in learners)
-        self._view = next((connection.teacher for connection in connections if connection), None)
-        self._projections = nn.ModuleDict(
-            {learner.name: learner.connection.projection for learner in learners if learner.connection and learner.connection.projection}
-        )
-        # One optimizer for all: it works on each weight alone, so that each learner gets the
-        # weights that it would get by itself.
-        self._others = list(self._projections.parameters())
-        self._optimizer = OPTIMIZERS[plan.optimizer](self._networks.parameters + self._others)
+        self._apart = not (self._peers or any(has_dropout(learner.model) for learner in learners) or self._ranks.size > 1) and mnist.train.images.device.type == "cpu"
+        self._projections = {learner.name: learner.connection.projection for learner in learners if learner.connection and learner.connection.projection}
         self._good: list[dict[str, Tensor]] = [{} for _ in learners]
+
+    def _prepared(self) -> Sequence[Learning]:
+        """The learners as they learn. Each has an optimizer of its own, and comes to what it comes to by itself."""
+        return [One(learner, self.plan.optimizer, self._ranks) for learner in self.learners]
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.
@@ -181,23 +168,35 @@ class Training:
         for learner in self.learners:
             learner.model.train()
         self._remember()
-        since, started = _Sums(), time.perf_counter()
-        for images, labels, taught in self._batches():
-            self._train(images, labels, taught, since)
-            epoch_ends = self.step % self.steps_per_epoch == 0
-            if epoch_ends or due(self.step):
-                losses, train_accuracy = since.means(self._ranks.total)
-                self._check(losses)
-                measured, fidelity = self._judge(self.mnist.validation if epoch_ends else self.mnist.glance)
-                now = time.perf_counter()
-                self.seconds += now - started
-                record = Record(
-                    self.step, self.steps, self.step / self.steps_per_epoch, self.seconds, since.images / (now - since.started),
-                    losses, train_accuracy, measured, epoch_ends, fidelity,
-                )
-                self._remember()
-                self.settings.update((yield record) or {})
-                since, started = _Sums(), time.perf_counter()
+        with Cores([learning.step for learning in self._learning], self._apart) as cores:
+            images, started = 0, time.perf_counter()
+            for batch in self._batches(cores):
+                images += self._train(batch, cores)
+                epoch_ends = self.step % self.steps_per_epoch == 0
+                if epoch_ends or due(self.step):
+                    cores.wait()
+                    losses, train_accuracy = self._means()
+                    self._check(losses)
+                    measured, fidelity = self._judge(self.mnist.validation if epoch_ends else self.mnist.glance)
+                    now = time.perf_counter()
+                    self.seconds += now - started
+                    record = Record(
+                        self.step, self.steps, self.step / self.steps_per_epoch, self.seconds, images / (now - started),
+                        losses, train_accuracy, measured, epoch_ends, fidelity,
+                    )
+                    self._remember()
+                    self.settings = self.settings | ((yield record) or {})
+                    images, started = 0, time.perf_counter()
+
+    def _means(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Of the losses, and the shares of right answers, since the record before."""
+        losses, right = {}, {}
+        for learning in self._learning:
+            its_losses, its_right = learning.sums.means(self._ranks.total)
+            losses |= its_losses
+            right |= its_right
+            learning.sums.begin()
+        return losses, right
 
     def _remember(self) -> None:
         """Keeps the weights as they are, to go back to where training goes out of bounds."""
@@ -208,7 +207,7 @@ class Training:
     def _check(self, losses: Mapping[str, float]) -> None:
         """Raises Diverged, with the weights of the last record, where something is not finite."""
         # A step can spoil the weights without a loss that shows it yet; what batch normalization counts too.
-        learned = [*self._networks.parameters, *self._others, *(buffer for learner in self.learners for buffer in learner.model.buffers())]
+        learned = [*(weight for learning in self._learning for weight in learning.parameters), *(buffer for learner in self.learners for buffer in learner.model.buffers())]
         if all(map(math.isfinite, losses.values())) and _finite(learned):
             return
         for learner, weights in zip(self.learners, self._good):
@@ -227,58 +226,70 @@ class Training:
             fidelity |= {f"{what} {learner.name}": value for what, value in measured.items() if math.isfinite(value)}
         return found, fidelity
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Outputs | None]]:
-        """Images, labels and what the teacher says of all batches that are still to come.
+    def _batches(self, cores: Cores[Step]) -> Iterator[Batch]:
+        """All batches that are still to come.
 
         They are gathered by the block, several batches at once: what depends on random
         numbers depends on (seed, epoch, block) alone, so that any step can be the first.
-        Where only some images have labels, each batch has a second batch of labelled ones
-        after it: by chance alone, most batches would have none.
+        While one block is learned from, the next is gathered, unless the teacher has to
+        look at the images: for that it has all threads.
         """
-        train, plan = self.mnist.train, self.plan
-        augment = AUGMENTATIONS[plan.augmentation]
-        batches = max(1, BLOCK // plan.batch_size)  # a block
-        labelled = (train.labels != UNLABELLED).nonzero().squeeze(1)
-        extra = 0 if len(labelled) == len(train) else min(plan.batch_size, len(labelled))
-        for epoch in range(self.step // self.steps_per_epoch, plan.epochs):
-            order = torch.randperm(len(train), generator=generator(plan.seed, "order", epoch)).to(train.labels.device)
+        looks = self.teacher is not None and (self.plan.augmentation != "none" or self._view is not None)
+        blocks = (functools.partial(self._gather, *block) for block in self._blocks())
+        coming = next(blocks, None)
+        while coming:
+            batches = coming()
+            coming = next(blocks, None)
+            if coming and not looks:
+                coming = cores.soon(coming)
+            yield from batches
+
+    def _blocks(self) -> Iterator[tuple[int, int, Tensor, int]]:
+        """Epoch, number, places of the images, and batches that were done before a checkpoint, of all blocks that are still to come."""
+        plan, batches, done = self.plan, max(1, BLOCK // self.plan.batch_size), self.step
+        for epoch in range(done // self.steps_per_epoch, plan.epochs):
+            order = torch.randperm(len(self.mnist.train), generator=generator(plan.seed, "order", epoch)).to(self.mnist.train.labels.device)
             for block, places in enumerate(order.split(plan.batch_size * batches)):
                 first = epoch * self.steps_per_epoch + block * batches
-                if self.step >= first + batches:
-                    continue  # done before a checkpoint
-                groups = list(places.split(plan.batch_size))
-                if extra:
-                    draw = generator(plan.seed, "labelled", epoch, block)
-                    groups = [torch.cat([group, labelled[torch.randperm(len(labelled), generator=draw)[:extra]]]) for group in groups]
-                digits = train.take(torch.cat(groups))
-                if augment:
-                    digits = augment(digits, generator(plan.seed, "augment", epoch, block))
-                digits, sizes = self._ranks.share(digits, [len(group) for group in groups])
-                parts = [digits.inputs(), digits.labels]
-                if self.teacher:
-                    said = self.teacher.outputs(digits, self._view) if self._view else Outputs(self.teacher.logits(digits))
-                    parts += [said.logits, *said.features]
-                for images, labels, *taught in list(zip(*(part.split(sizes) for part in parts)))[self.step - first :]:
-                    yield images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None
+                if done < first + batches:
+                    yield epoch, block, places, max(0, done - first)
 
-    def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
-        """One optimizer step."""
-        whole = self._ranks.begin(images)
-        answers = self._networks.outputs(images, (self.plan.seed, "dropout", self.step), self._connected)
-        # A peer is looked at as it is: its learning from this student is its own matter.
-        peers = {learner.name: Outputs(said.logits) for learner, said in zip(self.learners, answers)} if self._peers else {}
-        by_answers, by_others = [], []
-        for learner, said in zip(self.learners, answers):
-            against = peers[learner.peer] if learner.peer else taught
-            terms, by_said, by_projection = wanted(learner.objective, said, against, labels, learner.settings or self.settings, learner.connection)
-            by_answers.append(by_said)
-            by_others += by_projection
-            since.add(learner.name, self._ranks.weighted(terms, len(images)), said.logits)
-        gradients = self._ranks.summed([*self._networks.gradients(by_answers), *by_others], len(images))
-        self._optimizer.step(gradients, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
+    def _gather(self, epoch: int, block: int, places: Tensor, done: int) -> list[Batch]:
+        """The batches of a block but for the first ``done``."""
+        plan, groups = self.plan, list(places.split(self.plan.batch_size))
+        if self._extra:
+            draw = generator(plan.seed, "labelled", epoch, block)
+            groups = [torch.cat([group, self._labelled[torch.randperm(len(self._labelled), generator=draw)[: self._extra]]]) for group in groups]
+        digits = self.mnist.train.take(torch.cat(groups))
+        if augment := AUGMENTATIONS[plan.augmentation]:
+            digits = augment(digits, generator(plan.seed, "augment", epoch, block))
+        digits, sizes = self._ranks.share(digits, [len(group) for group in groups])
+        parts = [digits.inputs(), digits.labels]
+        if self.teacher:
+            said = self.teacher.outputs(digits, self._view) if self._view else Outputs(self.teacher.logits(digits))
+            parts += [said.logits, *said.features]
+        batches = list(zip(*(part.split(sizes) for part in parts)))[done:]
+        return [(images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None) for images, labels, *taught in batches]
+
+    def _train(self, batch: Batch, cores: Cores[Step]) -> int:
+        """One optimizer step of each learner, done at the latest when ``cores`` has been waited for. Returns the images in the batch."""
+        whole = self._ranks.begin(batch[0])
+        step = Step(*batch, (self.plan.seed, "dropout", self.step), self.settings, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
+        if self._peers:
+            self._train_peers(step)
+        else:
+            cores.give(step)
         self.step += 1
-        since.batch_ends(labels, whole)
-        self.settings.update(_changes_after(self.step, self.plan.schedule))
+        # Another one, since a step that is not done yet reads these.
+        self.settings = self.settings | _changes_after(self.step, self.plan.schedule)
+        return whole
+
+    def _train_peers(self, step: Step) -> None:
+        answers = [learning.answer(step) for learning in self._learning]
+        # A peer is looked at as it is: its learning from this student is its own matter.
+        peers = {learner.name: Outputs(said.logits) for learner, said in zip(self.learners, answers)}
+        for learner, learning, said in zip(self.learners, self._learning, answers):
+            learning.learn(said, peers[learner.peer] if learner.peer else step.taught, step)
 
     # -- checkpoints -----------------------------------------------------------------
 
@@ -289,8 +300,8 @@ class Training:
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
             **{f"setting.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.settings.items()},
             **{f"weights.{learner.name}.{key}": value for learner in self.learners for key, value in learner.model.state_dict().items()},
-            **{f"projection.{key}": value for key, value in self._projections.state_dict().items()},
-            **{f"moments.{i}": value for i, value in enumerate(self._optimizer.state)},
+            **{f"projection.{name}.{key}": value for name, projection in self._projections.items() for key, value in projection.state_dict().items()},
+            **{f"moments.{learning.name}.{i}": value for learning in self._learning for i, value in enumerate(learning.moments)},
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -305,9 +316,11 @@ class Training:
         try:
             for learner in self.learners:
                 learner.model.load_state_dict(under(f"weights.{learner.name}."))
-            self._projections.load_state_dict(under("projection."))
-            for i, value in enumerate(self._optimizer.state):
-                value.copy_(state[f"moments.{i}"])
+            for name, projection in self._projections.items():
+                projection.load_state_dict(under(f"projection.{name}."))
+            for learning in self._learning:
+                for i, value in enumerate(learning.moments):
+                    value.copy_(state[f"moments.{learning.name}.{i}"])
             self.settings = {name: value.item() for name, value in under("setting.").items()}
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (KeyError, RuntimeError) as error:
@@ -321,54 +334,3 @@ def _finite(values: list[Tensor]) -> bool:
 def _changes_after(step: int, schedule: tuple[tuple[int, str, float], ...]) -> dict[str, float]:
     """The settings that a schedule changes right after ``step`` steps."""
     return {name: value for when, name, value in schedule if when == step}
-
-
-class _Sums:
-    """Losses and right answers since the record before.
-
-    Steps only put them down; they are summed by the dozen, and no step waits for them.
-    """
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-        self.images = 0
-        self.steps = 0
-        self._labelled: list[Tensor] = []
-        self._losses: dict[str, list[Tensor]] = {}
-        self._logits: dict[str, list[Tensor]] = {}
-        self._labels: list[Tensor] = []
-        self._right: dict[str, list[Tensor]] = {}
-
-    def add(self, learner: str, terms: Mapping[str, Tensor], logits: Tensor) -> None:
-        for name, term in terms.items():
-            self._losses.setdefault(f"{learner} {name}", []).append(term)
-        self._logits.setdefault(learner, []).append(logits)
-
-    def batch_ends(self, labels: Tensor, images: int) -> None:
-        self.images += images
-        self.steps += 1
-        self._labels.append(labels)
-        if len(self._labels) == 64:
-            self._sum()
-
-    def _sum(self) -> None:
-        labels = torch.cat(self._labels)
-        for learner, logits in self._logits.items():
-            self._right.setdefault(learner, []).append((torch.cat(logits).argmax(1) == labels).sum())
-            logits.clear()
-        self._labels.clear()
-        self._labelled.append((labels != UNLABELLED).sum())
-        for name, losses in self._losses.items():
-            self._losses[name] = [torch.stack(losses).sum()]
-
-    def means(self, total: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, float]]:
-        """Of the losses, and the shares of right answers; ``total`` adds up those of all processes."""
-        if self._labels:
-            self._sum()
-        labelled, right = torch.stack(self._labelled).sum(), [torch.stack(counts).sum() for counts in self._right.values()]
-        losses = [sums[0] for sums in self._losses.values()]
-        labelled, *sums = total(torch.stack([labelled, *right, *losses])).tolist()
-        return (
-            {name: loss / self.steps for name, loss in zip(self._losses, sums[len(right) :])},
-            {name: count / labelled for name, count in zip(self._right, sums) if labelled},
-        )

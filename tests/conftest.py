@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -51,3 +52,14 @@ def full_mnist() -> Mnist:
         return data.load_full(data.data_folder())
     except data.FileProblem as problem:
         pytest.skip(f"needs all of MNIST: set KD_DATA_DIR to a folder that has it ({problem})")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread: matrix products of several may sum in another order."""
+    import torch  # not before kd, which sets how its threads wait
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

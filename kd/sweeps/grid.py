@@ -23,7 +23,7 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import batched, connection, data, measure, models, runs
+from kd import connection, data, measure, models, passes, runs
 from kd.config import Config, DistilConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
@@ -34,7 +34,8 @@ from kd.sweeps.grid_weights import Weights
 from kd.objectives import METHODS, labels_only
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.sweeps.together import Together
-from kd.train import Learner, Record, Training, every_epoch
+from kd.learners import Learner
+from kd.train import Record, Training, every_epoch
 
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.
 GROUP_WEIGHTS = 1_000_000
@@ -116,7 +117,7 @@ def _batchable(cell: Cell) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _multilayer_perceptron(student: str) -> bool:
-    return batched.stackable([models.skeleton(student)])
+    return passes.alike([models.skeleton(student)])
 
 
 # -- one group ------------------------------------------------------------------------------

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from kd.batched import Wide
 from kd.data import Digits, Mnist
-from kd.models import Outputs
+from kd.learners import Learner, Learning, Step, Sums
 from kd.objectives.stacked import Stacked
-from kd.train import Learner, Plan, Teacher, Training, _Sums, learning_rate_at
+from kd.optimizers import OPTIMIZERS
+from kd.passes import Wide
+from kd.train import Plan, Teacher, Training
 
 CHUNK = 1000  # images that all students classify at once
+
+
+class _All:
+    """All learners as one: there is no Python for each of them in a step, and losses are not noted."""
+
+    name = "all"
+
+    def __init__(self, learners: list[Learner], optimizer: str, device: torch.device):
+        self.passes, self.sums = Wide([learner.model for learner in learners]), Sums(self.name)
+        self.parameters = self.passes.parameters
+        self._losses = Stacked([learner.objective for learner in learners], [learner.settings or {} for learner in learners], device)
+        self._optimizer = OPTIMIZERS[optimizer](self.parameters)
+
+    @property
+    def moments(self) -> list[Tensor]:
+        return self._optimizer.state
+
+    @torch.no_grad()
+    def step(self, step: Step) -> None:
+        by_logits = self._losses.gradient(self.passes.logits(step.images), step.taught and step.taught.logits, step.labels)
+        self._optimizer.step(self.passes.backward(by_logits), step.learning_rate)
 
 
 class Together(Training):
     """As Training, for multilayer perceptrons of one shape whose objectives look at answers alone.
 
-    There is no Python for each learner in a step, losses are not noted, and a learner that goes out of bounds
-    leaves the others as they are.
+    A learner that goes out of bounds leaves the others as they are.
 
     Args:
         learners: with their own settings.
     """
 
-    _parallel = Wide
-    _networks: Wide
-
     def __init__(self, learners: list[Learner], mnist: Mnist, plan: Plan, teacher: Teacher | None):
         super().__init__(learners, mnist, plan, {}, teacher)
-        device = mnist.train.labels.device
-        self._losses = Stacked([learner.objective for learner in learners], [learner.settings or {} for learner in learners], device)
 
-    @torch.no_grad()
-    def _train(self, images: Tensor, labels: Tensor, taught: Outputs | None, since: _Sums) -> None:
-        by_logits = self._losses.gradient(self._networks.logits(images), taught and taught.logits, labels)
-        self._optimizer.step(self._networks.backward(by_logits), learning_rate_at(self.step, self.steps, self.plan.learning_rate))
-        self.step += 1
-        since.batch_ends(labels, len(labels))
+    def _prepared(self) -> Sequence[Learning]:
+        self._all = _All(self.learners, self.plan.optimizer, self.mnist.train.labels.device)
+        return [self._all]
 
     def _remember(self) -> None:
         pass
@@ -59,4 +72,4 @@ class Together(Training):
     @torch.no_grad()
     def said(self, digits: Digits) -> Tensor:
         """The logits (L, N, 10) of all learners."""
-        return torch.cat([self._networks.logits(part) for part in digits.inputs().split(CHUNK)], 2).transpose(1, 2)
+        return torch.cat([self._all.passes.logits(part) for part in digits.inputs().split(CHUNK)], 2).transpose(1, 2)

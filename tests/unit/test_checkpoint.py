@@ -9,7 +9,8 @@ from safetensors.torch import load, save
 from kd import models
 from kd.objectives import hinton, labels_only
 from kd.optimizers import OPTIMIZERS
-from kd.train import Learner, Plan, Training
+from kd.learners import Learner
+from kd.train import Plan, Training
 from tests.helpers import same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=64, learning_rate=2e-3, seed=3, augmentation="jitter")  # 16 steps an epoch

@@ -285,7 +285,7 @@ def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
 
 def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
     """Hinton's distillation asks neither the networks nor the teacher for them."""
-    monkeypatch.setattr("kd.batched.outputs", lambda *_: pytest.fail("a student's features were computed"))
+    monkeypatch.setattr("kd.passes.outputs", lambda *_: pytest.fail("a student's features were computed"))
     monkeypatch.setattr(CachedTeacher, "outputs", lambda *_: pytest.fail("a teacher's features were computed"))
     for name in ("mlp-30", "cnn-tiny"):
         list(Distillation(SHORT.replace(student=name), mnist, small_teacher()).records())

@@ -49,7 +49,7 @@ def test_every_scheme_is_tried_here():
 
 
 @every
-def test_the_control_is_the_same_in_every_scheme(config, mnist):
+def test_the_control_is_the_same_in_every_scheme(config, mnist, one_thread):
     """Same initial weights, same batches, labels alone: nothing that the scheme adds may touch it."""
     assert identical(outcome(config, mnist)["control"], outcome(CONFIGS["teacher"], mnist)["control"])
 
@@ -100,7 +100,7 @@ def test_every_deep_student_can_have_exits(student, mnist):
     assert [set(record.losses) for record in experiment.records()] == [{"student hard", "student exits, soft", "student exits, hard", "control hard"}]
 
 
-def test_the_first_generation_learns_from_the_trained_control(mnist):
+def test_the_first_generation_learns_from_the_trained_control(mnist, one_thread):
     config = CONFIGS["born-again"].replace(generations=1)
     made = outcome(config, mnist)
     control = models.build("mlp-8-8", config.seed)
@@ -109,7 +109,7 @@ def test_the_first_generation_learns_from_the_trained_control(mnist):
     assert identical(made["student"], direct["student"])
 
 
-def test_the_second_generation_learns_from_the_first(mnist):
+def test_the_second_generation_learns_from_the_first(mnist, one_thread):
     made = outcome(CONFIGS["born-again"], mnist)
     assert set(made) == {"control", "generation-1", "student"}
     first = models.build("mlp-8-8", 0)
@@ -118,7 +118,7 @@ def test_the_second_generation_learns_from_the_first(mnist):
     assert identical(made["student"], direct["student"])
 
 
-def test_the_assistant_learns_from_the_teacher_and_the_student_from_the_assistant(mnist):
+def test_the_assistant_learns_from_the_teacher_and_the_student_from_the_assistant(mnist, one_thread):
     made = outcome(CONFIGS["assistant"], mnist)
     assert identical(made["assistant"], outcome(CONFIGS["teacher"].replace(student="mlp-32"), mnist)["student"])
     assistant = models.build("mlp-32", 0)

@@ -20,7 +20,9 @@ from kd.experiment import Distillation
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
 from kd.teacher import load
-from kd.train import Diverged, Learner, Plan, Training, learning_rate_at
+from kd.cores import Cores
+from kd.learners import Learner
+from kd.train import Diverged, Plan, Training, learning_rate_at
 from tests.helpers import identical, same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=100, learning_rate=2e-3, seed=0)
@@ -219,11 +221,19 @@ def test_another_seed_gives_another_order(mnist):
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn", "vit-half"])
-def test_the_control_beside_a_student_is_the_control_alone(few, architecture):
+def test_the_control_beside_a_student_is_the_control_alone(few, architecture, one_thread):
     plan = dataclasses.replace(PLAN, epochs=1)
     together = run(few, pair(architecture), plan)["control"]
     alone = run(few, control_alone(architecture), plan)["control"]
     assert identical(together, alone)
+
+
+@pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny"])
+def test_learners_in_threads_of_their_own_learn_what_they_learn_one_after_the_other(few, architecture, one_thread):
+    plan = dataclasses.replace(PLAN, epochs=1)
+    one_after_the_other = run(few, pair(architecture), plan)
+    torch.set_num_threads(2)  # one for each
+    assert same(one_after_the_other, run(few, pair(architecture), plan))
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
@@ -519,7 +529,7 @@ def few_labels(mnist):
 
 
 def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
-    batches = list(Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches())
+    batches = list(Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches(Cores([], apart=False)))
     assert len(batches) == 20
     for images, labels, taught in batches:
         assert len(images) == len(labels) == len(taught.logits) == 120

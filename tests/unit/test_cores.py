@@ -1,0 +1,96 @@
+"""Work spread over cores: each function gets all that is given, in order, and PyTorch's threads are shared."""
+
+import threading
+
+import pytest
+import torch
+
+from kd.cores import AHEAD, Cores
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def noting(notes):
+    return lambda given: notes.append((given, threading.current_thread().name, torch.get_num_threads()))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("apart", [True, False])
+def test_each_gets_all_that_is_given_in_order(threads, count, apart):
+    notes = [[] for _ in range(count)]
+    with Cores([noting(its) for its in notes], apart) as cores:
+        for given in range(3 * AHEAD + 5):
+            cores.give(given)
+        cores.wait()
+        assert [[given for given, *_ in its] for its in notes] == [list(range(3 * AHEAD + 5))] * count
+
+
+def test_pytorchs_threads_are_shared_by_what_runs_apart(threads):
+    notes = [[], []]
+    with Cores([noting(its) for its in notes], apart=True) as cores:
+        cores.give(0)
+        cores.wait()
+        assert torch.get_num_threads() == threads
+    (_, here, own), (_, there, others) = notes[0][0], notes[1][0]
+    assert own == others == (threads if threads == 1 else threads // 2)
+    assert (here == there) == (threads == 1)
+
+
+def test_what_must_not_run_at_the_same_time_runs_here_with_all_threads(threads):
+    notes = []
+    with Cores([noting(notes), noting(notes)], apart=False) as cores:
+        cores.give(0)
+        cores.wait()
+    assert notes == [(0, threading.current_thread().name, threads)] * 2
+
+
+def test_a_thread_that_begins_later_has_all_of_pytorchs_threads(threads):
+    with Cores([lambda given: None] * 2, apart=True) as cores:
+        cores.give(0)
+        cores.wait()
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [threads]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_raised_is_raised_here_and_nothing_is_called_after_it(which, threads):
+    called = []
+
+    def fails(given):
+        called.append(given)
+        raise ValueError("no")
+
+    calls = [lambda given: None, lambda given: None]
+    calls[which] = fails
+    with pytest.raises(ValueError, match="no"), Cores(calls, apart=True) as cores:
+        for given in range(2 * AHEAD):
+            cores.give(given)
+    assert called == [0]
+
+
+def test_no_thread_is_left_and_what_is_not_done_is_dropped(threads):
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def slow(given):
+        begun.set()
+        go_on.wait(10)
+        done.append(given)
+
+    before = threading.active_count()
+    with Cores([lambda given: None, slow] if threads > 1 else [lambda given: None], apart=True) as cores:
+        for given in range(10):
+            cores.give(given)
+        if threads > 1:
+            begun.wait(10)
+            threading.Timer(0.05, go_on.set).start()
+    assert threading.active_count() - sum(isinstance(thread, threading.Timer) for thread in threading.enumerate()) == before
+    assert done in ([], [0])

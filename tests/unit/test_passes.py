@@ -1,0 +1,130 @@
+"""Passes that are written out give what autograd gives."""
+
+import pytest
+import torch
+from torch import nn
+
+from kd import layers, models, passes
+from kd.models import Outputs
+from kd.passes import Autograd, Perceptron, Wide
+
+IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def build(name, count):
+    return [models.build(name, seed) for seed in range(count)]
+
+
+def a_step_along(flat, gradient, models):
+    """What a step along the gradient of the flat weights takes from each of the models' own, views as they are."""
+    before = [parameter.clone() for model in models for parameter in model.parameters()]
+    with torch.no_grad():
+        flat -= gradient
+    return [old - new for old, new in zip(before, (parameter for model in models for parameter in model.parameters()))]
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
+def test_logits_and_gradients_of_a_perceptron_are_autograds(name):
+    (alone,), (model,) = build(name, 1), build(name, 1)
+    network = passes.passes(model)
+    assert isinstance(network, Perceptron)
+    torch.testing.assert_close(network.outputs(IMAGES, ()).logits, alone(IMAGES), rtol=1e-4, atol=1e-5)
+    (gradient,) = network.gradients(Outputs(normal(50, 10)))
+    expected = torch.autograd.grad((alone(IMAGES) * normal(50, 10)).sum(), list(alone.parameters()))
+    for ours, theirs in zip(a_step_along(network.parameters[0], gradient, [model]), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_logits_and_gradients_of_many_are_those_of_each(name, count):
+    alone, together = build(name, count), build(name, count)
+    wide = Wide(together)
+    logits = wide.logits(IMAGES)
+    by_logits = normal(count, 10, 50)
+    (gradient,) = wide.backward(by_logits)
+    found = a_step_along(wide.parameters[0], gradient, together)
+    for i, model in enumerate(alone):
+        torch.testing.assert_close(logits[i].t(), model(IMAGES), rtol=1e-4, atol=1e-5)
+    loss = sum((model(IMAGES) * by.t()).sum() for model, by in zip(alone, by_logits))
+    expected = torch.autograd.grad(loss, [parameter for model in alone for parameter in model.parameters()])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_loaded_into_a_model_is_in_its_passes():
+    model, other = models.build("mlp-30", 1), models.build("mlp-30", 9)
+    network = Perceptron(model)
+    model.load_state_dict(other.state_dict())
+    torch.testing.assert_close(network.outputs(IMAGES, ()).logits, other(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: models.build("cnn-tiny", 0),
+        lambda: models.build("vit-half", 0),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU()),
+        lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)),
+        lambda: nn.Sequential(nn.Linear(784, 10)),
+    ],
+    ids=["convolutions", "attention", "ReLU last", "dropout", "no Flatten"],
+)
+def test_other_models_are_left_to_autograd(model):
+    assert isinstance(passes.passes(model()), Autograd)
+
+
+def test_perceptrons_of_other_widths_are_not_alike():
+    assert passes.alike(build("mlp-30", 2))
+    assert not passes.alike([models.build("mlp-30", 0), models.build("mlp-40", 0)])
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)),
+        lambda: layers.transformer(2, side=14, width=8, heads=2, dropout=0.5),
+    ],
+    ids=["at the top", "deep within"],
+)
+def test_dropouts_masks_depend_on_the_key_alone(network):
+    model = network()
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    network = passes.passes(model)
+    one = network.outputs(IMAGES, (0, "dropout", 1)).logits
+    torch.rand(7)
+    assert torch.equal(one, network.outputs(IMAGES, (0, "dropout", 1)).logits)
+    assert not torch.equal(one, network.outputs(IMAGES, (0, "dropout", 2)).logits)
+
+
+@pytest.mark.parametrize(("name", "count"), [("mlp-64-32", 2), ("cnn-tiny", 3)])
+def test_features_are_those_of_the_model_and_are_there_only_where_asked_for(name, count):
+    model = models.build(name, 0).eval()
+    alone = models.outputs(model, IMAGES)
+    network = passes.passes(model)
+    assert network.outputs(IMAGES, ()).features == ()
+    said = network.outputs(IMAGES, (), features=True)
+    assert len(said.features) == count
+    torch.testing.assert_close(said.features, alone.features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(said.logits, alone.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mlp-64-32", "cnn-tiny"])
+def test_gradients_by_hidden_layers_go_on_down_from_there(name):
+    (model,), (alone,) = build(name, 1), build(name, 1)
+    network = passes.passes(model)
+    said = network.outputs(IMAGES, (), features=True)
+    by_feature, by_logits = normal(*said.features[0].shape), normal(50, 10, seed=1)
+    found = network.gradients(Outputs(by_logits, (by_feature, *[None] * (len(said.features) - 1))))
+
+    theirs = models.outputs(alone, IMAGES)
+    expected = torch.autograd.grad((theirs.logits * by_logits).sum() + (theirs.features[0] * by_feature).sum(), list(alone.parameters()))
+    if isinstance(network, Perceptron):
+        found = a_step_along(network.parameters[0], found[0], [model])
+    for ours, autograds in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, autograds, rtol=1e-3, atol=1e-3)
