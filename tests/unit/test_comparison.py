@@ -31,7 +31,7 @@ def test_every_method_is_tried_with_few_labels_and_with_all_and_hidden_layers_al
     assert rows["pkt-alone-100"].soft_weight == 0
 
 
-def test_all_share_one_control_without_which_their_students_are_the_same(small, monkeypatch):
+def test_all_share_one_control_without_which_their_students_are_the_same(small, monkeypatch, one_thread):
     monkeypatch.setattr(comparison, "STUDENT", "cnn-tiny")
     one, other = (comparison.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
     assert set(one["models"]) == {"student", "control", "teacher"} and set(other["models"]) == {"student", "teacher"}
