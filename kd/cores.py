@@ -6,7 +6,7 @@ import concurrent.futures
 import functools
 import queue
 import threading
-from typing import Any, Callable, Generic, Self, Sequence, TypeVar
+from typing import Any, Callable, ClassVar, Generic, Self, Sequence, TypeVar
 
 import torch
 
@@ -30,22 +30,22 @@ class Cores(Generic[T]):
 
     def __init__(self, calls: Sequence[Callable[[T], None]], apart: bool):
         self._threads = torch.get_num_threads()
-        lanes = min(len(calls), self._threads) if apart else 1
-        self._share = self._threads // lanes
-        self._own = calls[::lanes]
-        self._others = [_Other(calls[lane::lanes], self._share) for lane in range(1, lanes)]
+        self._lanes = min(len(calls), self._threads) if apart else 1
+        self._share = self._threads // self._lanes
+        self._calls, self._own = calls, calls[:: self._lanes]
+        self._others: list[_Other] = []
         self._ahead = 0
 
     def __enter__(self) -> Self:
-        for other in self._others:
-            other.start()
-        self.wait()
+        self._others = [_Other.free() for _ in range(1, self._lanes)]
+        for lane, other in enumerate(self._others, 1):
+            other.begin(self._calls[lane :: self._lanes], self._share)
         torch.set_num_threads(self._threads)  # the others have set theirs, which threads that are new would take over
         return self
 
     def __exit__(self, *_: object) -> None:
-        for other in self._others:
-            other.end()
+        while self._others:
+            self._others.pop().end()
 
     def give(self, what: T) -> None:
         """Returns when this thread's part is done.
@@ -77,27 +77,38 @@ class Cores(Generic[T]):
 
 
 class _Other(threading.Thread):
-    """Another thread, and what it is to do."""
+    """Another thread. It is used again and again: PyTorch's libraries keep memory for each thread that there ever was."""
 
-    def __init__(self, calls: Sequence[Callable[[Any], None]], threads: int):
+    _resting: ClassVar[list[_Other]] = []
+
+    @classmethod
+    def free(cls) -> _Other:
+        try:
+            return cls._resting.pop()
+        except IndexError:
+            return cls()
+
+    def __init__(self) -> None:
         super().__init__(name="kd-learner", daemon=True)
-        self._calls, self._threads = calls, threads
         self._to_do: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._problem: BaseException | None = None
-        self._over = False
+        self.start()
 
     def run(self) -> None:
-        torch.get_num_threads()  # PyTorch sets a thread up when it first asks, and would undo what comes now
-        torch.set_num_threads(self._threads)
-        while not self._over:
+        while True:
             self._to_do.get()()
+
+    def begin(self, calls: Sequence[Callable[[Any], None]], threads: int) -> None:
+        """From now on it does ``calls``, with as many of PyTorch's threads."""
+        self._calls, self._problem, self._over = calls, None, False
+        # PyTorch sets a thread up when it first asks, and would undo what came before.
+        self.soon(lambda: (torch.get_num_threads(), torch.set_num_threads(threads)))()
 
     def give(self, what: Any) -> None:
         self._to_do.put(functools.partial(self._call, what))
 
     def _call(self, what: Any) -> None:
         try:
-            if self._problem is None:
+            if self._problem is None and not self._over:
                 for call in self._calls:
                     call(what)
         except BaseException as error:
@@ -121,7 +132,8 @@ class _Other(threading.Thread):
         return done.result
 
     def end(self) -> None:
-        """Drops what is not done yet."""
+        """Drops what is not done yet, and rests."""
         self._over = True
-        self._to_do.put(lambda: None)
-        self.join()
+        self.soon(lambda: None)()
+        self._calls = ()
+        self._resting.append(self)

@@ -103,14 +103,13 @@ with st.container(horizontal=True):
         wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", shortcut=present.key("S"), disabled=config is None or not may)
         if wanted and config is not None:
             start(config, False)
-    if st.button(
+    # Commanded before anything of the page is run again: on a busy server a click on Resume may follow that soon.
+    stepped = st.button(
         "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"),
         disabled=config is None or not may or interrupted or (active and not (mine and snap.state == "paused")),
-        help="One optimizer step, on one batch.",
-    ):
-        if active:
-            command(manager.step)
-            st.rerun()
+        help="One optimizer step, on one batch.", on_click=command if active else None, args=(manager.step,) if active else None,
+    )
+    if stepped and not active:
         start(config, True)
     st.button("Stop", key="stop", icon=":material/stop:", disabled=not (active and mine), on_click=command, args=(manager.stop,),
               help="Ends training; what was learned is measured and stored.")

@@ -77,7 +77,7 @@ def test_what_is_raised_is_raised_here_and_nothing_is_called_after_it(which, thr
     assert called == [0]
 
 
-def test_no_thread_is_left_and_what_is_not_done_is_dropped(threads):
+def test_what_is_not_done_at_the_end_is_dropped(threads):
     begun, go_on, done = threading.Event(), threading.Event(), []
 
     def slow(given):
@@ -85,12 +85,48 @@ def test_no_thread_is_left_and_what_is_not_done_is_dropped(threads):
         go_on.wait(10)
         done.append(given)
 
-    before = threading.active_count()
     with Cores([lambda given: None, slow] if threads > 1 else [lambda given: None], apart=True) as cores:
         for given in range(10):
             cores.give(given)
         if threads > 1:
             begun.wait(10)
             threading.Timer(0.05, go_on.set).start()
-    assert threading.active_count() - sum(isinstance(thread, threading.Timer) for thread in threading.enumerate()) == before
     assert done in ([], [0])
+
+
+def test_threads_are_used_again(threads):
+    def use():
+        notes = [[], []]
+        with Cores([noting(its) for its in notes], apart=True) as cores:
+            cores.give(0)
+        return notes
+
+    use()
+    before = threading.active_count()
+    for _ in range(20):
+        use()
+    assert threading.active_count() <= before
+
+
+def test_what_one_use_raised_is_forgotten_in_the_next(threads):
+    def fails(given):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), Cores([lambda given: None, fails], apart=True) as cores:
+        cores.give(0)
+        cores.wait()
+    notes = []
+    with Cores([lambda given: None, noting(notes)], apart=True) as cores:
+        cores.give(1)
+        cores.wait()
+    assert [given for given, *_ in notes] == [1]
+
+
+def test_what_is_to_be_had_soon_is_had_or_raised_when_asked_for(threads):
+    with Cores([lambda given: None, lambda given: None], apart=True) as cores:
+        one, other = cores.soon(lambda: 1), cores.soon(lambda: 1 / 0)
+        assert one() == 1
+        with pytest.raises(ZeroDivisionError):
+            other()
+        cores.give(0)
+        cores.wait()  # that was of no call
