@@ -12,12 +12,12 @@ from kd import data, models
 from kd.config import DistilConfig, MistakeConfig
 from kd.connection import Connection, View
 from kd.experiment import Experiment, few_labels
+from kd.learners import Learner
 from kd.mistakes import MISTAKES, Answers, Mistake
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
 from kd.schemes import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.learners import Learner
 from kd.train import Plan, Record, Teacher, every_epoch
 
 

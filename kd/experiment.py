@@ -20,11 +20,11 @@ from kd import data, measure, models
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
 from kd.connection import connect, exits
 from kd.errors import UserError
+from kd.learners import Learner
 from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
 from kd.schemes import SCHEMES, Chain, Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.learners import Learner
 from kd.train import Plan, Record, every_epoch
 
 

@@ -14,10 +14,10 @@ from kd.config import CompressConfig
 from kd.data import Digits
 from kd.errors import UserError
 from kd.experiment import Experiment, few_labels
+from kd.learners import Learner
 from kd.objectives import hinton, labels_only
 from kd.schemes import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.learners import Learner
 from kd.train import Plan, Record, Teacher
 
 BATCHES, THREADS, ROUNDS = (1, 256), (1,), 9  # of the latencies

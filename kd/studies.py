@@ -23,10 +23,10 @@ from kd import data, models
 from kd.config import DistilConfig, StudyConfig
 from kd.data import UNLABELLED, Digits, Mnist
 from kd.experiment import Distillation, Experiment
+from kd.learners import Learner
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
 from kd.teacher import CachedTeacher
-from kd.learners import Learner
 from kd.train import Plan, Record, Training, accuracy, every_epoch
 
 

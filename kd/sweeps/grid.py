@@ -28,13 +28,13 @@ from kd.config import Config, DistilConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, on
+from kd.learners import Learner
+from kd.objectives import METHODS, labels_only
 from kd.sweeps import grid_weights
 from kd.sweeps.grid_config import AXES, GridConfig
 from kd.sweeps.grid_weights import Weights
-from kd.objectives import METHODS, labels_only
-from kd.teacher import CachedTeacher, MeanTeacher
 from kd.sweeps.together import Together
-from kd.learners import Learner
+from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Record, Training, every_epoch
 
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.

@@ -141,7 +141,7 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
         if files:
             files.append(files_at_rest(server, person(context), rest))
         context.close()
-    kept = counted[max(0, WARM):]
+    kept = counted[WARM:]
     promises = [] if kept else [Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)]
     for name, (unit, share, least) in FIGURES.items() if kept else ():
         values = [round_[name] for round_ in kept]

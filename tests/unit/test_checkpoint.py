@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load, save
 
 from kd import models
+from kd.learners import Learner
 from kd.objectives import hinton, labels_only
 from kd.optimizers import OPTIMIZERS
-from kd.learners import Learner
 from kd.train import Plan, Training
 from tests.helpers import same, small_teacher, weights
 

@@ -14,14 +14,14 @@ from torch import nn
 
 from kd import models, train
 from kd.config import DistilConfig
+from kd.cores import Cores
 from kd.data import UNLABELLED, Mnist, with_labels
 from kd.errors import UserError
 from kd.experiment import Distillation
+from kd.learners import Learner
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
 from kd.teacher import load
-from kd.cores import Cores
-from kd.learners import Learner
 from kd.train import Diverged, Plan, Training, learning_rate_at
 from tests.helpers import identical, same, small_teacher, weights
 
