@@ -109,8 +109,12 @@ def load(id: str) -> Recording:
     return Recording(run, tuple(rows))
 
 
-def last_finished(owner: str | None) -> str | None:
-    """The id of the newest run that trained to its end and can be replayed; one of this owner's (a digest) where there is one."""
+def last_finished(owner: str | None) -> str:
+    """The id of the newest run that trained to its end and can be replayed: of this owner's (a digest), else of anybody's, else the one that comes with the program.
+
+    Raises:
+        UserError: there is none, and that one is damaged.
+    """
     found = [run for run in runs.list_runs()[0] if run.kind in KINDS and run.state == "done"]
     mine = [run for run in found if owner is not None and run.owner == owner]
-    return next((run.id for run in mine + found), None)
+    return next((run.id for run in mine + found), None) or runs.recorded().id

@@ -55,6 +55,8 @@ FROM_SWEEP = "This is a cell of the sweep"
 NAME_LENGTH = 60
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
+#: The runs that come with the program: a recording, for whoever has none yet. Read, never written; no list shows them.
+RECORDED = Path(__file__).parent / "recorded"
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 _numbering = threading.Lock()
 _newest = datetime.datetime.min  # of the ids that this process gave
@@ -266,6 +268,8 @@ def load(id: str) -> Run:
     if not is_id(id):
         raise UserError("That is not the id of a run; choose one from the Runs page.")
     folder = home() / id
+    if not os.path.lexists(folder):
+        folder = RECORDED / id
     if folder.is_symlink() or not folder.is_dir():
         raise UserError("This run is no longer there: it was deleted or never saved. Choose another from the Runs page.")
     try:
@@ -282,6 +286,18 @@ def load(id: str) -> Run:
         return run
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None
+
+
+def recorded() -> Run:
+    """The run that comes with the program.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    names = sorted(filter(is_id, os.listdir(RECORDED))) if RECORDED.is_dir() else []
+    if not names:
+        raise UserError(f"The recorded run is missing in {RECORDED}; install the program again.")
+    return load(names[-1])
 
 
 def list_runs() -> tuple[list[Run], list[str]]:

@@ -21,6 +21,10 @@ storage_panel.show(found)
 if not found and not unfinished:
     st.info("Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`.")
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
+    if st.button("Watch a recorded run", key="replay_recorded", type="tertiary", icon=":material/history:", help="Comes with the app: plays back as it went, and trains nothing."):
+        if replaying.begin_last():
+            st.switch_page("pages/distil.py", query_params=link.mode())
+        st.rerun()
     st.stop()
 
 drawings, labels = personal.load(owner.token())

@@ -39,7 +39,7 @@ def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool
     """What a presenter needs on each page, along its lower edge.
 
     Args:
-        replay_last: lets the first page replay the last run; False where there is none.
+        replay_last: lets the first page replay the last run; False where it cannot be.
     """
     link.keep_mode()
     if not link.presenting():

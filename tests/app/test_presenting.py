@@ -93,6 +93,12 @@ def test_the_last_finished_run_is_one_key_away(recorded):
     assert at.session_state[keys.PLAYER].since is not None, "it plays"
 
 
-def test_without_a_finished_run_the_presenter_is_told_to_rehearse(app):
+def test_without_a_finished_run_the_recorded_one_is_played(app):
     at = begin_last()
-    assert not at.exception and "no finished run to replay" in said(at)
+    assert not at.exception and at.session_state[keys.REPLAY] == runs.recorded().id
+
+
+def test_without_any_recording_the_presenter_is_told(app, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "RECORDED", tmp_path / "nowhere")
+    at = begin_last()
+    assert not at.exception and "recorded run is missing" in said(at)

@@ -7,7 +7,8 @@ at the other pages, reloads, and stops; every third round in a new tab, the old 
 the same point of each round the browser and the server are weighed, after garbage is collected.
 A figure is flat if the trend through all rounds but the first, over the whole time, stays
 below a share of the figure itself. Open files are counted when nobody has been there for a while,
-early and at the end: Streamlit keeps whoever left for two minutes, so that rounds that go faster have more.
+early and at the end: Streamlit keeps whoever left for two minutes, and on until the next one leaves,
+so that rounds that go faster have more.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tests.strokes import DIGITS
 MOST_CUT_SHORT = 5  # rounds, before it gives up
 WARM = 2  # rounds in which caches fill and modules are imported
 REST = 130.0  # seconds without anybody, after which only what was forgotten is left of sessions: Streamlit keeps each for 120, with 3 open files
+LEAVE = 2.0  # seconds until the server has seen that somebody left
 MORE_FILES = 5  # that may be open at the end: caches, the journal of the last run
 #: Figure -> its unit, and by how much the trend may raise it over the whole time: a share, and at least this much.
 FIGURES = {
@@ -59,14 +61,25 @@ def weigh(page: Page, server: Server) -> dict[str, float]:
     }
 
 
-def files_at_rest(server: Server, page: Page, seconds: float) -> int:
+def files_at_rest(server: Server, context: BrowserContext, seconds: float) -> int:
     """How many files, connections among them, the server has open for a fresh page, after so long without anybody.
 
-    Not before somebody comes does Streamlit let go of those whose time is over.
+    Streamlit lets go of those whose time is over when somebody leaves: so one comes, leaves, and comes again.
     """
     time.sleep(seconds)
-    visit(page, server.url)
-    return sum(entry.is_symlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir())
+    for _ in range(2):
+        page = context.new_page()
+        visit(page, server.url)
+        files = sum(entry.is_symlink() for entry in Path(f"/proc/{server.process.pid}/fd").iterdir())
+        page.close()
+        time.sleep(LEAVE)
+    return files
+
+
+def seen(page: Page) -> str:
+    """What is on the page, in words."""
+    buttons = [f"{found.inner_text().strip()}{'' if found.is_enabled() else ' (not enabled)'}" for found in page.get_by_test_id("stMain").get_by_role("button").all()[:8]]
+    return f"The page said: {' '.join(page.get_by_test_id('stMain').inner_text().split())[:600]} Its buttons: {', '.join(buttons)}."
 
 
 def trend(values: list[float]) -> float:
@@ -119,8 +132,7 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
             try:
                 one_round(page, server, len(counted))
             except (AssertionError, PlaywrightError) as error:
-                shown = " ".join(page.get_by_test_id("stMain").inner_text().split()) if not page.is_closed() else ""
-                cut_short.append(f"round {len(counted) + 1}: {error} The page said: {shown[:600]}")
+                cut_short.append(f"round {len(counted) + 1}: {error} {'The page was closed.' if page.is_closed() else seen(page)}")
                 say(f"{cut_short[-1]} On with a new tab.")
                 page.close()
                 page = person(context)
@@ -132,14 +144,15 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
                 say(f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: " + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES))
             if len(counted) % 3 == 0:
                 page.close()
-                page = person(context)
                 if rest and not files:
-                    files.append(files_at_rest(server, page, rest))
-                    begin += rest
+                    rested = time.monotonic()
+                    files.append(files_at_rest(server, context, rest))
+                    begin += time.monotonic() - rested
+                page = person(context)
         took = (time.monotonic() - begin) / 60
         page.close()
         if files:
-            files.append(files_at_rest(server, person(context), rest))
+            files.append(files_at_rest(server, context, rest))
         context.close()
     kept = counted[WARM:]
     promises = [] if kept else [Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)]

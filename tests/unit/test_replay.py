@@ -4,10 +4,11 @@ import csv
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd import replay, runs
+from kd import replay, runs, train
 from kd.config import DistilConfig, StudyConfig
 from kd.errors import UserError
 from kd.replay import SPEEDS, Player
@@ -88,7 +89,6 @@ def test_what_has_no_curves_or_damaged_ones_is_told_in_a_sentence(home):
 
 
 def test_the_last_finished_run_is_ones_own_where_there_is_one(home):
-    assert replay.last_finished(OWNER) is None
     theirs = stored(OTHER)
     assert replay.last_finished(OWNER) == theirs.id
     mine = stored()
@@ -96,3 +96,45 @@ def test_the_last_finished_run_is_ones_own_where_there_is_one(home):
     stored(config=StudyConfig())
     stored(OTHER)
     assert replay.last_finished(OWNER) == mine.id
+
+
+# -- the recording that comes with the program ------------------------------------------------
+
+
+def test_who_has_no_finished_run_gets_the_recording_that_comes_with_the_program(home):
+    stored(state="stopped")
+    stored(config=StudyConfig())
+    recording = replay.load(replay.last_finished(OWNER))
+    assert recording.run.folder.parent == runs.RECORDED and recording.run.state == "done"
+    assert recording.length > 5 and len(recording.rows) > 20, "there is something to see"
+    assert recording.run.id not in {run.id for run in runs.list_runs()[0]}
+
+
+def test_the_recorded_student_and_control_are_what_they_are_said_to_be(home, sample):
+    run = runs.recorded()
+    assert run.measures["source"] == "full" and (run.folder / "config.json").read_text().count("owner") == 1 and run.owner is None
+    with torch.inference_mode():
+        for which in ("student", "control"):
+            told, found = run.measures["models"][which]["test_accuracy"], train.accuracy(run.model(which), sample.test)
+            assert found == pytest.approx(told, abs=0.05), "on other images of the same kind"
+    assert run.metrics()[-1]["epoch"] == run.config.total_epochs
+
+
+def test_the_recorded_errors_are_those_on_the_test_set(home, full_mnist):
+    run = runs.recorded()
+    for which in ("student", "control"):
+        errors = round((1 - train.accuracy(run.model(which), full_mnist.test)) * len(full_mnist.test.labels))
+        assert errors == run.measures["models"][which]["test_errors"]
+
+
+def test_nobody_changes_the_recording(home):
+    run = runs.recorded()
+    for change in (lambda: runs.delete(run.id, "t" * 43), lambda: runs.rename(run.id, "mine", "t" * 43), lambda: runs.pin(run.id, True, "t" * 43)):
+        with pytest.raises(UserError, match="command line"):
+            change()
+
+
+def test_where_the_recording_is_missing_that_is_told(home, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "RECORDED", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="install the program again"):
+        replay.last_finished(OWNER)
