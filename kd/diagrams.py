@@ -101,7 +101,7 @@ def in_words(architecture: str) -> str:
 
 
 def svg(architecture: str, colour: str, scale_with: str | None = None) -> str:
-    """The picture.
+    """The picture, as wide as its place but no wider than --kd-widest, which a page may set.
 
     Args:
         colour: of the bars.
@@ -128,7 +128,7 @@ def svg(architecture: str, colour: str, scale_with: str | None = None) -> str:
     height = (len(rows) + 1) * ROW
     return (
         f'<svg role="img" aria-label="{html.escape(in_words(architecture))}" viewBox="0 0 {WIDTH} {height}" width="100%" '
-        f'style="max-width: {1.15 * WIDTH:.0f}px; display: block" font-size="11.5">{"".join(parts)}</svg>'
+        f'style="max-width: var(--kd-widest, {1.15 * WIDTH:.0f}px); display: block" font-size="11.5">{"".join(parts)}</svg>'
     )
 
 

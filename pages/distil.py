@@ -153,9 +153,12 @@ def live() -> None:
 
 # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
 charts_at, digit_at = panels.side_by_side(mode == "distil")
+introduced = link.presenting() and snap is None and config is not None and mode == "distil"
 with charts_at:
     if snap is not None:
         watch(snap, live, snap.followed)
+    elif introduced:  # half a screen would be empty until Start
+        panels.networks(config)
 with digit_at:
     if mode == "distil":
         wanted = snap.config.teacher if snap else config.teacher if config else "cnn"
@@ -163,8 +166,9 @@ with digit_at:
 if snap is not None:
     panels.results(snap)
 if config is not None:
-    st.header("Layer by layer", anchor=False)
-    panels.networks(config)
+    if not introduced:
+        st.header("Layer by layer", anchor=False)
+        panels.networks(config)
     if mode == "distil" and snap is None:
         st.header("The students, and what they cost", anchor=False)
         panels.students_table(state.find_teacher(config.teacher).architecture)

@@ -47,6 +47,7 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 [data-testid="stMain"] .kd-chart.chart_answers { height: max(10rem, 27vh) !important; }
 .kd-charts:has(.chart_loss) { row-gap: 0 !important; }
 .kd-charts:has(.chart_loss) .kd-frame { flex-basis: 100% !important; }
+html { --kd-widest: none; }
 .kd-qr { display: block; width: min(100%, 68vh); image-rendering: pixelated; }
 .st-key-kd_qr [data-testid="stCode"] code { font-size: 1.2rem; }
 .st-key-kd_canvas { zoom: 0.75; position: relative; }
@@ -55,6 +56,12 @@ html { font-size: max(16px, min(1.3vw, 2.32vh)) !important; }
 .st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) { position: absolute; top: 0; width: 280px; pointer-events: none; mix-blend-mode: lighten; z-index: 2; }
 .st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) img { width: 280px; height: 280px; }
 .st-key-kd_canvas > [data-testid="stElementContainer"]:has(img) + [data-testid="stElementContainer"] { display: none; }
+@media (max-width: 700px) {  /* a phone has no keys, and little room */
+  .st-key-kd_stage_bar > *:first-child { display: none; }
+  .st-key-kd_stage_bar { justify-content: space-between; padding: 0 0.5rem; }
+  [data-testid="stMain"] kbd { display: none; }
+  [data-testid="stLayoutWrapper"]:has(> .st-key-kd_sample) { position: static; padding-top: 2rem; }
+}
 @media (min-width: 1600px) { .st-key-kd_canvas { zoom: 0.95; } }
 @media (min-width: 1900px) { .st-key-kd_canvas { zoom: 1.1; } }
 @media (min-width: 2500px) { .st-key-kd_canvas { zoom: 1.45; } }

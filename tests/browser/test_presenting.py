@@ -56,7 +56,7 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
     assert "present=1" in page.url
 
     # The machine fails: a stored run is one key away, and says what it is.
-    banner = page.get_by_test_id("stAlertContentWarning").filter(has_text="Replay of a run recorded on")
+    banner = page.get_by_role("heading", level=1).filter(has_text="Replay of a run recorded on")
     until(page, lambda: banner.count() or page.keyboard.press("l") or page.wait_for_timeout(3000), "the replay")  # a press too early is lost
     visit(page, server.link(replay=student, present=1))
     page.get_by_text("20×").click()
@@ -64,6 +64,10 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
     expect(chart(page, "accuracy")).to_contain_text("(replay)")
     first = len(until(page, lambda: points(page), "the first points of the recording"))
     expect(page.get_by_text("with the weights stored at the end")).to_be_visible()
+    bar = page.locator(".st-key-kd_stage_bar").bounding_box()
+    for seen in (banner, chart(page, "loss"), chart(page, "accuracy")):
+        box = seen.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= bar["y"] + 1, (seen, box, bar)
     assert len(points(page)) > first
     until(page, lambda: taken.count() or page.keyboard.press("d") or page.wait_for_timeout(3000), "a test digit")
     says(page, int(re.search(r", a (\d)", taken.inner_text())[1]), "student")
