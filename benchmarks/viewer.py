@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
+_HEAD = 4096  # bytes, at most, before the figures of a run that is followed
 _KEPT = 2  # runs of its script that a message is kept for, as in Streamlit's front end
 _SAID = re.compile(r"(teacher|student|control)\] \*\*(\d)\*\*")
 _ENDED = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
@@ -192,7 +193,7 @@ class Viewer:
                 self.received += len(head) + len(content)
                 if b" 200 " in head.split(b"\r\n", 1)[0]:
                     before = self._seen
-                    self._look(gzip.decompress(content))
+                    self._look(zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _HEAD))
                     if self._seen[1] != before[1]:
                         await self._repeat(fragment, automatic=False)
                 self.ticks.append(time.monotonic())

@@ -30,16 +30,16 @@ class Cores(Generic[T]):
 
     def __init__(self, calls: Sequence[Callable[[T], None]], apart: bool):
         self._threads = torch.get_num_threads()
-        self._lanes = min(len(calls), self._threads) if apart else 1
-        self._share = self._threads // self._lanes
-        self._calls, self._own = calls, calls[:: self._lanes]
+        lanes = min(len(calls), self._threads) if apart else 1
+        self._share = self._threads // lanes
+        self._own, *self._theirs = (calls[lane::lanes] for lane in range(lanes))
         self._others: list[_Other] = []
         self._ahead = 0
 
     def __enter__(self) -> Self:
-        self._others = [_Other.free() for _ in range(1, self._lanes)]
-        for lane, other in enumerate(self._others, 1):
-            other.begin(self._calls[lane :: self._lanes], self._share)
+        self._others = [_Other.free() for _ in self._theirs]
+        for other, calls in zip(self._others, self._theirs):
+            other.begin(calls, self._share)
         torch.set_num_threads(self._threads)  # the others have set theirs, which threads that are new would take over
         return self
 

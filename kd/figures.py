@@ -39,6 +39,7 @@ SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 TERM_DASHES = ("solid", "longdash", "longdashdot")
 SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}
 MAX_POINTS = 400
+MAX_DOTS = 40  # of a line: each is a node of the page
 #: For an axis of what is drawn again and again: finding out how much room its labels need takes more time than all else.
 FIXED = {"automargin": False}
 HEIGHT = 290
@@ -58,7 +59,7 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
     """Each loss term over the epochs, on a logarithmic axis."""
     rows = thin(rows)
     traces, dashes = [], itertools.cycle(TERM_DASHES)
-    for key in dict.fromkeys(key for row in rows for key in row if key.startswith("loss ")):
+    for key in columns(rows, "loss "):
         who, term = key.removeprefix("loss ").split(" ", 1)
         values = [row.get(key) for row in rows]
         if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
@@ -69,7 +70,7 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
             traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
     layout = over_epochs("Loss", epochs, rows, changes)
     layout["yaxis"] |= {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
-    if rows and not any(key.startswith("loss ") for row in rows for key in row):
+    if rows and not columns(rows, "loss "):
         layout["yaxis"] = {"visible": False}
         layout["annotations"] = [{"text": "No losses were kept of this run", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}]
     return {"data": traces, "layout": layout}
@@ -82,13 +83,13 @@ def accuracy(
     rows = thin(rows)
     ends = [row for row in rows if row.get("whole_validation")]
     lines, dots = [], []
-    for key in dict.fromkeys(key for row in rows for key in row if key.startswith("validation ")):
+    for key in columns(rows, "validation "):
         who = key.removeprefix("validation ")
         lines.append(line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}") | {"legendgroup": who})
         # Dots mark the ends of epochs, which are measured on all validation images. They are traces of their own,
         # since every marker is a node of the page, even one of size 0.
         dots.append(line(ends, [row.get(key) for row in ends], who, who, "") | {"legendgroup": who})
-        dots[-1] |= {"mode": "markers", "marker": {"size": 6, "color": COLOURS[who]}, "showlegend": False, "hoverinfo": "skip"}
+        dots[-1] |= {"mode": "markers", "marker": {"size": 6, "color": COLOURS[who], "maxdisplayed": MAX_DOTS}, "showlegend": False, "hoverinfo": "skip"}
     traces = lines + dots
     if teacher is not None:
         level = {"x": [0, epochs], "y": [teacher, teacher], "name": "teacher", "mode": "lines", "type": "scatter"}
@@ -156,6 +157,11 @@ def thin(rows: Rows) -> Rows:
         return rows
     stride = -(-len(rows) // MAX_POINTS)
     return [row for i, row in enumerate(rows) if i % stride == 0 or row.get("whole_validation") or i == len(rows) - 1]
+
+
+def columns(rows: Rows, prefix: str) -> list[str]:
+    """What begins with ``prefix`` and is in any row, in order."""
+    return [key for key in dict.fromkeys(itertools.chain.from_iterable(rows)) if key.startswith(prefix)]
 
 
 def line(rows: Rows, values: list[float | None], name: str, who: str, hover: str) -> dict[str, Any]:
