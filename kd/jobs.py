@@ -136,6 +136,11 @@ class _Job:
     def kind(self) -> str:
         return runs.kind_of(self.config)
 
+    @property
+    def shown(self) -> str:
+        """The state that pages see: one step makes no running run of a paused one. Where Resume stands would be Pause for a moment, under a hand that clicks."""
+        return "paused" if self.state == "running" and self.to_step > 0 and self.last else self.state
+
 
 class JobManager:
     """The one place where training is started, queued, commanded and watched.
@@ -203,7 +208,7 @@ class JobManager:
             job.looks = {who: when for who, when in job.looks.items() if now - when < WATCHING}
             place = self._waiting.index(job) + 1 if job in self._waiting else 0
             return Snapshot(
-                job.id, job.kind, job.config, job.state, job.message or job.unkept, place, job.owner == viewer,
+                job.id, job.kind, job.config, job.shown, job.message or job.unkept, place, job.owner == viewer,
                 job.version, tuple(job.rows), job.steps, tuple(job.changes), dict(job.settings), job.saved,
                 job.measures, job.source, len(job.looks),
             )

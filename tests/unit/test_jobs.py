@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, experiment, jobs, models, runs, train
+from kd import checkpoints, cores, experiment, jobs, models, runs, train
 from kd.config import DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -24,11 +24,12 @@ LONG = SHORT.replace(epochs=200, batch_size=10)  # 20,000 steps: does not end by
 
 @pytest.fixture(autouse=True)
 def alone(home, monkeypatch):
-    """The teacher is a small one, and no thread outlives a test."""
+    """The teacher is a small one, and no thread outlives a test but those that rest until they are used again."""
     monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
     before = set(threading.enumerate())
     yield
-    assert not [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith(("kd-", "mnist-"))]
+    left = set(threading.enumerate()) - before - set(cores._Other._resting)
+    assert not [thread for thread in left if thread.name.startswith(("kd-", "mnist-"))]
 
 
 @pytest.fixture
@@ -186,6 +187,26 @@ def test_step_during_training_pauses_after_it(manager, steps):
     snap = step(manager, id)
     assert settled(steps) == snap.rows[-1]["step"]
     assert step(manager, id).rows[-1]["step"] == snap.rows[-1]["step"] + 1
+
+
+def test_a_paused_job_counts_as_paused_while_one_step_is_taken_and_goes_on_when_told_to_meanwhile(manager, monkeypatch):
+    id = manager.start(SHORT, ME, paused=True)
+    wait_for(manager, id, "paused")
+    step(manager, id)
+    taking, go_on, make = threading.Event(), threading.Event(), train.Training._train
+
+    def slowly(training, *args):
+        taking.set()
+        go_on.wait(30)
+        return make(training, *args)
+
+    monkeypatch.setattr(train.Training, "_train", slowly)
+    manager.step(id, ME)
+    assert taking.wait(30) and manager.snapshot(id, ME).state == "paused"
+    manager.resume(id, ME)
+    assert manager.snapshot(id, ME).state == "running"
+    go_on.set()
+    wait_for(manager, id, "done")
 
 
 def test_a_paused_job_stands_still_and_ends_as_if_it_had_not_been_paused(manage, mnist, steps):
