@@ -44,6 +44,12 @@ def command(what, *arguments) -> None:
         state.notify("error", str(error))
 
 
+def step() -> None:
+    command(manager.step)
+    if st.session_state.get("resume"):  # clicked right after, and told to the same run of the page, in whatever order
+        command(manager.resume)
+
+
 def change_live(name: str) -> None:
     command(manager.change, name, st.session_state[keys.setting("distil", name)])
 
@@ -107,7 +113,7 @@ with st.container(horizontal=True):
     stepped = st.button(
         "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"),
         disabled=config is None or not may or interrupted or (active and not (mine and snap.state == "paused")),
-        help="One optimizer step, on one batch.", on_click=command if active else None, args=(manager.step,) if active else None,
+        help="One optimizer step, on one batch.", on_click=step if active else None,
     )
     if stepped and not active:
         start(config, True)

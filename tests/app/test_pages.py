@@ -211,6 +211,21 @@ def labels(at: AppTest) -> list[str]:
     return [button.label for button in at.button]
 
 
+def test_resume_clicked_right_after_step_goes_on(app):
+    at = app(student="linear", epochs="100", batch_size="1")
+    at.button(key="step").click().run()
+
+    def records():
+        return len(state.manager().snapshot(at.session_state[keys.RUN], TOKEN).rows)
+
+    wait_until(lambda: records() == 1, "the first step")
+    at.run()
+    at.button(key="step").click()
+    at.button(key="resume").click()
+    at.run()  # a busy server tells both to one run of the page, in no order
+    wait_until(lambda: records() > 3, "more steps than one")
+
+
 def test_an_interrupted_run_is_told_and_its_owner_resumes_it(app, interrupted):
     at = app(run=interrupted)
     assert not at.exception and not at.error
