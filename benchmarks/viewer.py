@@ -184,7 +184,7 @@ class Viewer:
                     if writer is None or reader.at_eof():
                         reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
                         stack.callback(writer.close)
-                    writer.write(f"GET /app/static/{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode())
+                    writer.write(f"GET /{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode())
                     head = await reader.readuntil(b"\r\n\r\n")
                     content = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1]))
                 except (OSError, asyncio.IncompleteReadError):  # the next look may succeed

@@ -161,7 +161,7 @@ const lookEvery = (box, seconds) => {
 }
 const look = async (box) => {
   if (!box.isConnected) return lookEvery(box, 0)
-  const answer = await fetch(new URL("./app/static/" + box.followed, document.baseURI), { cache: "no-store" })
+  const answer = await fetch(new URL("./" + box.followed, document.baseURI), { cache: "no-store" })
   if (!answer.ok) return
   const now = JSON.parse(await new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).text())
   if (!box.every) return  // no longer followed

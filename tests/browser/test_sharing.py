@@ -54,7 +54,7 @@ def test_who_only_watches_fetches_what_is_new_and_asks_for_no_run_of_the_script(
     until(page, lambda: points(page), "a point")
     guest, asked, fetched = visitor(), [], []
     guest.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(frame)))
-    guest.on("request", lambda request: "/app/static/live/" in request.url and fetched.append(request.url))
+    guest.on("request", lambda request: "/media/live-" in request.url and fetched.append(request.url))
     visit(guest, page.url)
     until(guest, lambda: points(guest), "the same chart")
     asked.clear()

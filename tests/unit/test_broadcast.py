@@ -1,14 +1,16 @@
-"""What all who only watch a run fetch: one file, written while the run goes on, and gone some time after."""
+"""What all who only watch a run fetch: one file in memory, drawn while the run goes on, and gone some time after."""
 
 from __future__ import annotations
 
 import dataclasses
 import gzip
-import os
 import threading
 import time
 
 import pytest
+from streamlit import runtime
+from streamlit.runtime.media_file_manager import MediaFileManager
+from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 
 from kd import jobs
 from kd.config import DistilConfig
@@ -29,15 +31,18 @@ class Manager:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(broadcast, "STATIC", tmp_path)
+def storage(monkeypatch):
+    """Streamlit's own, as its server asks it."""
+    found = MemoryMediaFileStorage("/media")
+    monkeypatch.setattr(runtime, "get_instance", lambda: type("Runtime", (), {"media_file_mgr": MediaFileManager(found)}))
     monkeypatch.setattr(jobs, "TICK", 0.02)
-    yield tmp_path
-    assert not broadcast._begun, "nothing is written any more"
+    yield found
+    assert not broadcast._begun, "nothing is drawn any more"
+    broadcast._ended.clear()
 
 
 @pytest.fixture
-def manager(folder):
+def manager(storage):
     found = Manager()
     yield found
     found.run = None
@@ -50,53 +55,62 @@ def drawn(snap: jobs.Snapshot) -> bytes:
     return f"{snap.state} {snap.version}".encode()
 
 
-def until(folder, content: str) -> None:
+def fetched(storage, address: str) -> str:
+    return gzip.decompress(storage.get_file(address.removeprefix("media/")).content).decode()
+
+
+def until(check) -> None:
     end = time.monotonic() + 30
-    while gzip.decompress((folder / "live" / "run.gz").read_bytes()).decode() != content:
-        assert time.monotonic() < end, content
+    while not check():
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_the_file_is_there_at_once_and_follows_the_run_to_its_end(folder, manager):
+def test_the_file_is_there_at_once_and_follows_the_run_to_its_end(storage, manager):
     address = broadcast.address(manager, RUN, drawn)
-    assert gzip.decompress((folder / address).read_bytes()) == b"running 1"
+    assert fetched(storage, address) == "running 1"
     manager.run = dataclasses.replace(RUN, version=2)
-    until(folder, "running 2")
+    until(lambda: fetched(storage, address) == "running 2")
     manager.run = dataclasses.replace(RUN, version=3, state="done")
-    until(folder, "done 3")
+    until(lambda: fetched(storage, address) == "done 3")
+    until(lambda: not broadcast._begun)
+    assert fetched(storage, address) == "done 3", "for browsers that slept"
 
 
-def test_it_is_written_once_for_all(folder, manager):
+def test_it_is_drawn_once_for_all(storage, manager):
     made = []
     addresses = {broadcast.address(manager, RUN, lambda snap: made.append(1) or drawn(snap)) for _ in range(20)}
     assert len(addresses) == 1 and len(made) == 1
 
 
-def test_a_run_that_is_forgotten_ends_it(folder, manager):
+def test_a_run_that_is_forgotten_ends_it(storage, manager):
     broadcast.address(manager, RUN, drawn)
     manager.run = None
-    end = time.monotonic() + 30
-    while broadcast._begun:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not broadcast._begun)
 
 
-def test_what_ended_long_ago_is_removed_and_what_may_be_asked_for_stays(folder, manager):
-    (folder / "live").mkdir()
-    old, new = (folder / "live" / name for name in ("old.gz", "new.gz"))
-    for file in (old, new):
-        file.write_bytes(b"")
-    os.utime(old, (time.time() - broadcast.KEPT - 5,) * 2)
+def test_what_ended_long_ago_is_removed_and_what_may_be_asked_for_stays(storage, manager, monkeypatch):
+    for id in ("old", "new"):
+        broadcast._put(id, b"")
+    broadcast._ended |= {"old": time.monotonic() - broadcast.KEPT - 5, "new": time.monotonic()}
     broadcast.address(manager, RUN, drawn)
-    assert new.exists() and not old.exists()
+    assert set(storage._files_by_id) == {"live-new", "live-run"}
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_ends_no_page(folder, manager, caplog):
-    (folder / "live").write_text("a file where the folder should be")
-    assert broadcast.address(manager, RUN, drawn) == "live/run.gz" and "sees it seldom" in caplog.text
+def test_a_run_that_was_resumed_stays(storage, manager):
+    broadcast._ended["run"] = time.monotonic() - broadcast.KEPT - 5
+    address = broadcast.address(manager, RUN, drawn)
+    assert fetched(storage, address) == "running 1"
+    broadcast._forget()
+    assert fetched(storage, address) == "running 1"
 
 
-def test_files_of_a_growing_run_have_the_same_length():
-    """An answer is broken off if the file's length changes after it was told."""
-    short, long = broadcast.packed(b"[]"), broadcast.packed(str(list(range(5000))).encode())
-    assert len(short) == len(long) and gzip.decompress(short) == b"[]" and gzip.decompress(long) == str(list(range(5000))).encode()
+def test_another_streamlit_is_told_and_ends_no_page(storage, manager, monkeypatch, caplog):
+    monkeypatch.setattr(runtime, "get_instance", lambda: object())
+    assert broadcast.address(manager, RUN, drawn) == "media/live-run.gz" and "sees it seldom" in caplog.text
+
+
+def test_streamlit_does_not_take_it_for_a_file_that_nobody_shows(storage, manager):
+    address = broadcast.address(manager, RUN, drawn)
+    runtime.get_instance().media_file_mgr.remove_orphaned_files()
+    assert fetched(storage, address) == "running 1"
