@@ -1,4 +1,4 @@
-"""What a fragment has said reaches the browser, though the session is asked for the next run before it is sent."""
+"""What a fragment has said reaches the browser, though the session is asked for the next run before it is sent; and who leaves is no error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamlit import runtime
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.runtime.app_session import AppSession
@@ -101,3 +102,27 @@ def test_the_whole_page_replaces_what_waits(session):
         return (await said(page)).texts
 
     assert run(visit()) == ["the page", "answer 3", "tick"]
+
+
+def test_who_leaves_while_something_is_sent_has_left(session):
+    """Without the mend it is a RuntimeError, which Streamlit takes for text that it does not understand."""
+    delivery.mend()
+    heard = [{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": b"the last that was on its way"}]
+
+    async def receive():
+        return heard.pop(0)
+
+    async def send(message):
+        if message["type"] == "websocket.send":
+            raise OSError("nobody is there")
+
+    async def visit():
+        socket = WebSocket({"type": "websocket"}, receive, send)
+        await socket.accept()
+        assert await socket.receive_bytes() == b"the last that was on its way"
+        with pytest.raises(WebSocketDisconnect):
+            await socket.send_bytes(b"news")
+        with pytest.raises(WebSocketDisconnect):
+            await socket.receive_bytes()
+
+    run(visit())
