@@ -37,7 +37,7 @@ def measured(
     Args:
         teacher: the one that the run learned from; of a teacher's own run any, to compare with.
         rounds, seconds: of each latency, see kd.speed; speed.ROUNDS where left out.
-        disturbed: asked once all is measured; where it says yes, nothing is kept.
+        disturbed: asked every second or so and once all is measured; where it says yes, nothing is kept.
 
     Raises:
         UserError: a file of the run is missing or damaged, the measuring was disturbed, or the outcome cannot be stored.
@@ -51,9 +51,13 @@ def measured(
     answers = {name: models.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
     if "teacher" not in answers:
         answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
-    latencies = speed.compare(networks, rounds=rounds or speed.ROUNDS, seconds=seconds, exported=_exported(networks))
-    if disturbed():
-        raise UserError("Something began to train while this was measured, so that its times could not be trusted and were not kept. Measure again when it has ended.")
+
+    def check() -> None:
+        if disturbed():
+            raise UserError("Something began to train while this was measured, so that its times could not be trusted and were not kept. Measure again when it has ended.")
+
+    latencies = speed.compare(networks, rounds=rounds or speed.ROUNDS, seconds=seconds, exported=_exported(networks), between=check)
+    check()
     labels = test.labels.cpu()
     found = {
         "format": FORMAT,

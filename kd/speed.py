@@ -92,6 +92,7 @@ def _laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
 def compare(
     networks: Mapping[str, nn.Module], batches: tuple[int, ...] = BATCHES, threads: tuple[int, ...] | None = None, rounds: int = ROUNDS,
     seconds: float = 0.01, exported: Mapping[str, Callable[[int], Callable[[np.ndarray], Any]]] | None = None,
+    between: Callable[[], Any] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
     """For each network its latency on each batch size with each number of threads, in the form that is quickest there.
 
@@ -99,6 +100,7 @@ def compare(
         threads: by default 1 and all.
         exported: of some of the networks, what makes ready for a number of threads what runs its ONNX file on pixels
             (N, 28, 28) uint8. They are timed in the same rounds.
+        between: called every second or so, while nothing is timed.
 
     Returns:
         name -> rows of batch, threads, runtime, median and iqr in seconds, images_per_second, form.
@@ -108,6 +110,7 @@ def compare(
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     for batch in batches:
         for count in threads:
+            between()
             works, chosen = {}, {}
             for name, model in networks.items():
                 tried = {form: _work(*how, batch) for form, how in forms(model.eval()).items()}

@@ -32,12 +32,20 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
     if not wanted:
         return
     bar, count = place.progress(0.0), len(wanted)
+
+    def tell(run: runs.Run) -> None:
+        bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+
+    def disturbed(run: runs.Run) -> bool:
+        tell(run)  # by which whoever has gone to another page is let go
+        return state.manager().busy()
+
     while wanted:
         run = next((run for run in found if run.id == wanted[0]), None)
         if run is not None:
-            bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+            tell(run)
             try:
-                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)), disturbed=state.manager().busy)
+                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)), disturbed=lambda: disturbed(run))
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
         wanted.pop(0)
