@@ -58,8 +58,8 @@ def order(who: str) -> int:
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
     """Each loss term over the epochs, on a logarithmic axis."""
     rows = thin(rows)
-    traces, dashes = [], itertools.cycle(TERM_DASHES)
-    for key in columns(rows, "loss "):
+    traces, dashes, kept = [], itertools.cycle(TERM_DASHES), columns(rows, "loss ")
+    for key in kept:
         who, term = key.removeprefix("loss ").split(" ", 1)
         values = [row.get(key) for row in rows]
         if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
@@ -70,7 +70,7 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
             traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
     layout = over_epochs("Loss", epochs, rows, changes)
     layout["yaxis"] |= {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
-    if rows and not columns(rows, "loss "):
+    if rows and not kept:
         layout["yaxis"] = {"visible": False}
         layout["annotations"] = [{"text": "No losses were kept of this run", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}]
     return {"data": traces, "layout": layout}

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from streamlit import runtime
+
 from kd import jobs
 
 KEPT = 600.0  # seconds that a file stays after its run's end, for browsers that slept
@@ -75,8 +77,6 @@ def _put(id: str, content: bytes) -> None:
 
 def _files() -> dict[str, Any]:
     """What Streamlit serves from memory. In public it takes new content only under a new address."""
-    from streamlit import runtime
-
     return runtime.get_instance().media_file_mgr._storage._files_by_id
 
 

@@ -88,15 +88,17 @@ def show(recording: replay.Recording) -> None:
 
 def _show(recording: replay.Recording, snap: jobs.Snapshot) -> None:
     label, about = f"Replay of a run recorded on {recording.day}", panels.run_title(snap)
+    still = "These are its stored measurements; nothing trains now."
     if link.presenting():  # in letters for the last row, and in one line
         st.title(f":material/history: {label}", anchor=False)
-        about += ". These are its stored measurements; nothing trains now."
+        caption = f"{about}. {still}"
     else:
         st.title("Watch a recorded run again", anchor=False)
-        st.warning(f"**{label}.** These are its stored measurements; nothing trains now.", icon=":material/history:")
+        st.warning(f"**{label}.** {still}", icon=":material/history:")
+        caption = f"{label}: {about}"
     playing, ended = _player().playing(time.monotonic()), _player().ended(time.monotonic())
     _buttons(recording, playing)
-    st.caption(about if link.presenting() else f"{label}: {about}")
+    st.caption(caption)
     charts_at, digit_at = panels.side_by_side(snap.kind in runs.WITH_STUDENT)
 
     def live() -> None:

@@ -15,6 +15,7 @@ from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from kd import jobs
 from kd.config import DistilConfig
 from kd.ui import broadcast
+from tests.helpers import wait_until
 
 RUN = jobs.Snapshot("run", "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, (), {}, False, {}, "full")
 
@@ -59,21 +60,14 @@ def fetched(storage, address: str) -> str:
     return gzip.decompress(storage.get_file(address.removeprefix("media/")).content).decode()
 
 
-def until(check) -> None:
-    end = time.monotonic() + 30
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_the_file_is_there_at_once_and_follows_the_run_to_its_end(storage, manager):
     address = broadcast.address(manager, RUN, drawn)
     assert fetched(storage, address) == "running 1"
     manager.run = dataclasses.replace(RUN, version=2)
-    until(lambda: fetched(storage, address) == "running 2")
+    wait_until(lambda: fetched(storage, address) == "running 2", "its next version")
     manager.run = dataclasses.replace(RUN, version=3, state="done")
-    until(lambda: fetched(storage, address) == "done 3")
-    until(lambda: not broadcast._begun)
+    wait_until(lambda: fetched(storage, address) == "done 3", "its end")
+    wait_until(lambda: not broadcast._begun, "that nothing is drawn any more")
     assert fetched(storage, address) == "done 3", "for browsers that slept"
 
 
@@ -86,10 +80,10 @@ def test_it_is_drawn_once_for_all(storage, manager):
 def test_a_run_that_is_forgotten_ends_it(storage, manager):
     broadcast.address(manager, RUN, drawn)
     manager.run = None
-    until(lambda: not broadcast._begun)
+    wait_until(lambda: not broadcast._begun, "that nothing is drawn any more")
 
 
-def test_what_ended_long_ago_is_removed_and_what_may_be_asked_for_stays(storage, manager, monkeypatch):
+def test_what_ended_long_ago_is_removed_and_what_may_be_asked_for_stays(storage, manager):
     for id in ("old", "new"):
         broadcast._put(id, b"")
     broadcast._ended |= {"old": time.monotonic() - broadcast.KEPT - 5, "new": time.monotonic()}

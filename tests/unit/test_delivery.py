@@ -104,7 +104,7 @@ def test_the_whole_page_replaces_what_waits(session):
     assert run(visit()) == ["the page", "answer 3", "tick"]
 
 
-def test_who_leaves_while_something_is_sent_has_left(session):
+def test_who_leaves_while_something_is_sent_has_left():
     """Without the mend it is a RuntimeError, which Streamlit takes for text that it does not understand."""
     delivery.mend()
     heard = [{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": b"the last that was on its way"}]
