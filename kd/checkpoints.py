@@ -24,7 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd import access, files, runs, stored
+from kd import files, runs, stored
+from kd import permissions
 from kd.config import Settings
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -235,7 +236,7 @@ def owned(id: str, token: str | None) -> Checkpoint:
     Raises:
         UserError: as load(), or it is somebody else's.
     """
-    access.check(runs.owner_digest(token), "go on with runs or discard them")
+    permissions.check(runs.owner_digest(token), "go on with runs or discard them")
     kept = load(id, state=False)
     if kept.owner is None:
         raise UserError(f"This run was made from the command line; go on with python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {id}")

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd import access, data, measure, models, runs, storage
+from kd import data, measure, models, runs, storage
+from kd import permissions
 from kd.config import ImportConfig
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
@@ -100,7 +101,7 @@ def store(content: bytes, role: str, name: str, mnist: data.Mnist, reference: Ca
     Raises:
         UserError: the file or the name cannot be used, there is no room, the disk refuses, or only the presenter may.
     """
-    access.check(owner, "import networks")
+    permissions.check(owner, "import networks")
     storage.check()
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)

@@ -25,7 +25,8 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import access, checkpoints, connection, data, kinds, memory, runs, storage, teacher
+from kd import checkpoints, connection, data, kinds, memory, runs, storage, teacher
+from kd import permissions
 from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, Settings, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -181,7 +182,7 @@ class JobManager:
         owner = runs.owner_digest(token)
         if owner is None:
             raise UserError("This browser has no token yet; reload the page and press Start again.")
-        access.check(owner, "start runs")
+        permissions.check(owner, "start runs")
         config.for_visitors()
         storage.check(self.active())
         if isinstance(config, DistilConfig):

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kd import access, drawing, runs, storage
+from kd import drawing, runs, storage
+from kd import permissions
 from kd.errors import UserError
 
 MAX_DRAWINGS = 500
@@ -39,7 +40,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
     Raises:
         UserError: the label is no digit, there are too many drawings, the store is full, the disk refuses, or only the presenter may.
     """
-    access.check(runs.owner_digest(token), "keep drawings")
+    permissions.check(runs.owner_digest(token), "keep drawings")
     storage.check()
     if label not in range(10):
         raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")

@@ -28,7 +28,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd import access, files, models, stored
+from kd import files, models, stored
+from kd import permissions
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.sweeps.grid_config import GridConfig
@@ -317,11 +318,11 @@ def list_runs() -> tuple[list[Run], list[str]]:
 
 def _owned(id: str, token: str | None) -> Run:
     """The run, for who may change it: its owner, and of any but the command line's the presenter."""
-    access.check(owner_digest(token), "rename, pin or delete runs")
+    permissions.check(owner_digest(token), "rename, pin or delete runs")
     run = load(id)
     if run.owner is None:
         raise UserError(f"{run.name} was made from the command line; manage it in its folder, {run.folder}.")
-    if run.owner != owner_digest(token) and not access.presenter(owner_digest(token)):
+    if run.owner != owner_digest(token) and not permissions.presenter(owner_digest(token)):
         raise UserError(f"{run.name} belongs to somebody else; only they can rename or delete it.")
     return run
 

@@ -11,7 +11,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kd import access, runs
+from kd import runs
+from kd import permissions
 from kd.errors import UserError
 
 MAX_RUNS = 500
@@ -96,5 +97,5 @@ def check(pending: int = 0) -> None:
 
 def removable(found: Sequence[runs.Run], owner: str | None) -> list[runs.Run]:
     """The runs that this visitor can delete and that are not pinned, the oldest first."""
-    mine = [run for run in found if run.owner is not None and not run.pinned and (run.owner == owner or access.presenter(owner))]
+    mine = [run for run in found if run.owner is not None and not run.pinned and (run.owner == owner or permissions.presenter(owner))]
     return sorted(mine, key=lambda run: run.id)

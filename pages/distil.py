@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd import access, runs
+from kd import runs
+from kd import permissions
 from kd.errors import UserError
 from kd.ui import controls, keys, link, owner, panels, present, replaying, state
 from kd.ui.digit import your_digit
@@ -32,7 +33,7 @@ if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
 with st.container():
     state.show_notice()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
-may = access.allowed(owner.digest())
+may = permissions.allowed(owner.digest())
 interrupted = mine and snap.state == "interrupted" and not snap.saved
 
 

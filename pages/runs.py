@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd import access, checkpoints, compare, data, models, personal, replay, report, runs
+from kd import checkpoints, compare, data, models, personal, replay, report, runs
+from kd import permissions
 from kd.config import Settings
 from kd.errors import UserError
 from kd.ui import controls, entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
@@ -141,7 +142,7 @@ for kept in unfinished:
         show_interrupted(kept)
         st.stop()
 run = next(run for run in found if run.id == chosen)
-mine = run.owner is not None and access.allowed(owner.digest()) and (run.owner == owner.digest() or access.presenter(owner.digest()))
+mine = run.owner is not None and permissions.allowed(owner.digest()) and (run.owner == owner.digest() or permissions.presenter(owner.digest()))
 
 
 def rename() -> None:
@@ -198,7 +199,7 @@ try:
     elif run.owner is None:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
-        st.caption("Somebody else's run: only they can rename or delete it." if access.allowed(owner.digest()) else "Only the presenter renames and deletes runs here.")
+        st.caption("Somebody else's run: only they can rename or delete it." if permissions.allowed(owner.digest()) else "Only the presenter renames and deletes runs here.")
     if run.kind in runs.ON_DISTIL:
         panels.charts(snap)
     if run.kind not in runs.EXPERIMENTS:

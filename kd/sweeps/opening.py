@@ -6,7 +6,8 @@ import hashlib
 import threading
 from typing import Any, Mapping, Sequence
 
-from kd import access, runs, storage
+from kd import runs, storage
+from kd import permissions
 from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.sweeps import grid, grid_weights
@@ -37,7 +38,7 @@ def open_cell(sweep: str, index: int, token: str) -> runs.Run:
         if (runs.home() / id).is_dir():
             return runs.load(id)
         owner = runs.owner_digest(token)
-        access.check(owner, "open a sweep's cells as runs")
+        permissions.check(owner, "open a sweep's cells as runs")
         run = runs.load(sweep)
         if not isinstance(run.config, GridConfig):
             raise UserError(f"{run.name} is no sweep; choose one on the Runs page.")

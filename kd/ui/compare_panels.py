@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import access, compare, compare_figures, figures, runs, speed, teacher
+from kd import compare, compare_figures, figures, runs, speed, teacher
+from kd import permissions
 from kd.errors import UserError
 from kd.ui import compare_table, keys, owner, panels, state
 from kd.ui.chart import live_chart, live_charts, packed
@@ -18,8 +19,8 @@ MOST = 4  # runs laid over each other
 
 def want(ids: list[str]) -> None:
     """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
-    if not access.allowed(owner.digest()):
-        state.notify("error", access.ONLY.format("measure runs"))
+    if not permissions.allowed(owner.digest()):
+        state.notify("error", permissions.ONLY.format("measure runs"))
     elif state.manager().busy():
         state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
     else:

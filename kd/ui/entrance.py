@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import access
+from kd import permissions
 from kd.errors import UserError
 from kd.ui import owner, state
 
@@ -13,12 +13,12 @@ _PASSWORD = "presenter_password"
 
 def show() -> None:
     """Says who may do what, and takes the password. Nothing where everybody may do everything."""
-    if not access.closed():
+    if not permissions.closed():
         return
     with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
-        if access.presenter(owner.digest()):
+        if permissions.presenter(owner.digest()):
             st.caption(":material/co_present: You are the presenter: visitors only watch and draw.")
-            st.button("Leave", key="presenter_leave", type="tertiary", on_click=access.leave, args=(owner.digest(),))
+            st.button("Leave", key="presenter_leave", type="tertiary", on_click=permissions.leave, args=(owner.digest(),))
             return
         st.caption(":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw.")
         with st.popover("I am the presenter", type="tertiary"):
@@ -29,6 +29,6 @@ def show() -> None:
 
 def _enter() -> None:
     try:
-        access.enter(st.session_state[_PASSWORD], owner.digest(), st.context.ip_address)
+        permissions.enter(st.session_state[_PASSWORD], owner.digest(), st.context.ip_address)
     except UserError as error:
         state.notify("error", str(error))

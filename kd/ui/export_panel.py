@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import access, export, models, runs, speed
+from kd import export, models, runs, speed
+from kd import permissions
 from kd.jobs import Snapshot
 from kd.ui import in_browser, owner, state
 
@@ -27,8 +28,8 @@ def _run_here(run: runs.Run, which: str, model: bytes) -> None:
 
 
 def _want(run_id: str) -> None:
-    if not access.allowed(owner.digest()):
-        state.notify("error", access.ONLY.format("export networks"))
+    if not permissions.allowed(owner.digest()):
+        state.notify("error", permissions.ONLY.format("export networks"))
         return
     st.session_state[f"exported_{run_id}"] = (st.session_state[f"export_which_{run_id}"], st.session_state[f"export_format_{run_id}"])
 

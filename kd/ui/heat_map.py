@@ -6,7 +6,8 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import access, runs
+from kd import runs
+from kd import permissions
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.sweeps import grid, grid_figures, grid_summary, grid_weights, opening
@@ -82,7 +83,7 @@ def _touched(config: GridConfig, key: str) -> None:
 
 def held(snap: Snapshot) -> frozenset[int]:
     """The cells whose networks this visitor can open."""
-    if not snap.saved or not access.allowed(owner.digest()):
+    if not snap.saved or not permissions.allowed(owner.digest()):
         return frozenset()
     return grid_weights.held(runs.load(snap.id))
 
@@ -120,8 +121,8 @@ def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
         return f"**Click a cell to open its run**: the very student that was trained here, of seed {seed}, on the Distil page. {bound}"
     if snap.active:
         return f"When the sweep has ended, a click on a cell opens the student that was trained. {bound}" if grid_weights.kept(grid.cells(config)) else f"{bound} {settings}"
-    if not access.allowed(owner.digest()):
-        return f"{access.ONLY.format('open cells as runs')} {settings}"
+    if not permissions.allowed(owner.digest()):
+        return f"{permissions.ONLY.format('open cells as runs')} {settings}"
     return f"{bound or 'No networks were kept of this sweep.'} {settings}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kd import access, models, runs, storage
+from kd import models, runs, storage
+from kd import permissions
 from kd.config import DistilConfig
 from tests.apps import TOKEN, said
 from tests.helpers import MEASURES
@@ -19,8 +20,8 @@ ME = runs.owner_digest(TOKEN)
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch):
-    monkeypatch.setattr(access, "_presenters", {})
-    monkeypatch.setattr(access, "_wrong", access.deque())
+    monkeypatch.setattr(permissions, "_presenters", {})
+    monkeypatch.setattr(permissions, "_wrong", permissions.deque())
 
 
 def store(name, owner=ME, day=1):
@@ -30,15 +31,15 @@ def store(name, owner=ME, day=1):
 
 
 def test_a_visitor_watches_and_draws(app, monkeypatch):
-    monkeypatch.setenv(access.PASSWORD, PASSWORD)
+    monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
     at = app()
     assert "The presenter starts and deletes the runs here" in said(at)
     assert at.button(key="start").disabled and at.button(key="step").disabled
 
 
 def test_the_presenter_starts(app, monkeypatch):
-    monkeypatch.setenv(access.PASSWORD, PASSWORD)
-    access.enter(PASSWORD, ME)
+    monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
+    permissions.enter(PASSWORD, ME)
     at = app()
     assert "You are the presenter" in said(at) and not at.button(key="start").disabled
 
@@ -53,14 +54,14 @@ def test_the_way_in_and_out(app, monkeypatch):
         entrance.show()
         state.show_notice()
 
-    monkeypatch.setenv(access.PASSWORD, PASSWORD)
+    monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
     at = AppTest.from_function(entrance, kwargs={"token": TOKEN}, default_timeout=60).run()
     for password, told in (("wrong password", "That is not the presenter's password."), (PASSWORD, "You are the presenter")):
         at.text_input(key="presenter_password").set_value(password)
         at.button(key="FormSubmitter:presenter-Enter").click().run()
         assert told in said(at) and not at.exception
     at.button(key="presenter_leave").click().run()
-    assert "The presenter starts and deletes the runs here" in said(at) and not access.allowed(ME)
+    assert "The presenter starts and deletes the runs here" in said(at) and not permissions.allowed(ME)
 
 
 def test_without_a_password_nothing_is_said_of_presenters(app):

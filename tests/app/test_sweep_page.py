@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import access, runs
+from kd import runs
+from kd import permissions
 from kd.sweeps import grid_weights
 from kd.sweeps.grid_config import GridConfig
 from kd.ui import keys, state
@@ -104,7 +105,7 @@ def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
 
 def test_only_the_presenter_opens_cells_where_there_is_one(app, monkeypatch):
     at, _ = trained(app)
-    monkeypatch.setenv(access.PASSWORD, "long enough")
+    monkeypatch.setenv(permissions.PASSWORD, "long enough")
     at.session_state[keys.GRID_OPEN] = True
     at.run()
     assert not at.exception and "Only the presenter can open cells as runs on this server" in said(at) and len(runs.list_runs()[0]) == 1

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kd import access, checkpoints, importing, jobs, models, personal, runs
+from kd import checkpoints, importing, jobs, models, personal, runs
+from kd import permissions
 from kd.config import DistilConfig
 from kd.errors import UserError
 from tests.helpers import Given, small_teacher
@@ -16,17 +17,17 @@ ONE, TWO = runs.owner_digest(PRESENTER), runs.owner_digest(VISITOR)
 @pytest.fixture(autouse=True)
 def fresh(home, monkeypatch):
     """Nobody has entered anything; a clock that stands still until it is moved."""
-    monkeypatch.setattr(access, "_presenters", {})
-    monkeypatch.setattr(access, "_wrong", access.deque())
-    monkeypatch.delenv(access.PASSWORD, raising=False)
+    monkeypatch.setattr(permissions, "_presenters", {})
+    monkeypatch.setattr(permissions, "_wrong", permissions.deque())
+    monkeypatch.delenv(permissions.PASSWORD, raising=False)
     now = [1000.0]
-    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(permissions.time, "monotonic", lambda: now[0])
     return now
 
 
 @pytest.fixture
 def room(monkeypatch):
-    monkeypatch.setenv(access.PASSWORD, PASSWORD)
+    monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
 
 
 def store(owner):
@@ -34,10 +35,10 @@ def store(owner):
 
 
 def test_without_a_password_everybody_may_start_and_nobody_is_the_presenter():
-    access.check(TWO, "start runs")
-    assert not access.closed() and not access.presenter(TWO)
+    permissions.check(TWO, "start runs")
+    assert not permissions.closed() and not permissions.presenter(TWO)
     with pytest.raises(UserError, match="no presenter"):
-        access.enter("anything", TWO)
+        permissions.enter("anything", TWO)
 
 
 def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypatch):
@@ -64,16 +65,16 @@ def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypat
 
 
 def test_who_enters_the_password_may_and_only_they(room):
-    access.enter(PASSWORD, ONE)
-    access.check(ONE, "start runs")
-    assert access.presenter(ONE) and not access.allowed(TWO) and not access.allowed(None)
-    access.leave(ONE)
-    assert not access.allowed(ONE)
+    permissions.enter(PASSWORD, ONE)
+    permissions.check(ONE, "start runs")
+    assert permissions.presenter(ONE) and not permissions.allowed(TWO) and not permissions.allowed(None)
+    permissions.leave(ONE)
+    assert not permissions.allowed(ONE)
 
 
 def test_the_presenter_manages_the_runs_of_others_too(room):
     theirs = store(VISITOR)
-    access.enter(PASSWORD, ONE)
+    permissions.enter(PASSWORD, ONE)
     runs.rename(theirs, "another name", PRESENTER)
     runs.delete(theirs, PRESENTER)
     assert runs.list_runs() == ([], [])
@@ -82,39 +83,39 @@ def test_the_presenter_manages_the_runs_of_others_too(room):
 @pytest.mark.parametrize("wrong", ["", "Correct horse battery", PASSWORD + " ", PASSWORD[:-1], "é\ud800"])
 def test_a_wrong_password_is_refused_in_one_sentence(room, wrong):
     with pytest.raises(UserError, match="^That is not the presenter's password.$"):
-        access.enter(wrong, TWO)
-    assert not access.allowed(TWO)
+        permissions.enter(wrong, TWO)
+    assert not permissions.allowed(TWO)
 
 
 @pytest.mark.parametrize("set_to", ["", "1234567"])
 def test_a_password_that_is_empty_or_short_opens_nothing(monkeypatch, set_to):
-    monkeypatch.setenv(access.PASSWORD, set_to)
+    monkeypatch.setenv(permissions.PASSWORD, set_to)
     with pytest.raises(UserError, match="lets nobody in"):
-        access.enter(set_to, ONE)
-    assert not access.allowed(ONE)
+        permissions.enter(set_to, ONE)
+    assert not permissions.allowed(ONE)
 
 
 def fail(who, address=None):
     with pytest.raises(UserError) as caught:
-        access.enter("a guess", who, address)
+        permissions.enter("a guess", who, address)
     return "Too many" in str(caught.value)
 
 
 def test_guessing_is_slow_from_one_browser_and_from_one_address(room, fresh):
-    assert [fail("one browser") for _ in range(access.TRIES + 1)] == [False] * access.TRIES + [True]
-    assert [fail(f"browser {i}", "10.0.0.7") for i in range(access.TRIES + 1)] == [False] * access.TRIES + [True]
+    assert [fail("one browser") for _ in range(permissions.TRIES + 1)] == [False] * permissions.TRIES + [True]
+    assert [fail(f"browser {i}", "10.0.0.7") for i in range(permissions.TRIES + 1)] == [False] * permissions.TRIES + [True]
     with pytest.raises(UserError, match="Too many"):  # the right one is not told from a wrong one meanwhile
-        access.enter(PASSWORD, "one browser")
-    access.enter(PASSWORD, ONE, "10.0.0.8")  # others are let in
-    fresh[0] += access.WINDOW + 1
-    access.enter(PASSWORD, "one browser")
+        permissions.enter(PASSWORD, "one browser")
+    permissions.enter(PASSWORD, ONE, "10.0.0.8")  # others are let in
+    fresh[0] += permissions.WINDOW + 1
+    permissions.enter(PASSWORD, "one browser")
 
 
 def test_guessing_is_slow_from_everywhere_together(room):
-    assert sum(not fail(f"browser {i}", f"10.0.0.{i}") for i in range(200)) == access.ALL_TRIES
+    assert sum(not fail(f"browser {i}", f"10.0.0.{i}") for i in range(200)) == permissions.ALL_TRIES
 
 
 def test_there_are_never_more_presenters_than_fit(room):
-    for i in range(access.MAX_PRESENTERS + 5):
-        access.enter(PASSWORD, f"browser {i}")
-    assert not access.presenter("browser 0") and access.presenter(f"browser {access.MAX_PRESENTERS + 4}")
+    for i in range(permissions.MAX_PRESENTERS + 5):
+        permissions.enter(PASSWORD, f"browser {i}")
+    assert not permissions.presenter("browser 0") and permissions.presenter(f"browser {permissions.MAX_PRESENTERS + 4}")

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from kd import access, measure, models, runs, storage
+from kd import measure, models, runs, storage
+from kd import permissions
 from kd.errors import UserError
 from kd.figures import accuracy, loss
 from kd.sweeps import cluster, grid, grid_weights, opening
@@ -174,7 +175,7 @@ def test_no_run_is_made_where_there_is_no_room_or_only_the_presenter_may(sweep, 
     with pytest.raises(UserError, match="The store is full"):
         opening.open_cell(sweep.id, 1, ME)
     monkeypatch.delenv("KD_MAX_RUNS")
-    monkeypatch.setenv(access.PASSWORD, "long enough")
+    monkeypatch.setenv(permissions.PASSWORD, "long enough")
     with pytest.raises(UserError, match="Only the presenter can open a sweep's cells as runs"):
         opening.open_cell(sweep.id, 1, ME)
     assert storage.usage().runs == 1

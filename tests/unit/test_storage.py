@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import access, importing, jobs, models, runs, storage
+from kd import importing, jobs, models, runs, storage
+from kd import permissions
 from kd.config import DistilConfig
 from kd.errors import UserError
 from tests.helpers import Given, small_teacher, wait_until
@@ -13,7 +14,7 @@ SHORT = DistilConfig(student="mlp-30", epochs=1, batch_size=100)
 
 @pytest.fixture(autouse=True)
 def in_home(home, monkeypatch):
-    monkeypatch.delenv(access.PASSWORD, raising=False)
+    monkeypatch.delenv(permissions.PASSWORD, raising=False)
     monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
     return home
 
@@ -83,8 +84,8 @@ def test_the_oldest_that_are_not_pinned_are_offered_to_their_owner_and_all_to_th
     found, mine = runs.list_runs()[0], runs.owner_digest(ME)
     assert [run.id for run in storage.removable(found, mine)] == [id_of(1), id_of(3)]
     assert not storage.removable(found, None)
-    monkeypatch.setenv(access.PASSWORD, "correct horse battery")
-    monkeypatch.setattr(access, "_presenters", {"the presenter": None})
+    monkeypatch.setenv(permissions.PASSWORD, "correct horse battery")
+    monkeypatch.setattr(permissions, "_presenters", {"the presenter": None})
     assert [run.id for run in storage.removable(found, "the presenter")] == [id_of(1), id_of(2), id_of(3)]
 
 
