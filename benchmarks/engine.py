@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 from benchmarks import conventional, watched
-from kd import data, measure, models, teacher
+from kd import data, measure, teacher
+from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.data import SHIFTS, Digits, Mnist, shifted
 from kd.objectives import hinton, labels_only
@@ -77,9 +78,9 @@ class Bench:
     def training(self, student: str, batch_size: int, who: str = "student", mnist: Mnist | None = None) -> Training:
         learners = []
         if "student" in who:
-            learners.append(Learner("student", models.build(student, 0), hinton))
+            learners.append(Learner("student", registry.build(student, 0), hinton))
         if "control" in who:
-            learners.append(Learner("control", models.build(student, 0), labels_only))
+            learners.append(Learner("control", registry.build(student, 0), labels_only))
         asked = self.reference if "student" in who else None
         return Training(learners, mnist or self.mnist, Plan(1, batch_size, RATE, 0), SETTINGS, asked)
 
@@ -92,7 +93,7 @@ class Bench:
 
     def conventional(self, student: str, batch_size: int, workers: int, taught: bool = True) -> Callable[[], Any]:
         batches = conventional.loader(data.data_folder(), batch_size, self.mnist.train.ids.tolist(), workers)
-        model = models.build(student, 0)
+        model = registry.build(student, 0)
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         return lambda: conventional.epoch(model, optimizer, batches, self.default_layout if taught else None)
 
@@ -147,7 +148,7 @@ class Bench:
         train = self.mnist.train
 
         def ours() -> None:
-            models.logits_in_chunks(self.reference.model, train.inputs())
+            inference.logits_in_chunks(self.reference.model, train.inputs())
 
         def usual() -> None:
             with torch.inference_mode():
@@ -184,7 +185,7 @@ class Bench:
         settings = [{"temperature": t, "soft_weight": w} for t in TEMPERATURES for w in SOFT_WEIGHTS]
 
         def learner(own: dict[str, float]) -> Learner:
-            return Learner(str(own), models.build(student, 0), hinton, settings=own)
+            return Learner(str(own), registry.build(student, 0), hinton, settings=own)
 
         def together(*owns: dict[str, float]) -> None:
             list(Together([learner(own) for own in owns], self.mnist, Plan(1, batch_size, RATE, 0), self.reference).records())
@@ -213,7 +214,7 @@ class Bench:
         def reach(cached: bool) -> float:
             start = time.perf_counter()
             asked = teacher.load("cnn") if cached else CachedTeacher("cnn", "cnn", teacher.load("cnn").model)
-            learner = Learner("student", models.build("mlp-128", 0), hinton)
+            learner = Learner("student", registry.build("mlp-128", 0), hinton)
             training = Training([learner], self.mnist, Plan(3, 128, RATE, 0), SETTINGS, asked)
             for record in training.records(lambda step: step % 20 == 0):
                 if record.validation_accuracy["student"] >= GOOD and accuracy(learner.model, self.mnist.validation) >= GOOD:
@@ -246,7 +247,7 @@ class Bench:
 
 def multiplications(student: str) -> int | None:
     """FLOP of an MLP's matrix products for one training image: two a layer, and a third but for the first."""
-    layers = list(models.skeleton(student).children())
+    layers = list(registry.skeleton(student).children())
     if not all(isinstance(layer, (nn.Flatten, nn.Linear, nn.ReLU)) for layer in layers):
         return None
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -8,7 +8,8 @@ from typing import Any, Callable, Generator, Mapping
 import torch
 from torch import Tensor, nn
 
-from kd import data, models
+from kd import data
+from kd.models import registry
 from kd.config import DistilConfig, MistakeConfig
 from kd.connection import Connection, View
 from kd.experiment import Experiment, few_labels
@@ -94,7 +95,7 @@ class Breaking(Experiment):
         ], teacher
 
     def _network(self) -> nn.Module:
-        return models.build(self.config.student, self.config.seed).to(data.device())
+        return registry.build(self.config.student, self.config.seed).to(data.device())
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None

@@ -15,7 +15,8 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from kd import data, export, files, measure, models, runs, speed
+from kd import data, export, files, measure, runs, speed
+from kd.models import inference
 from kd.data import Mnist
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
@@ -48,7 +49,7 @@ def measured(
     if "teacher" not in networks:
         networks["teacher"], architectures["teacher"] = teacher.model, teacher.architecture
     test = mnist.to(device).test
-    answers = {name: models.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
+    answers = {name: inference.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
     if "teacher" not in answers:
         answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
 

@@ -14,7 +14,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
-from kd import compress, connection, models
+from kd import connection
+from kd.models import compress, registry
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
@@ -100,7 +101,7 @@ class Settings:
                 raise UserError(f"{label} must be between {_plain(low)} and {_plain(high)}, not {_plain(value)}.")
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
-            models.architecture(getattr(self, name))  # raises UserError
+            registry.architecture(getattr(self, name))  # raises UserError
         if "teacher" in self.__dataclass_fields__ and "teacher" not in self._architectures:
             _check_teacher(self.teacher)
 

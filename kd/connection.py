@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd import models
+from kd.models import registry
 from kd.errors import UserError
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives import Method
 from kd.randomness import generator
 
@@ -88,7 +88,7 @@ def check(method: Method, who: str, architecture: str) -> None:
         return
     if "+" in architecture:
         raise UserError(f"The method {method.name} compares hidden layers, which several teachers do not share; choose one teacher.")
-    shapes = models.feature_shapes(architecture)
+    shapes = registry.feature_shapes(architecture)
     missing = None
     if not shapes:
         missing = "hidden layers"
@@ -110,7 +110,7 @@ def connect(method: Method, student: str, teacher: str, seed: int) -> Connection
     check(method, "teacher", teacher)
     if method.looks is None:
         return None
-    ours, theirs = models.feature_shapes(student), models.feature_shapes(teacher)
+    ours, theirs = registry.feature_shapes(student), registry.feature_shapes(teacher)
     said, taught = _maps(ours, theirs) if method.looks == "maps" else (_layer(method.looks, ours), _layer(method.looks, theirs))
     projection = None
     if method.projection:
@@ -124,7 +124,7 @@ def check_exits(student: str) -> None:
     Raises:
         UserError: and says what to do.
     """
-    if len(models.feature_shapes(student)) < 2:
+    if len(registry.feature_shapes(student)) < 2:
         raise UserError(f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; choose another student or scheme.")
 
 
@@ -135,9 +135,9 @@ def exits(student: str, seed: int) -> Connection:
         UserError: the student is too shallow.
     """
     check_exits(student)
-    shapes = models.feature_shapes(student)[:-1]
+    shapes = registry.feature_shapes(student)[:-1]
     view = View(tuple(range(len(shapes))), tuple(min(GRID, shape[-1]) for shape in shapes))
-    pairs = [(width, models.CLASSES) for width in view.widths(shapes)]
+    pairs = [(width, registry.CLASSES) for width in view.widths(shapes)]
     return Connection(view, View((), ()), _projection(pairs, seed, "exits"))
 
 
@@ -145,7 +145,7 @@ def _projection(pairs: Sequence[tuple[int, int]], seed: int, purpose: str) -> nn
     """A dense layer for each pair of widths, with initial weights that depend on ``seed`` and ``purpose`` alone."""
     with torch.device("meta"):
         layers = nn.ModuleList([nn.Linear(*pair) for pair in pairs])
-    return models.initialize(layers.to_empty(device="cpu"), generator(seed, purpose))
+    return registry.initialize(layers.to_empty(device="cpu"), generator(seed, purpose))
 
 
 def _is_map(shape: tuple[int, ...]) -> bool:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor, nn
 
-from kd import models
+from kd.models import inference
 from kd.data import Digits
 from kd.errors import UserError
 
@@ -338,7 +338,7 @@ class Familiar:
 
     def _features(self, inputs: Tensor) -> Tensor:
         """(N, F) what the last layer sees, averaged over places where there are any."""
-        hidden = models.logits_in_chunks(self._body, inputs)
+        hidden = inference.logits_in_chunks(self._body, inputs)
         return hidden.unflatten(1, (self._channels, -1)).mean(2) if self._channels else hidden
 
 

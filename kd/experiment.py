@@ -16,7 +16,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from kd import data, measure, models
+from kd import data, measure
+from kd.models import inference, registry
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
 from kd.connection import connect, exits
 from kd.errors import UserError
@@ -99,7 +100,7 @@ class Experiment:
     def measures(self, last: Record | None) -> dict[str, Any]:
         """The outcome on the test set, which is read here and nowhere else."""
         test = self.mnist.test
-        logits = {name: models.logits_in_chunks(model, test.inputs(), 512) for name, model in self.trained.items()}
+        logits = {name: inference.logits_in_chunks(model, test.inputs(), 512) for name, model in self.trained.items()}
         if self.reference:
             logits["teacher"] = self.reference.logits(test)
             self.reference.keep()
@@ -174,7 +175,7 @@ class Distillation(Experiment):
     def _mutual(self) -> list[Stage]:
         def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], None]:
             objective = METHODS[self.config.method].objective
-            peer = models.build(self.config.student, seed(self.config.seed, "peer")).to(self._device)
+            peer = registry.build(self.config.student, seed(self.config.seed, "peer")).to(self._device)
             return [
                 Learner("student", self._network(self.config.student), objective, peer="peer"), Learner("peer", peer, objective, peer="student"),
                 self._control(),
@@ -202,9 +203,9 @@ class Distillation(Experiment):
 
     def _network(self, architecture: str) -> nn.Module:
         """As it begins. Of one architecture all begin alike."""
-        model = models.build(architecture, self.config.seed)
+        model = registry.build(architecture, self.config.seed)
         if self.config.initialization == "teacher":
-            model.load_state_dict(models.inherited(model, self.reference.model))
+            model.load_state_dict(registry.inherited(model, self.reference.model))
         return model.to(self._device)
 
 
@@ -217,6 +218,6 @@ class TeacherTraining(Experiment):
         device = data.device()
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(device), None, None
         self.transfer = self.mnist
-        self.stages = [lambda earlier: ([Learner("teacher", models.build(config.teacher, config.seed).to(device), labels_only)], None)]
+        self.stages = [lambda earlier: ([Learner("teacher", registry.build(config.teacher, config.seed).to(device), labels_only)], None)]
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, optimizer=config.optimizer)
         self.settings = {}

@@ -25,7 +25,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from kd import data, models
+from kd import data
+from kd.models import inference, registry
 from kd.data import Digits
 from kd.errors import UserError
 
@@ -120,7 +121,7 @@ def description(architecture: str) -> dict[str, Any]:
     """What stands beside the weights: enough to build the network and to feed it."""
     return {
         "architecture": architecture,
-        "layers": repr(models.skeleton(architecture)),
+        "layers": repr(registry.skeleton(architecture)),
         "input": "pixels (N, 28, 28) uint8, light ink on black, longer side 20, centre of mass in the middle",
         "normalization": {"scale": 1 / 255, "mean": data.MEAN, "std": data.STD, "then": "(N, 1, 28, 28) float32"},
         "output": "logits (N, 10) of the digits 0 to 9",
@@ -128,7 +129,7 @@ def description(architecture: str) -> dict[str, Any]:
 
 
 def run_safetensors(content: bytes, architecture: str) -> Run:
-    model = models.skeleton(architecture).to_empty(device="cpu")
+    model = registry.skeleton(architecture).to_empty(device="cpu")
     model.load_state_dict(load_safetensors(content))
     whole = FromPixels(model).eval()
 
@@ -179,7 +180,7 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
 
 def compare(run: Run, model: nn.Module, digits: Digits) -> float:
     """The largest absolute difference of a logit between ``run`` and ``model`` on ``digits``."""
-    ours = models.logits_in_chunks(model.cpu(), digits.inputs().cpu(), 512).numpy()
+    ours = inference.logits_in_chunks(model.cpu(), digits.inputs().cpu(), 512).numpy()
     theirs = np.concatenate([run(part.cpu().numpy()) for part in digits.images.split(512)])
     return float(np.abs(ours - theirs).max())
 

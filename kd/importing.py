@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd import data, measure, models, runs, storage
+from kd import data, measure, runs, storage
+from kd.models import inference, registry
 from kd import permissions
 from kd.config import ImportConfig
 from kd.errors import UserError
@@ -38,13 +39,13 @@ def read(content: bytes) -> tuple[str, nn.Module]:
     if name is None:
         raise UserError(
             "These are not the weights of a network that this program knows: the names and shapes in the file are of none of its architectures, nor of an MLP "
-            f"with up to {models.MAX_LAYERS} hidden layers. Build the network by kd.models.build and save its state_dict()."
+            f"with up to {registry.MAX_LAYERS} hidden layers. Build the network by kd.models.build and save its state_dict()."
         )
     try:
         state = load(content)
     except (SafetensorError, ValueError, RuntimeError, KeyError):
         raise UserError("This is no safetensors file, or it is damaged; choose another.") from None
-    return name, models.with_weights(name, state, "The file")
+    return name, registry.with_weights(name, state, "The file")
 
 
 def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
@@ -74,14 +75,14 @@ def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
 
 def recognized(shapes: dict[str, tuple[int, ...]]) -> str | None:
     """The architecture whose weights have these names and shapes, or None."""
-    for name in models.ARCHITECTURES:
-        if shapes == {key: tuple(value.shape) for key, value in models.skeleton(name).state_dict().items()}:
+    for name in registry.ARCHITECTURES:
+        if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(name).state_dict().items()}:
             return name
     widths = [shapes[key][0] for key in sorted(shapes, key=_place) if re.fullmatch(r"\d{1,2}\.weight", key) and len(shapes[key]) == 2][:-1]
-    if not 1 <= len(widths) <= models.MAX_LAYERS or not all(1 <= width <= models.MAX_WIDTH for width in widths):
+    if not 1 <= len(widths) <= registry.MAX_LAYERS or not all(1 <= width <= registry.MAX_WIDTH for width in widths):
         return None
-    own = models.own_name(tuple(widths))
-    return own if shapes == {key: tuple(value.shape) for key, value in models.skeleton(own).state_dict().items()} else None
+    own = registry.own_name(tuple(widths))
+    return own if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(own).state_dict().items()} else None
 
 
 def _place(key: str) -> int:
@@ -106,7 +107,7 @@ def store(content: bytes, role: str, name: str, mnist: data.Mnist, reference: Ca
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
     test = mnist.to(data.device()).test
-    answers: dict[str, Tensor] = {role: models.logits_in_chunks(model.to(data.device()), test.inputs(), 512)}
+    answers: dict[str, Tensor] = {role: inference.logits_in_chunks(model.to(data.device()), test.inputs(), 512)}
     taught = reference.logits(test)
     answers.setdefault("teacher", taught)
     measures = {

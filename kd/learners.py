@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd.connection import Connection
 from kd.data import UNLABELLED
 from kd.distributed import Ranks
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives import Objective
 from kd.objectives.gradients import wanted
 from kd.optimizers import OPTIMIZERS

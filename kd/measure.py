@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd import models
+from kd.models import registry
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Size:
 @functools.lru_cache(maxsize=256)
 def size(architecture: str) -> Size:
     """The size of an architecture, counted on a network without weights."""
-    model = models.skeleton(architecture).eval()
+    model = registry.skeleton(architecture).eval()
     passing = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -39,7 +39,7 @@ def size(architecture: str) -> Size:
         if not list(layer.children()):
             layer.register_forward_hook(note)
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        model(torch.zeros(1, *models.INPUT_SHAPE))
+        model(torch.zeros(1, *registry.INPUT_SHAPE))
     stored = sum(v.numel() * v.element_size() for v in model.state_dict().values())
     return Size(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -117,7 +117,7 @@ def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str,
     (10,); and ``ece``.
     """
     guess = logits.argmax(1)
-    confusion = torch.bincount(labels * models.CLASSES + guess, minlength=models.CLASSES**2).view(models.CLASSES, models.CLASSES)
+    confusion = torch.bincount(labels * registry.CLASSES + guess, minlength=registry.CLASSES**2).view(registry.CLASSES, registry.CLASSES)
     return {
         **scores(logits, labels, teacher_logits),
         "interval": interval(int((guess == labels).sum()), len(labels)),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.data import Digits
-from kd.models import CLASSES
+from kd.models.registry import CLASSES
 from kd.objectives import soft_loss
 
 Loss = Callable[[Tensor, Tensor, float], Tensor]  # student's and teacher's logits (N, 10), temperature -> scalar

@@ -12,7 +12,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.models import Outputs, outputs
+from kd.models.inference import Outputs, outputs
 from kd.randomness import seed
 
 Key = tuple[int | str, ...]

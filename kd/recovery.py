@@ -9,7 +9,8 @@ from typing import Any, Mapping, Sequence
 
 from torch import nn
 
-from kd import compress, data, measure, models, runs, speed, teacher
+from kd import data, measure, runs, speed, teacher
+from kd.models import compress, inference, registry
 from kd.config import CompressConfig
 from kd.data import Digits
 from kd.errors import UserError
@@ -112,7 +113,7 @@ class Recovery(Experiment):
         for name, model in self.whole.networks.items():
             networks[name, "original"], networks[name, "compressed"] = on_cpu(model), on_cpu(self.begun[name])
         for name, model in self.trained.items():
-            networks[name, "recovered"] = models.as_stored(model, self.architecture)
+            networks[name, "recovered"] = registry.as_stored(model, self.architecture)
             if self.config.int8 != "off":
                 networks[name, "int8"] = compress.quantize(networks[name, "recovered"], self.config.int8, images)
         timed: dict[str, Any] = {}
@@ -122,7 +123,7 @@ class Recovery(Experiment):
         taught, labels, inputs = self.reference.logits(test).cpu(), test.labels.cpu(), test.inputs().cpu()
         found = []
         for (name, stage), model in networks.items():
-            quality = measure.quality(models.logits_in_chunks(model, inputs, 512), labels, taught)
+            quality = measure.quality(inference.logits_in_chunks(model, inputs, 512), labels, taught)
             found.append({
                 "who": name, "stage": stage, **dataclasses.asdict(compress.cost(model)), "latency": timed.get(stage) if name == "student" else None,
                 **{key: quality[key] for key in ("test_accuracy", "test_errors", "interval", "agreement", "kl")},

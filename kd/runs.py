@@ -28,7 +28,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd import files, models, stored
+from kd import files, stored
+from kd.models import registry
 from kd import permissions
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.errors import UserError
@@ -144,7 +145,7 @@ class Run:
 
     def model(self, which: str) -> nn.Module:
         """The trained "student", "control" or "teacher", in eval mode."""
-        return models.load(self.file(f"{which}.safetensors"), self.architecture)
+        return registry.load(self.file(f"{which}.safetensors"), self.architecture)
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kd import models
+from kd.models import registry
 
 BATCHES = (1, 32, 256)
 ROUNDS = 15
@@ -53,7 +53,7 @@ def _least(timer: Any) -> float:
 
 def latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
     """The time of ``model``, as it is, on ``batch`` images with all threads."""
-    inputs = torch.zeros(batch, *models.INPUT_SHAPE, device=_device(model))
+    inputs = torch.zeros(batch, *registry.INPUT_SHAPE, device=_device(model))
     return alternating({"model": lambda: model(inputs)}, torch.get_num_threads(), rounds, seconds)["model"]
 
 
@@ -133,7 +133,7 @@ def _threads() -> tuple[int, ...]:
 
 
 def _work(model: nn.Module, layout: torch.memory_format, batch: int) -> Callable[[], Any]:
-    inputs = torch.zeros(batch, *models.INPUT_SHAPE, device=_device(model)).contiguous(memory_format=layout)
+    inputs = torch.zeros(batch, *registry.INPUT_SHAPE, device=_device(model)).contiguous(memory_format=layout)
     return lambda: model(inputs)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Mapping, Sequence
 
-from kd import files, models
+from kd import files
+from kd.models import registry
 
 
 #: What each row of metrics has, and what more in runs of some kinds.
@@ -47,7 +48,7 @@ def check_measures(kind: str, trained: Sequence[str], measures: Mapping[str, Any
     if measures["source"] not in ("full", "sample") or not set(trained) <= measures["models"].keys():
         raise ValueError
     if kind == "compress":
-        models.architecture(measures["architecture"])
+        registry.architecture(measures["architecture"])
         for row in measures["stages"]:
             _numbers(row, "parameters", "nonzero", "file_bytes", "zipped_bytes", *scores)
             _numbers(dict(enumerate(row["interval"])), 0, 1)

@@ -19,7 +19,8 @@ from typing import Any, Callable, Generator, Mapping, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kd import data, models
+from kd import data
+from kd.models import registry
 from kd.config import DistilConfig, StudyConfig
 from kd.data import UNLABELLED, Digits, Mnist
 from kd.experiment import Distillation, Experiment
@@ -96,7 +97,7 @@ def _soft_alone(student: Outputs, teacher: Outputs | None, labels: Tensor, setti
 
 
 def _new(config: StudyConfig, seed: int) -> nn.Module:
-    return models.build(config.student, seed).to(data.device())
+    return registry.build(config.student, seed).to(data.device())
 
 
 def _plan(epochs: int, seed: int, augmentation: str = "none") -> Plan:

@@ -14,12 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd import models, runs
+from kd import runs
+from kd.models import inference, registry
 from kd.config import MAX_TEACHERS, TeacherConfig
 from kd.connection import View
 from kd.data import SHIFTS, Digits, Mnist, cache_folder
 from kd.errors import UserError
-from kd.models import Outputs
+from kd.models.inference import Outputs
 
 WEIGHTS = Path(__file__).parent / "weights"
 ROWS = {"train": 60000, "test": 10000}
@@ -65,7 +66,7 @@ class CachedTeacher:
         self.model = model.eval().requires_grad_(False)
         self.digest = weights_digest(model)
         self._device = next(model.parameters()).device
-        self._tables = {(file, False): self._empty(rows, models.CLASSES) for file, rows in ROWS.items()}
+        self._tables = {(file, False): self._empty(rows, registry.CLASSES) for file, rows in ROWS.items()}
         self._view: View | None = None
         for path in (shipped_logits, self._kept_at()):
             if path is not None and path.exists():
@@ -90,14 +91,14 @@ class CachedTeacher:
         a time; computed anew for others. Measured with mlp-128 and the shipped teacher: an
         epoch takes 2.0 s of one core with features that are kept, 13.0 s with computing them.
         """
-        widths = view.widths(models.feature_shapes(self.architecture))
+        widths = view.widths(registry.feature_shapes(self.architecture))
 
         def ask(inputs: Tensor) -> Tensor:
-            said = models.outputs(self.model, inputs)
+            said = inference.outputs(self.model, inputs)
             return torch.cat([said.logits, *view(said.features)], 1)
 
         if digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
-            logits, *features = self._compute(digits, ask).split([models.CLASSES, *widths], 1)
+            logits, *features = self._compute(digits, ask).split([registry.CLASSES, *widths], 1)
             if digits.file not in ROWS:
                 return Outputs(logits, tuple(features))
             self._learn(digits, logits)
@@ -108,7 +109,7 @@ class CachedTeacher:
         missing = ~filled[digits.ids]
         if missing.any():
             new = digits.take(missing)
-            logits, features = self._compute(new, ask).split([models.CLASSES, sum(widths)], 1)
+            logits, features = self._compute(new, ask).split([registry.CLASSES, sum(widths)], 1)
             self._learn(new, logits)
             kept[new.ids] = features.to(kept.dtype)
             filled[new.ids] = True
@@ -127,14 +128,14 @@ class CachedTeacher:
         # Matrix products round differently for other numbers of rows. Chunks that are
         # always full make an image's logits the same to the bit whatever is asked with it
         # (layers whose width is no multiple of 4 excepted: their rows lie unaligned).
-        inputs = F.pad(digits.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(digits) % models.CHUNK))
+        inputs = F.pad(digits.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(digits) % inference.CHUNK))
         # Cloned, since losses may not use an inference tensor.
-        return models.in_chunks(self.model, ask, inputs)[: len(digits)].clone()
+        return inference.in_chunks(self.model, ask, inputs)[: len(digits)].clone()
 
     def _table(self, file: str, shifted: bool) -> tuple[Tensor, Tensor]:
         """Logits by image id, or by shift and image id (60 MB, made when first asked for), and which are known."""
         if (file, shifted) not in self._tables:
-            self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file], models.CLASSES)
+            self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file], registry.CLASSES)
         return self._tables[file, shifted]
 
     def _empty(self, rows: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -198,7 +199,7 @@ class MeanTeacher:
     def __init__(self, name: str, teachers: list[CachedTeacher]):
         self.name, self._teachers = name, teachers
         self.architecture = "+".join(teacher.architecture for teacher in teachers)
-        self.model = models.Mean([teacher.model for teacher in teachers]).eval()
+        self.model = inference.Mean([teacher.model for teacher in teachers]).eval()
         self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
 
     def logits(self, digits: Digits) -> Tensor:
@@ -218,7 +219,7 @@ def describe(name: str) -> dict:
     """The json beside a shipped teacher: how it was made and what it scores."""
     try:
         about = json.loads((WEIGHTS / f"{name}.json").read_text())
-        models.architecture(about["architecture"])
+        registry.architecture(about["architecture"])
         return about
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
@@ -295,7 +296,7 @@ def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanT
         return MeanTeacher(name, [load(part, device) for part in name.split("+")])
     if name in shipped():
         architecture = describe(name)["architecture"]
-        model = models.load(WEIGHTS / f"{name}.safetensors", architecture)
+        model = registry.load(WEIGHTS / f"{name}.safetensors", architecture)
         return CachedTeacher(name, architecture, model.to(device), WEIGHTS / f"{name}.logits.safetensors")
     if runs.is_id(name):
         run = runs.load(name)

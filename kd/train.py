@@ -23,7 +23,7 @@ from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
 from kd.distributed import Ranks
 from kd.errors import UserError
 from kd.learners import Learner, Learning, One, Step
-from kd.models import Outputs, logits_in_chunks
+from kd.models.inference import Outputs, logits_in_chunks
 from kd.passes import has_dropout
 from kd.randomness import generator
 

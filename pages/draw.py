@@ -3,7 +3,8 @@
 import torch
 import streamlit as st
 
-from kd import data, drawing, figures, models, personal, runs, speed
+from kd import data, drawing, figures, personal, runs, speed
+from kd.models import inference, registry
 from kd.errors import UserError
 from kd.ui import entry, owner, panels, state
 from kd.ui.canvas import canvas
@@ -29,14 +30,14 @@ if live is not None and live.kind == "distil" and live.id not in choices and (li
 def most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int]:
     """The test pictures on which KL(teacher || student) is greatest, greatest first."""
     teacher = manager.teacher(teacher_name).logits(mnist.test.to(data.device())).cpu().log_softmax(1)
-    student = models.logits_in_chunks(state.stored_model(run_id, "student"), mnist.test.inputs(), 512).log_softmax(1)
+    student = inference.logits_in_chunks(state.stored_model(run_id, "student"), mnist.test.inputs(), 512).log_softmax(1)
     return (teacher.exp() * (teacher - student)).sum(1).topk(min(count, len(mnist.test))).indices.tolist()
 
 
 @st.cache_data(show_spinner="Measuring latency…", max_entries=64)
 def latency(architecture: str) -> speed.Latency:
     """One image at a time; depends on the architecture, not on the weights."""
-    return speed.latency(models.build(architecture, 0).eval())
+    return speed.latency(registry.build(architecture, 0).eval())
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd import models
+from kd.models import registry
 from kd.data import Mnist
 from kd.teacher import CachedTeacher
 
@@ -42,7 +42,7 @@ def same(one: dict[str, dict], other: dict[str, dict]) -> bool:
 
 def small_teacher(architecture: str = "mlp-30", seed: int = 7) -> CachedTeacher:
     """A teacher that was never trained but has opinions: its last layer speaks louder."""
-    model = models.build(architecture, seed)
+    model = registry.build(architecture, seed)
     with torch.no_grad():
         model[-1].weight.mul_(10)
     return CachedTeacher("small", architecture, model)

@@ -7,8 +7,8 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 
-from kd import models
-from kd.models import INPUT_SHAPE
+from kd.models import inference
+from kd.models.registry import INPUT_SHAPE
 
 
 def first_layer(model: nn.Module, count: int) -> Tensor | None:
@@ -28,8 +28,8 @@ def penultimate(model: nn.Module, inputs: Tensor) -> Tensor | None:
     """(N, D) what the last layer of ``model`` sees of images (N, 1, 28, 28), maps averaged over their places; None without hidden layers."""
     found = []
     with torch.inference_mode():
-        for part in inputs.split(models.CHUNK):
-            features = models.outputs(model, part).features
+        for part in inputs.split(inference.CHUNK):
+            features = inference.outputs(model, part).features
             if not features:
                 return None
             found.append(features[-1].flatten(2).mean(2) if features[-1].dim() == 4 else features[-1])

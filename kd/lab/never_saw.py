@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kd import offsets
 from kd.config import DistilConfig
-from kd.models import CLASSES
+from kd.models.registry import CLASSES
 
 PRESETS = {"No 3": "3", "Only 7 and 8": "01234569"}
 #: Student -> epochs where all digits are there.

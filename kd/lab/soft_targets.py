@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kd.models import CLASSES
+from kd.models.registry import CLASSES
 
 
 def soft_targets(logits: Tensor, temperature: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.data import UNLABELLED
-from kd.models import Outputs
+from kd.models.inference import Outputs
 
 _MEAN = 1  # over the labelled images: a reduction, as PyTorch's operations number them
 

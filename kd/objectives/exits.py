@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives.base import Objective, Settings, Terms, labels_only
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives.base import Settings, Terms, hinton
 
 HINT, ATTENTION, COSINE = 1.0, 5.0, 3.0  # what feature_weight 1 stands for

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.connection import Connection
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives.base import Objective, Settings, Terms, hinton, hinton_with_gradient, labels_only, labels_only_with_gradient
 
 

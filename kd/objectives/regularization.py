@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.data import UNLABELLED
-from kd.models import CLASSES, Outputs
+from kd.models.inference import Outputs
+from kd.models.registry import CLASSES
 from kd.objectives.base import Settings, Terms, beside_labels, soft_loss
 
 

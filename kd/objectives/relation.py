@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives.base import Settings, Terms, hinton
 
 SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0  # what feature_weight 1 stands for

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.data import UNLABELLED
-from kd.models import Outputs
+from kd.models.inference import Outputs
 from kd.objectives.base import Settings, Terms, beside_labels, soft_loss
 
 

@@ -23,7 +23,8 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import connection, data, measure, models, passes, runs
+from kd import connection, data, measure, passes, runs
+from kd.models import inference, registry
 from kd.config import Config, DistilConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
@@ -117,7 +118,7 @@ def _batchable(cell: Cell) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _multilayer_perceptron(student: str) -> bool:
-    return passes.alike([models.skeleton(student)])
+    return passes.alike([registry.skeleton(student)])
 
 
 # -- one group ------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def start(group: Group, mnist: Mnist, teacher: Any) -> Training:
     run = Distillation(first.config, mnist, teacher)
     if _batchable(first):
         learners = [
-            Learner(str(i), models.build(cell.config.student, cell.config.seed).to(data.device()), _objective(cell), settings=_settings(cell))
+            Learner(str(i), registry.build(cell.config.student, cell.config.seed).to(data.device()), _objective(cell), settings=_settings(cell))
             for i, cell in enumerate(group.cells)
         ]
         return Together(learners, run.transfer, run.plan, teacher)
@@ -166,7 +167,7 @@ def outcomes(group: Group, training: Training, mnist: Mnist, teacher: Any) -> li
         if not grid_weights.sound(learner.model):
             found.append(about | {"diverged": 1})
             continue
-        said = models.logits_in_chunks(models.as_stored(learner.model, cell.config.student).to(inputs.device), inputs, 512)
+        said = inference.logits_in_chunks(registry.as_stored(learner.model, cell.config.student).to(inputs.device), inputs, 512)
         judged = {"validation_accuracy": 1 - errors[i] / len(mnist.validation), "validation_agreement": agreement[i]} | measure.scores(said, mnist.test.labels, taught)
         found.append(about | (judged if all(map(math.isfinite, judged.values())) else {"diverged": 1}))
     return found
@@ -176,7 +177,7 @@ def _said(training: Training, digits: Digits) -> Tensor:
     """Logits (L, N, 10) of all learners."""
     if isinstance(training, Together):
         return training.said(digits)
-    return torch.stack([models.logits_in_chunks(learner.model, digits.inputs(), 512) for learner in training.learners])
+    return torch.stack([inference.logits_in_chunks(learner.model, digits.inputs(), 512) for learner in training.learners])
 
 
 class Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kd import models
+from kd.models import registry
 from kd.config import Config, DistilConfig, setting
 from kd.errors import UserError
 from kd.objectives import METHODS
@@ -67,7 +67,7 @@ class GridConfig(Config):
             raise UserError(f"{label} can have at most {MAX_VALUES} values, not {len(given)}.")
         if kind is str:
             for value in given if name == "student" else []:
-                models.architecture(value)
+                registry.architecture(value)
             if name == "method" and (unknown := [value for value in given if value not in METHODS]):
                 raise UserError(f"There is no method called {unknown[0][:40]!r}; the methods are {', '.join(METHODS)}.")
             return list(dict.fromkeys(given))

@@ -7,7 +7,8 @@ from typing import Collection, Protocol, Sequence
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kd import measure, models, runs
+from kd import measure, runs
+from kd.models import registry
 from kd.config import DistilConfig
 from kd.errors import UserError
 from kd.train import Training
@@ -79,7 +80,7 @@ def load(run: runs.Run, cell: Cell) -> nn.Module:
     found = _tensors(run, [name for name in _names(run) if name.startswith(start)])
     if not found:
         raise UserError(f"{run.name} did not keep the network of this cell; open the cell's settings instead.")
-    return models.with_weights(cell.config.student, {name.removeprefix(start): value for name, value in found.items()}, f"{FILE}.safetensors")
+    return registry.with_weights(cell.config.student, {name.removeprefix(start): value for name, value in found.items()}, f"{FILE}.safetensors")
 
 
 def _names(run: runs.Run) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any, Mapping
 
 import torch
 
-from kd import data, measure, models, speed, teacher
+from kd import data, measure, speed, teacher
+from kd.models import registry
 from kd.tables import cells
 from kd.config import DistilConfig
 from kd.experiment import Distillation
@@ -64,7 +65,7 @@ def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
 
 def throughput(model: torch.nn.Module) -> dict[str, float]:
     """Images a second of teacher and student with all threads, in alternating rounds."""
-    networks = {"teacher": model, "student": models.build(STUDENT, 0).eval()}
+    networks = {"teacher": model, "student": registry.build(STUDENT, 0).eval()}
     found = speed.compare(networks, batches=(BATCH,), threads=(torch.get_num_threads(),))
     return {name: rows[0]["images_per_second"] for name, rows in found.items()}
 

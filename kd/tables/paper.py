@@ -18,7 +18,8 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kd import data, models, offsets
+from kd import data, offsets
+from kd.models import inference, registry
 from kd.tables import cells
 from kd.config import Config, DistilConfig, TeacherConfig
 from kd.errors import UserError
@@ -120,7 +121,7 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
     config = ROWS[row].replace(seed=seed)
     if isinstance(config, DistilConfig):
         weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
-        teacher = models.load(weights, config.teacher).to(data.device())
+        teacher = registry.load(weights, config.teacher).to(data.device())
         experiment: Experiment = Distillation(config, mnist, CachedTeacher(config.teacher, config.teacher, teacher))
     else:
         experiment = TeacherTraining(config, mnist)
@@ -137,13 +138,13 @@ def _outcome(experiment: Experiment) -> dict[str, Any]:
     test, omitted = experiment.mnist.test, getattr(experiment.config, "omitted", "")
     found, wrong = {}, {}
     for name, model in experiment.trained.items():
-        logits = models.logits_in_chunks(model, test.inputs(), 512).double().cpu()
+        logits = inference.logits_in_chunks(model, test.inputs(), 512).double().cpu()
         wrong[name] = logits.argmax(1) != test.labels.cpu()
         found[name] = _count(logits, test.labels.cpu(), omitted)
         if omitted:
             # Without labels: only how often each digit comes, which is alike for all in the validation images.
-            validation = models.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
-            moved = offsets.by_frequency(validation, omitted, torch.full((models.CLASSES,), 1 / models.CLASSES))
+            validation = inference.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
+            moved = offsets.by_frequency(validation, omitted, torch.full((registry.CLASSES,), 1 / registry.CLASSES))
             found[name]["by_frequency"] = {"offsets": [round(o, 3) for o in moved.tolist()], **_count(logits + moved, test.labels.cpu(), omitted)}
             tuned = offsets.by_labels(logits, test.labels, omitted)
             found[name]["by_test_labels"] = {"offsets": tuned.tolist(), **_count(logits + tuned, test.labels.cpu(), omitted)}

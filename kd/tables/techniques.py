@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import compress, data, measure, models, speed, teacher
+from kd import data, measure, speed, teacher
+from kd.models import compress, inference, registry
 from kd.tables import cells
 from kd.config import CompressConfig, Config, DistilConfig
 from kd.experiment import Distillation
@@ -71,7 +72,7 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
             cells.save(_weights(name, seed), model.state_dict())
         return outcome
     config, began = ROWS[row][1].replace(seed=seed), time.process_time()
-    source = Whole(STUDENT, STUDENT, *(models.load(_weights(name, seed), STUDENT) for name in ("student", "control")))
+    source = Whole(STUDENT, STUDENT, *(registry.load(_weights(name, seed), STUDENT) for name in ("student", "control")))
     if not any(config.percents.values()):
         found = {name: _quantized(source, config, mnist, reference) for name in LABELS}
     else:
@@ -101,7 +102,7 @@ def _quantized(source: Whole, config: CompressConfig, mnist: data.Mnist, referen
     found = []
     for who, model in source.networks.items():
         for stage, network in {"original": model, "compressed": compress.quantize(model, config.int8, images)}.items():
-            said = models.logits_in_chunks(network, test.inputs(), 512)
+            said = inference.logits_in_chunks(network, test.inputs(), 512)
             found.append({"who": who, "stage": stage, **dataclasses.asdict(compress.cost(network)), **measure.scores(said, test.labels, reference.logits(test).cpu())})
     return found
 
@@ -109,7 +110,7 @@ def _quantized(source: Whole, config: CompressConfig, mnist: data.Mnist, referen
 def costs() -> dict[str, list[dict[str, Any]]]:
     """The latencies of the student as it was and of each row's, in alternating rounds."""
     images = cells.full_mnist().validation.take(slice(compress.CALIBRATION)).inputs()
-    networks = {"base": models.build(STUDENT, 0).eval()}
+    networks = {"base": registry.build(STUDENT, 0).eval()}
     for row, (_, config) in ROWS.items():
         network = networks["base"]
         for _, network in compress.steps(network, config.percents, images):

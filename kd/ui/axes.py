@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import models
+from kd.models import registry
 from kd.errors import UserError
 from kd.objectives import METHODS
 from kd.sweeps import grid, grid_time, grid_weights
@@ -24,7 +24,7 @@ def settings() -> GridConfig | None:
     """The widgets; returns the config that they make, or None, and says why, where it is not valid."""
     left, right = st.columns(2)
     with left:
-        FORM.names("student", models.students(), new=True, placeholder="mlp-30, or a width of your own such as mlp-64")
+        FORM.names("student", registry.students(), new=True, placeholder="mlp-30, or a width of your own such as mlp-64")
         FORM.text("temperature")
         FORM.text("soft_weight")
     with right:

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import streamlit as st
 
-from kd import models
+from kd.models import registry
 from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, SCHEME_SETTINGS, Config, DistilConfig, TeacherConfig
 from kd.data import AUGMENTATIONS
 from kd.errors import UserError
@@ -42,7 +42,7 @@ def adopt(config: Config, mode: str) -> None:
     st.session_state[keys.SETTINGS][mode] = config.to_dict()
     for spec in dataclasses.fields(config):
         st.session_state.pop(keys.setting(mode, spec.name), None)
-    for name in ("more_teachers", "layers", *(f"width{i}" for i in range(models.MAX_LAYERS))):
+    for name in ("more_teachers", "layers", *(f"width{i}" for i in range(registry.MAX_LAYERS))):
         st.session_state.pop(keys.setting(mode, name), None)
 
 
@@ -112,7 +112,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             st.caption(f"{scheme.purpose} {scheme.paper}.")
         values = {name: value for name, value in values.items() if name not in SCHEME_SETTINGS}
         if "assistant" in scheme.settings:
-            values["assistant"] = widget(st.selectbox, "assistant", options=list(models.ARCHITECTURES))
+            values["assistant"] = widget(st.selectbox, "assistant", options=list(registry.ARCHITECTURES))
         if "generations" in scheme.settings:
             values["generations"] = number(st.number_input, "generations")
         values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
@@ -130,7 +130,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             values["label_noise"] = number(st.slider, "label_noise", format="percent")
             values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     else:
-        values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(models.ARCHITECTURES)))
+        values["teacher"] = widget(st.selectbox, "teacher", options=list(reversed(registry.ARCHITECTURES)))
         values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
     values["epochs"] = number(st.number_input, "epochs")
     with st.expander("Optimizer and seed"):
@@ -154,7 +154,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
 def _refusal(student: str, teacher: str) -> str:
     """Why the student cannot begin with the teacher's layers, or nothing."""
     try:
-        models.inherited(models.skeleton(student), state.manager().teacher(teacher).model)
+        registry.inherited(registry.skeleton(student), state.manager().teacher(teacher).model)
         return ""
     except UserError as error:
         return str(error)
@@ -162,25 +162,25 @@ def _refusal(student: str, teacher: str) -> str:
 
 def _student(kept: str, locked: bool) -> str:
     """Chooses the student: one of the list, or an MLP of one's own by sliders."""
-    own = models.own_widths(kept) if kept not in models.ARCHITECTURES else None
+    own = registry.own_widths(kept) if kept not in registry.ARCHITECTURES else None
     about = DistilConfig.setting("student")
     key = keys.setting("distil", "student")
     if key not in st.session_state:
         st.session_state[key] = OWN if own else kept
-    options = [*models.students(), OWN] if own or kept in models.students() else [kept, *models.students(), OWN]
+    options = [*registry.students(), OWN] if own or kept in registry.students() else [kept, *registry.students(), OWN]
     choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
     if choice != OWN:
         return choice
     widths = own or OWN_START
-    layers = st.slider("Hidden layers", 1, models.MAX_LAYERS, len(widths), key=keys.setting("distil", "layers"), disabled=locked)
+    layers = st.slider("Hidden layers", 1, registry.MAX_LAYERS, len(widths), key=keys.setting("distil", "layers"), disabled=locked)
     chosen = [
         st.slider(
-            f"Units in layer {i + 1}", 2, models.MAX_WIDTH, widths[i] if i < len(widths) else 64, 2,
+            f"Units in layer {i + 1}", 2, registry.MAX_WIDTH, widths[i] if i < len(widths) else 64, 2,
             key=keys.setting("distil", f"width{i}"), disabled=locked,
         )
         for i in range(layers)
     ]
-    return models.own_name(tuple(chosen))
+    return registry.own_name(tuple(chosen))
 
 
 def _teacher(kept: str, locked: bool) -> str:

@@ -14,7 +14,8 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import checkpoints, diagrams, figures, jobs, measure, models, runs
+from kd import checkpoints, figures, jobs, measure, runs
+from kd.models import diagrams, registry
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, StudyConfig, TeacherConfig
 from kd.errors import UserError
 from kd.sweeps.grid_config import AXES, GridConfig
@@ -68,7 +69,7 @@ def networks(config: DistilConfig | TeacherConfig) -> None:
                 st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
                 picture(diagrams.svg(name, figures.COLOURS[who], other), f"network_{who}{i or ''}")
                 st.caption(
-                    f"{models.architecture(name).purpose} {size.parameters:,} weights, {kilobytes(size.bytes)}, "
+                    f"{registry.architecture(name).purpose} {size.parameters:,} weights, {kilobytes(size.bytes)}, "
                     f"{macs(size.macs)} multiplications an image."
                 )
     st.caption(
@@ -81,12 +82,12 @@ def students_table(teacher: str) -> None:
     """All students and what they cost, before any training."""
     theirs = measure.size(teacher)
     rows = []
-    for name in [teacher, *models.students()]:
+    for name in [teacher, *registry.students()]:
         ours = measure.size(name)
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,
-                "what it is": "Several networks, whose answers are averaged." if "+" in name else models.architecture(name).purpose,
+                "what it is": "Several networks, whose answers are averaged." if "+" in name else registry.architecture(name).purpose,
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
                 "multiplications": macs(ours.macs),

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 from torch import nn
 
-from kd import compress, data, models, recovery, speed
+from kd import data, recovery, speed
+from kd.models import compress, inference
 from kd.config import CompressConfig
 from kd.data import Mnist
 from kd.measure import interval
@@ -44,7 +45,7 @@ def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
     """What a network costs after these techniques, and how many of the validation images it reads right."""
     model, validation = _network(network, who, done, source), _mnist().validation
     device = next(model.parameters()).device
-    guess = models.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
+    guess = inference.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
     right = int((guess == validation.labels.cpu()).sum())
     return {
         "who": who, "title": _title(done), **dataclasses.asdict(compress.cost(model)), "accuracy": right / len(validation), "wrong": 1 - right / len(validation),

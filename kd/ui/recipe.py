@@ -6,7 +6,8 @@ from typing import Any, Callable
 
 import streamlit as st
 
-from kd import compress, runs, teacher
+from kd import runs, teacher
+from kd.models import compress
 from kd.config import CompressConfig
 from kd.errors import UserError
 from kd.ui import keys, link, state

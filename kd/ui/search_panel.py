@@ -6,7 +6,8 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import models, runs
+from kd import runs
+from kd.models import registry
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
@@ -54,7 +55,7 @@ def show(query: Mapping[str, str]) -> None:
 def _settings() -> SearchConfig | None:
     left, right = st.columns(2)
     with left:
-        FORM.one_of("student", {name: name for name in models.students()}, accept_new_options=True)
+        FORM.one_of("student", {name: name for name in registry.students()}, accept_new_options=True)
         FORM.names("methods", list(METHODS), format_func=axes.method_title)
     with right:
         few, many = st.columns(2)

@@ -12,7 +12,8 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, data, drawing, jobs, models, runs, teacher
+from kd import checkpoints, data, drawing, jobs, runs, teacher
+from kd.models import inference
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.ui import keys, link, owner
@@ -143,7 +144,7 @@ def look(snap: jobs.Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
 
 def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
     """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
-    return look(snap, lambda model: models.logits_in_chunks(model, inputs.to(data.device()), 512).cpu())
+    return look(snap, lambda model: inference.logits_in_chunks(model, inputs.to(data.device()), 512).cpu())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[T
     """The teacher's logits (1, 10), and whether it looks like a digit to it. Kept, since while a student learns the
     same picture is asked about several times a second, and the teacher costs the most."""
     inputs = _inputs.to(data.device())
-    said = models.logits_in_chunks(manager().teacher(teacher_name).model, inputs).cpu()
+    said = inference.logits_in_chunks(manager().teacher(teacher_name).model, inputs).cpu()
     return said, bool(familiar(teacher_name).knows(inputs)[0])
 
 

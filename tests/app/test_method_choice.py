@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kd import models, runs, teacher
+from kd import runs, teacher
+from kd.models import registry
 from kd.tables import comparison
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.objectives import METHODS
@@ -57,7 +58,7 @@ def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
     at = app()
     assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
     run = runs.save(
-        runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": models.build("cnn-tiny", 0)},
+        runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": registry.build("cnn-tiny", 0)},
         MEASURES,
     )
     at = app(teacher=f"cnn+{run.id}")

@@ -9,7 +9,8 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import checkpoints, compare, figures, models, runs, speed
+from kd import checkpoints, compare, figures, runs, speed
+from kd.models import registry
 from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
@@ -33,11 +34,11 @@ def stored(app, mnist):
 @pytest.fixture
 def one_more(monkeypatch):
     """An architecture that was just added."""
-    entry = models.Architecture(
+    entry = registry.Architecture(
         "tanh-12", "Twelve units that bend both ways.",
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 10)), student=True,
     )
-    monkeypatch.setitem(models.ARCHITECTURES, entry.name, entry)
+    monkeypatch.setitem(registry.ARCHITECTURES, entry.name, entry)
     return entry
 
 
@@ -195,7 +196,7 @@ def test_one_entry_makes_an_architecture_that_can_be_chosen_is_drawn_and_learns(
 @pytest.fixture
 def vit(app):
     """The id of a run that trained a Transformer."""
-    return runs.save(runs.new_id(), TeacherConfig(teacher="vit"), "done", [], {"teacher": models.build("vit", 5)}, {}).id
+    return runs.save(runs.new_id(), TeacherConfig(teacher="vit"), "done", [], {"teacher": registry.build("vit", 5)}, {}).id
 
 
 def test_initial_weights_are_offered_from_the_teacher_where_they_fit(app, vit):
@@ -303,7 +304,7 @@ def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
 
 def test_imported_weights_are_a_run_that_every_page_can_take(app, mnist, tmp_path):
     at = app("runs")
-    content = save(models.build("mlp-30", 3).state_dict())
+    content = save(registry.build("mlp-30", 3).state_dict())
     at.file_uploader(key="import_file").set_value(("my student.safetensors", content, "application/octet-stream")).run()
     at.button(key="import").click().run()
     assert not at.exception and "my student was imported: mlp-30, which reads" in said(at) + " ".join(note.value for note in at.success)

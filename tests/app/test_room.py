@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kd import models, runs, storage
+from kd import runs, storage
+from kd.models import registry
 from kd import permissions
 from kd.config import DistilConfig
 from tests.apps import TOKEN, said
@@ -25,7 +26,7 @@ def nobody(monkeypatch):
 
 
 def store(name, owner=ME, day=1):
-    trained = {who: models.build("mlp-30", seed) for seed, who in enumerate(("student", "control"))}
+    trained = {who: registry.build("mlp-30", seed) for seed, who in enumerate(("student", "control"))}
     rows = [{"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 1.0, "whole_validation": 1.0, "loss student soft": 0.1, "validation student": 0.9}]
     return runs.save(f"202601{day:02}-120000-0123456789abcdef", DistilConfig(student="mlp-30", epochs=1), "done", rows, trained, MEASURES, owner, name=name)
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import Page, expect
 
-from kd import models, runs
+from kd import runs
+from kd.models import registry
 from kd.config import DistilConfig
 from tests.helpers import MEASURES
 from tests.serving import Server, button, choose, until, visit
@@ -58,7 +59,7 @@ def test_a_round_of_use_leaves_no_error(server: Server, stranger_to_playwright: 
 def hostile(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[runs.Run]:
     """A stored run whose name tries to be a picture."""
     monkeypatch.setenv("KD_HOME", str(server.home))
-    trained = {who: models.build("mlp-30", 1) for who in ("student", "control")}
+    trained = {who: registry.build("mlp-30", 1) for who in ("student", "control")}
     run = runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], trained, MEASURES, runs.owner_digest("somebody"), name=EVIL)
     yield run
     runs.delete(run.id, "somebody")

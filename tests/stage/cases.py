@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import checkpoints, compare, drawing, figures, importing, measure, models, personal, runs, teacher
+from kd import checkpoints, compare, drawing, figures, importing, measure, personal, runs, teacher
+from kd.models import registry
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.data import Digits, Mnist
 from kd.errors import UserError
@@ -64,7 +65,7 @@ class Cases:
         self.teacher = small_teacher("mlp-32")
         self.config = DistilConfig(student="mlp-30", epochs=2, batch_size=50, schedule=((3, "temperature", 2.0),))
         self._store()
-        self.weights = [(name, save({key: value.contiguous() for key, value in models.build(name, 0).state_dict().items()})) for name in ("mlp-30", "linear", "cnn-tiny", "mlp-5-5")]
+        self.weights = [(name, save({key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()})) for name in ("mlp-30", "linear", "cnn-tiny", "mlp-5-5")]
         self.pictures = list(self._pictures())
 
     def kinds(self) -> dict[str, Callable[[], Callable[[], Any]]]:
@@ -159,9 +160,9 @@ class Cases:
             if isinstance(config, tuple(runs.KINDS.values())):
                 runs.clean_name(runs.default_name(config))
             student = getattr(config, "student", "linear")
-            if student in models.ARCHITECTURES or "-" in student and not isinstance(config, CompressConfig):
+            if student in registry.ARCHITECTURES or "-" in student and not isinstance(config, CompressConfig):
                 measure.size(student)
-                models.feature_shapes(student)
+                registry.feature_shapes(student)
             if "teacher" in names and not isinstance(config, TeacherConfig) and "+" not in config.teacher and config.teacher not in ("cnn", "vit"):
                 teacher.load(config.teacher)
 
@@ -282,7 +283,7 @@ class Cases:
             try:
                 importing.read(content)
             finally:
-                models.load(path, name)
+                registry.load(path, name)
 
         return case
 
@@ -415,7 +416,7 @@ class Cases:
         id = self.text() if self.draw.random() < 0.6 else self.draw.choice([self.id, self.unfinished]) + self.draw.choice(["", "/..", "\n", "\0", "/student", ".tmp"])
         use = self.draw.choice([
             runs.load, lambda id: runs.delete(id, "not me"), lambda id: runs.rename(id, "x", "not me"), checkpoints.load, checkpoints.exists, lambda id: checkpoints.discard(id, "not me"),
-            lambda id: teacher.load(id) if id not in ("cnn", "cnn+vit") else None, models.architecture, lambda id: models.feature_shapes(id),
+            lambda id: teacher.load(id) if id not in ("cnn", "cnn+vit") else None, registry.architecture, lambda id: registry.feature_shapes(id),
         ])
         return lambda: use(id)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kd import checkpoints, importing, jobs, models, personal, runs
+from kd import checkpoints, importing, jobs, personal, runs
+from kd.models import registry
 from kd import permissions
 from kd.config import DistilConfig
 from kd.errors import UserError
@@ -31,7 +32,7 @@ def room(monkeypatch):
 
 
 def store(owner):
-    return runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], {"student": models.build("mlp-30", 1)}, {}, runs.owner_digest(owner)).id
+    return runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], {"student": registry.build("mlp-30", 1)}, {}, runs.owner_digest(owner)).id
 
 
 def test_without_a_password_everybody_may_start_and_nobody_is_the_presenter():

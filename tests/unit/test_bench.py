@@ -9,7 +9,8 @@ import torch
 
 from benchmarks import conventional, engine
 from kd import __main__ as command_line
-from kd import data, models, train
+from kd import data, train
+from kd.models import registry
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_pat
 @pytest.mark.parametrize("taught", [True, False])
 def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
     """Same data, same loss: both end at about the same accuracy, or the ratio would compare two different things."""
-    teacher = models.load(engine.teacher.WEIGHTS / "cnn.safetensors", "cnn") if taught else None
-    model = models.build("mlp-128", 0)
+    teacher = registry.load(engine.teacher.WEIGHTS / "cnn.safetensors", "cnn") if taught else None
+    model = registry.build("mlp-128", 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     batches = conventional.loader(tmp_path, 50, here.train.ids.tolist())

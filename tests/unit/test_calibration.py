@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import measure, models, teacher
+from kd import measure, teacher
+from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.lab import figures
@@ -44,10 +45,10 @@ def test_a_model_that_is_the_teacher_agrees_with_it_entirely():
 
 def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(mnist):
     teacher = small_teacher()
-    learners = [Learner("student", models.build("linear", 0), hinton), Learner("control", models.build("linear", 0), labels_only)]
+    learners = [Learner("student", registry.build("linear", 0), hinton), Learner("control", registry.build("linear", 0), labels_only)]
     training = Training(learners, mnist, Plan(2, 128, 0.01, 0), {"temperature": 4.0, "soft_weight": 1.0}, teacher)
     for record in training.records():
-        said = models.logits_in_chunks(learners[0].model, mnist.validation.inputs(), 512)
+        said = inference.logits_in_chunks(learners[0].model, mnist.validation.inputs(), 512)
     wanted = measure.fidelity(said, teacher.logits(mnist.validation)) | {"ece": measure.ece(said, mnist.validation.labels)}
     row = record.row()
     assert {name: row[f"{name} student"] for name in wanted} == pytest.approx(wanted)
@@ -56,7 +57,7 @@ def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(m
 
 
 def test_a_training_without_a_teacher_measures_calibration_alone(mnist):
-    training = Training([Learner("control", models.build("linear", 0), labels_only)], mnist, Plan(1, 128, 0.01, 0), {})
+    training = Training([Learner("control", registry.build("linear", 0), labels_only)], mnist, Plan(1, 128, 0.01, 0), {})
     assert set(next(training.records()).fidelity) == {"ece control"}
 
 
@@ -75,7 +76,7 @@ def test_a_student_reads_more_digits_right_than_its_control_and_still_answers_un
     for _ in run.records():
         pass
     digits = sample.test
-    said = {who: models.logits_in_chunks(model, digits.inputs(), 512) for who, model in {"teacher": cnn.model, **run.trained}.items()}
+    said = {who: inference.logits_in_chunks(model, digits.inputs(), 512) for who, model in {"teacher": cnn.model, **run.trained}.items()}
     wrong = {who: (logits.argmax(1) != digits.labels).float().mean().item() for who, logits in said.items()}
     unlike = 1 - measure.fidelity(said["student"], said["teacher"])["agreement"]
     assert wrong["student"] < wrong["control"] and unlike > 3 * wrong["teacher"], (wrong, unlike)

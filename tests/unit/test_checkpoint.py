@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from kd import models
+from kd.models import registry
 from kd.learners import Learner
 from kd.objectives import hinton, labels_only
 from kd.optimizers import OPTIMIZERS
@@ -19,9 +19,9 @@ POINTS = [1, 7, 15, 16, 17, 31]
 
 
 def training(mnist, architecture="mlp-30", plan=PLAN, teacher=True):
-    learners = [Learner("control", models.build(architecture, plan.seed), labels_only)]
+    learners = [Learner("control", registry.build(architecture, plan.seed), labels_only)]
     if teacher:
-        learners.insert(0, Learner("student", models.build(architecture, plan.seed), hinton))
+        learners.insert(0, Learner("student", registry.build(architecture, plan.seed), hinton))
     return Training(learners, mnist, plan, SETTINGS, small_teacher("mlp-32") if teacher else None)
 
 

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import checkpoints, compare, data, models, runs, teacher, train
+from kd import checkpoints, compare, data, runs, teacher, train
+from kd.models import inference
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.jobs import JobManager
 from kd.objectives import METHODS
@@ -52,7 +53,7 @@ def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
     stored = runs.load(result["run"])
     assert stored.config == DistilConfig(student="mlp-30", epochs=1, batch_size=100, temperature=7)
     assert stored.owner is None and stored.state == "done" and len(stored.metrics()) == 1
-    wrong = int((models.logits_in_chunks(stored.model("student"), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum())
+    wrong = int((inference.logits_in_chunks(stored.model("student"), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum())
     assert result["student"]["test_errors"] == wrong
     assert result["student"]["test_accuracy"] == pytest.approx(1 - wrong / 200)
     assert result["teacher"]["agreement"] == 1 and result["seconds"] > 0

@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from kd import compress, measure, models
+from kd import measure
+from kd.models import compress, registry
 from kd.errors import UserError
 from tests.helpers import identical, weights
 
 
 @pytest.fixture
 def images() -> Tensor:
-    return torch.randn(40, *models.INPUT_SHAPE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(40, *registry.INPUT_SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 def dense(*layers: list[list[float]]) -> nn.Sequential:
@@ -34,7 +35,7 @@ def dense(*layers: list[list[float]]) -> nn.Sequential:
 
 def settled(name: str) -> nn.Module:
     """A network whose normalizations have statistics of their own, as after training."""
-    model = models.build(name, 0)
+    model = registry.build(name, 0)
     draw = torch.Generator().manual_seed(2)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -101,7 +102,7 @@ def test_held_zeros_stay_zero_and_the_rest_learns(name: str, images: Tensor):
 
 
 def test_a_network_without_zeros_is_held_as_it_is():
-    assert repr(compress.held(models.build("mlp-30", 0))) == repr(models.build("mlp-30", 0))
+    assert repr(compress.held(registry.build("mlp-30", 0))) == repr(registry.build("mlp-30", 0))
 
 
 # -- neurons -------------------------------------------------------------------------------
@@ -129,11 +130,11 @@ def test_of_equal_neurons_the_later_go():
 
 
 def test_a_neuron_stays_in_each_layer():
-    assert [layer.out_features for layer in compress.prune_neurons(models.build("mlp-30", 0), 0.99) if isinstance(layer, nn.Linear)] == [1, 10]
+    assert [layer.out_features for layer in compress.prune_neurons(registry.build("mlp-30", 0), 0.99) if isinstance(layer, nn.Linear)] == [1, 10]
 
 
 def test_a_channel_counts_as_it_acts_after_normalization():
-    model = models.build("cnn-tiny", 0).eval()
+    model = registry.build("cnn-tiny", 0).eval()
     model[0].weight.data[3] = 1.0  # the largest filter of 8, which normalization makes the smallest
     model[1].weight.data[3] = 1e-3
     kept = compress.prune_neurons(model, 1 / 8)[0].weight
@@ -177,7 +178,7 @@ def silence(missing: list[int]):
 
 
 def test_at_full_rank_the_two_layers_are_the_one(images: Tensor):
-    layer = models.build("mlp-30", 0)[1]
+    layer = registry.build("mlp-30", 0)[1]
     pair = compress.factored(layer, 30)
     inputs = images.flatten(1)
     assert torch.allclose(pair(inputs), layer(inputs), atol=1e-5)
@@ -202,7 +203,7 @@ def test_a_convolution_is_two_thin_ones(images: Tensor):
 
 
 def test_the_rank_is_the_largest_that_saves_the_share():
-    model = compress.low_rank(models.build("mlp-128", 0), 0.5)
+    model = compress.low_rank(registry.build("mlp-128", 0), 0.5)
     first = model[1]
     assert isinstance(first, compress.Factored)
     assert first[0].out_features == int(0.5 * 784 * 128 / (784 + 128)) == 55
@@ -210,7 +211,7 @@ def test_the_rank_is_the_largest_that_saves_the_share():
 
 
 def test_a_layer_that_would_not_get_smaller_stays():
-    model = models.build("mlp-1", 0)  # one unit: of rank 1, and as two layers larger
+    model = registry.build("mlp-1", 0)  # one unit: of rank 1, and as two layers larger
     assert repr(compress.low_rank(model, 0.9)) == repr(model)
 
 
@@ -237,14 +238,14 @@ def test_an_int8_weight_is_off_by_half_a_step_at_most():
 
 
 def test_static_scales_come_from_the_images(images: Tensor):
-    model = models.build("mlp-30", 0).eval()
+    model = registry.build("mlp-30", 0).eval()
     small = compress.quantize(model, "static", images)
     assert small[1].weight.act_quant_scale.item() == pytest.approx(images.abs().max().item() / 127)
 
 
 def test_a_wrong_kind_of_int8_is_refused(images: Tensor):
     with pytest.raises(UserError, match="dynamic or static"):
-        compress.quantize(models.build("mlp-30", 0), "fp4", images)
+        compress.quantize(registry.build("mlp-30", 0), "fp4", images)
 
 
 # -- names and costs -----------------------------------------------------------------------
@@ -258,10 +259,10 @@ RECIPES = [
 @pytest.mark.parametrize("name", ["linear", "mlp-128", "mlp-1200x2", "cnn-tiny", "cnn-separable", "vit-half", "mlp-7-5"])
 @pytest.mark.parametrize("percents", RECIPES)
 def test_a_name_is_enough_to_build_it(name: str, percents: dict[str, int], images: Tensor):
-    smaller = models.build(name, 0).eval()
+    smaller = registry.build(name, 0).eval()
     for _, smaller in compress.steps(smaller, percents, images):
         pass
-    named = models.build(compress.shaped(name, percents), 0).eval()
+    named = registry.build(compress.shaped(name, percents), 0).eval()
     assert {k: v.shape for k, v in named.state_dict().items()} == {k: v.shape for k, v in smaller.state_dict().items()}
     named.load_state_dict(smaller.state_dict())
     assert torch.allclose(named(images), smaller(images), atol=1e-5)
@@ -274,11 +275,11 @@ def test_a_name_is_enough_to_build_it(name: str, percents: dict[str, int], image
 ])
 def test_other_names_are_refused(name: str):
     with pytest.raises(UserError):
-        models.architecture(name)
+        registry.architecture(name)
 
 
 def test_the_size_is_that_of_the_file(tmp_path: Path):
-    model = compress.prune_weights(models.build("mlp-30", 0), 0.9)
+    model = compress.prune_weights(registry.build("mlp-30", 0), 0.9)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     cost = compress.cost(model)
     assert cost.file_bytes == (tmp_path / "model.safetensors").stat().st_size
@@ -289,7 +290,7 @@ def test_the_size_is_that_of_the_file(tmp_path: Path):
 
 
 def test_an_int8_file_holds_the_numbers(images: Tensor):
-    small = compress.quantize(models.build("mlp-30", 0), "static", images)
+    small = compress.quantize(registry.build("mlp-30", 0), "static", images)
     held = load(compress.file(small))
     assert held["1.weight.qdata"].dtype == torch.int8 and held["1.weight.qdata"].shape == (30, 784)
     assert torch.equal(held["1.weight.qdata"], small[1].weight.qdata)
@@ -300,7 +301,7 @@ def test_an_int8_file_holds_the_numbers(images: Tensor):
 @pytest.mark.parametrize("technique", [compress.prune_weights, compress.prune_neurons, compress.low_rank])
 def test_bad_shares_are_refused(technique, share):
     with pytest.raises(UserError, match="at least 0 and less than 1"):
-        technique(models.build("mlp-30", 0), share)
+        technique(registry.build("mlp-30", 0), share)
 
 
 @pytest.mark.parametrize("technique", [compress.prune_weights, compress.prune_neurons, compress.low_rank])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kd import models
+from kd.models import registry
 from kd.config import (
     INITIALIZATIONS,
     LIVE_SETTINGS,
@@ -31,8 +31,8 @@ NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", *METHOD_SETTINGS]
 METHOD_OF = {name: next(method.name for method in METHODS.values() if name in method.settings) for name in METHOD_SETTINGS}
 WHOLE = ["epochs", "batch_size", "seed"]
 
-architectures = st.sampled_from(models.students()) | st.lists(st.integers(1, models.MAX_WIDTH), min_size=1, max_size=3).map(
-    lambda widths: models.own_name(tuple(widths))
+architectures = st.sampled_from(registry.students()) | st.lists(st.integers(1, registry.MAX_WIDTH), min_size=1, max_size=3).map(
+    lambda widths: registry.own_name(tuple(widths))
 )
 temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
 changes = st.tuples(st.integers(0, MAX_STEPS), st.just("temperature"), temperatures) | st.tuples(
@@ -128,7 +128,7 @@ def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_lists_differences_alone(name):
     config = DistilConfig.from_dict(PRESETS[name])
-    assert set(config.to_query()) == set(PRESETS[name]) and config.student in models.students()
+    assert set(config.to_query()) == set(PRESETS[name]) and config.student in registry.students()
 
 
 # -- refused ----------------------------------------------------------------------------------

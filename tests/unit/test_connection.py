@@ -7,13 +7,14 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from kd import connection, data, measure, models
+from kd import connection, data, measure
+from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.data import Mnist
 from kd.connection import GRID, View, connect
 from kd.errors import UserError
 from kd.experiment import Distillation
-from kd.layers import ClassToken
+from kd.models.layers import ClassToken
 from kd.objectives import METHODS, labels_only
 from kd.teacher import MAX_FEATURES, CachedTeacher
 from kd.train import Learner, Plan, Training
@@ -28,7 +29,7 @@ SHORT = DistilConfig(student="cnn-tiny", epochs=1, batch_size=100)
 @pytest.fixture(scope="module")
 def teacher():
     """A CNN that was never trained."""
-    return CachedTeacher("cnn", "cnn-tiny", models.build("cnn-tiny", 7))
+    return CachedTeacher("cnn", "cnn-tiny", registry.build("cnn-tiny", 7))
 
 
 # -- features ----------------------------------------------------------------------------------
@@ -46,18 +47,18 @@ def teacher():
     ],
 )
 def test_features_are_the_hidden_layers_from_shallow_to_deep(name, shapes):
-    assert models.feature_shapes(name) == shapes
-    model = models.build(name, 0).eval()
-    said = models.outputs(model, IMAGES)
+    assert registry.feature_shapes(name) == shapes
+    model = registry.build(name, 0).eval()
+    said = inference.outputs(model, IMAGES)
     assert torch.equal(said.logits, model(IMAGES)) and [tuple(feature.shape[1:]) for feature in said.features] == list(shapes)
 
 
-@pytest.mark.parametrize("name", models.students())
+@pytest.mark.parametrize("name", registry.students())
 def test_the_last_feature_is_what_the_last_layers_see(name):
-    model = models.build(name, 0).eval()
-    features = models.outputs(model, IMAGES).features
+    model = registry.build(name, 0).eval()
+    features = inference.outputs(model, IMAGES).features
     if features:
-        place = next(i for i in range(len(model) - 1, -1, -1) if isinstance(model[i], models.FEATURES))
+        place = next(i for i in range(len(model) - 1, -1, -1) if isinstance(model[i], inference.FEATURES))
         rest = [layer for layer in model[place + 1 :] if not isinstance(layer, ClassToken)]  # which a block's feature is already
         torch.testing.assert_close(nn.Sequential(*rest)(features[-1]), model(IMAGES))
 
@@ -77,22 +78,22 @@ def test_a_view_is_one_vector_an_image_for_each_layer():
 
 
 @looking
-@pytest.mark.parametrize("student", models.students())
+@pytest.mark.parametrize("student", registry.students())
 @pytest.mark.parametrize("taught", ["cnn", "cnn-wide", "mlp-1200x2", "vit"])
 def test_any_two_networks_are_connected_or_refused_in_plain_words(method, student, taught):
     try:
         joined = connect(method, student, taught, 0)
     except UserError as error:
         assert str(error).startswith(f"The method {method.name} compares ") and str(error).endswith("or method.")
-        shapes = models.feature_shapes(student), models.feature_shapes(taught)
+        shapes = registry.feature_shapes(student), registry.feature_shapes(taught)
         assert not all(shapes) or method.looks == "maps" and not all(any(len(s) == 3 for s in of) for of in shapes)
         return
-    said = joined(models.outputs(models.build(student, 0).eval(), IMAGES))
-    theirs = joined.teacher(models.outputs(models.build(taught, 0).eval(), IMAGES).features)
+    said = joined(inference.outputs(registry.build(student, 0).eval(), IMAGES))
+    theirs = joined.teacher(inference.outputs(registry.build(taught, 0).eval(), IMAGES).features)
     assert len(said.features) == len(theirs) >= 1
     if method.projection or method.looks == "maps":
         assert [feature.shape for feature in said.features] == [feature.shape for feature in theirs]
-    loss = sum(METHODS[method.name].objective(said, models.Outputs(torch.zeros(5, 10), theirs), torch.arange(5), DistilConfig().__dict__).values())
+    loss = sum(METHODS[method.name].objective(said, inference.Outputs(torch.zeros(5, 10), theirs), torch.arange(5), DistilConfig().__dict__).values())
     assert loss.isfinite()
 
 
@@ -104,7 +105,7 @@ def test_the_middle_is_in_the_middle_and_the_last_is_the_last():
     hint, last = (connect(METHODS[name], "mlp-64-32-16", "cnn", 0) for name in ("fitnets", "similarity"))
     assert (hint.student.layers, hint.teacher.layers) == ((1,), (2,))
     assert (last.student.layers, last.teacher.layers) == ((2,), (4,))
-    assert last.teacher.widths(models.feature_shapes("cnn")) == [64 * GRID**2]
+    assert last.teacher.widths(registry.feature_shapes("cnn")) == [64 * GRID**2]
 
 
 def test_attention_pairs_the_deepest_maps_of_a_size_with_those_of_the_same_size_or_the_next_larger():
@@ -138,11 +139,11 @@ def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teach
     fresh = CachedTeacher("cnn", "cnn-tiny", teacher.model)
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     asked = []
-    real = models.in_chunks
-    monkeypatch.setattr(models, "in_chunks", lambda model, ask, inputs: asked.append(len(inputs)) or real(model, ask, inputs))
+    real = inference.in_chunks
+    monkeypatch.setattr(inference, "in_chunks", lambda model, ask, inputs: asked.append(len(inputs)) or real(model, ask, inputs))
     few = mnist.train.take(torch.tensor([5, 290, 17]))
     first = fresh.outputs(few, view).features
-    expected = view(models.outputs(teacher.model, few.inputs()).features)
+    expected = view(inference.outputs(teacher.model, few.inputs()).features)
     torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-3)  # kept in half precision
     again = fresh.outputs(few.take(torch.tensor([2, 0, 1])), view).features
     assert torch.equal(again[0], first[0][[2, 0, 1]]) and len(asked) == 1
@@ -153,7 +154,7 @@ def test_another_view_is_another_table(teacher, mnist):
     few = mnist.train.take(slice(0, 20))
     views = [connect(METHODS[name], "cnn-tiny", "cnn-tiny", 0).teacher for name in ("cosine", "fitnets", "attention", "cosine")]
     for view in views:
-        expected = view(models.outputs(teacher.model, few.inputs()).features)
+        expected = view(inference.outputs(teacher.model, few.inputs()).features)
         torch.testing.assert_close(teacher.outputs(few, view).features, expected, rtol=2e-3, atol=2e-3)
 
 
@@ -165,8 +166,8 @@ def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_featur
     if augmentation != "none":
         digits = data.AUGMENTATIONS[augmentation](digits, torch.Generator().manual_seed(0))
     passed = []
-    real = models.in_chunks
-    monkeypatch.setattr(models, "in_chunks", lambda model, ask, inputs: passed.append(len(inputs)) or real(model, ask, inputs))
+    real = inference.in_chunks
+    monkeypatch.setattr(inference, "in_chunks", lambda model, ask, inputs: passed.append(len(inputs)) or real(model, ask, inputs))
     said = fresh.outputs(digits, view)
     assert passed == [64]  # 50 filled up to a whole chunk
     assert torch.equal(said.logits, CachedTeacher("cnn", "cnn-tiny", teacher.model).logits(digits)), "the same to the bit"
@@ -180,12 +181,12 @@ def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_stude
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     teacher.outputs(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
     moved = data.AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
-    expected = view(models.outputs(teacher.model, moved.inputs()).features)
+    expected = view(inference.outputs(teacher.model, moved.inputs()).features)
     torch.testing.assert_close(teacher.outputs(moved, view).features, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
-    wide = CachedTeacher("wide", "mlp-1200x2", models.build("mlp-1200x2", 0))
+    wide = CachedTeacher("wide", "mlp-1200x2", registry.build("mlp-1200x2", 0))
     view = connect(METHODS["cosine"], "mlp-30", "mlp-1200x2", 0).teacher
     assert wide.outputs(mnist.train.take(slice(0, 10)), view).features[0].shape == (10, 1200) and 1200 > MAX_FEATURES
     assert wide._view is None
@@ -193,12 +194,12 @@ def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
 
 def test_the_shipped_teachers_features_are_kept_for_every_method_and_student():
     for method in LOOKING:
-        for student in models.students():
+        for student in registry.students():
             try:
                 view = connect(method, student, "cnn", 0).teacher
             except UserError:
                 continue
-            assert sum(view.widths(models.feature_shapes("cnn"))) <= MAX_FEATURES
+            assert sum(view.widths(registry.feature_shapes("cnn"))) <= MAX_FEATURES
 
 
 # -- training with a connection ----------------------------------------------------------------------
@@ -248,10 +249,10 @@ def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 100)))
     config = SHORT.replace(method="cosine", student="mlp-30", soft_weight=0.0)
     experiment = Distillation(config, few, teacher)
-    joined, model = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0), models.build("mlp-30", 0)
+    joined, model = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0), registry.build("mlp-30", 0)
     optimizer = torch.optim.AdamW([*model.parameters(), *joined.projection.parameters()], lr=config.learning_rate, weight_decay=1e-2)
     taught = teacher.outputs(few.train, joined.teacher)
-    terms = METHODS["cosine"].objective(joined(models.outputs(model, few.train.inputs())), taught, few.train.labels, experiment.settings)
+    terms = METHODS["cosine"].objective(joined(inference.outputs(model, few.train.inputs())), taught, few.train.labels, experiment.settings)
     sum(terms.values()).backward()
     optimizer.step()
     list(experiment.records())
@@ -298,7 +299,7 @@ def test_a_method_without_a_teacher_does_not_ask_one(mnist, monkeypatch):
 
 
 def test_a_learner_without_a_connection_needs_no_features_of_a_teacher(mnist):
-    learners = [Learner("control", models.build("mlp-30", 0), labels_only)]
+    learners = [Learner("control", registry.build("mlp-30", 0), labels_only)]
     list(Training(learners, mnist, Plan(1, 100, 1e-3, 0), {}).records())
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kd import data, models, teacher
+from kd import data, teacher
+from kd.models import inference
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.lab.corruptions import CORRUPTIONS, blurred, noisy, rotated, shifted, thickened
@@ -64,7 +65,7 @@ def read(sample):
 
     def share(name: str, level: float) -> dict[str, float]:
         inputs = data.normalize(CORRUPTIONS[name].apply(sample.test.images, level))
-        said = {who: models.logits_in_chunks(model, inputs, 512) for who, model in networks.items()}
+        said = {who: inference.logits_in_chunks(model, inputs, 512) for who, model in networks.items()}
         return {who: (logits.argmax(1) == sample.test.labels).float().mean().item() for who, logits in said.items()}
 
     return share

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from kd import diagrams, measure, models
+from kd import measure
+from kd.models import diagrams, registry
 
-NAMES = [*models.ARCHITECTURES, "mlp-64-32", "mlp-2048-2048-2048"]
+NAMES = [*registry.ARCHITECTURES, "mlp-64-32", "mlp-2048-2048-2048"]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -65,7 +66,7 @@ class Whole(nn.Module):
 
 def test_any_module_can_be_drawn_in_the_order_of_its_calls(monkeypatch):
     for cls in (Branches, Whole):
-        monkeypatch.setitem(models.ARCHITECTURES, f"any <{cls.__name__}>", models.Architecture(f"any <{cls.__name__}>", "Any.", cls))
+        monkeypatch.setitem(registry.ARCHITECTURES, f"any <{cls.__name__}>", registry.Architecture(f"any <{cls.__name__}>", "Any.", cls))
     assert [row.label for row in diagrams.stages("any <Branches>")] == ["image", "dense", "Tanh", "dense"]
     assert [row.label for row in diagrams.stages("any <Whole>")] == ["image", "Whole"]
     assert parsed("any <Whole>").get("aria-label").startswith("The layers of any <Whole>: image, 1×28×28; Whole, 10.")

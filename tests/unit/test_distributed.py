@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from kd import __main__ as cli
-from kd import data, distributed, layers, models, runs
+from kd import data, distributed, runs
+from kd.models import layers, registry
 from kd.data import Mnist
 from kd.objectives import labels_only
 from kd.train import Learner, Plan, Training
@@ -38,7 +39,7 @@ def few(sample: Mnist) -> Mnist:
 
 def trained(name: str, mnist: Mnist, dtype: torch.dtype) -> tuple[dict, list[dict]]:
     """The weights after two epochs on varied images, and what the charts show of them."""
-    model = models.initialize(NETWORKS[name](), torch.Generator().manual_seed(0)).to(dtype, memory_format=torch.channels_last)
+    model = registry.initialize(NETWORKS[name](), torch.Generator().manual_seed(0)).to(dtype, memory_format=torch.channels_last)
     plan = Plan(epochs=2, batch_size=60, learning_rate=4e-3, seed=0, augmentation="affine")
     training = Training([Learner("teacher", model, labels_only)], mnist, plan, {})
     rows = [record.row() for record in training.records()]

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kd import data, drawing, models, teacher
+from kd import data, drawing, teacher
+from kd.models import inference, registry
 from kd.data import Mnist
 from kd.errors import UserError
 from kd.teacher import CachedTeacher
@@ -36,7 +37,7 @@ def inputs(pictures: list[np.ndarray]) -> torch.Tensor:
 
 
 def answers(model: CachedTeacher, pictures: list[np.ndarray]) -> list[int]:
-    return models.logits_in_chunks(model.model, inputs(pictures)).argmax(1).tolist()
+    return inference.logits_in_chunks(model.model, inputs(pictures)).argmax(1).tolist()
 
 
 def rectangle(top: int, left: int, height: int, width: int, side: int = 280) -> np.ndarray:
@@ -419,7 +420,7 @@ def test_asking_leaves_the_teacher_in_eval_mode(sample: Mnist, shipped: CachedTe
 
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "cnn-tiny", "cnn-separable", "vit-half"])
 def test_any_architecture_can_be_asked(sample: Mnist, name: str):
-    familiar = drawing.Familiar(models.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
+    familiar = drawing.Familiar(registry.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
     assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
 
 
@@ -436,7 +437,7 @@ class Branches(nn.Module):
 
 @pytest.mark.parametrize("name", ["cnn-tiny", "cnn-separable", "mlp-30", "vit-half", None])
 def test_features_are_what_the_last_layer_sees_averaged_over_places(sample: Mnist, name: str | None):
-    model = models.build(name, 0).eval() if name else Branches().eval()
+    model = registry.build(name, 0).eval() if name else Branches().eval()
     images = sample.validation.take(slice(0, 100)).inputs()
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     seen: list[torch.Tensor] = []
@@ -449,7 +450,7 @@ def test_features_are_what_the_last_layer_sees_averaged_over_places(sample: Mnis
 
 
 def test_a_networks_own_answers_stay_as_they_were(sample: Mnist):
-    model = models.build("vit-half", 0).eval()
+    model = registry.build("vit-half", 0).eval()
     drawing.Familiar(model, sample.validation.take(slice(0, 200)))
     assert isinstance(model[-1], nn.Linear) and model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kd import drawing, export, models, teacher
+from kd import drawing, export, teacher
+from kd.models import inference, registry
 from kd.errors import UserError
 from tests import strokes
 
@@ -27,26 +28,26 @@ def unpacked(exported: export.Exported) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def shipped():
-    return models.load(teacher.WEIGHTS / "cnn.safetensors", "cnn")
+    return registry.load(teacher.WEIGHTS / "cnn.safetensors", "cnn")
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("format", list(export.FORMATS))
 def test_an_exported_model_gives_the_models_logits(name, format, mnist):
-    exported = export.export(models.build(name, 0), name, format, mnist.test)
+    exported = export.export(registry.build(name, 0), name, format, mnist.test)
     assert exported.images == len(mnist.test) and exported.difference < 1e-5
     assert exported.name == f"{name}-{format}.zip"
 
 
 @pytest.mark.parametrize("convert", [export.to_torch_export, export.to_onnx])
 def test_a_model_answers_others_as_ever_while_it_is_exported(convert):
-    model, inputs = models.build("mlp-30", 0).eval(), torch.randn(4, 1, 28, 28)
-    expected, wrong, over = models.logits_in_chunks(model, inputs), [], threading.Event()
+    model, inputs = registry.build("mlp-30", 0).eval(), torch.randn(4, 1, 28, 28)
+    expected, wrong, over = inference.logits_in_chunks(model, inputs), [], threading.Event()
 
     def ask():
         while not over.is_set():
             try:
-                said = models.logits_in_chunks(model, inputs)
+                said = inference.logits_in_chunks(model, inputs)
                 assert type(said) is torch.Tensor and torch.equal(said, expected)
             except BaseException as error:  # whatever it is, it is told
                 wrong.append(repr(error))
@@ -65,28 +66,28 @@ def test_any_number_of_pictures_can_be_asked_about_at_once(shipped, mnist):
     run = export.run_onnx(export.to_onnx(shipped))
     for count in (1, 3, 64):
         digits = mnist.test.take(slice(0, count))
-        expected = models.logits_in_chunks(shipped, digits.inputs()).numpy()
+        expected = inference.logits_in_chunks(shipped, digits.inputs()).numpy()
         np.testing.assert_allclose(run(digits.images.numpy()), expected, atol=1e-4)
 
 
 def test_the_safetensors_file_comes_with_all_that_is_needed_to_feed_it(mnist):
-    files = unpacked(export.export(models.build("mlp-30", 0), "mlp-30", "safetensors", mnist.test))
+    files = unpacked(export.export(registry.build("mlp-30", 0), "mlp-30", "safetensors", mnist.test))
     about = json.loads(files["model.json"])
     assert about["architecture"] == "mlp-30" and about["normalization"]["mean"] == 0.1307
 
 
 @pytest.mark.parametrize("format", ["onnx", "pt2"])
 def test_a_file_that_answers_otherwise_is_not_given_out(format, mnist, monkeypatch):
-    other = models.build("mlp-30", 1)
+    other = registry.build("mlp-30", 1)
     real = {"onnx": export.to_onnx, "pt2": export.to_torch_export}[format]
     monkeypatch.setattr(export, {"onnx": "to_onnx", "pt2": "to_torch_export"}[format], lambda model: real(other))
     with pytest.raises(UserError, match="logits differ from the model's by .*Choose another format"):
-        export.export(models.build("mlp-30", 0), "mlp-30", format, mnist.test)
+        export.export(registry.build("mlp-30", 0), "mlp-30", format, mnist.test)
 
 
 def test_an_unknown_format_is_refused_in_plain_words(mnist):
     with pytest.raises(UserError, match="no format called 'pickle'; choose one of onnx, safetensors, pt2"):
-        export.export(models.build("linear", 0), "linear", "pickle", mnist.test)
+        export.export(registry.build("linear", 0), "linear", "pickle", mnist.test)
 
 
 @pytest.mark.parametrize("paper", [False, True], ids=["light-on-dark", "dark-on-light"])
@@ -103,5 +104,5 @@ def test_the_script_reads_a_drawn_digit_as_the_app_does(paper, shipped, mnist, t
         assert said.returncode == 0, said.stderr
         pixels = torch.from_numpy(drawing.prepare(ink)).unsqueeze(0)
         inputs = dataclasses.replace(mnist.test.take(slice(0, 1)), images=pixels).inputs()
-        shares = models.logits_in_chunks(shipped, inputs).double().softmax(1)[0]
+        shares = inference.logits_in_chunks(shipped, inputs).double().softmax(1)[0]
         assert said.stdout.strip() == f"{digit} ({shares[digit]:.1%})" and int(shares.argmax()) == digit

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, data, memory, models, runs, train
+from kd import checkpoints, data, memory, runs, train
+from kd.models import registry
 from kd.config import DistilConfig
 from kd.errors import UserError
 from tests.stage import fuzz, kills
@@ -61,7 +62,7 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
 
 
 def test_what_a_training_takes_grows_with_networks_weights_and_images():
-    small, wide = models.build("mlp-30", 0), models.build("cnn-wide", 0)
+    small, wide = registry.build("mlp-30", 0), registry.build("cnn-wide", 0)
     assert memory.needed([small], 100) < memory.needed([small, small], 100) < memory.needed([wide], 100) < memory.needed([wide], 1000)
     # Measured: two of them at 256 images took 604 MB.
     assert 500e6 < memory.needed([wide, wide], 256) < 900e6 and not wide.eval().training

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from kd import jobs, models, runs
+from kd import jobs, runs
+from kd.models import inference
 from kd.sweeps import grid, grid_time
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -117,7 +118,7 @@ def test_a_network_that_cannot_be_batched_goes_the_same_way(mnist):
     list(run.records())
     found = [grid.run_group(config.to_dict(), i, mnist, teacher)[0] for i in range(2)]
     assert [outcome["cell"] for outcome in found] == [0, 1]
-    said = models.logits_in_chunks(run.trained["student"], mnist.test.inputs(), 512).argmax(1)
+    said = inference.logits_in_chunks(run.trained["student"], mnist.test.inputs(), 512).argmax(1)
     assert found[1]["test_errors"] == int((said != mnist.test.labels).sum())
 
 

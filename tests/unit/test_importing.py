@@ -10,21 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from kd import data, importing, models, runs, teacher
+from kd import data, importing, runs, teacher
+from kd.models import inference, registry
 from kd.errors import UserError
 from tests.helpers import identical, small_teacher
 
 
 def file(name, change=lambda state: None):
-    state = {key: value.contiguous() for key, value in models.build(name, 3).state_dict().items()}
+    state = {key: value.contiguous() for key, value in registry.build(name, 3).state_dict().items()}
     change(state)
     return save(state)
 
 
-@pytest.mark.parametrize("name", [*models.ARCHITECTURES, "mlp-64-32", "mlp-5", "mlp-7-7-7"])
+@pytest.mark.parametrize("name", [*registry.ARCHITECTURES, "mlp-64-32", "mlp-5", "mlp-7-7-7"])
 def test_every_architecture_is_recognized_by_its_weights(name):
     found, model = importing.read(file(name))
-    assert found == name and identical(model, models.build(name, 3)) and not model.training
+    assert found == name and identical(model, registry.build(name, 3)) and not model.training
 
 
 def header(about, data=b""):
@@ -89,8 +90,8 @@ def test_it_is_stored_as_a_run_and_measured_on_the_test_set(home, mnist):
     run = importing.store(file("mlp-30"), "student", "my own", mnist, small_teacher("mlp-32"), runs.owner_digest("me" * 20))
     again = runs.load(run.id)
     assert (again.name, again.kind, again.models, again.architecture) == ("my own", "imported", ("student",), "mlp-30")
-    assert identical(again.model("student"), models.build("mlp-30", 3)) and again.metrics() == []
-    right = (models.logits_in_chunks(models.build("mlp-30", 3), mnist.test.inputs()).argmax(1) == mnist.test.labels).double().mean().item()
+    assert identical(again.model("student"), registry.build("mlp-30", 3)) and again.metrics() == []
+    right = (inference.logits_in_chunks(registry.build("mlp-30", 3), mnist.test.inputs()).argmax(1) == mnist.test.labels).double().mean().item()
     assert again.measures["models"]["student"]["test_accuracy"] == pytest.approx(right)
     assert runs.list_runs()[1] == []
 
@@ -99,7 +100,7 @@ def test_an_imported_teacher_can_teach_and_a_student_cannot(home, mnist):
     run = importing.store(file("mlp-32"), "teacher", "taught elsewhere", mnist, small_teacher("mlp-32"), None)
     found = teacher.load(run.id)
     assert found.architecture == "mlp-32"
-    assert torch.allclose(found.logits(mnist.test), models.logits_in_chunks(models.build("mlp-32", 3), mnist.test.inputs()), atol=1e-5)
+    assert torch.allclose(found.logits(mnist.test), inference.logits_in_chunks(registry.build("mlp-32", 3), mnist.test.inputs()), atol=1e-5)
     student = importing.store(file("mlp-32"), "student", "a student", mnist, small_teacher("mlp-32"), None)
     with pytest.raises(UserError, match="is not a teacher"):
         teacher.load(student.id)

@@ -5,13 +5,13 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import models
+from kd.models import registry
 from kd.lab import figures, inside
 
 
 @pytest.mark.parametrize("name, shape", [("mlp-128", (5, 28, 28)), ("linear", (5, 28, 28)), ("cnn-tiny", (5, 3, 3))])
 def test_the_first_layers_weights_are_pictures_of_what_each_unit_sees(name, shape):
-    model = models.build(name, 0)
+    model = registry.build(name, 0)
     units = inside.first_layer(model, 5)
     assert units.shape == shape
     first = next(parameter for parameter in model.parameters() if parameter.dim() > 1)
@@ -23,11 +23,11 @@ def test_the_first_layers_weights_are_pictures_of_what_each_unit_sees(name, shap
 
 def test_the_features_are_what_the_last_layer_sees_averaged_over_the_places_of_maps(mnist):
     inputs = mnist.test.inputs()[:100]
-    mlp = models.build("mlp-30", 0).eval()
+    mlp = registry.build("mlp-30", 0).eval()
     assert torch.allclose(mlp[-1](inside.penultimate(mlp, inputs)), mlp(inputs), atol=1e-5)
-    cnn = models.build("cnn-tiny", 0).eval()
+    cnn = registry.build("cnn-tiny", 0).eval()
     assert inside.penultimate(cnn, inputs).shape == (100, 32)
-    assert inside.penultimate(models.build("linear", 0), inputs) is None
+    assert inside.penultimate(registry.build("linear", 0), inputs) is None
 
 
 def test_the_map_shows_the_two_directions_in_which_features_differ_most():

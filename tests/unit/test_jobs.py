@@ -10,7 +10,8 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, cores, experiment, jobs, models, runs, train
+from kd import checkpoints, cores, experiment, jobs, runs, train
+from kd.models import inference, registry
 from kd.config import DistilConfig, TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -134,7 +135,7 @@ def test_the_measures_are_those_of_the_stored_models_on_the_test_set(manager, mn
     measures = wait_for(manager, id, "done").measures
     assert measures["data"] == mnist.digest and measures["test_images"] == 200 and measures["steps"] == 20
     for which in ("student", "control"):
-        wrong = (models.logits_in_chunks(runs.load(id).model(which), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum()
+        wrong = (inference.logits_in_chunks(runs.load(id).model(which), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum()
         assert measures["models"][which]["test_errors"] == wrong
 
 
@@ -906,13 +907,13 @@ def test_weights_that_do_not_fit_the_program_are_told_and_stay(manage, monkeypat
     first = manage()
     id = pause_after(first, LONG)
     first.close()
-    real = models.build
-    monkeypatch.setattr(models, "build", lambda name, seed: real("linear" if seed == LONG.seed else name, seed))
+    real = registry.build
+    monkeypatch.setattr(registry, "build", lambda name, seed: real("linear" if seed == LONG.seed else name, seed))
     second = manage()
     second.resume(id, ME)
     snap = wait_for(second, id, "interrupted")
     assert "of another version of the program" in snap.message and checkpoints.exists(id)
-    monkeypatch.setattr(models, "build", real)
+    monkeypatch.setattr(registry, "build", real)
     second.resume(id, ME)
     wait_for_rows(second, id, 4)
 
@@ -963,7 +964,7 @@ def test_predictions_are_those_of_the_last_record_in_eval_mode(manager, mnist, s
     manager.resume(id, ME)
     wait_for(manager, id, "done")
     for which, logits in manager.predict(id, inputs).items():
-        stored = models.logits_in_chunks(runs.load(id).model(which), inputs)
+        stored = inference.logits_in_chunks(runs.load(id).model(which), inputs)
         torch.testing.assert_close(logits, stored, rtol=1e-4, atol=1e-5)
         assert not torch.equal(logits, first[which])
 

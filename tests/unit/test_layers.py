@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd import layers, models
+from kd.models import layers, registry
 
 
 def draw(*shape):
@@ -41,7 +41,7 @@ def under(w, prefix):
 
 @pytest.fixture
 def vit():
-    return models.build("vit", 0).eval()
+    return registry.build("vit", 0).eval()
 
 
 def test_a_block_is_attention_and_an_mlp_each_normalized_before_and_added(vit):
@@ -86,11 +86,11 @@ def test_where_the_patches_lie_matters(vit):
 
 
 def test_the_blocks_are_layers_of_the_network_itself():
-    assert [sum(isinstance(layer, layers.Block) for layer in models.build(name, 0)) for name in ("vit", "vit-half")] == [6, 3]
+    assert [sum(isinstance(layer, layers.Block) for layer in registry.build(name, 0)) for name in ("vit", "vit-half")] == [6, 3]
 
 
 def test_a_separable_convolution_sees_each_channel_by_itself_and_then_each_place_by_itself():
-    network = models.build("cnn-separable", 0)
+    network = registry.build("cnn-separable", 0)
     depthwise, pointwise = network[3], network[6]
     image = torch.zeros(1, depthwise.in_channels, 14, 14)
     image[0, 5, 7, 7] = 1

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kd import measure, models
+from kd import measure
+from kd.models import registry
 from kd.errors import UserError
 
 
@@ -74,7 +75,7 @@ BY_HAND = {
 
 
 def test_every_architecture_is_counted_by_hand():
-    assert set(BY_HAND) >= set(models.ARCHITECTURES)
+    assert set(BY_HAND) >= set(registry.ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -86,7 +87,7 @@ def test_parameters_and_macs_are_those_counted_by_hand(name):
 @pytest.mark.parametrize("name", BY_HAND)
 def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
     path = tmp_path / "model.safetensors"
-    save_file({key: value.contiguous() for key, value in models.build(name, 0).state_dict().items()}, path)
+    save_file({key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()}, path)
     content = path.read_bytes()
     header = int.from_bytes(content[:8], "little")
     assert max(entry["data_offsets"][1] for entry in json.loads(content[8:8 + header]).values()) == measure.size(name).bytes

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch.nn.functional as F
 
-from kd import models, teacher
+from kd import teacher
+from kd.models import inference
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.objectives import METHODS
@@ -40,7 +41,7 @@ def learned(mnist, cnn, **settings):
 
 def surprise(model, digits):
     """The mean negative log-likelihood of the labels: high for a model that is sure and wrong."""
-    return F.cross_entropy(models.logits_in_chunks(model, digits.inputs(), 512), digits.labels).item()
+    return F.cross_entropy(inference.logits_in_chunks(model, digits.inputs(), 512), digits.labels).item()
 
 
 def test_every_method_is_tried_here():

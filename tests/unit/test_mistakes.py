@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd import models
+from kd.models import inference, registry
 from kd.breaking import Breaking, gradient_ratio
 from kd.config import DistilConfig, MistakeConfig
 from kd.errors import UserError
@@ -131,7 +131,7 @@ def test_the_right_loss_keeps_its_gradients_size_over_the_temperatures_and_sums_
 
 
 def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher_in_eval_mode(mnist, monkeypatch):
-    reference = CachedTeacher("t", "mlp-32", models.build("mlp-32", 7).train())
+    reference = CachedTeacher("t", "mlp-32", registry.build("mlp-32", 7).train())
     heard = []
 
     def listen(student, teacher, labels, settings):
@@ -142,7 +142,7 @@ def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher
     before = weights_digest(reference.model)
     list(Distillation(DistilConfig(student="mlp-8", epochs=3, batch_size=50), mnist, reference).records())
     assert not reference.model.training and weights_digest(reference.model) == before
-    answers = models.logits_in_chunks(reference.model, mnist.train.inputs())
+    answers = inference.logits_in_chunks(reference.model, mnist.train.inputs())
     order = [torch.randperm(len(mnist.train), generator=generator(0, "order", epoch)) for epoch in range(3)]
     assert torch.allclose(torch.cat([said for said, _ in heard]), answers[torch.cat(order)], atol=1e-5)
     assert torch.equal(torch.cat([labels for _, labels in heard]), mnist.train.labels[torch.cat(order)])

@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kd import models
+from kd.models import inference, registry
 from kd.config import INITIALIZATIONS, DistilConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
-from kd.layers import transformer
+from kd.models.layers import transformer
 from tests.helpers import identical, same, small_teacher, weights
 
-NAMES = [*models.ARCHITECTURES, "mlp-7", "mlp-64-32", "mlp-5-6-7"]
+NAMES = [*registry.ARCHITECTURES, "mlp-7", "mlp-64-32", "mlp-5-6-7"]
 IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
@@ -24,17 +24,17 @@ IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("name", NAMES)
 def test_initial_weights_depend_on_name_and_seed_alone(name):
     torch.manual_seed(1)
-    first = models.build(name, 3)
+    first = registry.build(name, 3)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    assert identical(first, models.build(name, 3))
+    assert identical(first, registry.build(name, 3))
     assert torch.equal(before, torch.get_rng_state()), "building draws from the global generator"
-    assert not identical(first, models.build(name, 4))
+    assert not identical(first, registry.build(name, 4))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_initial_weights_are_spread_like_pytorchs_own(name):
-    for layer in models.build(name, 0).modules():
+    for layer in registry.build(name, 0).modules():
         if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)):
             continue
         own = copy.deepcopy(layer)
@@ -61,7 +61,7 @@ def marked_memory():
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_left_uninitialized(name, marked_memory):
     assert torch.empty(3).isnan().all()
-    for key, value in models.build(name, 0).state_dict().items():
+    for key, value in registry.build(name, 0).state_dict().items():
         if key.endswith(("running_mean", "num_batches_tracked")):
             assert (value == 0).all()
         elif key.endswith("running_var"):
@@ -70,7 +70,7 @@ def test_nothing_is_left_uninitialized(name, marked_memory):
 
 
 def test_a_transformers_positions_begin_as_large_as_its_patches(mnist):
-    patches = models.build("vit", 0)[0]
+    patches = registry.build("vit", 0)[0]
     alone = patches.embed(mnist.train.inputs())
     assert 0.5 < (patches.positions.std() / alone.std()).item() < 2
     assert len(patches.positions[0].unique(dim=0)) == patches.positions.shape[1]
@@ -110,13 +110,13 @@ class Unusual(nn.Module):
 @pytest.fixture
 def unusual(monkeypatch):
     """One more entry in ARCHITECTURES."""
-    monkeypatch.setitem(models.ARCHITECTURES, "unusual", models.Architecture("unusual", "Two ways at once.", Unusual, student=True))
+    monkeypatch.setitem(registry.ARCHITECTURES, "unusual", registry.Architecture("unusual", "Two ways at once.", Unusual, student=True))
 
 
 def test_any_module_can_be_an_architecture(unusual, marked_memory):
-    model = models.build("unusual", 0)
-    assert "unusual" in models.students() and identical(model, models.build("unusual", 0))
-    assert models.logits_in_chunks(model, IMAGES).isfinite().all() and 1 <= model.gate.gate.min() <= model.gate.gate.max() <= 2
+    model = registry.build("unusual", 0)
+    assert "unusual" in registry.students() and identical(model, registry.build("unusual", 0))
+    assert inference.logits_in_chunks(model, IMAGES).isfinite().all() and 1 <= model.gate.gate.min() <= model.gate.gate.max() <= 2
 
 
 def test_any_module_trains_repeatably_beside_its_control(unusual, mnist):
@@ -134,9 +134,9 @@ def test_a_module_that_does_not_say_how_its_weights_begin_is_not_built(monkeypat
     class Silent(Gate):
         initialize = None
 
-    monkeypatch.setitem(models.ARCHITECTURES, "silent", models.Architecture("silent", "Says nothing.", lambda: nn.Sequential(Silent())))
+    monkeypatch.setitem(registry.ARCHITECTURES, "silent", registry.Architecture("silent", "Says nothing.", lambda: nn.Sequential(Silent())))
     with pytest.raises(TypeError):
-        models.build("silent", 0)
+        registry.build("silent", 0)
 
 
 # -- the teacher's layers ----------------------------------------------------------------------
@@ -151,12 +151,12 @@ def pick(state, places):
 
 
 def test_a_student_inherits_every_second_block_and_all_that_is_not_a_block():
-    teacher = models.build("vit", 5)
-    student = models.build("vit-half", 0)
-    student.load_state_dict(models.inherited(student, teacher))
+    teacher = registry.build("vit", 5)
+    student = registry.build("vit-half", 0)
+    student.load_state_dict(registry.inherited(student, teacher))
     # vit is patches, six blocks, normalization, class token, head.
     assert identical(student, pick(teacher.state_dict(), [0, 1, 3, 5, 7, 8, 9]))
-    assert identical(teacher, models.build("vit", 5))
+    assert identical(teacher, registry.build("vit", 5))
     assert student(IMAGES).isfinite().all()
 
 
@@ -165,14 +165,14 @@ def test_a_student_inherits_every_second_block_and_all_that_is_not_a_block():
 )
 def test_layers_that_do_not_fit_are_not_inherited(student, teacher):
     with pytest.raises(UserError, match="cannot begin with this teacher's layers: .* Choose"):
-        models.inherited(models.build(student, 0), models.build(teacher, 0))
+        registry.inherited(registry.build(student, 0), registry.build(teacher, 0))
 
 
 def test_a_transformer_of_another_width_does_not_fit(monkeypatch):
-    narrow = models.Architecture("narrow", "Narrow.", lambda: transformer(3, side=7, width=32, heads=4, dropout=0.0))
-    monkeypatch.setitem(models.ARCHITECTURES, "narrow", narrow)
+    narrow = registry.Architecture("narrow", "Narrow.", lambda: transformer(3, side=7, width=32, heads=4, dropout=0.0))
+    monkeypatch.setitem(registry.ARCHITECTURES, "narrow", narrow)
     with pytest.raises(UserError, match="cannot begin"):
-        models.inherited(models.build("narrow", 0), models.build("vit", 0))
+        registry.inherited(registry.build("narrow", 0), registry.build("vit", 0))
 
 
 def test_student_and_control_both_begin_with_the_teachers_layers_or_both_at_random(mnist):
@@ -180,9 +180,9 @@ def test_student_and_control_both_begin_with_the_teachers_layers_or_both_at_rand
     for initialization in INITIALIZATIONS:
         config = DistilConfig(student="vit-half", teacher="small", initialization=initialization, seed=3)
         begun = Distillation(config, mnist, teacher).trained
-        wanted = models.build("vit-half", 3)
+        wanted = registry.build("vit-half", 3)
         if initialization == "teacher":
-            wanted.load_state_dict(models.inherited(wanted, teacher.model))
+            wanted.load_state_dict(registry.inherited(wanted, teacher.model))
         assert identical(begun["student"], wanted) and identical(begun["control"], wanted)
         assert begun["student"][0].positions.data_ptr() != teacher.model[0].positions.data_ptr(), "the teacher would be trained too"
 
@@ -197,23 +197,23 @@ def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused(mnist):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_takes_digits_and_gives_ten_logits(name):
-    model = models.build(name, 0)
+    model = registry.build(name, 0)
     assert model(IMAGES).shape == (5, 10) and model.eval()(IMAGES[:1]).shape == (1, 10)
     assert model(IMAGES).dtype == torch.float32
-    about = models.architecture(name)
+    about = registry.architecture(name)
     assert about.name == name and about.purpose.endswith(".")
 
 
-@pytest.mark.parametrize("name", models.students())
+@pytest.mark.parametrize("name", registry.students())
 def test_every_student_is_an_architecture(name):
-    assert name in models.ARCHITECTURES
+    assert name in registry.ARCHITECTURES
 
 
 def test_an_mlp_of_ones_own_has_the_widths_in_its_name():
-    linear = [layer for layer in models.build("mlp-64-32", 0) if isinstance(layer, nn.Linear)]
+    linear = [layer for layer in registry.build("mlp-64-32", 0) if isinstance(layer, nn.Linear)]
     assert [layer.out_features for layer in linear] == [64, 32, 10]
-    assert models.own_name((64, 32)) == "mlp-64-32" and models.own_widths("mlp-64-32") == (64, 32)
-    assert models.own_widths("cnn") is None and models.own_widths("mlp-800x2") is None
+    assert registry.own_name((64, 32)) == "mlp-64-32" and registry.own_widths("mlp-64-32") == (64, 32)
+    assert registry.own_widths("cnn") is None and registry.own_widths("mlp-800x2") is None
 
 
 @pytest.mark.parametrize(
@@ -225,11 +225,11 @@ def test_an_mlp_of_ones_own_has_the_widths_in_its_name():
 )
 def test_other_names_are_refused_in_plain_words(name):
     with pytest.raises(UserError, match="choose one of linear, .* like mlp-64-32|has 1 to 3 hidden layers of 1 to 2048 units"):
-        models.architecture(name)
+        registry.architecture(name)
 
 
 def test_a_skeleton_takes_no_memory():
-    assert {value.device.type for value in models.skeleton("mlp-2048-2048-2048").state_dict().values()} == {"meta"}
+    assert {value.device.type for value in registry.skeleton("mlp-2048-2048-2048").state_dict().values()} == {"meta"}
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -238,14 +238,14 @@ def test_a_skeleton_takes_no_memory():
 @pytest.fixture
 def stored(tmp_path):
     path = tmp_path / "student.safetensors"
-    model = models.build("cnn-tiny", 0)
+    model = registry.build("cnn-tiny", 0)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
     return path
 
 
 def test_stored_weights_come_back_in_eval_mode(stored):
-    model = models.load(stored, "cnn-tiny")
-    assert identical(model, models.build("cnn-tiny", 0)) and not any(module.training for module in model.modules())
+    model = registry.load(stored, "cnn-tiny")
+    assert identical(model, registry.build("cnn-tiny", 0)) and not any(module.training for module in model.modules())
 
 
 def changed(path, **values):
@@ -270,13 +270,13 @@ def changed(path, **values):
 def test_weights_that_do_not_fit_are_refused(stored, values, message):
     changed(stored, **values)
     with pytest.raises(UserError, match=f"^student.safetensors holds .*{message}"):
-        models.load(stored, "cnn-tiny")
+        registry.load(stored, "cnn-tiny")
 
 
 def test_weights_of_another_architecture_are_refused(stored):
     for name in ("cnn", "linear", "mlp-8-16-32"):
         with pytest.raises(UserError, match=f"weights of another network than {name}"):
-            models.load(stored, name)
+            registry.load(stored, name)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.999])
@@ -284,7 +284,7 @@ def test_a_truncated_file_is_refused(stored, share):
     content = stored.read_bytes()
     stored.write_bytes(content[:int(share * len(content))])
     with pytest.raises(UserError, match="student.safetensors is damaged and cannot be read; restore it"):
-        models.load(stored, "cnn-tiny")
+        registry.load(stored, "cnn-tiny")
 
 
 def test_other_files_are_refused(tmp_path):
@@ -293,9 +293,9 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("pickle.pt", "huge", "folder"):
         with pytest.raises(UserError, match=f"{name} is damaged"):
-            models.load(tmp_path / name, "linear")
+            registry.load(tmp_path / name, "linear")
     with pytest.raises(UserError, match="none is missing; restore it or choose another"):
-        models.load(tmp_path / "none", "linear")
+        registry.load(tmp_path / "none", "linear")
 
 
 # -- logits ------------------------------------------------------------------------------------
@@ -305,20 +305,20 @@ def test_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
 def test_logits_in_chunks_are_those_of_one_pass_in_eval_mode(name, chunk):
     images = torch.randn(70, 1, 28, 28, generator=torch.Generator().manual_seed(1))
-    model = models.build(name, 0)
+    model = registry.build(name, 0)
     model(images)  # gives batch normalization something to remember
     before = weights(model)
-    in_chunks = models.logits_in_chunks(model, images, chunk)
+    in_chunks = inference.logits_in_chunks(model, images, chunk)
     assert model.training and all(module.training for module in model.modules()) and identical(before, model)
     assert not in_chunks.requires_grad
     with torch.no_grad():
         torch.testing.assert_close(in_chunks, model.eval()(images), rtol=1e-4, atol=1e-5)
-    models.logits_in_chunks(model, images, chunk)
+    inference.logits_in_chunks(model, images, chunk)
     assert not model.training
 
 
 def test_the_mode_is_restored_when_a_model_fails():
-    model = models.build("linear", 0)
+    model = registry.build("linear", 0)
     with pytest.raises(RuntimeError):
-        models.logits_in_chunks(model, torch.zeros(3, 1, 5, 5))
+        inference.logits_in_chunks(model, torch.zeros(3, 1, 5, 5))
     assert model.training

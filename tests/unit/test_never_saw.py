@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import models, teacher
+from kd import teacher
+from kd.models import inference
 from kd.experiment import Distillation
 from kd.lab import figures, never_saw
 
@@ -45,7 +46,7 @@ def test_a_student_that_never_saw_a_3_reads_most_of_them_and_its_control_none_be
     assert not (run.transfer.train.labels == 3).any()
     for _ in run.records():
         pass
-    said = {who: models.logits_in_chunks(model, sample.validation.inputs(), 512) for who, model in run.trained.items()}
+    said = {who: inference.logits_in_chunks(model, sample.validation.inputs(), 512) for who, model in run.trained.items()}
     labels = sample.validation.labels
     assert never_saw.recall(said["control"], labels)[3] == 0
     moved = {who: logits + never_saw.by_frequency(logits, "3") for who, logits in said.items()}

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from kd import measure, models, runs, storage
+from kd import measure, runs, storage
+from kd.models import inference
 from kd import permissions
 from kd.errors import UserError
 from kd.figures import accuracy, loss
@@ -35,7 +36,7 @@ def sweep(mnist, home):
 
 
 def errors(run, which, mnist):
-    said = models.logits_in_chunks(run.model(which), mnist.test.inputs(), 512)
+    said = inference.logits_in_chunks(run.model(which), mnist.test.inputs(), 512)
     return int((said.argmax(1) != mnist.test.labels).sum())
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from kd import layers, models, passes
-from kd.models import Outputs
+from kd import passes
+from kd.models import inference, layers, registry
+from kd.models.inference import Outputs
 from kd.passes import Autograd, Perceptron, Wide
 
 IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -16,7 +17,7 @@ def normal(*shape, seed=0):
 
 
 def build(name, count):
-    return [models.build(name, seed) for seed in range(count)]
+    return [registry.build(name, seed) for seed in range(count)]
 
 
 def a_step_along(flat, gradient, models):
@@ -57,7 +58,7 @@ def test_logits_and_gradients_of_many_are_those_of_each(name, count):
 
 
 def test_what_is_loaded_into_a_model_is_in_its_passes():
-    model, other = models.build("mlp-30", 1), models.build("mlp-30", 9)
+    model, other = registry.build("mlp-30", 1), registry.build("mlp-30", 9)
     network = Perceptron(model)
     model.load_state_dict(other.state_dict())
     torch.testing.assert_close(network.outputs(IMAGES, ()).logits, other(IMAGES), rtol=1e-4, atol=1e-5)
@@ -66,8 +67,8 @@ def test_what_is_loaded_into_a_model_is_in_its_passes():
 @pytest.mark.parametrize(
     "model",
     [
-        lambda: models.build("cnn-tiny", 0),
-        lambda: models.build("vit-half", 0),
+        lambda: registry.build("cnn-tiny", 0),
+        lambda: registry.build("vit-half", 0),
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.ReLU()),
         lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10)),
         lambda: nn.Sequential(nn.Linear(784, 10)),
@@ -80,7 +81,7 @@ def test_other_models_are_left_to_autograd(model):
 
 def test_perceptrons_of_other_widths_are_not_alike():
     assert passes.alike(build("mlp-30", 2))
-    assert not passes.alike([models.build("mlp-30", 0), models.build("mlp-40", 0)])
+    assert not passes.alike([registry.build("mlp-30", 0), registry.build("mlp-40", 0)])
 
 
 @pytest.mark.parametrize(
@@ -104,8 +105,8 @@ def test_dropouts_masks_depend_on_the_key_alone(network):
 
 @pytest.mark.parametrize(("name", "count"), [("mlp-64-32", 2), ("cnn-tiny", 3)])
 def test_features_are_those_of_the_model_and_are_there_only_where_asked_for(name, count):
-    model = models.build(name, 0).eval()
-    alone = models.outputs(model, IMAGES)
+    model = registry.build(name, 0).eval()
+    alone = inference.outputs(model, IMAGES)
     network = passes.passes(model)
     assert network.outputs(IMAGES, ()).features == ()
     said = network.outputs(IMAGES, (), features=True)
@@ -122,7 +123,7 @@ def test_gradients_by_hidden_layers_go_on_down_from_there(name):
     by_feature, by_logits = normal(*said.features[0].shape), normal(50, 10, seed=1)
     found = network.gradients(Outputs(by_logits, (by_feature, *[None] * (len(said.features) - 1))))
 
-    theirs = models.outputs(alone, IMAGES)
+    theirs = inference.outputs(alone, IMAGES)
     expected = torch.autograd.grad((theirs.logits * by_logits).sum() + (theirs.features[0] * by_feature).sum(), list(alone.parameters()))
     if isinstance(network, Perceptron):
         found = a_step_along(network.parameters[0], found[0], [model])

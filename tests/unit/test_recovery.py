@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from kd import checkpoints, compress, export, measure, models, recovery, runs
+from kd import checkpoints, export, measure, recovery, runs
+from kd.models import compress, inference, registry
 from kd.config import CompressConfig, DistilConfig, StudyConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -52,7 +53,7 @@ def test_all_begin_alike_and_zeros_stay_zero(distilled, mnist):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_zeros_hold_with_every_optimizer_and_layer(home, mnist, monkeypatch, optimizer):
-    monkeypatch.setattr(recovery, "whole", lambda network: recovery.Whole("tiny", "cnn-tiny", models.build("cnn-tiny", 3).eval()))
+    monkeypatch.setattr(recovery, "whole", lambda network: recovery.Whole("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()))
     experiment, _ = recovered(CompressConfig(neurons=0, rank=30, weights=70, optimizer=optimizer, learning_rate=0.05, **FAST), mnist)
     for key, zero in masks(experiment.begun["student"]).items():
         assert not experiment.trained["student"].state_dict()[key][zero].any()
@@ -115,7 +116,7 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
     assert runs_again.config == config and runs_again.models == ("student", "control", "alone")
     assert runs_again.architecture == "mlp-30_neurons-30_rank-20"
     model = runs_again.model("student")
-    said = models.logits_in_chunks(model, mnist.test.inputs())
+    said = inference.logits_in_chunks(model, mnist.test.inputs())
     assert measure.scores(said, mnist.test.labels, said)["test_errors"] == measures["models"]["student"]["test_errors"]
     recorded = next(row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered"))
     assert recorded["file_bytes"] == (run.folder / "student.safetensors").stat().st_size

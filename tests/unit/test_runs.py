@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from kd import models, runs
+from kd import runs
+from kd.models import registry
 from kd.config import DistilConfig, TeacherConfig
 from kd.errors import UserError
 from tests.helpers import identical
@@ -34,7 +35,7 @@ def in_home(home):
 
 @pytest.fixture(scope="module")
 def trained():
-    return {"student": models.build("mlp-30", 1), "control": models.build("mlp-30", 2)}
+    return {"student": registry.build("mlp-30", 1), "control": registry.build("mlp-30", 2)}
 
 
 @pytest.fixture
@@ -397,7 +398,7 @@ def test_a_symlink_is_no_run(save, home, tmp_path):
 
 
 def test_weights_are_stored_as_they_are_on_any_layout(save):
-    model = models.build("cnn-tiny", 0)  # channels_last
+    model = registry.build("cnn-tiny", 0)  # channels_last
     run = save(config=TeacherConfig(teacher="cnn-tiny"), trained={"teacher": model})
     images = torch.randn(4, 1, 28, 28)
     torch.testing.assert_close(run.model("teacher")(images), model.eval()(images))

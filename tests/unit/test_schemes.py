@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 
-from kd import models
+from kd.models import registry
 from kd.config import DistilConfig
 from kd.connection import exits
 from kd.errors import UserError
@@ -59,7 +59,7 @@ def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_ar
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
     config = CONFIGS["mutual"].replace(batch_size=50, epochs=1)
     experiment = Distillation(config, few, small_teacher("mlp-32"))
-    one, other = models.build("mlp-8-8", config.seed), models.build("mlp-8-8", seed(config.seed, "peer"))
+    one, other = registry.build("mlp-8-8", config.seed), registry.build("mlp-8-8", seed(config.seed, "peer"))
     images, labels = few.train.inputs(), few.train.labels
     said, heard = one(images), other(images).detach()
     loss = hinton(Outputs(said), Outputs(heard), labels, experiment.settings)
@@ -77,7 +77,7 @@ def test_exits_learn_from_the_end_and_the_end_from_labels(mnist):
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
     config = CONFIGS["exits"].replace(student="mlp-12-8", batch_size=50, epochs=1)
     experiment = Distillation(config, few, small_teacher("mlp-32"))
-    model, exit = models.build("mlp-12-8", 0), exits("mlp-12-8", 0).projection[0]
+    model, exit = registry.build("mlp-12-8", 0), exits("mlp-12-8", 0).projection[0]
     images, labels = few.train.inputs(), few.train.labels
     hidden = model[2](model[1](model[0](images)))
     end, early = model[5](model[4](model[3](hidden))), exit(hidden)
@@ -103,7 +103,7 @@ def test_every_deep_student_can_have_exits(student, mnist):
 def test_the_first_generation_learns_from_the_trained_control(mnist, one_thread):
     config = CONFIGS["born-again"].replace(generations=1)
     made = outcome(config, mnist)
-    control = models.build("mlp-8-8", config.seed)
+    control = registry.build("mlp-8-8", config.seed)
     control.load_state_dict(made["control"])
     direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("control", "mlp-8-8", control))
     assert identical(made["student"], direct["student"])
@@ -112,7 +112,7 @@ def test_the_first_generation_learns_from_the_trained_control(mnist, one_thread)
 def test_the_second_generation_learns_from_the_first(mnist, one_thread):
     made = outcome(CONFIGS["born-again"], mnist)
     assert set(made) == {"control", "generation-1", "student"}
-    first = models.build("mlp-8-8", 0)
+    first = registry.build("mlp-8-8", 0)
     first.load_state_dict(made["generation-1"])
     direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("first", "mlp-8-8", first))
     assert identical(made["student"], direct["student"])
@@ -121,7 +121,7 @@ def test_the_second_generation_learns_from_the_first(mnist, one_thread):
 def test_the_assistant_learns_from_the_teacher_and_the_student_from_the_assistant(mnist, one_thread):
     made = outcome(CONFIGS["assistant"], mnist)
     assert identical(made["assistant"], outcome(CONFIGS["teacher"].replace(student="mlp-32"), mnist)["student"])
-    assistant = models.build("mlp-32", 0)
+    assistant = registry.build("mlp-32", 0)
     assistant.load_state_dict(made["assistant"])
     direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("assistant", "mlp-32", assistant))
     assert identical(made["student"], direct["student"])

@@ -5,12 +5,13 @@ import itertools
 import torch
 from torch import nn
 
-from kd import models, speed
+from kd import speed
+from kd.models import registry
 from kd.teacher import load
 
 
 def test_latency_is_measured_on_whole_batches_without_changing_the_model():
-    model, batches = models.build("linear", 0).eval(), []
+    model, batches = registry.build("linear", 0).eval(), []
     model.register_forward_hook(lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled())))
     found = speed.latency(model, batch=3, seconds=0.01)
     assert set(batches) == {(3, True)} and len(batches) >= 9 + found.rounds
@@ -44,17 +45,17 @@ def test_folding_gives_the_same_answers_with_fewer_layers_and_leaves_the_network
 
 def test_every_form_of_every_network_answers_the_same(sample):
     inputs = sample.test.inputs()[:20]
-    for name in models.ARCHITECTURES:
-        model = models.build(name, 0).eval()
+    for name in registry.ARCHITECTURES:
+        model = registry.build(name, 0).eval()
         with torch.inference_mode():
             expected = model(inputs)
             for form, (quick, layout) in speed.forms(model).items():
                 assert torch.allclose(quick(inputs.contiguous(memory_format=layout)), expected, atol=1e-4), (name, form)
-    assert len(speed.forms(models.build("cnn", 0).eval())) == 4 and list(speed.forms(models.build("mlp-30", 0))) == ["as it is"]
+    assert len(speed.forms(registry.build("cnn", 0).eval())) == 4 and list(speed.forms(registry.build("mlp-30", 0))) == ["as it is"]
 
 
 def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
-    networks = {"student": models.build("mlp-30", 0), "teacher": models.build("cnn-tiny", 0)}
+    networks = {"student": registry.build("mlp-30", 0), "teacher": registry.build("cnn-tiny", 0)}
     found = speed.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0)
     for rows in found.values():
         assert [(row["batch"], row["threads"]) for row in rows] == [(1, 1), (1, 2), (4, 1), (4, 2)]
@@ -70,7 +71,7 @@ def test_an_exported_network_is_timed_in_the_same_rounds_on_pixels():
     def make(threads):
         return lambda pixels: seen.append((threads, pixels.shape, pixels.dtype.name))
 
-    networks = {"student": models.build("linear", 0), "teacher": models.build("mlp-30", 0)}
+    networks = {"student": registry.build("linear", 0), "teacher": registry.build("mlp-30", 0)}
     found = speed.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0, exported={"student": make})
     assert [(row["batch"], row["threads"]) for row in found["student"] if row["runtime"] == "ONNX Runtime"] == [(1, 1), (1, 2), (4, 1), (4, 2)]
     assert len(found["student"]) == 8 and len(found["teacher"]) == 4

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import importing, jobs, models, runs, storage
+from kd import importing, jobs, runs, storage
+from kd.models import registry
 from kd import permissions
 from kd.config import DistilConfig
 from kd.errors import UserError
@@ -20,7 +21,7 @@ def in_home(home, monkeypatch):
 
 
 def store(id, owner=ME, **changes):
-    run = runs.save(id, SHORT, "done", [], {"student": models.build("mlp-30", 1)}, {}, runs.owner_digest(owner))
+    run = runs.save(id, SHORT, "done", [], {"student": registry.build("mlp-30", 1)}, {}, runs.owner_digest(owner))
     if changes:
         runs.pin(id, True, owner)
     return run

@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from kd import jobs, models, runs, studies, teacher
+from kd import jobs, runs, studies, teacher
+from kd.models import registry
 from kd.config import StudyConfig
 from kd.data import UNLABELLED
 from kd.objectives import labels_only
@@ -18,7 +19,7 @@ def tiny(config, mnist, teacher):
     """Three linear controls of one epoch, 8 steps, each."""
 
     def start(seed):
-        return Training([Learner("control", models.build("linear", seed), labels_only)], mnist, Plan(1, 128, 0.01, seed), {})
+        return Training([Learner("control", registry.build("linear", seed), labels_only)], mnist, Plan(1, 128, 0.01, seed), {})
 
     return [Cell(value, seed, 1, functools.partial(start, seed)) for value, seed in [(10.0, 0), (10.0, 1), (5.0, 0)]]
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd import measure, models, runs, teacher
+from kd import measure, runs, teacher
+from kd.models import inference, registry
 from kd.config import DistilConfig, TeacherConfig
 from kd.data import Digits, affine, jitter
 from kd.errors import UserError
@@ -17,7 +18,7 @@ from tests.helpers import identical, small_teacher, weights
 
 
 def live(cached, digits):
-    return models.logits_in_chunks(cached.model, digits.inputs())
+    return inference.logits_in_chunks(cached.model, digits.inputs())
 
 
 def close(one, other, tolerance=1e-4):
@@ -135,7 +136,7 @@ def test_a_loss_may_use_cached_logits(digits):
 
 
 def test_a_teacher_is_in_eval_mode_without_gradients_and_never_changes(digits):
-    model = models.build("cnn", 0).train()
+    model = registry.build("cnn", 0).train()
     before = weights(model)
     cached = CachedTeacher("mine", "cnn", model)
     counted = Counted(cached)
@@ -281,7 +282,7 @@ def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
 
 
 def test_a_teacher_run_is_found_by_its_id(home, mnist):
-    model = models.build("mlp-30", 3)
+    model = registry.build("mlp-30", 3)
     id = runs.save(runs.new_id(), TeacherConfig(teacher="mlp-30"), "done", [], {"teacher": model}, {}).id
     found = teacher.load(id)
     assert (found.name, found.architecture) == (id, "mlp-30") and identical(found.model, model)
@@ -334,7 +335,7 @@ def test_what_each_of_several_teachers_computed_is_kept(digits):
 
 
 def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
-    run = runs.save(runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": models.build("cnn-tiny", 3)}, {})
+    run = runs.save(runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": registry.build("cnn-tiny", 3)}, {})
     together = teacher.load(f"cnn+{run.id}")
     batch = mnist.test.take(slice(0, 20))
     expected = (teacher.load("cnn").logits(batch) + teacher.load(run.id).logits(batch)) / 2
@@ -353,7 +354,7 @@ def test_a_student_learns_from_several_teachers(three, mnist):
 
 
 def test_a_run_that_trained_no_teacher_is_refused(home):
-    student = models.build("mlp-30", 3)
+    student = registry.build("mlp-30", 3)
     config = DistilConfig(student="mlp-30")
     id = runs.save(runs.new_id(), config, "done", [], {"student": student, "control": student}, {}).id
     with pytest.raises(UserError, match="is not a teacher; choose a run that trained one"):
@@ -424,7 +425,7 @@ def test_shipped_logits_are_the_live_models_and_complete(cnn, sample):
     for part in (sample.train, sample.test):
         logits = cnn.logits(part)
         assert counted.images == 0, "the shipped logits have gaps"
-        assert close(logits, models.logits_in_chunks(cnn.model, part.inputs()), 1e-3)
+        assert close(logits, inference.logits_in_chunks(cnn.model, part.inputs()), 1e-3)
         counted.images = 0
 
 
@@ -435,7 +436,7 @@ def test_the_errors_on_the_validation_images_are_those_described(cnn, sample, ab
 
 
 def test_the_errors_on_the_test_images_are_those_described(cnn, full_mnist, about):
-    wrong = int((models.logits_in_chunks(cnn.model, full_mnist.test.inputs()).argmax(1) != full_mnist.test.labels).sum())
+    wrong = int((inference.logits_in_chunks(cnn.model, full_mnist.test.inputs()).argmax(1) != full_mnist.test.labels).sum())
     assert abs(wrong - about["test_errors"]) <= 1
     assert abs(round((1 - cnn.accuracy(full_mnist.test)) * 10_000) - about["test_errors"]) <= 1
     assert about["data_sha256"] == full_mnist.digest

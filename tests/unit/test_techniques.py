@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from kd import compress
+from kd.models import compress
 from kd.tables import cells, techniques
 from kd.errors import UserError
 from tests.helpers import small_teacher

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kd import models, train
+from kd import train
+from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.cores import Cores
 from kd.data import UNLABELLED, Mnist, with_labels
@@ -38,8 +39,8 @@ def few(mnist):
 
 def pair(architecture="mlp-30", seed=0):
     return [
-        Learner("student", models.build(architecture, seed), hinton),
-        Learner("control", models.build(architecture, seed), labels_only),
+        Learner("student", registry.build(architecture, seed), hinton),
+        Learner("control", registry.build(architecture, seed), labels_only),
     ]
 
 
@@ -66,7 +67,7 @@ def run(mnist, learners=None, plan=PLAN, teacher=None, due=train.every_epoch, be
 
 
 def control_alone(architecture="mlp-30", seed=0):
-    return [Learner("control", models.build(architecture, seed), labels_only)]
+    return [Learner("control", registry.build(architecture, seed), labels_only)]
 
 
 class Spy(nn.Module):
@@ -132,7 +133,7 @@ def test_images_teacher_logits_and_labels_of_a_batch_belong_together(mnist):
     known = {image.numpy().tobytes(): int(label) for image, label in zip(mnist.train.inputs(), mnist.train.labels)}
     assert len(seen) == len(spy.batches) == 20
     for images, (logits, labels) in zip(spy.batches, seen):
-        torch.testing.assert_close(logits, models.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits, inference.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
         assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
 
 
@@ -151,7 +152,7 @@ def test_teacher_and_student_see_the_same_view_of_an_image(mnist, augmentation):
     live = small_teacher()
     assert len(said) == len(spy.batches) == 20
     for images, logits in zip(spy.batches, said):
-        torch.testing.assert_close(logits, models.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits, inference.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_training_is_a_plain_loop_written_out(name, optimizer, mnist):
         for places in order.split(100):
             optimizer.param_groups[0]["lr"] = learning_rate_at(step, 20, 2e-3)
             digits = mnist.train.take(places)
-            said, taught = model(digits.inputs()), models.logits_in_chunks(teacher.model, digits.inputs())
+            said, taught = model(digits.inputs()), inference.logits_in_chunks(teacher.model, digits.inputs())
             soft = F.kl_div(F.log_softmax(said / 4, 1), F.softmax(taught / 4, 1), reduction="sum") * 16 / 100
             loss = 0.9 * soft + 0.1 * F.cross_entropy(said, digits.labels)
             optimizer.zero_grad()
@@ -182,10 +183,10 @@ def test_training_is_a_plain_loop_written_out(name, optimizer, mnist):
 
 
 def test_weights_that_do_not_matter_decay_by_the_learning_rate(mnist):
-    learner = Learner("control", models.build("mlp-30", 0), lambda student, *_: {"hard": student.logits.sum() * 0})
+    learner = Learner("control", registry.build("mlp-30", 0), lambda student, *_: {"hard": student.logits.sum() * 0})
     run(mnist, [learner], dataclasses.replace(PLAN, learning_rate=0.5))
     left = math.prod(1 - 0.01 * learning_rate_at(step, 20, 0.5) for step in range(20))
-    for before, after in zip(models.build("mlp-30", 0).parameters(), learner.model.parameters()):
+    for before, after in zip(registry.build("mlp-30", 0).parameters(), learner.model.parameters()):
         torch.testing.assert_close(after, before * left, rtol=1e-5, atol=1e-8)
 
 
@@ -206,7 +207,7 @@ def test_student_and_control_start_from_the_same_weights(mnist):
     experiment = Distillation(DistilConfig(student="mlp-30", seed=5), mnist, small_teacher())
     student, control = experiment.trained.values()
     assert student is not control and identical(student, control)
-    assert identical(student, models.build("mlp-30", 5))
+    assert identical(student, registry.build("mlp-30", 5))
 
 
 def test_one_seed_gives_one_result(mnist):
@@ -426,7 +427,7 @@ def test_records_judge_on_the_glance_and_at_epoch_ends_on_all_validation_images(
     for record in fit(learners, mnist, dataclasses.replace(PLAN, epochs=1), SETTINGS, small_teacher(), always):
         judged = validation if record.whole_validation else validation.take(slice(None, None, 5))
         for learner in learners:
-            right = (models.logits_in_chunks(learner.model, judged.inputs()).argmax(1) == judged.labels).sum().item()
+            right = (inference.logits_in_chunks(learner.model, judged.inputs()).argmax(1) == judged.labels).sum().item()
             assert record.validation_accuracy[learner.name] == pytest.approx(right / len(judged), abs=1e-6)
 
 
@@ -454,7 +455,7 @@ def spoils_the_weights(student, teacher, labels, settings):
 
 @pytest.mark.parametrize("objective", [not_a_number, spoils_the_weights])
 def test_a_number_that_is_not_finite_ends_training_in_plain_words(mnist, objective):
-    learner = Learner("student", models.build("mlp-30", 0), objective)
+    learner = Learner("student", registry.build("mlp-30", 0), objective)
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=1000)
     with pytest.raises(Diverged, match=r"Training went out of bounds after 1 steps .*; try a lower learning rate\."):
         list(fit([learner], mnist, plan, SETTINGS))
@@ -469,7 +470,7 @@ def test_what_went_out_of_bounds_is_as_it_was_at_its_last_record(mnist):
         return not_a_number(student, teacher, labels, settings) if len(steps) > 7 else spoils_the_weights(student, teacher, labels, settings) if len(steps) == 7 else {
             "hard": student.logits.square().mean()}
 
-    learner = Learner("student", models.build("mlp-30", 0), spoils_later)
+    learner = Learner("student", registry.build("mlp-30", 0), spoils_later)
     with pytest.raises(Diverged):
         for record in fit([learner], mnist, dataclasses.replace(PLAN, epochs=1, batch_size=100), SETTINGS, due=lambda step: step % 3 == 0 or step == 7):
             records.append(record.step)
@@ -511,7 +512,7 @@ def test_random_numbers_depend_on_their_key_alone():
 
 
 def test_accuracy_is_the_share_that_is_right(mnist):
-    model = models.build("mlp-30", 0)
+    model = registry.build("mlp-30", 0)
     right = sum(
         int(model(image[None]).argmax()) == int(label) for image, label in zip(mnist.test.inputs(), mnist.test.labels)
     )
@@ -556,8 +557,8 @@ def test_with_few_labels_the_student_learns_from_the_teacher_what_the_control_ca
     """What distillation is for: the teacher answers about images that nobody labelled."""
     teacher = load("cnn")
     learners = [
-        Learner("student", models.build("mlp-128", 0), hinton),
-        Learner("control", models.build("mlp-128", 0), labels_only),
+        Learner("student", registry.build("mlp-128", 0), hinton),
+        Learner("control", registry.build("mlp-128", 0), labels_only),
     ]
     record = list(fit(learners, few_labels, dataclasses.replace(PLAN, epochs=8), SETTINGS, teacher))[-1]
     assert record.validation_accuracy["student"] > record.validation_accuracy["control"] + 0.15

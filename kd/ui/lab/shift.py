@@ -6,7 +6,8 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import data, models
+from kd import data
+from kd.models import inference
 from kd.data import Digits
 from kd.jobs import Snapshot
 from kd.lab import figures
@@ -65,7 +66,7 @@ def _strip(corruption: Corruption) -> None:
 def _teacher(name: str, corruption: str, count: int) -> list[float]:
     """The teacher's share right at each level."""
     labels, model = _digits(count).labels, state.manager().teacher(name).model
-    return [_share(models.logits_in_chunks(model, inputs), labels) for inputs in _spoil(CORRUPTIONS[corruption], count)]
+    return [_share(inference.logits_in_chunks(model, inputs), labels) for inputs in _spoil(CORRUPTIONS[corruption], count)]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -17,7 +17,7 @@ from typing import Iterator
 import torch
 from torch import Tensor, nn
 
-from kd import layers, models
+from kd.models import layers, registry
 
 WIDTH, ROW, BAR, BARS = 350, 22, 13, 82  # pixels: the picture, a row, a bar's height, and the widest bar
 GIVES, WEIGHTS = 288, WIDTH  # where these columns end
@@ -40,13 +40,13 @@ class Stage:
 @functools.lru_cache(maxsize=256)
 def stages(architecture: str) -> tuple[Stage, ...]:
     """The rows of an architecture, the image first, in the order in which the layers are called."""
-    model = models.skeleton(architecture).eval()
+    model = registry.skeleton(architecture).eval()
     called: list[tuple[nn.Module, Tensor]] = []
     for layer in _layers(model):
         layer.register_forward_hook(lambda layer, inputs, output: called.append((layer, output)))
     with torch.device("meta"):
-        model(torch.zeros(1, *models.INPUT_SHAPE))
-    found = [Stage("image", ("image",), models.INPUT_SHAPE, 0)]
+        model(torch.zeros(1, *registry.INPUT_SHAPE))
+    found = [Stage("image", ("image",), registry.INPUT_SHAPE, 0)]
     for layer, output in called:
         name, weights = type(layer).__name__, sum(weight.numel() for weight in layer.parameters())
         if isinstance(layer, _SMALL):

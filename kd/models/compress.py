@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from kd.errors import UserError
-from kd.layers import Block
+from kd.models.layers import Block
 
 CALIBRATION = 1000  # validation images that activations are measured on, without their labels
 INT8 = ("off", "dynamic", "static")
@@ -284,7 +284,13 @@ def quantize(model: nn.Module, how: str, images: Tensor) -> nn.Module:
     if how not in INT8[1:]:
         raise UserError(f"int8 must be {' or '.join(INT8[1:])}, not {str(how)[:20]!r}.")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # a warning for torchao's authors
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8StaticActivationInt8WeightConfig, PerRow, PerTensor, quantize_  # slow
+    from torchao.quantization import (  # slow
+        Int8DynamicActivationInt8WeightConfig,
+        Int8StaticActivationInt8WeightConfig,
+        PerRow,
+        PerTensor,
+        quantize_,
+    )
 
     model = copy.deepcopy(model).cpu().eval()
     if how == "dynamic":

@@ -12,30 +12,22 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kd import compress
 from kd.errors import UserError
-from kd.layers import CLASSES as CLASSES
-from kd.layers import INPUT_SHAPE as INPUT_SHAPE
-from kd.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
-
-CHUNK = 64  # images that a network answers about at once
+from kd.models import compress
+from kd.models.inference import Mean, outputs
+from kd.models.layers import CLASSES as CLASSES
+from kd.models.layers import INPUT_SHAPE as INPUT_SHAPE
+from kd.models.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
 
 MAX_LAYERS = 3
 MAX_WIDTH = 2048
-
-
-class Outputs(NamedTuple):
-    """What a network says about a batch."""
-
-    logits: Tensor  # (N, 10)
-    features: tuple[Tensor, ...] = ()  # of hidden layers, from shallow to deep, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,6 @@ class Architecture:
 
 
 _VIT: dict[str, Any] = {"side": 7, "width": 96, "heads": 4, "dropout": 0.0}
-
 ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
     for entry in [
@@ -134,39 +125,11 @@ def architecture(name: str) -> Architecture:
     return Architecture(name, "An MLP of your own.", lambda: mlp(*widths))
 
 
-#: A network's features are the outputs of its layers of these kinds: (N, C, H, W) after a convolution, (N, D) after a dense
-#: layer, and of a Transformer's block the class token, (N, D), which is what its head will see.
-FEATURES = (nn.ReLU, Block)
-
-
-def outputs(model: nn.Module, inputs: Tensor) -> Outputs:
-    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep; none of a network that is no Sequential."""
-    if not isinstance(model, nn.Sequential):
-        return Outputs(model(inputs), ())
-    features = []
-    for layer in model:
-        inputs = layer(inputs)
-        if isinstance(layer, FEATURES):
-            features.append(inputs[:, 0] if isinstance(layer, Block) else inputs)
-    return Outputs(inputs, tuple(features))
-
-
 @functools.lru_cache(maxsize=256)
 def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
     """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
     with torch.device("meta"):
         return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
-
-
-class Mean(nn.Module):
-    """Several networks as one, which gives the mean of their logits."""
-
-    def __init__(self, networks: list[nn.Module]):
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.stack([network(inputs) for network in self.networks]).mean(0)
 
 
 def skeleton(name: str) -> nn.Module:
@@ -261,23 +224,3 @@ def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
 def as_stored(model: nn.Module, architecture: str) -> nn.Module:
     """A copy of the network as it is stored and loaded, in eval mode: on the CPU, without masks, and with weights that lie as a fresh network's do."""
     return with_weights(architecture, {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}, "The network")
-
-
-def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode."""
-    return in_chunks(model, model, inputs, chunk)
-
-
-def in_chunks(model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK) -> Tensor:
-    """What ``ask``, which uses ``model``, gives for ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
-
-    Small chunks in channels_last stay in the processor's cache: a convolutional
-    teacher is over twice as fast as with chunks of 1,000 in the default layout.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return torch.cat([ask(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)])
-    finally:
-        model.train(was_training)

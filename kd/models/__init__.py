@@ -1,0 +1,1 @@
+"""Networks: what can be built, how they are run, compressed and drawn."""
