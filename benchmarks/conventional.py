@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from kd.data import MEAN, STD
+from kd.data.digits import MEAN, STD
 
 
 def loader(folder: Path, batch_size: int, ids: list[int], workers: int = 0) -> DataLoader:

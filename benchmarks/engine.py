@@ -22,10 +22,13 @@ import torch
 from torch import nn
 
 from benchmarks import conventional, watched
-from kd import data, measure, teacher
+from kd import measure, teacher
+from kd import paths
+from kd.data import sources
 from kd.models import inference, registry
 from kd.config import DistilConfig
-from kd.data import SHIFTS, Digits, Mnist, shifted
+from kd.data.augmentation import SHIFTS, shifted
+from kd.data.digits import Digits, Mnist
 from kd.objectives import hinton, labels_only
 from kd.teacher import CachedTeacher
 from kd.sweeps.together import Together
@@ -92,7 +95,7 @@ class Bench:
     # -- the conventional loop -------------------------------------------------------
 
     def conventional(self, student: str, batch_size: int, workers: int, taught: bool = True) -> Callable[[], Any]:
-        batches = conventional.loader(data.data_folder(), batch_size, self.mnist.train.ids.tolist(), workers)
+        batches = conventional.loader(paths.data_folder(), batch_size, self.mnist.train.ids.tolist(), workers)
         model = registry.build(student, 0)
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         return lambda: conventional.epoch(model, optimizer, batches, self.default_layout if taught else None)
@@ -286,7 +289,7 @@ def added_memory() -> float:
 
 def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
     """All figures. ``note`` is told what is being measured."""
-    bench = Bench(data.load_full(data.data_folder()), rounds)
+    bench = Bench(sources.load_full(paths.data_folder()), rounds)
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds, "epochs": []}
     for student, batch_size in CONFIGURATIONS:
         note(f"epochs of {student}, batch size {batch_size}")

@@ -12,7 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, connection, data, distributed, figures, kinds, recovery, runs, teacher
+from kd import checkpoints, compare, connection, distributed, figures, kinds, recovery, runs, teacher
+from kd.data import digits, sources
+from kd.device import training_device
 from kd.sweeps import cluster, grid_summary, search
 from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         id = kept.id if kept else runs.new_id()
         if distributed.rank() is not None and not isinstance(config, TeacherConfig):
             raise UserError("Only a teacher can be trained by several processes; start this command without torchrun.")
-        with distributed.joined(data.device()):
+        with distributed.joined(training_device()):
             experiment = _experiment(config)
             if getattr(given, "engine", "local") == "ray":
                 experiment = cluster.ClusterGrid(experiment, given.address, given.gpus)
@@ -148,16 +150,16 @@ def _compare(given: argparse.Namespace) -> int:
     unfit = [run.id for run in chosen if run.kind in runs.EXPERIMENTS or not run.measures]
     if unfit:
         raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress.")
-    mnist, found = data.Source().wait(), {}
+    mnist, found = sources.Source().wait(), {}
     for run in tqdm(chosen, unit="run", file=sys.stderr):
-        found[run.id] = compare.measured(run, mnist, teacher.load(compare.teacher_of(run), data.device()))
+        found[run.id] = compare.measured(run, mnist, teacher.load(compare.teacher_of(run), training_device()))
     print(json.dumps(found) if given.json else compare.text(found))
     return 0
 
 
 def _search(given: argparse.Namespace) -> int:
     config = SearchConfig.from_arguments(given)
-    taught_by = teacher.load(config.teacher, data.device())
+    taught_by = teacher.load(config.teacher, training_device())
     with tqdm(unit="epoch", file=sys.stderr) as bar:
         def note(trial: int, record: Record) -> None:
             bar.update()
@@ -190,7 +192,7 @@ def _table(given: argparse.Namespace) -> int:
 
 def _experiment(config: Settings) -> Experiment:
     # First, so that a wrong teacher is told before a download.
-    reference = teacher.load(config.teacher, data.device()) if kinds.has_teacher(config) else None
+    reference = teacher.load(config.teacher, training_device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
         connection.check(METHODS[config.method], "teacher", reference.architecture)
     mnist = _mnist()
@@ -198,10 +200,10 @@ def _experiment(config: Settings) -> Experiment:
     return kinds.experiment(config, mnist, reference)
 
 
-def _mnist() -> data.Mnist:
+def _mnist() -> digits.Mnist:
     """The best data there are, once a download has ended."""
     with distributed.one_first():  # what it downloads is then there for the others
-        source = data.Source()
+        source = sources.Source()
         if source.state == "downloading":
             _say("downloading MNIST…")
         mnist = source.wait()

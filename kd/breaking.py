@@ -8,7 +8,8 @@ from typing import Any, Callable, Generator, Mapping
 import torch
 from torch import Tensor, nn
 
-from kd import data
+from kd.data.digits import Digits, Mnist
+from kd.device import training_device
 from kd.models import registry
 from kd.config import DistilConfig, MistakeConfig
 from kd.connection import Connection, View
@@ -28,10 +29,10 @@ class Misled:
     def __init__(self, teacher: Teacher, wrong: Answers):
         self._teacher, self._wrong = teacher, wrong
 
-    def logits(self, digits: data.Digits) -> Tensor:
+    def logits(self, digits: Digits) -> Tensor:
         return self._teacher.logits(digits)
 
-    def outputs(self, digits: data.Digits, view: View) -> Outputs:
+    def outputs(self, digits: Digits, view: View) -> Outputs:
         return Outputs(self._teacher.logits(digits), (self._wrong(digits),))
 
 
@@ -73,8 +74,8 @@ class Breaking(Experiment):
 
     kind = "mistake"
 
-    def __init__(self, config: MistakeConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
+    def __init__(self, config: MistakeConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         self.transfer = dataclasses.replace(self.mnist, train=few_labels(self.mnist.train, config))
         self.stages: list[Stage] = [self._stage]
         usual = DistilConfig()
@@ -95,7 +96,7 @@ class Breaking(Experiment):
         ], teacher
 
     def _network(self) -> nn.Module:
-        return registry.build(self.config.student, self.config.seed).to(data.device())
+        return registry.build(self.config.student, self.config.seed).to(training_device())
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None

@@ -15,9 +15,10 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from kd import data, export, files, measure, runs, speed
+from kd import export, files, measure, runs, speed
+from kd.device import training_device
 from kd.models import inference
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 
@@ -43,7 +44,7 @@ def measured(
     Raises:
         UserError: a file of the run is missing or damaged, the measuring was disturbed, or the outcome cannot be stored.
     """
-    device = data.device()
+    device = training_device()
     networks: dict[str, nn.Module] = {name: run.model(name).to(device) for name in run.models}
     architectures = dict.fromkeys(networks, run.architecture)
     if "teacher" not in networks:
@@ -100,7 +101,7 @@ def latency(model: Mapping[str, Any], batch: int, threads: int, runtime: str = s
 
 
 def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, {data.device()}, torch {torch.__version__}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, {training_device()}, torch {torch.__version__}"
 
 
 def _file_bytes(run: runs.Run, name: str) -> int | None:

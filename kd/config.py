@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Mapping, Self
 
 from kd import connection
 from kd.models import compress, registry
-from kd.data import AUGMENTATIONS
+from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
 from kd.mistakes import MISTAKES
 from kd.objectives import METHODS

@@ -19,7 +19,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.data import Digits
+from kd.data.digits import Digits
 from kd.errors import UserError
 
 

@@ -22,7 +22,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from kd.models import inference
-from kd.data import Digits
+from kd.data.digits import Digits
 from kd.errors import UserError
 
 SIDE, DIGIT_SIDE = 28, 20

@@ -16,7 +16,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from kd import data, measure
+from kd import measure
+from kd.data import transfer_set
+from kd.data.digits import Digits, Mnist
+from kd.device import training_device
 from kd.models import inference, registry
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
 from kd.connection import connect, exits
@@ -29,16 +32,16 @@ from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Plan, Record, every_epoch
 
 
-def few_labels(digits: data.Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> data.Digits:
+def few_labels(digits: Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> Digits:
     """``digits`` with as many labels as ``config`` says. One seed labels the same images in every kind of run.
 
     Raises:
         UserError: there are fewer digits.
     """
-    return data.with_labels(digits, config.labels, generator(config.seed, "labels")) if config.labels else digits
+    return transfer_set.with_labels(digits, config.labels, generator(config.seed, "labels")) if config.labels else digits
 
 
-def on(digits: data.Digits) -> dict[str, Any]:
+def on(digits: Digits) -> dict[str, Any]:
     """What something was measured with: ``device`` and ``versions``."""
     return {"device": str(digits.labels.device), "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__}}
 
@@ -52,11 +55,11 @@ class Experiment:
 
     kind: str
     config: DistilConfig | TeacherConfig
-    mnist: data.Mnist
+    mnist: Mnist
     stages: list[Stage]
     reference: CachedTeacher | MeanTeacher | None
     teacher: CachedTeacher | MeanTeacher | None
-    transfer: data.Mnist  # the same, with what is trained on
+    transfer: Mnist  # the same, with what is trained on
     plan: Plan
     settings: dict[str, float]
     training: Chain | None = None  # since records() was called
@@ -130,8 +133,8 @@ class Distillation(Experiment):
 
     kind = "distil"
 
-    def __init__(self, config: DistilConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher):
-        device = data.device()
+    def __init__(self, config: DistilConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
+        device = training_device()
         method = METHODS[config.method]
         self.config, self.mnist, self.reference = config, mnist.to(device), teacher
         self.teacher = teacher if method.teacher and SCHEMES[config.scheme].teacher else None
@@ -141,9 +144,9 @@ class Distillation(Experiment):
             "exits": self._with_exits,
         }[config.scheme]()
         self._network(config.student)  # what does not fit is told now
-        train = few_labels(data.without(self.mnist.train, config.omitted), config)
+        train = few_labels(transfer_set.without(self.mnist.train, config.omitted), config)
         if config.label_noise:
-            train = data.with_wrong_labels(train, config.label_noise, generator(config.seed, "label noise"))
+            train = transfer_set.with_wrong_labels(train, config.label_noise, generator(config.seed, "label noise"))
         self.transfer = dataclasses.replace(self.mnist, train=train)
         self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule, config.optimizer)
         self.settings = {name: getattr(config, name) for name in method.settings}
@@ -214,8 +217,8 @@ class TeacherTraining(Experiment):
 
     kind = "teacher"
 
-    def __init__(self, config: TeacherConfig, mnist: data.Mnist):
-        device = data.device()
+    def __init__(self, config: TeacherConfig, mnist: Mnist):
+        device = training_device()
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(device), None, None
         self.transfer = self.mnist
         self.stages = [lambda earlier: ([Learner("teacher", registry.build(config.teacher, config.seed).to(device), labels_only)], None)]

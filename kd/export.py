@@ -25,9 +25,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from kd import data
+from kd.data.digits import MEAN, STD
 from kd.models import inference, registry
-from kd.data import Digits
+from kd.data.digits import Digits
 from kd.errors import UserError
 
 #: A picture of one digit, light ink on dark or dark on light, even paper.
@@ -45,7 +45,7 @@ class FromPixels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, 28, 28) uint8 -> (N, 10) logits."""
-        return self.model((pixels.unsqueeze(1).float() / 255 - data.MEAN) / data.STD)
+        return self.model((pixels.unsqueeze(1).float() / 255 - MEAN) / STD)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def description(architecture: str) -> dict[str, Any]:
         "architecture": architecture,
         "layers": repr(registry.skeleton(architecture)),
         "input": "pixels (N, 28, 28) uint8, light ink on black, longer side 20, centre of mass in the middle",
-        "normalization": {"scale": 1 / 255, "mean": data.MEAN, "std": data.STD, "then": "(N, 1, 28, 28) float32"},
+        "normalization": {"scale": 1 / 255, "mean": MEAN, "std": STD, "then": "(N, 1, 28, 28) float32"},
         "output": "logits (N, 10) of the digits 0 to 9",
     }
 

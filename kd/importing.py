@@ -15,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd import data, measure, runs, storage
+from kd import measure, runs, storage
+from kd.data import digits
+from kd.device import training_device
 from kd.models import inference, registry
 from kd import permissions
 from kd.config import ImportConfig
@@ -90,7 +92,7 @@ def _place(key: str) -> int:
     return int(number) if number.isdecimal() and len(number) < 5 else -1
 
 
-def store(content: bytes, role: str, name: str, mnist: data.Mnist, reference: CachedTeacher | MeanTeacher, owner: str | None) -> runs.Run:
+def store(content: bytes, role: str, name: str, mnist: digits.Mnist, reference: CachedTeacher | MeanTeacher, owner: str | None) -> runs.Run:
     """Checks, measures on the test set and stores a network.
 
     Args:
@@ -106,8 +108,8 @@ def store(content: bytes, role: str, name: str, mnist: data.Mnist, reference: Ca
     storage.check()
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
-    test = mnist.to(data.device()).test
-    answers: dict[str, Tensor] = {role: inference.logits_in_chunks(model.to(data.device()), test.inputs(), 512)}
+    test = mnist.to(training_device()).test
+    answers: dict[str, Tensor] = {role: inference.logits_in_chunks(model.to(training_device()), test.inputs(), 512)}
     taught = reference.logits(test)
     answers.setdefault("teacher", taught)
     measures = {

@@ -25,7 +25,9 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, data, kinds, memory, runs, storage, teacher
+from kd import checkpoints, connection, kinds, memory, runs, storage, teacher
+from kd.data import sources
+from kd.device import training_device
 from kd import permissions
 from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, Settings, check_live, unread
 from kd.errors import UserError
@@ -153,7 +155,7 @@ class JobManager:
         patience: seconds that a paused job keeps the worker from others.
     """
 
-    def __init__(self, source: data.Source, tick: float = TICK, lease: float = LEASE, patience: float = PATIENCE):
+    def __init__(self, source: sources.Source, tick: float = TICK, lease: float = LEASE, patience: float = PATIENCE):
         self.source = source
         self._tick, self._lease, self._patience = tick, lease, patience
         self._jobs: dict[str, _Job] = {}
@@ -310,7 +312,7 @@ class JobManager:
         with self._loading:
             found = self._teachers.get(name)
             if found is None:
-                found = teacher.load(name, data.device())
+                found = teacher.load(name, training_device())
                 if len(self._teachers) >= 3:  # each holds 3 MB of logits
                     self._teachers.pop(next(iter(self._teachers)))
                 self._teachers[name] = found

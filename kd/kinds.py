@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kd.breaking import Breaking
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.sweeps.grid import Grid
 from kd.sweeps.grid_config import GridConfig

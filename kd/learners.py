@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.connection import Connection
-from kd.data import UNLABELLED
+from kd.data.digits import UNLABELLED
 from kd.distributed import Ranks
 from kd.models.inference import Outputs
 from kd.objectives import Objective

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.data import Digits
+from kd.data.digits import Digits
 from kd.models.registry import CLASSES
 from kd.objectives import soft_loss
 

@@ -9,10 +9,12 @@ from typing import Any, Mapping, Sequence
 
 from torch import nn
 
-from kd import data, measure, runs, speed, teacher
+from kd import measure, runs, speed, teacher
+from kd.data.digits import Mnist
+from kd.device import training_device
 from kd.models import compress, inference, registry
 from kd.config import CompressConfig
-from kd.data import Digits
+from kd.data.digits import Digits
 from kd.errors import UserError
 from kd.experiment import Experiment, few_labels
 from kd.learners import Learner
@@ -81,8 +83,8 @@ class Recovery(Experiment):
 
     kind = "compress"
 
-    def __init__(self, config: CompressConfig, mnist: data.Mnist, teacher: CachedTeacher | MeanTeacher, source: Whole | None = None):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
+    def __init__(self, config: CompressConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, source: Whole | None = None):
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         if not any(config.percents.values()):
             raise UserError("Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0.")
         self.whole = source or whole(config.network)

@@ -15,7 +15,7 @@ from typing import Callable, Generator, Mapping
 import torch
 from torch import Tensor, nn
 
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.errors import UserError
 from kd.learners import Learner
 from kd.train import Plan, Record, Teacher, Training, every_epoch

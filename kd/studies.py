@@ -19,10 +19,11 @@ from typing import Any, Callable, Generator, Mapping, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kd import data
+from kd.data import transfer_set
+from kd.device import training_device
 from kd.models import registry
 from kd.config import DistilConfig, StudyConfig
-from kd.data import UNLABELLED, Digits, Mnist
+from kd.data.digits import Digits, Mnist, UNLABELLED
 from kd.experiment import Distillation, Experiment
 from kd.learners import Learner
 from kd.objectives import Outputs, labels_only, soft_loss
@@ -97,7 +98,7 @@ def _soft_alone(student: Outputs, teacher: Outputs | None, labels: Tensor, setti
 
 
 def _new(config: StudyConfig, seed: int) -> nn.Module:
-    return registry.build(config.student, seed).to(data.device())
+    return registry.build(config.student, seed).to(training_device())
 
 
 def _plan(epochs: int, seed: int, augmentation: str = "none") -> Plan:
@@ -106,7 +107,7 @@ def _plan(epochs: int, seed: int, augmentation: str = "none") -> Plan:
 
 def labelled(digits: Digits, count: int, seed: int) -> Digits:
     """``count`` of the digits, as many of each class as can be."""
-    chosen = data.with_labels(digits, count, generator(seed, "labels"))
+    chosen = transfer_set.with_labels(digits, count, generator(seed, "labels"))
     return chosen.take(chosen.labels != UNLABELLED)
 
 
@@ -150,7 +151,7 @@ class Study(Experiment):
     training: Trainings | None
 
     def __init__(self, config: StudyConfig, mnist: Mnist, teacher: CachedTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
 
     def _training(self) -> Trainings:

@@ -18,7 +18,9 @@ from kd import runs
 from kd.models import inference, registry
 from kd.config import MAX_TEACHERS, TeacherConfig
 from kd.connection import View
-from kd.data import SHIFTS, Digits, Mnist, cache_folder
+from kd.data.augmentation import SHIFTS
+from kd.data.digits import Digits, Mnist
+from kd.paths import cache_folder
 from kd.errors import UserError
 from kd.models.inference import Outputs
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from kd import measure, memory
 from kd.connection import View
 from kd.cores import Cores
-from kd.data import AUGMENTATIONS, UNLABELLED, Digits, Mnist
+from kd.data.augmentation import AUGMENTATIONS
+from kd.data.digits import Digits, Mnist, UNLABELLED
 from kd.distributed import Ranks
 from kd.errors import UserError
 from kd.learners import Learner, Learning, One, Step

@@ -3,7 +3,8 @@
 import torch
 import streamlit as st
 
-from kd import data, drawing, figures, personal, runs, speed
+from kd import drawing, figures, personal, runs, speed
+from kd.device import training_device
 from kd.models import inference, registry
 from kd.errors import UserError
 from kd.ui import entry, owner, panels, state
@@ -29,7 +30,7 @@ if live is not None and live.kind == "distil" and live.id not in choices and (li
 @st.cache_data(show_spinner="Comparing on all test pictures…", max_entries=16)
 def most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int]:
     """The test pictures on which KL(teacher || student) is greatest, greatest first."""
-    teacher = manager.teacher(teacher_name).logits(mnist.test.to(data.device())).cpu().log_softmax(1)
+    teacher = manager.teacher(teacher_name).logits(mnist.test.to(training_device())).cpu().log_softmax(1)
     student = inference.logits_in_chunks(state.stored_model(run_id, "student"), mnist.test.inputs(), 512).log_softmax(1)
     return (teacher.exp() * (teacher - student)).sum(1).topk(min(count, len(mnist.test))).indices.tolist()
 

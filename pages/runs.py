@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd import checkpoints, compare, data, personal, replay, report, runs
+from kd import checkpoints, compare, personal, replay, report, runs
+from kd.data import digits
 from kd.models import inference
 from kd import permissions
 from kd.config import Settings
@@ -35,7 +36,7 @@ drawings, labels = personal.load(owner.token())
 @st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
 def score(run_id: str, which: str, count: int, newest: int) -> int:
     """How many of the kept drawings the model reads right."""
-    return int((inference.logits_in_chunks(state.stored_model(run_id, which), data.normalize(drawings)).argmax(1) == labels).sum())
+    return int((inference.logits_in_chunks(state.stored_model(run_id, which), digits.normalize(drawings)).argmax(1) == labels).sum())
 
 
 def when(moment: str) -> str:

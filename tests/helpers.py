@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.models import registry
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.teacher import CachedTeacher
 
 

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from kd import data
+from kd import paths
+from kd.data import sources
 
 ROOT = Path(__file__).parents[1]
 COMPLAINT = re.compile(r"Traceback|\bERROR\b|Uncaught")  # in a log
 PATIENCE = float(os.environ.get("KD_PATIENCE", "120"))  # seconds; busy machines are slow, and what goes right does not wait
 
 # Read now, before a fixture gives the tests a cache folder of their own.
-_DATA = data.data_folder()
+_DATA = paths.data_folder()
 
 
 def mnist_folder() -> Path | None:
     """The folder with all of MNIST that the environment names, or None where it is not there."""
-    sizes = {name: 4 + 4 * len(shape) + math.prod(shape) for name, (_, shape, _) in data.FILES.items()}
-    files = [data.raw_folder(_DATA) / name for name in sizes]
+    sizes = {name: 4 + 4 * len(shape) + math.prod(shape) for name, (_, shape, _) in sources.FILES.items()}
+    files = [sources.raw_folder(_DATA) / name for name in sizes]
     return _DATA if all(file.exists() and file.stat().st_size == sizes[file.name] for file in files) else None
 
 

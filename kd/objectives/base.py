@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.data import UNLABELLED
+from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
 
 _MEAN = 1  # over the labelled images: a reduction, as PyTorch's operations number them

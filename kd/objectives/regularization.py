@@ -7,7 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.data import UNLABELLED
+from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
 from kd.models.registry import CLASSES
 from kd.objectives.base import Settings, Terms, beside_labels, soft_loss

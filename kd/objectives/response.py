@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.data import UNLABELLED
+from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
 from kd.objectives.base import Settings, Terms, beside_labels, soft_loss
 

@@ -7,7 +7,7 @@ from typing import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kd.data import UNLABELLED
+from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
 from kd.models.registry import CLASSES
 from kd.objectives.base import Objective, hinton, labels_only

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from kd.sweeps import grid
-from kd.data import Digits, Mnist
+from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.sweeps.grid import Grid, GridRecord, Groups, Outcome, Table
 from kd.sweeps.grid_weights import Weights

@@ -23,10 +23,11 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import connection, data, measure, passes, runs
+from kd import connection, measure, passes, runs
+from kd.device import training_device
 from kd.models import inference, registry
 from kd.config import Config, DistilConfig
-from kd.data import Digits, Mnist
+from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, on
 from kd.learners import Learner
@@ -137,7 +138,7 @@ def start(group: Group, mnist: Mnist, teacher: Any) -> Training:
     run = Distillation(first.config, mnist, teacher)
     if _batchable(first):
         learners = [
-            Learner(str(i), registry.build(cell.config.student, cell.config.seed).to(data.device()), _objective(cell), settings=_settings(cell))
+            Learner(str(i), registry.build(cell.config.student, cell.config.seed).to(training_device()), _objective(cell), settings=_settings(cell))
             for i, cell in enumerate(group.cells)
         ]
         return Together(learners, run.transfer, run.plan, teacher)
@@ -207,7 +208,7 @@ def run_group(config: Mapping[str, Any], index: int, mnist: Mnist, teacher: Any,
     """
     settings = GridConfig.from_dict(config)
     group = groups(settings)[index]
-    mnist = mnist.to(data.device())
+    mnist = mnist.to(training_device())
     training = start(group, mnist, teacher)
     for record in training.records():
         note(record)
@@ -247,7 +248,7 @@ class Grid(Experiment):
     training: Groups | None
 
     def __init__(self, config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.values("method"):
             connection.check(METHODS[method], "teacher", teacher.architecture)

@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any
 
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.experiment import Distillation
 from kd.sweeps.grid import Group, groups, start
 from kd.sweeps.grid_config import GridConfig

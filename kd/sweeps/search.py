@@ -27,8 +27,9 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, data, runs
-from kd.data import Mnist
+from kd import checkpoints, connection, runs
+from kd.device import training_device
+from kd.data.digits import Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment
 from kd.objectives import METHODS
@@ -97,7 +98,7 @@ class Search(Experiment):
     training: Trials | None
 
     def __init__(self, config: SearchConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(data.device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.methods.split(","):
             connection.check(METHODS[method], "teacher", teacher.architecture)

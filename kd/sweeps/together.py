@@ -7,7 +7,7 @@ from typing import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kd.data import Digits, Mnist
+from kd.data.digits import Digits, Mnist
 from kd.learners import Learner, Learning, Step, Sums
 from kd.objectives.stacked import Stacked
 from kd.optimizers import OPTIMIZERS

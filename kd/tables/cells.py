@@ -23,7 +23,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd import data
+from kd import paths
+from kd.data import sources
+from kd.data.digits import Mnist
 from kd.config import Config
 from kd.errors import UserError
 from kd.experiment import Experiment
@@ -34,22 +36,22 @@ Cell = tuple[str, int]  # the row's name and the seed
 Progress = Callable[[float], None]  # is told the share that is done, 0 to 1, as it grows
 
 
-def full_mnist() -> data.Mnist:
+def full_mnist() -> Mnist:
     """All of MNIST.
 
     Raises:
         UserError: it is not there.
     """
     try:
-        return data.load_full(data.data_folder())
-    except data.FileProblem as problem:
+        return sources.load_full(paths.data_folder())
+    except sources.FileProblem as problem:
         raise UserError(f"This table needs all of MNIST; set KD_DATA_DIR to a folder that has it. {problem}") from None
 
 
 def path(table: str, cell: Cell, recipes: Sequence[Config]) -> Path:
     """Where a cell is kept. Named by all that its result depends on, so that another recipe finds nothing of this one."""
     digest = hashlib.sha256(json.dumps([recipe.to_query() for recipe in recipes]).encode()).hexdigest()[:8]
-    return data.cache_folder() / table / f"{cell[0]}-seed{cell[1]}-{digest}.json"
+    return paths.cache_folder() / table / f"{cell[0]}-seed{cell[1]}-{digest}.json"
 
 
 def train(experiment: Experiment, partial: Path, progress: Progress) -> float:

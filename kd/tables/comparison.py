@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Mapping
 
 
-from kd import data, teacher
+from kd import teacher
+from kd.data import digits
+from kd.device import training_device
 from kd.tables import cells
 from kd.config import DistilConfig
 from kd.experiment import Distillation
@@ -73,9 +75,9 @@ def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda
 
 
 @functools.cache
-def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
+def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
     """Data and teacher, once a process: what the teacher's hidden layers say is kept from cell to cell."""
-    return cells.full_mnist(), teacher.load("cnn", data.device())
+    return cells.full_mnist(), teacher.load("cnn", training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

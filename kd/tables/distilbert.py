@@ -12,7 +12,9 @@ from typing import Any, Mapping
 
 import torch
 
-from kd import data, measure, speed, teacher
+from kd import measure, speed, teacher
+from kd.data import digits
+from kd.device import training_device
 from kd.models import registry
 from kd.tables import cells
 from kd.config import DistilConfig
@@ -59,8 +61,8 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
 
 
 @functools.cache
-def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
-    return cells.full_mnist(), teacher.load(TEACHER, data.device())
+def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
+    return cells.full_mnist(), teacher.load(TEACHER, training_device())
 
 
 def throughput(model: torch.nn.Module) -> dict[str, float]:

@@ -18,7 +18,9 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kd import data, offsets
+from kd import offsets
+from kd.data import digits
+from kd.device import training_device
 from kd.models import inference, registry
 from kd.tables import cells
 from kd.config import Config, DistilConfig, TeacherConfig
@@ -107,11 +109,11 @@ def _needs(row: str) -> list[str]:
     return [config.teacher] if isinstance(config, DistilConfig) else []
 
 
-def everything(mnist: data.Mnist) -> data.Mnist:
+def everything(mnist: digits.Mnist) -> digits.Mnist:
     """MNIST with all of its 60,000 training images in the training part."""
     parts = [mnist.train, mnist.validation]
     whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "ids")}
-    return dataclasses.replace(mnist, train=data.Digits(**whole, file="train"))
+    return dataclasses.replace(mnist, train=digits.Digits(**whole, file="train"))
 
 
 def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
     config = ROWS[row].replace(seed=seed)
     if isinstance(config, DistilConfig):
         weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
-        teacher = registry.load(weights, config.teacher).to(data.device())
+        teacher = registry.load(weights, config.teacher).to(training_device())
         experiment: Experiment = Distillation(config, mnist, CachedTeacher(config.teacher, config.teacher, teacher))
     else:
         experiment = TeacherTraining(config, mnist)

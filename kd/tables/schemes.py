@@ -11,7 +11,9 @@ import functools
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import data, teacher
+from kd import teacher
+from kd.data import digits
+from kd.device import training_device
 from kd.config import DistilConfig
 from kd.experiment import Distillation
 from kd.tables import cells, comparison
@@ -68,13 +70,13 @@ def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda
 
 
 @functools.cache
-def _mnist() -> data.Mnist:
+def _mnist() -> digits.Mnist:
     return cells.full_mnist()
 
 
 @functools.cache
 def _teacher(name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
-    return teacher.load(name, data.device())
+    return teacher.load(name, training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import data, measure, speed, teacher
+from kd import measure, speed, teacher
+from kd.data import digits
+from kd.device import training_device
 from kd.models import compress, inference, registry
 from kd.tables import cells
 from kd.config import CompressConfig, Config, DistilConfig
@@ -92,11 +94,11 @@ def _weights(name: str, seed: int) -> Path:
 
 
 @functools.cache
-def _given() -> tuple[data.Mnist, teacher.CachedTeacher]:
-    return cells.full_mnist(), teacher.load("cnn", data.device())
+def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
+    return cells.full_mnist(), teacher.load("cnn", training_device())
 
 
-def _quantized(source: Whole, config: CompressConfig, mnist: data.Mnist, reference: teacher.CachedTeacher) -> list[dict[str, Any]]:
+def _quantized(source: Whole, config: CompressConfig, mnist: digits.Mnist, reference: teacher.CachedTeacher) -> list[dict[str, Any]]:
     """As Recovery.measured, of int8 alone, which is not trained."""
     images, test = mnist.validation.take(slice(compress.CALIBRATION)).inputs(), mnist.test
     found = []

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd.models import registry
 from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, SCHEME_SETTINGS, Config, DistilConfig, TeacherConfig
-from kd.data import AUGMENTATIONS
+from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
 from kd.optimizers import OPTIMIZERS

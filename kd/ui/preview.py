@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 from torch import nn
 
-from kd import data, recovery, speed
+from kd import recovery, speed
+from kd.device import training_device
 from kd.models import compress, inference
 from kd.config import CompressConfig
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.measure import interval
 from kd.ui import state
 
@@ -33,7 +34,7 @@ def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
     if not done:
         return whole(network).networks[who].eval()
     before = _network(network, who, done[:-1], source)
-    images = _mnist().to(data.device()).validation.take(slice(compress.CALIBRATION)).inputs()
+    images = _mnist().to(training_device()).validation.take(slice(compress.CALIBRATION)).inputs()
     name, amount = done[-1]
     if name == "int8":
         return compress.quantize(before, compress.INT8[amount], images)

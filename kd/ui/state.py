@@ -12,7 +12,9 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, data, drawing, jobs, runs, teacher
+from kd import checkpoints, drawing, jobs, runs, teacher
+from kd.data import digits, sources
+from kd.device import training_device
 from kd.models import inference
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
@@ -31,7 +33,7 @@ T = TypeVar("T")
 def manager() -> jobs.JobManager:
     """The process's one job manager, with its data source."""
     sys.setswitchinterval(SWITCH)
-    return jobs.JobManager(data.Source())
+    return jobs.JobManager(sources.Source())
 
 
 @st.cache_resource(max_entries=12, show_spinner=False)
@@ -144,7 +146,7 @@ def look(snap: jobs.Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
 
 def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
     """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
-    return look(snap, lambda model: inference.logits_in_chunks(model, inputs.to(data.device()), 512).cpu())
+    return look(snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +164,7 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
         pixels: (28, 28) uint8.
         snap: the run whose student and control answer, or None for the teacher alone.
     """
-    inputs = data.normalize(torch.from_numpy(pixels).unsqueeze(0))
+    inputs = digits.normalize(torch.from_numpy(pixels).unsqueeze(0))
     taught, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
     logits = {"teacher": taught}
     if snap is not None and snap.kind in runs.WITH_STUDENT:
@@ -174,7 +176,7 @@ def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
 def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[Tensor, bool]:
     """The teacher's logits (1, 10), and whether it looks like a digit to it. Kept, since while a student learns the
     same picture is asked about several times a second, and the teacher costs the most."""
-    inputs = _inputs.to(data.device())
+    inputs = _inputs.to(training_device())
     said = inference.logits_in_chunks(manager().teacher(teacher_name).model, inputs).cpu()
     return said, bool(familiar(teacher_name).knows(inputs)[0])
 
@@ -189,7 +191,7 @@ def familiar(teacher_name: str) -> drawing.Familiar:
 @st.cache_data(show_spinner=False, max_entries=12)
 def teacher_level(teacher: str, source: str) -> float:
     """The share of the validation images of ``source`` that a teacher classifies right."""
-    return manager().teacher(teacher).accuracy(manager().source.mnist().to(data.device()).validation)
+    return manager().teacher(teacher).accuracy(manager().source.mnist().to(training_device()).validation)
 
 
 def teachers() -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kd import data
+from kd.data import sources
 from kd.ui import keys, state
 from tests.apps import APP, TOKEN
 
@@ -16,7 +16,7 @@ def app(monkeypatch, tmp_path, mnist):
     """Opens the app at a page with a query, on a small MNIST; the worker is stopped afterwards."""
     monkeypatch.setenv("KD_HOME", str(tmp_path / "runs"))
 
-    class Small(data.Source):
+    class Small(sources.Source):
         def __init__(self):
             super().__init__(tmp_path / "nothing", command=lambda folder: ["false"])
             self.wait()
@@ -24,7 +24,7 @@ def app(monkeypatch, tmp_path, mnist):
 
     st.cache_resource.clear()
     st.cache_data.clear()
-    monkeypatch.setattr(data, "Source", Small)
+    monkeypatch.setattr(sources, "Source", Small)
 
     def open_at(page: str | None = None, **query: str) -> AppTest:
         at = AppTest.from_file(APP, default_timeout=60)

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from kd import data, drawing, runs
+from kd import drawing, runs
+from kd.data import digits
 from tests.browser.test_runs import select, stored  # noqa: F401
 from tests.serving import Server, button, idle, visit
 from tests.strokes import DIGITS
@@ -58,7 +59,7 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
         expected = drawing.prepare(drawing.ink_from_canvas(rgba))
         assert np.abs(pixels.astype(int) - expected).max() <= 1, "the same way from strokes to pixels"
         with torch.inference_mode():
-            shares = model(data.normalize(torch.from_numpy(pixels)[None])).softmax(1)[0]
+            shares = model(digits.normalize(torch.from_numpy(pixels)[None])).softmax(1)[0]
         expect(own.locator(".kd-own-answer")).to_have_text(f"It is a {int(shares.argmax())}.")
         shown = own.locator(".kd-own-bars span").all_inner_texts()[1::2]
         assert all(abs(float(said.rstrip("%")) - 100 * share.item()) < 0.11 for said, share in zip(shown, shares, strict=True))

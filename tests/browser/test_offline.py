@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from kd import data
+from kd.data import sources
 from tests.serving import Server, button, draw, finish, says, start, visit
 from tests.strokes import DIGITS
 
@@ -24,7 +24,7 @@ def offline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def damage(folder: Path) -> Path:
-    raw = data.raw_folder(folder)
+    raw = sources.raw_folder(folder)
     raw.mkdir(parents=True, exist_ok=True)
     file = raw / "t10k-images-idx3-ubyte"
     file.write_bytes(b"\0\0\x08\x03" + bytes(1000))
@@ -39,7 +39,7 @@ def test_the_page_is_usable_at_once_and_says_what_it_works_on(visitor, offline: 
     expect(strip).to_contain_text("5,000 real MNIST images")
     expect(strip).to_contain_text("could not be downloaded")
     expect(strip).to_contain_text("t10k-images-idx3-ubyte is 1,004 bytes long")
-    assert (data.raw_folder(offline.data_dir) / "t10k-images-idx3-ubyte.damaged").exists()
+    assert (sources.raw_folder(offline.data_dir) / "t10k-images-idx3-ubyte.damaged").exists()
     draw(page, DIGITS[5])
     says(page, 5)
 

@@ -22,7 +22,7 @@ from safetensors.torch import save, save_file
 from kd import checkpoints, compare, drawing, figures, importing, measure, personal, runs, teacher
 from kd.models import registry
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
-from kd.data import Digits, Mnist
+from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.lab.settings import LabSettings

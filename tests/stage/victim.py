@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from kd import checkpoints, data, jobs, runs, teacher
+from kd import checkpoints, jobs, runs, teacher
+from kd.data import sources
 from kd.config import DistilConfig
-from kd.data import Digits, Mnist
+from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation
 from tests.helpers import Given, small_teacher, weights
@@ -39,7 +40,7 @@ def _teacher(name: str = "", device: str = "cpu") -> teacher.CachedTeacher:
 
 def write_digits(path: Path) -> None:
     """400 real images to learn from and 100 to judge on, as a file: each process would take seconds to make them anew."""
-    sample = data.load_sample()
+    sample = sources.load_sample()
     parts = {"train": sample.train.take(slice(None, None, 10)), "test": sample.test.take(slice(None, None, 10))}
     save_file({f"{part}.{name}": getattr(digits, name).clone() for part, digits in parts.items() for name in ("images", "labels", "ids")}, path)
 

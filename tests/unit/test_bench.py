@@ -9,14 +9,17 @@ import torch
 
 from benchmarks import conventional, engine
 from kd import __main__ as command_line
-from kd import data, train
+from kd import train
+from kd import paths
+from kd.data import sources
+from kd.data.digits import MEAN, STD
 from kd.models import registry
 
 
 @pytest.fixture
 def here(mnist, tmp_path, monkeypatch):
     """The 1,000 images as if they were all of MNIST: in a folder in torchvision's layout, and by their places in it."""
-    raw = data.raw_folder(tmp_path)
+    raw = sources.raw_folder(tmp_path)
     raw.mkdir(parents=True)
     for part, digits in (("train", mnist.train), ("t10k", mnist.test)):
         images, labels = digits.images.numpy(), digits.labels.numpy().astype(np.uint8)
@@ -26,7 +29,7 @@ def here(mnist, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
     # No file of MNIST has these places, so the teacher is asked about the images themselves.
     small = dataclasses.replace(mnist, train=dataclasses.replace(mnist.train, ids=torch.arange(len(mnist.train)), file=""))
-    monkeypatch.setattr(data, "load_full", lambda folder: small)
+    monkeypatch.setattr(sources, "load_full", lambda folder: small)
     return small
 
 
@@ -37,7 +40,7 @@ def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_pat
     assert theirs.double().mean().item() == pytest.approx(here.train.inputs().double().mean().item(), abs=1e-6)
     known = {image.numpy().tobytes(): int(label) for image, label in zip(here.train.images, here.train.labels)}
     for images, labels in batches:
-        pixels = ((images * data.STD + data.MEAN) * 255).round().to(torch.uint8)
+        pixels = ((images * STD + MEAN) * 255).round().to(torch.uint8)
         assert [known[image.numpy().tobytes()] for image in pixels] == labels.tolist()
 
 
@@ -107,6 +110,6 @@ def test_rounds_out_of_bounds_are_told(rounds, capsys):
 
 def test_training_adds_little_memory():
     """A limit of the design, not of speed: images as bytes, one block of them as floats."""
-    if not (data.data_folder() / "MNIST").exists() or not engine.os.path.exists("/proc/self/status"):
+    if not (paths.data_folder() / "MNIST").exists() or not engine.os.path.exists("/proc/self/status"):
         pytest.skip("needs all of MNIST, and /proc")
     assert engine.added_memory() < 2.5 * 47 + 300

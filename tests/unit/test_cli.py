@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import checkpoints, compare, data, runs, teacher, train
+from kd import checkpoints, compare, runs, teacher, train
+from kd.data import sources
 from kd.models import inference
 from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
 from kd.jobs import JobManager
@@ -26,7 +27,7 @@ def quick(home, monkeypatch, mnist):
     """Few images, and a small teacher under the name of the shipped one."""
     everything = Given(replace(mnist, source="full"))
     real = teacher.load
-    monkeypatch.setattr(data, "Source", lambda: everything)
+    monkeypatch.setattr(sources, "Source", lambda: everything)
     monkeypatch.setattr(teacher, "load", lambda name, device="cpu": small_teacher() if name == "cnn" else real(name, device))
     return everything
 
@@ -117,7 +118,7 @@ def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
     ],
 )
 def test_bad_input_gives_one_plain_line_and_exit_code_2(run, arguments, message, monkeypatch):
-    monkeypatch.setattr(data, "Source", lambda: pytest.fail("data were asked for before the settings were checked"))
+    monkeypatch.setattr(sources, "Source", lambda: pytest.fail("data were asked for before the settings were checked"))
     code, out, err = run(*arguments, "--json")
     assert (code, out) == (2, "")
     (line,) = err.splitlines()

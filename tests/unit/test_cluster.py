@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import data, runs, teacher
+from kd import runs, teacher
+from kd.data import sources
 from kd.sweeps import cluster, grid
 from kd.sweeps.cluster import ClusterGrid
 from kd.errors import UserError
@@ -100,7 +101,7 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
 @pytest.fixture
 def run(home, monkeypatch, mnist, capsys):
     """The command line, with little data and a small teacher."""
-    monkeypatch.setattr(data, "Source", lambda: Given(mnist))
+    monkeypatch.setattr(sources, "Source", lambda: Given(mnist))
     monkeypatch.setattr(teacher, "load", lambda name, device="cpu": a_teacher())
 
     def call(*arguments):

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from kd import connection, data, measure
+from kd import connection, measure
+from kd.data.augmentation import AUGMENTATIONS
 from kd.models import inference, registry
 from kd.config import DistilConfig
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.connection import GRID, View, connect
 from kd.errors import UserError
 from kd.experiment import Distillation
@@ -164,7 +165,7 @@ def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_featur
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     digits = mnist.train.take(slice(0, 50))
     if augmentation != "none":
-        digits = data.AUGMENTATIONS[augmentation](digits, torch.Generator().manual_seed(0))
+        digits = AUGMENTATIONS[augmentation](digits, torch.Generator().manual_seed(0))
     passed = []
     real = inference.in_chunks
     monkeypatch.setattr(inference, "in_chunks", lambda model, ask, inputs: passed.append(len(inputs)) or real(model, ask, inputs))
@@ -180,7 +181,7 @@ def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_featur
 def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_student_sees(teacher, mnist, augmentation):
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     teacher.outputs(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
-    moved = data.AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
+    moved = AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
     expected = view(inference.outputs(teacher.model, moved.inputs()).features)
     torch.testing.assert_close(teacher.outputs(moved, view).features, expected, rtol=1e-4, atol=1e-5)
 

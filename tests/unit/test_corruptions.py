@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kd import data, teacher
+from kd import teacher
+from kd.data import digits
 from kd.models import inference
 from kd.config import DistilConfig
 from kd.experiment import Distillation
@@ -64,7 +65,7 @@ def read(sample):
     networks = {"teacher": cnn.model, **run.trained}
 
     def share(name: str, level: float) -> dict[str, float]:
-        inputs = data.normalize(CORRUPTIONS[name].apply(sample.test.images, level))
+        inputs = digits.normalize(CORRUPTIONS[name].apply(sample.test.images, level))
         said = {who: inference.logits_in_chunks(model, inputs, 512) for who, model in networks.items()}
         return {who: (logits.argmax(1) == sample.test.labels).float().mean().item() for who, logits in said.items()}
 

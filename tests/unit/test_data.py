@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from kd import data
-from kd.data import UNLABELLED, FileProblem, Source
+from kd import paths
+from kd.data import augmentation, sources, transfer_set
+from kd.data.digits import UNLABELLED, Digits, normalize
+from kd.device import training_device
+from kd.data.sources import FileProblem, Source
 from kd.errors import UserError
 from kd.randomness import generator
 from tests.helpers import threads, wait_until
@@ -21,7 +24,7 @@ from tests.helpers import threads, wait_until
 
 
 def test_the_validation_ids_are_5000_places_in_the_training_file():
-    ids = data.validation_ids()
+    ids = sources.validation_ids()
     assert len(ids) == len(ids.unique()) == 5000 and ids.min() >= 0 and ids.max() < 60_000
 
 
@@ -31,7 +34,7 @@ def test_the_sample_is_4000_images_to_learn_from_and_1000_to_judge_on_of_each_cl
     assert sample.test.labels.bincount().tolist() == [100] * 10
     assert sample.validation is sample.test is sample.glance
     assert not set(sample.train.ids.tolist()) & set(sample.test.ids.tolist())
-    assert set(sample.train.ids.tolist()) | set(sample.test.ids.tolist()) == set(data.validation_ids().tolist())
+    assert set(sample.train.ids.tolist()) | set(sample.test.ids.tolist()) == set(sources.validation_ids().tolist())
 
 
 def test_digits_have_the_documented_types(sample):
@@ -70,7 +73,7 @@ def test_normalized_training_pixels_have_mean_0_and_deviation_1(full_mnist):
 def test_normalization_is_its_formula():
     pixels = torch.arange(256, dtype=torch.uint8).repeat(4)[:784].view(1, 28, 28)
     expected = (pixels.double() / 255 - 0.1307) / 0.3081
-    torch.testing.assert_close(data.normalize(pixels)[0].double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(normalize(pixels)[0].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_digest_names_the_data(mnist):
@@ -87,14 +90,14 @@ def small_files(tmp_path, monkeypatch):
     """A folder with files like MNIST's, but with a few images; FILES describes them."""
     random, files = np.random.default_rng(0), {}
     folder = tmp_path / "files"
-    data.raw_folder(folder).mkdir(parents=True)
-    for name, (magic, shape, _) in data.FILES.items():
+    sources.raw_folder(folder).mkdir(parents=True)
+    for name, (magic, shape, _) in sources.FILES.items():
         shape = (20, *shape[1:])
         content = b"".join(number.to_bytes(4, "big") for number in (magic, *shape))
         content += random.integers(0, 256 if len(shape) > 1 else 10, shape, dtype=np.uint8).tobytes()
-        (data.raw_folder(folder) / name).write_bytes(content)
+        (sources.raw_folder(folder) / name).write_bytes(content)
         files[name] = (magic, shape, hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(data, "FILES", files)
+    monkeypatch.setattr(sources, "FILES", files)
     return folder
 
 
@@ -124,51 +127,51 @@ DAMAGES = {
 
 
 def test_a_file_is_read_as_its_array(small_files):
-    for name, (_, shape, _) in data.FILES.items():
-        path = data.raw_folder(small_files) / name
-        array = data.read_idx(path)
+    for name, (_, shape, _) in sources.FILES.items():
+        path = sources.raw_folder(small_files) / name
+        array = sources.read_idx(path)
         assert array.shape == shape and array.dtype == np.uint8
         assert array.tobytes() == path.read_bytes()[-array.size:]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("name", data.FILES)
+@pytest.mark.parametrize("name", sources.FILES)
 def test_a_damaged_file_is_named_and_set_aside_and_the_others_stay(small_files, name, damage):
-    raw = data.raw_folder(small_files)
-    path, others = raw / name, sorted(set(data.FILES) - {name})
+    raw = sources.raw_folder(small_files)
+    path, others = raw / name, sorted(set(sources.FILES) - {name})
     path.write_bytes(damage(path.read_bytes()))
     path.with_name(f"{name}.gz").write_bytes(b"the download it was unpacked from")
     damaged = path.read_bytes()
 
     with pytest.raises(FileProblem, match=DAMAGES[damage]) as problem:
-        data.read_idx(path)
+        sources.read_idx(path)
     assert str(problem.value).startswith(name) and problem.value.path == path
 
-    (message,) = data.set_aside(small_files)
+    (message,) = sources.set_aside(small_files)
     assert message.startswith(name) and f"set aside as {name}.damaged" in message
     assert sorted(file.name for file in raw.iterdir()) == sorted([*others, f"{name}.damaged"])
     assert (raw / f"{name}.damaged").read_bytes() == damaged
-    assert data.set_aside(small_files) == []
+    assert sources.set_aside(small_files) == []
 
 
 def test_a_missing_file_is_named(small_files):
-    path = data.raw_folder(small_files) / "t10k-labels-idx1-ubyte"
+    path = sources.raw_folder(small_files) / "t10k-labels-idx1-ubyte"
     path.unlink()
     with pytest.raises(FileProblem, match="t10k-labels-idx1-ubyte cannot be read"):
-        data.read_idx(path)
+        sources.read_idx(path)
     with pytest.raises(UserError, match="train-images-idx3-ubyte cannot be read"):
-        data.load_full(small_files / "nowhere")
+        sources.load_full(small_files / "nowhere")
 
 
 def test_a_file_that_cannot_be_set_aside_is_named_for_removal(small_files, monkeypatch):
-    path = data.raw_folder(small_files) / "train-labels-idx1-ubyte"
+    path = sources.raw_folder(small_files) / "train-labels-idx1-ubyte"
     path.write_bytes(b"")
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(path), "replace", refuse)
-    (message,) = data.set_aside(small_files)
+    (message,) = sources.set_aside(small_files)
     assert f"remove {path} yourself" in message
 
 
@@ -189,7 +192,7 @@ ARRIVE = python("import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'arrived').to
 @pytest.fixture(autouse=True)
 def ready_sample(monkeypatch, sample):
     """Loading the sample again and again would only take time."""
-    monkeypatch.setattr(data, "load_sample", lambda: sample)
+    monkeypatch.setattr(sources, "load_sample", lambda: sample)
 
 
 @pytest.fixture
@@ -201,7 +204,7 @@ def arriving(monkeypatch, mnist):
             raise FileProblem(folder / "train-images-idx3-ubyte", "is missing.")
         return replace(mnist, source="full")
 
-    monkeypatch.setattr(data, "load_full", load)
+    monkeypatch.setattr(sources, "load_full", load)
 
 
 @pytest.fixture
@@ -257,7 +260,7 @@ def test_files_that_are_there_need_no_download(source, arriving, tmp_path):
 
 def test_the_real_files_are_found_after_a_download(source, full_mnist, tmp_path):
     script = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)"
-    copied = source(lambda folder: [sys.executable, "-c", script, str(data.data_folder()), str(folder)])
+    copied = source(lambda folder: [sys.executable, "-c", script, str(paths.data_folder()), str(folder)])
     found = copied.wait(120)
     assert copied.state == "full" and found.digest == full_mnist.digest
 
@@ -292,7 +295,7 @@ def test_retry_during_a_download_starts_no_second_one(source):
 
 
 def test_damaged_files_do_not_stop_the_app_and_are_named(source, small_files):
-    path = data.raw_folder(small_files) / "train-labels-idx1-ubyte"
+    path = sources.raw_folder(small_files) / "train-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:5])
     mended = source(FAIL, folder=small_files)
     assert mended.wait(60).source == "sample"
@@ -311,7 +314,7 @@ def test_a_folder_that_takes_no_files_is_not_taken_for_a_missing_network(source,
     def refuse(**_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(sources.tempfile, "TemporaryFile", refuse)
     refused = source(FAIL)
     refused.wait(60)
     assert refused.messages == [f"MNIST could not be saved in {tmp_path / 'mnist'}: Read-only file system."]
@@ -347,21 +350,21 @@ def test_closing_before_the_process_is_there_ends_it_all_the_same(source):
 
 def test_progress_is_the_share_of_bytes_that_arrived(source, tmp_path):
     running = source(HANG)
-    raw = data.raw_folder(tmp_path / "mnist")
+    raw = sources.raw_folder(tmp_path / "mnist")
     wait_until(raw.exists)
     (raw / "t10k-images-idx3-ubyte.gz").write_bytes(bytes(1648877))
-    assert running.progress() == pytest.approx(1648877 / data.DOWNLOAD_BYTES)
+    assert running.progress() == pytest.approx(1648877 / sources.DOWNLOAD_BYTES)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(bytes(20_000_000))
     assert running.progress() == 1
 
 
 def test_folders_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("KD_DATA_DIR", str(tmp_path / "here"))
-    assert data.data_folder() == tmp_path / "here"
+    assert paths.data_folder() == tmp_path / "here"
     monkeypatch.delenv("KD_DATA_DIR")
-    assert data.data_folder() == data.cache_folder() / "data"
+    assert paths.data_folder() == paths.cache_folder() / "data"
     monkeypatch.setenv("KD_DEVICE", "cpu")
-    assert data.device() == torch.device("cpu")
+    assert training_device() == torch.device("cpu")
 
 
 # -- augmentation ----------------------------------------------------------------------------
@@ -374,7 +377,7 @@ def seeded(seed=0):
 def digits_of(images):
     """Digits of any (N, 28, 28) uint8 images."""
     count = torch.arange(len(images))
-    return data.Digits(images, count % 10, count, "train")
+    return Digits(images, count % 10, count, "train")
 
 
 def noise(count):
@@ -394,30 +397,30 @@ def moved(image, down, right):
 
 def test_jitter_shifts_each_image_by_up_to_2_whole_pixels_and_says_by_how_many():
     before = noise(300)
-    after = data.jitter(before, seeded())
+    after = augmentation.jitter(before, seeded())
     for image, result, shift in zip(before.images, after.images, after.shifts):
-        assert torch.equal(result, moved(image, *data.SHIFTS[shift]))
-    assert set(data.SHIFTS) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+        assert torch.equal(result, moved(image, *augmentation.SHIFTS[shift]))
+    assert set(augmentation.SHIFTS) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
     assert len(after.shifts.unique()) == 25, "all shifts of up to 2 px are used"
     assert torch.equal(after.ids, before.ids) and torch.equal(after.labels, before.labels) and after.file == "train"
 
 
 def test_parts_of_shifted_digits_keep_their_shifts():
-    digits = data.jitter(noise(20), seeded())
+    digits = augmentation.jitter(noise(20), seeded())
     places = torch.tensor([7, 3, 3, 19])
     assert torch.equal(digits.take(places).shifts, digits.shifts[places])
     assert torch.equal(digits.take(slice(4, 9)).shifts, digits.shifts[4:9])
     assert torch.equal(digits.to(torch.device("cpu")).shifts, digits.shifts)
 
 
-@pytest.mark.parametrize("augment", [data.jitter, data.affine])
+@pytest.mark.parametrize("augment", [augmentation.jitter, augmentation.affine])
 def test_black_stays_exactly_black(augment, mnist):
     blank = digits_of(torch.zeros(30, 28, 28, dtype=torch.uint8))
     assert torch.equal(augment(blank, seeded()).images, blank.images)
     assert (augment(mnist.train, seeded()).images == 0).float().mean() > 0.6
 
 
-@pytest.mark.parametrize("augment", [data.jitter, data.affine])
+@pytest.mark.parametrize("augment", [augmentation.jitter, augmentation.affine])
 def test_augmentation_depends_on_its_generator_alone(augment, mnist):
     before = mnist.train.images.clone()
     first = augment(mnist.train, seeded(1)).images
@@ -429,7 +432,7 @@ def test_augmentation_depends_on_its_generator_alone(augment, mnist):
 
 def test_affine_varies_each_image_on_its_own_and_keeps_its_ink(mnist):
     same = mnist.train.images[:1].repeat(200, 1, 1)
-    varied = data.affine(digits_of(same), seeded())
+    varied = augmentation.affine(digits_of(same), seeded())
     assert len({image.numpy().tobytes() for image in varied.images}) == 200
     ink = varied.images.float().sum((1, 2)) / same[0].float().sum()
     assert 0.6 < ink.min() and ink.max() < 1.6 and 0.9 < ink.mean() < 1.1
@@ -440,7 +443,7 @@ def test_affine_moves_the_middle_by_at_most_2_pixels():
     # A soft spot in the middle: turning and scaling leave it where it is.
     axis = torch.arange(28) - 13.5
     spot = (255 * torch.exp(-(axis[:, None] ** 2 + axis**2) / 8)).round().to(torch.uint8).repeat(300, 1, 1)
-    ink = data.affine(digits_of(spot), seeded()).images.double()
+    ink = augmentation.affine(digits_of(spot), seeded()).images.double()
     for sums in (ink.sum(1), ink.sum(2)):  # (N, 28): over columns, over rows
         centre = (sums * axis).sum(1) / sums.sum(1)
         # Shifts come before scaling by up to exp(0.15) and shearing by up to 0.15.
@@ -448,7 +451,7 @@ def test_affine_moves_the_middle_by_at_most_2_pixels():
 
 
 def test_every_augmentation_has_a_name():
-    assert data.AUGMENTATIONS == {"none": None, "jitter": data.jitter, "affine": data.affine}
+    assert augmentation.AUGMENTATIONS == {"none": None, "jitter": augmentation.jitter, "affine": augmentation.affine}
 
 
 # -- the transfer set --------------------------------------------------------------------------
@@ -456,16 +459,16 @@ def test_every_augmentation_has_a_name():
 
 @pytest.mark.parametrize("omitted", ["3", "01234569"])
 def test_left_out_digits_are_gone_and_the_others_stay_as_they_are(mnist, omitted):
-    left = data.without(mnist.train, omitted)
+    left = transfer_set.without(mnist.train, omitted)
     stay = [i for i, label in enumerate(mnist.train.labels.tolist()) if str(label) not in omitted]
     assert left.ids.tolist() == mnist.train.ids[stay].tolist() and torch.equal(left.images, mnist.train.images[stay])
-    assert data.without(mnist.train, "") is mnist.train
+    assert transfer_set.without(mnist.train, "") is mnist.train
 
 
 @pytest.mark.parametrize("count", [10, 37, 1000])
 def test_a_budget_of_labels_is_spent_on_all_classes_alike_and_no_image_goes(mnist, count):
-    some = data.with_labels(mnist.train, count, generator("x"))
-    has = some.labels != data.UNLABELLED
+    some = transfer_set.with_labels(mnist.train, count, generator("x"))
+    has = some.labels != UNLABELLED
     assert has.sum() == count and torch.equal(some.labels[has], mnist.train.labels[has])
     of_each = some.labels[has].bincount(minlength=10)
     assert of_each.max() - of_each.min() <= 1
@@ -473,15 +476,15 @@ def test_a_budget_of_labels_is_spent_on_all_classes_alike_and_no_image_goes(mnis
 
 
 def test_which_images_have_labels_depends_on_the_generator_alone_and_more_labels_keep_the_fewer(mnist):
-    few, again, other = (data.with_labels(mnist.train, 50, generator(key)).labels for key in ("a", "a", "b"))
+    few, again, other = (transfer_set.with_labels(mnist.train, 50, generator(key)).labels for key in ("a", "a", "b"))
     assert torch.equal(few, again) and not torch.equal(few, other)
-    more = data.with_labels(mnist.train, 200, generator("a")).labels
-    assert (more[few != data.UNLABELLED] != data.UNLABELLED).all()
+    more = transfer_set.with_labels(mnist.train, 200, generator("a")).labels
+    assert (more[few != UNLABELLED] != UNLABELLED).all()
 
 
 def test_more_labels_than_images_are_refused_in_plain_words(mnist):
     with pytest.raises(UserError, match="only 1,000 images to put 1,001 labels on; ask for fewer"):
-        data.with_labels(mnist.train, 1001, generator("a"))
+        transfer_set.with_labels(mnist.train, 1001, generator("a"))
 
 
 # -- wrong labels --------------------------------------------------------------------
@@ -489,7 +492,7 @@ def test_more_labels_than_images_are_refused_in_plain_words(mnist):
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.6])
 def test_just_the_share_of_the_labels_is_wrong_and_each_other_digit_alike_often(sample, share):
-    noisy = data.with_wrong_labels(sample.train, share, generator(1))
+    noisy = transfer_set.with_wrong_labels(sample.train, share, generator(1))
     wrong = noisy.labels != sample.train.labels
     assert wrong.sum() == round(share * len(sample.train))
     assert noisy.ids is sample.train.ids  # the teacher's answers are found as before
@@ -500,8 +503,8 @@ def test_just_the_share_of_the_labels_is_wrong_and_each_other_digit_alike_often(
 
 
 def test_a_wrong_label_is_one_of_the_digits_that_are_there_and_no_image_gains_a_label(sample):
-    few = data.with_labels(data.without(sample.train, "0123456"), 30, generator(1))
-    noisy = data.with_wrong_labels(few, 0.5, generator(1))
+    few = transfer_set.with_labels(transfer_set.without(sample.train, "0123456"), 30, generator(1))
+    noisy = transfer_set.with_wrong_labels(few, 0.5, generator(1))
     assert ((noisy.labels == UNLABELLED) == (few.labels == UNLABELLED)).all()
     assert (noisy.labels != few.labels).sum() == 15
     assert set(noisy.labels.unique().tolist()) == {UNLABELLED, 7, 8, 9}

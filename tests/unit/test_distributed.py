@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from kd import __main__ as cli
-from kd import data, distributed, runs
+from kd import distributed, runs
+from kd.data import digits, sources
 from kd.models import layers, registry
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.objectives import labels_only
 from kd.train import Learner, Plan, Training
 from tests.helpers import Given, identical
@@ -48,13 +49,13 @@ def trained(name: str, mnist: Mnist, dtype: torch.dtype) -> tuple[dict, list[dic
 
 def all_trained(sample: Mnist) -> dict:
     found = {}
-    real = data.normalize
+    real = digits.normalize
     for dtype in (torch.float32, torch.float64):
-        data.normalize = lambda images: real(images).to(dtype)
+        digits.normalize = lambda images: real(images).to(dtype)
         try:
             found |= {(name, dtype): trained(name, few(sample), dtype) for name in NETWORKS}
         finally:
-            data.normalize = real
+            digits.normalize = real
     return found
 
 
@@ -77,10 +78,10 @@ def two(tmp_path_factory):
 
 def in_process_of_torchrun(folder: Path) -> None:
     torch.set_num_threads(1)
-    sample = data.load_sample()
+    sample = sources.load_sample()
     with distributed.joined(torch.device("cpu")):
         torch.save(all_trained(sample), folder / f"rank{distributed.rank()}.pt")
-        data.Source = lambda: Given(replace(few(sample), source="full"))
+        sources.Source = lambda: Given(replace(few(sample), source="full"))
         assert cli.main(COMMAND) == 0
         assert cli.main(["distil", "--epochs", "1"]) == 2
 
@@ -107,7 +108,7 @@ def test_two_processes_come_to_the_weights_of_one(two, sample):
 def test_the_command_under_torchrun_stores_and_prints_one_run(two, sample, home, capsys, monkeypatch):
     folder, out = two
     (result,) = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    monkeypatch.setattr(data, "Source", lambda: Given(replace(few(sample), source="full")))
+    monkeypatch.setattr(sources, "Source", lambda: Given(replace(few(sample), source="full")))
     assert cli.main(COMMAND) == 0
     alone = json.loads(capsys.readouterr().out.splitlines()[-1])
     mine = runs.load(alone["run"]).model("teacher").state_dict()

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kd import data, drawing, teacher
+from kd import drawing, teacher
+from kd.data.digits import normalize
 from kd.models import inference, registry
-from kd.data import Mnist
+from kd.data.digits import Mnist
 from kd.errors import UserError
 from kd.teacher import CachedTeacher
 from tests.strokes import DIGITS, LETTERS, SCRIBBLES, Stroke, line, render
@@ -33,7 +34,7 @@ def drawn(strokes: list[Stroke], width: int = 20) -> np.ndarray | None:
 
 
 def inputs(pictures: list[np.ndarray]) -> torch.Tensor:
-    return data.normalize(torch.from_numpy(np.stack(pictures)))
+    return normalize(torch.from_numpy(np.stack(pictures)))
 
 
 def answers(model: CachedTeacher, pictures: list[np.ndarray]) -> list[int]:

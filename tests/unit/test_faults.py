@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, data, memory, runs, train
+from kd import checkpoints, memory, runs, train
+from kd.data import sources
 from kd.models import registry
 from kd.config import DistilConfig
 from kd.errors import UserError
@@ -170,7 +171,7 @@ def test_a_network_that_vanishes_during_the_download_ends_it_with_a_sentence(tmp
         "raise SystemExit(len(content) != 10**6)"
     )
     started = time.monotonic()
-    source = data.Source(tmp_path / "data", lambda folder: [sys.executable, "-c", script], time_limit=3.0)
+    source = sources.Source(tmp_path / "data", lambda folder: [sys.executable, "-c", script], time_limit=3.0)
     try:
         source.wait()
         assert time.monotonic() - started < 25 and source.state == "sample" and not source._thread.is_alive()

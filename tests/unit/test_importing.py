@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from kd import data, importing, runs, teacher
+from kd import importing, runs, teacher
+from kd.data import digits
 from kd.models import inference, registry
 from kd.errors import UserError
 from tests.helpers import identical, small_teacher
@@ -110,4 +111,4 @@ def test_an_imported_teacher_can_teach_and_a_student_cannot(home, mnist):
 def test_a_bad_role_or_name_stores_nothing(home, mnist, role, name, message):
     with pytest.raises(UserError, match=message):
         importing.store(file("linear"), role, name, mnist, small_teacher("mlp-32"), None)
-    assert runs.list_runs() == ([], []) and isinstance(mnist, data.Mnist)
+    assert runs.list_runs() == ([], []) and isinstance(mnist, digits.Mnist)

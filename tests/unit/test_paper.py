@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kd import __main__ as command_line
-from kd import data
+from kd.data import sources
 from kd.tables import cells, paper
 from kd.config import DistilConfig, TeacherConfig
 
@@ -16,7 +16,7 @@ from kd.config import DistilConfig, TeacherConfig
 @pytest.fixture
 def small(mnist, monkeypatch):
     """The table's machinery on 1,000 images and small networks."""
-    monkeypatch.setattr(data, "load_full", lambda folder: mnist)
+    monkeypatch.setattr(sources, "load_full", lambda folder: mnist)
     student = DistilConfig(student="mlp-30", temperature=20, soft_weight=1, epochs=2)
     rows = {
         "cnn": TeacherConfig(teacher="cnn", augmentation="none", epochs=1),
@@ -47,7 +47,7 @@ def test_the_offset_by_frequency_looks_at_no_label_of_the_test_set(small, monkey
     paper.run_cell("cnn", 0)
     one = paper.run_cell("no-3", 0)["models"]["student"]
     judged = dataclasses.replace(small.test, labels=(small.test.labels + 1) % 10)
-    monkeypatch.setattr(data, "load_full", lambda folder: dataclasses.replace(small, test=judged))
+    monkeypatch.setattr(sources, "load_full", lambda folder: dataclasses.replace(small, test=judged))
     other = paper.run_cell("no-3", 0)["models"]["student"]
     assert one["by_frequency"]["offsets"] == other["by_frequency"]["offsets"] and one["by_frequency"]["offsets"][3] > 0
     assert one["errors"] != other["errors"]

@@ -8,7 +8,7 @@ import pytest
 from kd import jobs, runs, studies, teacher
 from kd.models import registry
 from kd.config import StudyConfig
-from kd.data import UNLABELLED
+from kd.data.digits import UNLABELLED
 from kd.objectives import labels_only
 from kd.studies import Cell, Study
 from kd.train import Learner, Plan, Training

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from kd import measure, runs, teacher
 from kd.models import inference, registry
 from kd.config import DistilConfig, TeacherConfig
-from kd.data import Digits, affine, jitter
+from kd.data.augmentation import affine, jitter
+from kd.data.digits import Digits
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import soft_loss

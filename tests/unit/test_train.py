@@ -16,7 +16,8 @@ from kd import train
 from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.cores import Cores
-from kd.data import UNLABELLED, Mnist, with_labels
+from kd.data.digits import Mnist, UNLABELLED
+from kd.data.transfer_set import with_labels
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.learners import Learner

@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 from torch import Tensor
 
-from kd import data, measure
+from kd import measure
+from kd.device import training_device
 from kd.jobs import Snapshot
 from kd.lab import figures
 from kd.ui import state
@@ -64,7 +65,7 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """The reliability of teacher, student and control on a part of MNIST; empty before student and control began."""
-    digits = getattr(state.manager().source.mnist().to(data.device()), part)
+    digits = getattr(state.manager().source.mnist().to(training_device()), part)
     said = state.said(_snap, digits.inputs())
     if not said:
         return {}

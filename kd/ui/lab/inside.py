@@ -7,8 +7,8 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd import data
-from kd.data import Digits
+from kd.device import training_device
+from kd.data.digits import Digits
 from kd.jobs import Snapshot
 from kd.lab import figures, inside, soft_targets
 from kd.ui import state
@@ -62,7 +62,7 @@ def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
 
 
 def _glance() -> Digits:
-    return state.manager().source.mnist().to(data.device()).glance
+    return state.manager().source.mnist().to(training_device()).glance
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -6,7 +6,8 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd import data, offsets
+from kd import offsets
+from kd.device import training_device
 from kd.jobs import Snapshot
 from kd.lab import figures, never_saw
 from kd.lab.settings import DIGITS, OFFSETS
@@ -51,7 +52,7 @@ def _listed(omitted: str) -> str:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _said(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Logits of student and control on a part of MNIST ("glance", "validation" or "test"), once for all who watch."""
-    digits = getattr(state.manager().source.mnist().to(data.device()), part)
+    digits = getattr(state.manager().source.mnist().to(training_device()), part)
     said = state.said(_snap, digits.inputs())
     return {who: said[who] for who in ("student", "control") if who in said}
 

@@ -6,9 +6,10 @@ import numpy as np
 import streamlit as st
 from torch import Tensor
 
-from kd import data
+from kd.data import digits
+from kd.device import training_device
 from kd.models import inference
-from kd.data import Digits
+from kd.data.digits import Digits
 from kd.jobs import Snapshot
 from kd.lab import figures
 from kd.lab.corruptions import CORRUPTIONS, Corruption
@@ -52,7 +53,7 @@ def _digits(count: int) -> Digits:
 def _spoil(corruption: Corruption, count: int) -> list[Tensor]:
     """Inputs (N, 1, 28, 28) for each level."""
     images = _digits(count).images
-    return [data.normalize(corruption.apply(images, level)).to(data.device()) for level in corruption.levels]
+    return [digits.normalize(corruption.apply(images, level)).to(training_device()) for level in corruption.levels]
 
 
 def _strip(corruption: Corruption) -> None:

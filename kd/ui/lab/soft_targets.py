@@ -7,8 +7,9 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd import data, figures
-from kd.data import Digits
+from kd import figures
+from kd.device import training_device
+from kd.data.digits import Digits
 from kd.lab import figures as lab_figures
 from kd.lab import pictures, soft_targets
 from kd.lab.settings import DIGITS, PICTURES
@@ -32,7 +33,7 @@ def show() -> None:
     )
     temperature = frame.chosen(st.slider, "temperature", format="%.1f")
     _one_image(temperature)
-    mnist = state.manager().source.mnist().to(data.device())
+    mnist = state.manager().source.mnist().to(training_device())
     logits, labels = state.find_teacher("cnn").logits(mnist.validation).cpu(), mnist.validation.labels.cpu()
     _gallery(mnist.validation, logits, labels, temperature)
     _classes(logits, labels, temperature)
@@ -70,7 +71,7 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     if way == "draw":
         picture = canvas("lab")
         return picture, None if picture is None else state.answers(picture, None, "cnn").logits["teacher"]
-    test = state.manager().source.mnist().to(data.device()).test
+    test = state.manager().source.mnist().to(training_device()).test
     place = min(frame.settings().image, len(test) - 1)  # the sample has fewer
     logits = state.find_teacher("cnn").logits(test.take(slice(place, place + 1))).cpu()[0]
     picture = test.images[place].cpu().numpy()
@@ -83,7 +84,7 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
 
 
 def _next_doubtful(place: int) -> None:
-    test = state.manager().source.mnist().to(data.device()).test
+    test = state.manager().source.mnist().to(training_device()).test
     order = soft_targets.most_doubtful(state.find_teacher("cnn").logits(test).cpu(), DOUBTFUL).tolist()
     frame.put(image=order[(order.index(place) + 1) % len(order)] if place in order else order[0])
 

