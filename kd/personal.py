@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kd import drawing, runs, storage
+from kd import runs, storage
+from kd.drawing import preprocess
 from kd import permissions
 from kd.errors import UserError
 
@@ -65,9 +66,9 @@ def load(token: str) -> tuple[Tensor, Tensor]:
     images, labels = [], []
     for path, label in _files(token):
         try:
-            if path.is_symlink() or path.stat().st_size > drawing.MAX_BYTES:
+            if path.is_symlink() or path.stat().st_size > preprocess.MAX_BYTES:
                 continue
-            picture = drawing.grey(path.read_bytes(), 28 * 28)
+            picture = preprocess.grey(path.read_bytes(), 28 * 28)
         except (OSError, UserError):
             continue
         if picture.shape == (28, 28):

@@ -3,7 +3,8 @@
 import torch
 import streamlit as st
 
-from kd import drawing, figures, personal, runs, speed
+from kd import figures, personal, runs, speed
+from kd.drawing import preprocess
 from kd.device import training_device
 from kd.models import inference, registry
 from kd.errors import UserError
@@ -82,7 +83,7 @@ with left:
         picture = None
         if given is not None:
             try:
-                picture = drawing.prepare(drawing.ink_from_picture(given.getvalue()))
+                picture = preprocess.prepare(preprocess.ink_from_picture(given.getvalue()))
                 if picture is None:
                     st.warning("No digit was found in this picture; try one with a single dark digit on light paper.")
             except UserError as error:

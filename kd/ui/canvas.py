@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from streamlit_drawable_canvas import st_canvas
 
-from kd import drawing
+from kd.drawing import preprocess
 from kd.ui import keys, link, panels
 
 SIZE = 280
@@ -30,7 +30,7 @@ def canvas(page: str) -> np.ndarray | None:
         )
         png, strokes = result.image_bytes, dict(result.json_data or {})
         if png is not None and png != kept["png"]:
-            kept.update(png=png, strokes=strokes, picture=drawing.prepare(drawing.ink_from_canvas_file(png)))
+            kept.update(png=png, strokes=strokes, picture=preprocess.prepare(preprocess.ink_from_canvas_file(png)))
     except (AttributeError, TypeError, KeyError, ValueError):  # what no canvas sends; a UserError is one of the last
         st.error("The drawing did not arrive whole; draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes

@@ -12,7 +12,7 @@ import json
 
 import streamlit as st
 
-from kd import drawing
+from kd.drawing import preprocess
 from kd.ui import canvas
 from kd.ui.chart import provide
 from kd.ui.onnxruntime_web import FILES
@@ -191,7 +191,7 @@ export default function ({ data, parentElement }) {
   own.given = given
   begin(own, JSON.parse(given)).catch((error) => { own.querySelector(".kd-own-answer").textContent = error.message })
 }
-""".replace("PEN", str(canvas.PEN)).replace("CENTER", str(drawing.CENTRE))
+""".replace("PEN", str(canvas.PEN)).replace("CENTER", str(preprocess.CENTRE))
 
 _own = st.components.v2.component("kd_in_browser", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
 

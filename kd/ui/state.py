@@ -12,7 +12,8 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, drawing, jobs, runs, teacher
+from kd import checkpoints, jobs, runs, teacher
+from kd.drawing import familiarity
 from kd.data import digits, sources
 from kd.device import training_device
 from kd.models import inference
@@ -182,10 +183,10 @@ def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[T
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def familiar(teacher_name: str) -> drawing.Familiar:
+def familiar(teacher_name: str) -> familiarity.Familiar:
     """Tells what looks like a digit to the teacher, of several the first; its limit is set on validation images."""
     found = manager().teacher(teacher_name.split("+")[0])
-    return drawing.Familiar(found.model, manager().source.mnist().validation)
+    return familiarity.Familiar(found.model, manager().source.mnist().validation)
 
 
 @st.cache_data(show_spinner=False, max_entries=12)

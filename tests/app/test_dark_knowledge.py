@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import drawing, studies
+from kd import studies
+from kd.drawing import links
 from kd.lab.settings import LabSettings
 from kd.ui import keys, state
 from tests.apps import TOKEN, query, said
@@ -33,7 +34,7 @@ def test_a_link_restores_every_setting_and_reset_forgets_them(app):
 
 
 def test_a_link_restores_a_drawing(app, mnist):
-    drawn = drawing.to_text(mnist.test.images[0].numpy())
+    drawn = links.to_text(mnist.test.images[0].numpy())
     at = app(PAGE, picture="draw", drawn=drawn)
     assert not at.exception and not at.error
     assert "the teacher sees" in said(at) and "The drawing of the link" in said(at)

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from kd import drawing, runs
+from kd import runs
+from kd.drawing import preprocess
 from kd.data import digits
 from tests.browser.test_runs import select, stored  # noqa: F401
 from tests.serving import Server, button, idle, visit
@@ -56,7 +57,7 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
         picture = page.evaluate("() => document.querySelector('.kd-own canvas').toDataURL()")
         rgba = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).convert("RGBA"))
         pixels = np.array(own.get_attribute("data-pixels").split(","), np.uint8).reshape(28, 28)
-        expected = drawing.prepare(drawing.ink_from_canvas(rgba))
+        expected = preprocess.prepare(preprocess.ink_from_canvas(rgba))
         assert np.abs(pixels.astype(int) - expected).max() <= 1, "the same way from strokes to pixels"
         with torch.inference_mode():
             shares = model(digits.normalize(torch.from_numpy(pixels)[None])).softmax(1)[0]

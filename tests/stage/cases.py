@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import checkpoints, compare, drawing, figures, importing, measure, personal, runs, teacher
+from kd import checkpoints, compare, figures, importing, measure, personal, runs, teacher
+from kd.drawing import links, preprocess
 from kd.models import registry
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
 from kd.data.digits import Digits, Mnist
@@ -175,7 +176,7 @@ class Cases:
         digit[10:50, 20:28] = 255
         for mode in ("L", "RGB", "RGBA", "P", "1", "CMYK", "LA", "I;16", "I"):
             image = Image.fromarray(digit.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(digit).convert(mode)
-            for format in drawing.FORMATS:
+            for format in preprocess.FORMATS:
                 content = io.BytesIO()
                 try:
                     image.save(content, format)
@@ -197,23 +198,23 @@ class Cases:
         content = self.draw.choice(self.pictures)
         if self.draw.random() < 0.85:
             content = self.damaged(content)
-        return lambda: drawing.prepare(drawing.ink_from_picture(content))
+        return lambda: preprocess.prepare(preprocess.ink_from_picture(content))
 
     def _a_canvas(self) -> Callable[[], Any]:
         if self.draw.random() < 0.3:
             shape = self.draw.choice([(0, 0, 4), (1, 1, 4), (280, 280, 4), (3, 500, 4)])
             pixels = np.frombuffer(self.draw.randbytes(math.prod(shape)), np.uint8).reshape(shape)
-            return lambda: drawing.prepare(drawing.ink_from_canvas(pixels))
+            return lambda: preprocess.prepare(preprocess.ink_from_canvas(pixels))
         content = self.draw.choice(self.pictures)
         content = self.damaged(content) if self.draw.random() < 0.8 else content
-        return lambda: drawing.prepare(drawing.ink_from_canvas_file(content))
+        return lambda: preprocess.prepare(preprocess.ink_from_canvas_file(content))
 
     def _a_link(self) -> Callable[[], Any]:
-        text = drawing.to_text(np.frombuffer(self.draw.randbytes(784), np.uint8).reshape(28, 28)) if self.draw.random() < 0.5 else self.text()
+        text = links.to_text(np.frombuffer(self.draw.randbytes(784), np.uint8).reshape(28, 28)) if self.draw.random() < 0.5 else self.text()
         if self.draw.random() < 0.7 and text:
             place = self.draw.randrange(len(text))
             text = text[:place] + self.draw.choice(["", self.text()[:50], "A", "=", "\0"]) + text[place + self.draw.randrange(3) :]
-        return lambda: drawing.from_text(text)
+        return lambda: links.from_text(text)
 
     def worst(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """The largest that is let in, and what unfolds to far more than it is."""
@@ -221,29 +222,29 @@ class Cases:
         noise = np.random.default_rng(0).integers(0, 2, (side, side), np.uint8) * 255
         for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"):
             image = Image.new(mode, (side, side)) if mode != "1" else Image.fromarray(noise).convert("1")
-            for format in drawing.FORMATS:
+            for format in preprocess.FORMATS:
                 content = io.BytesIO()
                 try:
                     image.save(content, format, **({"method": 0} if format == "WEBP" else {}))
                 except (OSError, ValueError):
                     continue
-                yield f"20 megapixels, {mode} as {format}", lambda data=content.getvalue(): drawing.prepare(drawing.ink_from_picture(data))
+                yield f"20 megapixels, {mode} as {format}", lambda data=content.getvalue(): preprocess.prepare(preprocess.ink_from_picture(data))
         for mode in ("L", "RGB", "RGBA"):
             content = io.BytesIO()
             Image.new(mode, (3160, 3160)).save(content, "WEBP", method=0)
-            yield f"10 megapixels, {mode} as WEBP", lambda data=content.getvalue(): drawing.ink_from_picture(data)
+            yield f"10 megapixels, {mode} as WEBP", lambda data=content.getvalue(): preprocess.ink_from_picture(data)
         content = io.BytesIO()
         Image.new("RGBA", (3160, 3160)).save(content, "WEBP", save_all=True, append_images=[Image.new("RGBA", (3160, 3160), "red")], method=0)
-        yield "10 megapixels, an animated WEBP", lambda data=content.getvalue(): drawing.ink_from_picture(data)
+        yield "10 megapixels, an animated WEBP", lambda data=content.getvalue(): preprocess.ink_from_picture(data)
         content = io.BytesIO()
         Image.fromarray(noise[:, :4000]).save(content, "GIF", save_all=True, append_images=[Image.fromarray(noise[::-1, :4000])])
-        yield "18 megapixels, an animated GIF", lambda data=content.getvalue(): drawing.ink_from_picture(data)
-        yield "a JPEG of scans without end", lambda data=_scans(side): drawing.ink_from_picture(data)
-        yield "a BMP of many runs", lambda data=_runs(side): drawing.ink_from_picture(data)
+        yield "18 megapixels, an animated GIF", lambda data=content.getvalue(): preprocess.ink_from_picture(data)
+        yield "a JPEG of scans without end", lambda data=_scans(side): preprocess.ink_from_picture(data)
+        yield "a BMP of many runs", lambda data=_runs(side): preprocess.ink_from_picture(data)
         for size in (2**31 - 1, 60_000, 14_000):
-            yield "a PNG that unfolds", lambda data=_bomb(size): drawing.ink_from_picture(data)
-            yield "a canvas that unfolds", lambda data=_bomb(size): drawing.ink_from_canvas_file(data)
-        yield "a link that unfolds", lambda: drawing.from_text(__import__("base64").urlsafe_b64encode(zlib.compress(bytes(10**6))).decode())
+            yield "a PNG that unfolds", lambda data=_bomb(size): preprocess.ink_from_picture(data)
+            yield "a canvas that unfolds", lambda data=_bomb(size): preprocess.ink_from_canvas_file(data)
+        yield "a link that unfolds", lambda: links.from_text(__import__("base64").urlsafe_b64encode(zlib.compress(bytes(10**6))).decode())
         yield "32 MB of weights", lambda: importing.read(bytes(importing.MAX_BYTES))
         deep = b'{"a":' * 200_000
         yield "weights nested without end", lambda: importing.read(struct.pack("<Q", len(deep)) + deep)
@@ -480,7 +481,7 @@ def _scans(side: int) -> bytes:
     whole = content.getvalue()
     start = whole.rindex(b"\xff\xda")
     scan = whole[start:-2]
-    return whole[:-2] + scan * ((drawing.MAX_BYTES - len(whole)) // len(scan)) + b"\xff\xd9"
+    return whole[:-2] + scan * ((preprocess.MAX_BYTES - len(whole)) // len(scan)) + b"\xff\xd9"
 
 
 def _runs(side: int) -> bytes:

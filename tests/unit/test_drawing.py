@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kd import drawing, teacher
+from kd import teacher
+from kd.drawing import familiarity, links, preprocess
 from kd.data.digits import normalize
 from kd.models import inference, registry
 from kd.data.digits import Mnist
@@ -30,7 +31,7 @@ def shipped() -> CachedTeacher:
 
 def drawn(strokes: list[Stroke], width: int = 20) -> np.ndarray | None:
     """What the models see of a drawing on a canvas of 280 px."""
-    return drawing.prepare(drawing.ink_from_canvas(render(strokes, 280, width)))
+    return preprocess.prepare(preprocess.ink_from_canvas(render(strokes, 280, width)))
 
 
 def inputs(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -65,14 +66,14 @@ def box(picture: np.ndarray) -> tuple[int, int, int, int]:
 def test_ink_is_white_on_black_or_on_nothing():
     rgba = np.zeros((1, 4, 4), np.uint8)
     rgba[0] = [[0, 0, 0, 255], [0, 0, 0, 0], [255, 255, 255, 255], [255, 255, 255, 51]]
-    assert drawing.ink_from_canvas(rgba) == pytest.approx(np.array([[0, 0, 1, 0.2]]))
+    assert preprocess.ink_from_canvas(rgba) == pytest.approx(np.array([[0, 0, 1, 0.2]]))
 
 
 def test_a_transparent_canvas_gives_the_same_as_a_black_one():
     black = render(DIGITS[3])
     clear = black.copy()
     clear[..., 3], clear[..., :3] = black[..., 0], 255
-    assert (drawing.prepare(drawing.ink_from_canvas(clear)) == drawing.prepare(drawing.ink_from_canvas(black))).all()
+    assert (preprocess.prepare(preprocess.ink_from_canvas(clear)) == preprocess.prepare(preprocess.ink_from_canvas(black))).all()
 
 
 # -- geometry ---------------------------------------------------------------------
@@ -83,8 +84,8 @@ def test_mnists_centre_is_the_one_that_is_aimed_at(sample: Mnist):
     place = torch.arange(28, dtype=torch.double)
     for axis in (1, 2):
         means = (images.sum(axis) * place).sum(1) / images.sum((1, 2))
-        assert means.mean() == pytest.approx(drawing.CENTRE, abs=0.02)
-        assert (means - drawing.CENTRE).abs().max() < 0.55
+        assert means.mean() == pytest.approx(preprocess.CENTRE, abs=0.02)
+        assert (means - preprocess.CENTRE).abs().max() < 0.55
 
 
 @pytest.mark.parametrize(
@@ -100,21 +101,21 @@ def test_mnists_centre_is_the_one_that_is_aimed_at(sample: Mnist):
     ],
 )
 def test_a_rectangle_is_scaled_to_20_and_centred(height, width, expected):
-    picture = drawing.prepare(rectangle(0, 3, height, width))
+    picture = preprocess.prepare(rectangle(0, 3, height, width))
     assert picture.shape == (28, 28) and picture.dtype == np.uint8 and picture.max() == 255
     assert box(picture)[2:] == expected
     for axis in (0, 1):
         # By whole pixels, as in MNIST, so half a pixel may be left.
-        assert centre(picture, axis) == pytest.approx(drawing.CENTRE, abs=0.5)
+        assert centre(picture, axis) == pytest.approx(preprocess.CENTRE, abs=0.5)
 
 
 def test_a_solid_stays_solid():
-    assert set(np.unique(drawing.prepare(rectangle(7, 3, 200, 100)))) == {0, 255}
+    assert set(np.unique(preprocess.prepare(rectangle(7, 3, 200, 100)))) == {0, 255}
 
 
 def test_the_centre_of_mass_is_centred_not_the_box():
     # A square of 100 with an arm of 50 x 100 at its top right: 10 columns of 10 pixels, then 10 of 5.
-    picture = drawing.prepare(np.maximum(rectangle(50, 50, 100, 100), rectangle(50, 150, 50, 100)))
+    picture = preprocess.prepare(np.maximum(rectangle(50, 50, 100, 100), rectangle(50, 150, 50, 100)))
     # The mean column is (100 * 4.5 + 50 * 14.5) / 150 = 7.8, so the first is round(14 - 7.8) = 6, not 4.
     # The mean row is (100 * 4.5 + 50 * 2) / 150 = 3.7, so the first is round(14 - 3.7) = 10, not 9.
     assert box(picture) == (10, 6, 10, 20)
@@ -123,7 +124,7 @@ def test_the_centre_of_mass_is_centred_not_the_box():
 def test_no_ink_is_cut_off_at_the_border():
     # The arm is 10 thin: the mean column is (100 * 4.5 + 10 * 14.5) / 110 = 5.4, so the first would be 9,
     # and 9 + 20 is more than 28.
-    picture = drawing.prepare(np.maximum(rectangle(50, 50, 100, 100), rectangle(50, 150, 10, 100)))
+    picture = preprocess.prepare(np.maximum(rectangle(50, 50, 100, 100), rectangle(50, 150, 10, 100)))
     assert box(picture) == (10, 8, 10, 20)
 
 
@@ -131,31 +132,31 @@ def test_scaling_down_averages():
     ink = rectangle(40, 40, 200, 200)
     ink[40:240:2] = 0  # every second line is missing
     ink[40, 40:240] = 1
-    picture = drawing.prepare(ink)
+    picture = preprocess.prepare(ink)
     assert picture[6:22, 6:22].mean() > 100 and len(np.unique(picture)) > 1
 
 
 @pytest.mark.parametrize("width", [4, 9, 20])
 def test_faint_ink_and_thin_ink_become_white_as_in_mnist(width: int):
-    ink = drawing.ink_from_canvas(render(DIGITS[6], 280, width))
-    assert drawing.prepare(ink).max() == 255
-    assert np.abs(drawing.prepare(0.3 * ink).astype(int) - drawing.prepare(ink)).max() <= 1
+    ink = preprocess.ink_from_canvas(render(DIGITS[6], 280, width))
+    assert preprocess.prepare(ink).max() == 255
+    assert np.abs(preprocess.prepare(0.3 * ink).astype(int) - preprocess.prepare(ink)).max() <= 1
 
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_it_does_not_matter_where_on_the_canvas_a_digit_is(digit):
-    ink = drawing.ink_from_canvas(render(DIGITS[digit]))
+    ink = preprocess.ink_from_canvas(render(DIGITS[digit]))
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     moved = np.zeros_like(ink)
     part = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     moved[: part.shape[0], -part.shape[1] :] = part
-    assert (drawing.prepare(moved) == drawing.prepare(ink)).all()
+    assert (preprocess.prepare(moved) == preprocess.prepare(ink)).all()
 
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_it_hardly_matters_how_large_a_digit_is(digit):
-    large = drawing.prepare(drawing.ink_from_canvas(render(DIGITS[digit], 560, 40)))
-    middle = drawing.prepare(drawing.ink_from_canvas(render(DIGITS[digit], 280, 20)))
+    large = preprocess.prepare(preprocess.ink_from_canvas(render(DIGITS[digit], 560, 40)))
+    middle = preprocess.prepare(preprocess.ink_from_canvas(render(DIGITS[digit], 280, 20)))
     # A centre of mass between two pixels may be rounded either way.
     shifted = [np.roll(middle, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
     assert min(np.abs(large.astype(int) - other).mean() for other in shifted) < 6
@@ -165,8 +166,8 @@ def test_it_hardly_matters_how_large_a_digit_is(digit):
 
 
 def test_an_empty_canvas_is_nothing():
-    assert drawing.prepare(np.zeros((280, 280), np.float32)) is None
-    assert drawing.prepare(drawing.ink_from_canvas(np.zeros((280, 280, 4), np.uint8))) is None
+    assert preprocess.prepare(np.zeros((280, 280), np.float32)) is None
+    assert preprocess.prepare(preprocess.ink_from_canvas(np.zeros((280, 280, 4), np.uint8))) is None
 
 
 @pytest.mark.parametrize("width", [1, 12, 20, 28])
@@ -175,7 +176,7 @@ def test_a_click_is_nothing_with_any_pen(width):
 
 
 def test_one_pixel_is_nothing():
-    assert drawing.prepare(rectangle(100, 100, 1, 1)) is None
+    assert preprocess.prepare(rectangle(100, 100, 1, 1)) is None
 
 
 @pytest.mark.parametrize("width", [12, 20, 28])
@@ -191,7 +192,7 @@ def test_mnist_images_pass_unchanged(sample: Mnist, shipped: CachedTeacher):
     digits = sample.train.take(slice(None, None, 20))
     assert len(digits) == 200
     enlarged = np.kron(digits.images.numpy(), np.ones((1, 10, 10), np.uint8)).astype(np.float32) / 255
-    pictures = [drawing.prepare(ink) for ink in enlarged]
+    pictures = [preprocess.prepare(ink) for ink in enlarged]
     assert np.abs(np.stack(pictures).astype(int) - digits.images.numpy()).mean() < 1
     agree = torch.tensor(answers(shipped, pictures)) == shipped.logits(digits).argmax(1)
     assert agree.float().mean() >= 0.99
@@ -207,7 +208,7 @@ def test_hair_thin_strokes_are_widened_to_two_pixels_and_others_left(width, expe
     # A ring 200 px across: 10 px of drawing are one pixel. Its strokes are cut by row 14, left and right.
     y, x = np.mgrid[:280, :280] - 139.5
     ring = (np.abs(np.hypot(x, y) - 100 + width / 2) <= width / 2).astype(np.float32)
-    picture = drawing.prepare(ring)
+    picture = preprocess.prepare(ring)
     assert picture[14, :14].sum() / 255 == pytest.approx(expected, abs=0.35)
 
 
@@ -238,14 +239,14 @@ def clean() -> dict[int, np.ndarray]:
 
 
 def seen(pictures: list[bytes]) -> list[np.ndarray]:
-    return [drawing.prepare(drawing.ink_from_picture(picture)) for picture in pictures]
+    return [preprocess.prepare(preprocess.ink_from_picture(picture)) for picture in pictures]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
 def test_dark_on_light_and_light_on_dark_give_the_same(clean, form):
     light_on_dark = seen([encoded(pixels, form) for pixels in clean.values()])
     dark_on_light = seen([encoded(255 - pixels, form) for pixels in clean.values()])
-    expected = [drawing.prepare(pixels.astype(np.float32) / 255) for pixels in clean.values()]
+    expected = [preprocess.prepare(pixels.astype(np.float32) / 255) for pixels in clean.values()]
     for one, other, wanted in zip(light_on_dark, dark_on_light, expected):
         assert np.abs(one.astype(int) - other).mean() < 4
         assert np.abs(one.astype(int) - wanted).mean() < 4
@@ -324,9 +325,9 @@ def test_odd_shapes_do_no_harm(shape):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for pixels in (random, np.zeros(shape, np.uint8)):
-            ink = drawing.ink_from_picture(encoded(pixels))
+            ink = preprocess.ink_from_picture(encoded(pixels))
             assert ink.ndim == 2 and np.isfinite(ink).all()
-            drawing.prepare(ink)
+            preprocess.prepare(ink)
 
 
 def bomb(side: int) -> bytes:
@@ -355,11 +356,11 @@ def encode(image: Image.Image, format: str, **options) -> bytes:
 @pytest.mark.parametrize("content", [b"", b"no picture", bomb(2_000), encode(Image.new("L", (40, 40)), "JPEG")], ids=["nothing", "text", "bomb", "JPEG"])
 def test_what_no_canvas_sends_is_refused(content):
     with pytest.raises(UserError, match="cannot be read as a picture|more than 2 megapixels"):
-        drawing.ink_from_canvas_file(content)
+        preprocess.ink_from_canvas_file(content)
 
 
 def test_a_canvas_of_no_size_is_nothing():
-    assert drawing.prepare(np.zeros((0, 0), np.float32)) is None
+    assert preprocess.prepare(np.zeros((0, 0), np.float32)) is None
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_what_is_no_picture_is_refused_in_one_sentence(content, says):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a warning would reach the log and not the person
         with pytest.raises(UserError, match=says) as refusal:
-            drawing.ink_from_picture(content)
+            preprocess.ink_from_picture(content)
     message = str(refusal.value)
     assert "choose" in message and message.count(".") == 1 and message.endswith(".")
 
@@ -394,34 +395,34 @@ def test_what_is_no_picture_is_refused_in_one_sentence(content, says):
 
 
 @pytest.fixture(scope="module")
-def familiar(sample: Mnist, shipped: CachedTeacher) -> drawing.Familiar:
-    return drawing.Familiar(shipped.model, sample.train.take(slice(None, None, 2)))
+def familiar(sample: Mnist, shipped: CachedTeacher) -> familiarity.Familiar:
+    return familiarity.Familiar(shipped.model, sample.train.take(slice(None, None, 2)))
 
 
-def test_nearly_all_digits_look_like_one(sample: Mnist, familiar: drawing.Familiar):
+def test_nearly_all_digits_look_like_one(sample: Mnist, familiar: familiarity.Familiar):
     assert familiar.knows(sample.validation.inputs()).float().mean() >= 0.98
 
 
 @pytest.mark.parametrize("width", [12, 20, 28])
-def test_drawn_digits_look_like_one(familiar: drawing.Familiar, width: int):
+def test_drawn_digits_look_like_one(familiar: familiarity.Familiar, width: int):
     assert familiar.knows(inputs([drawn(strokes, width) for strokes in DIGITS.values()])).all()
 
 
 @pytest.mark.parametrize("width", [12, 20, 28])
 @pytest.mark.parametrize("drawings", [LETTERS, SCRIBBLES], ids=["letters", "scribbles"])
-def test_most_letters_and_scribbles_do_not(familiar: drawing.Familiar, drawings: dict[str, list[Stroke]], width: int):
+def test_most_letters_and_scribbles_do_not(familiar: familiarity.Familiar, drawings: dict[str, list[Stroke]], width: int):
     known = familiar.knows(inputs([drawn(strokes, width) for strokes in drawings.values()]))
     assert known.float().mean() <= 0.3, [name for name, is_known in zip(drawings, known) if is_known]
 
 
 def test_asking_leaves_the_teacher_in_eval_mode(sample: Mnist, shipped: CachedTeacher):
-    drawing.Familiar(shipped.model, sample.validation)
+    familiarity.Familiar(shipped.model, sample.validation)
     assert not any(layer.training for layer in shipped.model.modules())
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "cnn-tiny", "cnn-separable", "vit-half"])
 def test_any_architecture_can_be_asked(sample: Mnist, name: str):
-    familiar = drawing.Familiar(registry.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
+    familiar = familiarity.Familiar(registry.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
     assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
 
 
@@ -446,13 +447,13 @@ def test_features_are_what_the_last_layer_sees_averaged_over_places(sample: Mnis
     with torch.inference_mode():
         model(images)
     wanted = seen[0].view(100, 32, -1).mean(2) if name == "cnn-tiny" else seen[0]
-    familiar = drawing.Familiar(model, sample.validation.take(slice(0, 200)))
+    familiar = familiarity.Familiar(model, sample.validation.take(slice(0, 200)))
     torch.testing.assert_close(familiar._features(images), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_networks_own_answers_stay_as_they_were(sample: Mnist):
     model = registry.build("vit-half", 0).eval()
-    drawing.Familiar(model, sample.validation.take(slice(0, 200)))
+    familiarity.Familiar(model, sample.validation.take(slice(0, 200)))
     assert isinstance(model[-1], nn.Linear) and model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 
 
@@ -462,14 +463,14 @@ def test_a_networks_own_answers_stay_as_they_were(sample: Mnist):
 def test_a_drawing_comes_out_of_a_link_as_it_went_in():
     for strokes in DIGITS.values():
         picture = drawn(strokes)
-        text = drawing.to_text(picture)
-        assert len(text) < 800 and np.array_equal(drawing.from_text(text), picture)
+        text = links.to_text(picture)
+        assert len(text) < 800 and np.array_equal(links.from_text(text), picture)
 
 
 BOMB = base64.urlsafe_b64encode(zlib.compress(bytes(10**6), 9)).decode()
 
 
-@pytest.mark.parametrize("text", ["", "a", "Zm9v", "\N{SNOWMAN}", "=" * 5, "A" * 3_000, BOMB, drawing.to_text(np.zeros((28, 28), np.uint8))[:-4]])
+@pytest.mark.parametrize("text", ["", "a", "Zm9v", "\N{SNOWMAN}", "=" * 5, "A" * 3_000, BOMB, links.to_text(np.zeros((28, 28), np.uint8))[:-4]])
 def test_a_damaged_drawing_in_a_link_is_refused(text):
     with pytest.raises(UserError, match="draw it again"):
-        drawing.from_text(text)
+        links.from_text(text)

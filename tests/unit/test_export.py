@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kd import drawing, export, teacher
+from kd import export, teacher
+from kd.drawing import preprocess
 from kd.models import inference, registry
 from kd.errors import UserError
 from tests import strokes
@@ -97,12 +98,12 @@ def test_the_script_reads_a_drawn_digit_as_the_app_does(paper, shipped, mnist, t
     for name, content in unpacked(exported).items():
         (tmp_path / name).write_bytes(content)
     for digit in (2, 7):
-        ink = drawing.ink_from_canvas(strokes.render(strokes.DIGITS[digit]))
+        ink = preprocess.ink_from_canvas(strokes.render(strokes.DIGITS[digit]))
         picture = np.rint(255 * (1 - ink if paper else ink)).astype(np.uint8)
         Image.fromarray(picture).save(tmp_path / "digit.png")
         said = subprocess.run([sys.executable, "classify.py", "digit.png"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert said.returncode == 0, said.stderr
-        pixels = torch.from_numpy(drawing.prepare(ink)).unsqueeze(0)
+        pixels = torch.from_numpy(preprocess.prepare(ink)).unsqueeze(0)
         inputs = dataclasses.replace(mnist.test.take(slice(0, 1)), images=pixels).inputs()
         shares = inference.logits_in_chunks(shipped, inputs).double().softmax(1)[0]
         assert said.stdout.strip() == f"{digit} ({shares[digit]:.1%})" and int(shares.argmax()) == digit

@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 import streamlit as st
 
-from kd import drawing
+from kd.drawing import links
 from kd.config import MistakeConfig, StudyConfig
 from kd.errors import UserError
 from kd.figures import Figure
@@ -33,7 +33,7 @@ def restore() -> None:
     st.session_state[keys.LAB] = found.to_dict()
     try:
         if DRAWN in st.query_params:
-            canvas.show(drawing.from_text(st.query_params[DRAWN]))
+            canvas.show(links.from_text(st.query_params[DRAWN]))
     except UserError as error:
         state.notify("error", str(error))
     if state.shown_run():
@@ -108,7 +108,7 @@ def write_link() -> None:
     query = settings().to_query() | shown
     picture = canvas.drawn() if _has_canvas() else None
     if picture is not None:
-        query[DRAWN] = drawing.to_text(picture)
+        query[DRAWN] = links.to_text(picture)
     link.write(query)
 
 

@@ -8,21 +8,13 @@ plain resize even a model of 99.6% misreads it.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import copy
 import io
 import warnings
-import zlib
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from scipy import ndimage
-from torch import Tensor, nn
 
-from kd.models import inference
-from kd.data.digits import Digits
 from kd.errors import UserError
 
 SIDE, DIGIT_SIDE = 28, 20
@@ -35,7 +27,6 @@ CENTRE = 13.999
 SMALLEST = 1 / 8
 #: Strokes are widened where they are thinner than the first, to the second; in pixels of 20.
 THIN, WIDENED = 1.2, 2.0
-
 MAX_BYTES = 5 * 2**20
 MAX_PIXELS = 20_000_000
 MAX_CANVAS = 2_000_000  # pixels; a canvas of 280 on a screen with three pixels for each has 0.7 million
@@ -44,9 +35,6 @@ MAX_SCANS = 100  # of a JPEG; each costs a pass over all its pixels, and 5 MB ho
 #: No format that Pillow hands to another program, or whose size is not in its header.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 PICTURE_SIDE = 512  # enough for a digit that fills an eighth of a photo
-
-
-# -- the image -----------------------------------------------------------------
 
 
 def ink_from_canvas(rgba: np.ndarray) -> np.ndarray:
@@ -129,36 +117,6 @@ def _thicken(box: np.ndarray) -> np.ndarray:
     reach = (WIDENED - width) / 2 / scale
     box = np.pad(box, int(reach) + 1)
     return _crop(np.maximum(box, ndimage.distance_transform_edt(box <= 0.5) <= reach).astype(np.float32))
-
-
-# -- in a link -----------------------------------------------------------------
-
-
-def to_text(picture: np.ndarray) -> str:
-    """A (28, 28) uint8 picture as text for a URL, some 300 to 500 characters."""
-    return base64.urlsafe_b64encode(zlib.compress(picture.tobytes(), 9)).decode().rstrip("=")
-
-
-def from_text(text: str) -> np.ndarray:
-    """The (28, 28) uint8 picture of to_text().
-
-    Raises:
-        UserError: it is something else.
-    """
-    wrong = UserError("The link's drawing is cut off or damaged; draw it again.")
-    if len(text) > 2_000:
-        raise wrong
-    unpack = zlib.decompressobj()
-    try:
-        pixels = unpack.decompress(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), SIDE * SIDE + 1)  # no more, however much it would unfold to
-    except (ValueError, binascii.Error, zlib.error):
-        raise wrong from None
-    if len(pixels) != SIDE * SIDE or not unpack.eof:
-        raise wrong
-    return np.frombuffer(bytearray(pixels), np.uint8).reshape(SIDE, SIDE)  # bytes themselves could not be written to
-
-
-# -- pictures ------------------------------------------------------------------
 
 
 def ink_from_picture(data: bytes) -> np.ndarray:
@@ -289,67 +247,3 @@ def _light(tone: np.ndarray) -> np.ndarray:
         surface = np.linalg.lstsq(basis * weights[:, None], values * weights, rcond=None)[0]
         weights = 1 / np.sqrt(np.maximum(np.abs(values - basis @ surface), 0.005))
     return (terms(*tone.shape) @ surface).astype(np.float32)
-
-
-# -- is it a digit? --------------------------------------------------------------
-
-
-class Familiar:
-    """Tells images that are like the digits a trained model knows from letters and scribbles.
-
-    Logits hardly can: a scribble may lie as far on the side of 7 as a 7. With 1% of digits
-    refused by each, "every model finds its highest probability low" refused 1% of drawn
-    letters and 9% of scribbles. The layer before them can, in the teacher: an image is
-    familiar where its features, averaged over places, are near some class's mean, in units
-    of the spread within classes (Mahalanobis distance; Lee et al. 2018, arXiv 1807.03888).
-    With 1% of digits refused, the shipped teacher refuses 83% of drawn letters and 80% of
-    scribbles. An MLP's features are no better than its logits, so ask the teacher.
-
-    Args:
-        model: one of kd.models, trained, in eval mode.
-        digits: images that the model was not trained on; 1,000 or more.
-        share: of real digits, how many may be called unfamiliar.
-    """
-
-    def __init__(self, model: nn.Module, digits: Digits, share: float = 0.01):
-        self._body, self._channels = _without_last_layer(model)
-        features = self._features(digits.inputs())
-        # One half says what digits are like, the other how unlike they may be.
-        known, judged = features[::2], features[1::2]
-        classes, which = digits.labels[::2].unique(return_inverse=True)
-        means = torch.stack([known[which == place].mean(0) for place in range(len(classes))])
-        spread = torch.cov((known - means[which]).T)
-        # Features that never vary would otherwise be divided by zero.
-        spread += 0.01 * spread.diagonal().mean() * torch.eye(len(spread), device=spread.device)
-        self._whiten = torch.linalg.cholesky(torch.linalg.inv(spread))
-        self._means = means @ self._whiten
-        self.limit = self._distance(judged).quantile(1 - share).item()
-
-    def distance(self, inputs: Tensor) -> Tensor:
-        """(N, 1, 28, 28) normalized images -> (N,) distance to the nearest class."""
-        return self._distance(self._features(inputs))
-
-    def knows(self, inputs: Tensor) -> Tensor:
-        """(N, 1, 28, 28) normalized images -> (N,) bool: which look like a digit."""
-        return self.distance(inputs) <= self.limit
-
-    def _distance(self, features: Tensor) -> Tensor:
-        return torch.cdist(features @ self._whiten, self._means).amin(1)
-
-    def _features(self, inputs: Tensor) -> Tensor:
-        """(N, F) what the last layer sees, averaged over places where there are any."""
-        hidden = inference.logits_in_chunks(self._body, inputs)
-        return hidden.unflatten(1, (self._channels, -1)).mean(2) if self._channels else hidden
-
-
-def _without_last_layer(model: nn.Module) -> tuple[nn.Module, int]:
-    """A copy of a network that gives what its last linear layer sees, and how many channels of places that is.
-
-    It is (N, channels * places) where convolutions come right before the only linear layer; else channels is 0.
-    """
-    body = copy.deepcopy(model).eval()
-    linear = [name for name, layer in body.named_modules() if isinstance(layer, nn.Linear)]
-    channels = [layer.out_channels for layer in body.modules() if isinstance(layer, nn.Conv2d)]
-    if linear:
-        body.set_submodule(linear[-1], nn.Identity())
-    return body, channels[-1] if channels and len(linear) == 1 else 0

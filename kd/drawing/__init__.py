@@ -1,0 +1,1 @@
+"""Drawings: from strokes and pictures to the image that the networks see."""
