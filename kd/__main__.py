@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, connection, distributed, figures, kinds, recovery, runs, teacher
+from kd import checkpoints, compare, distributed, figures, kinds, recovery, runs, teacher
+from kd.objectives import feature_matching
 from kd.data import digits, sources
 from kd.device import training_device
 from kd.sweeps import cluster, grid_summary, search
@@ -194,7 +195,7 @@ def _experiment(config: Settings) -> Experiment:
     # First, so that a wrong teacher is told before a download.
     reference = teacher.load(config.teacher, training_device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
-        connection.check(METHODS[config.method], "teacher", reference.architecture)
+        feature_matching.check(METHODS[config.method], "teacher", reference.architecture)
     mnist = _mnist()
     distributed.agree(mnist.digest)
     return kinds.experiment(config, mnist, reference)

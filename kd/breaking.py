@@ -12,10 +12,10 @@ from kd.data.digits import Digits, Mnist
 from kd.device import training_device
 from kd.models import registry
 from kd.config import DistilConfig, MistakeConfig
-from kd.connection import Connection, View
+from kd.objectives.feature_matching import Connection, View
 from kd.experiment import Experiment, few_labels
 from kd.learners import Learner
-from kd.mistakes import MISTAKES, Answers, Mistake
+from kd.objectives.mistakes import Answers, MISTAKES, Mistake
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
 from kd.schemes import Stage

@@ -14,11 +14,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Mapping, Self
 
-from kd import connection
+from kd.objectives import feature_matching
 from kd.models import compress, registry
 from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
-from kd.mistakes import MISTAKES
+from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.optimizers import OPTIMIZERS
 from kd.schemes import SCHEMES
@@ -290,7 +290,7 @@ class DistilConfig(Config):
             if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
                 raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
         self._check_scheme()
-        connection.check(METHODS[self.method], "student", self.student)
+        feature_matching.check(METHODS[self.method], "student", self.student)
         if self.initialization not in INITIALIZATIONS:
             raise UserError("Initial weights must be random or teacher.")
         _check_augmentation(self.augmentation)
@@ -322,9 +322,9 @@ class DistilConfig(Config):
             who = "Students who teach each other hear" if self.scheme == "mutual" else "Exits hear"
             raise UserError(f"{who} answers alone, but the method {self.method} compares hidden layers; choose another.")
         if self.scheme == "exits":
-            connection.check_exits(self.student)
+            feature_matching.check_exits(self.student)
         if self.scheme == "assistant":
-            connection.check(method, "assistant", self.assistant)
+            feature_matching.check(method, "assistant", self.assistant)
 
     def _checked_schedule(self) -> tuple[Change, ...]:
         schedule = self.schedule

@@ -22,7 +22,7 @@ from kd.data.digits import Digits, Mnist
 from kd.device import training_device
 from kd.models import inference, registry
 from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
-from kd.connection import connect, exits
+from kd.objectives.feature_matching import connect, exits
 from kd.errors import UserError
 from kd.learners import Learner
 from kd.objectives import METHODS, from_the_deepest, labels_only

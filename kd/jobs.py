@@ -25,7 +25,8 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, kinds, memory, runs, storage, teacher
+from kd import checkpoints, kinds, memory, runs, storage, teacher
+from kd.objectives import feature_matching
 from kd.data import sources
 from kd.device import training_device
 from kd import permissions
@@ -189,7 +190,7 @@ class JobManager:
         storage.check(self.active())
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
-            connection.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
+            feature_matching.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
         elif kinds.has_teacher(config):
             self.teacher(config.teacher)
         id = runs.new_id()

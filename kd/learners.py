@@ -8,7 +8,7 @@ from typing import Callable, Mapping, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from kd.connection import Connection
+from kd.objectives.feature_matching import Connection
 from kd.data.digits import UNLABELLED
 from kd.distributed import Ranks
 from kd.models.inference import Outputs

@@ -35,7 +35,7 @@ from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig,
 from kd.errors import UserError
 from kd.sweeps.grid_config import GridConfig
 from kd.sweeps.search_config import SearchConfig
-from kd.mistakes import MISTAKES
+from kd.objectives.mistakes import MISTAKES
 
 KINDS: dict[str, type[Settings]] = {
     "distil": DistilConfig, "teacher": TeacherConfig, "sweep": StudyConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kd import runs
 from kd.models import inference, registry
 from kd.config import MAX_TEACHERS, TeacherConfig
-from kd.connection import View
+from kd.objectives.feature_matching import View
 from kd.data.augmentation import SHIFTS
 from kd.data.digits import Digits, Mnist
 from kd.paths import cache_folder

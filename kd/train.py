@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kd import measure, memory
-from kd.connection import View
+from kd.objectives.feature_matching import View
 from kd.cores import Cores
 from kd.data.augmentation import AUGMENTATIONS
 from kd.data.digits import Digits, Mnist, UNLABELLED

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kd.config import Settings, checked_omitted, setting
 from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
-from kd.mistakes import MISTAKES
+from kd.objectives.mistakes import MISTAKES
 
 #: Name in the link -> name on the page, in the order of the page.
 PANELS = {

@@ -7,7 +7,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.connection import Connection
+from kd.objectives.feature_matching import Connection
 from kd.models.inference import Outputs
 from kd.objectives.base import Objective, Settings, Terms, hinton, hinton_with_gradient, labels_only, labels_only_with_gradient
 

@@ -23,7 +23,8 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import connection, measure, passes, runs
+from kd import measure, passes, runs
+from kd.objectives import feature_matching
 from kd.device import training_device
 from kd.models import inference, registry
 from kd.config import Config, DistilConfig
@@ -251,7 +252,7 @@ class Grid(Experiment):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.values("method"):
-            connection.check(METHODS[method], "teacher", teacher.architecture)
+            feature_matching.check(METHODS[method], "teacher", teacher.architecture)
         self._before, self._weights = _finished(config, self.mnist, teacher) if config.continues else ([], {})
 
     def _training(self) -> Groups:

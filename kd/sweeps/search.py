@@ -27,7 +27,8 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, connection, runs
+from kd import checkpoints, runs
+from kd.objectives import feature_matching
 from kd.device import training_device
 from kd.data.digits import Mnist
 from kd.errors import UserError
@@ -101,7 +102,7 @@ class Search(Experiment):
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.methods.split(","):
-            connection.check(METHODS[method], "teacher", teacher.architecture)
+            feature_matching.check(METHODS[method], "teacher", teacher.architecture)
 
     def _training(self) -> Trials:
         return Trials(self.config, self.mnist, self.teacher, self.owner)

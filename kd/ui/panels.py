@@ -21,7 +21,7 @@ from kd.errors import UserError
 from kd.sweeps.grid_config import AXES, GridConfig
 from kd.sweeps.search_config import SearchConfig
 from kd.jobs import Snapshot
-from kd.mistakes import MISTAKES
+from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES
 from kd.ui import broadcast, keys, link, owner, state

@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from kd import connection, measure
+from kd import measure
+from kd.objectives import feature_matching
 from kd.data.augmentation import AUGMENTATIONS
 from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.data.digits import Mnist
-from kd.connection import GRID, View, connect
+from kd.objectives.feature_matching import GRID, View, connect
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.models.layers import ClassToken
@@ -306,4 +307,4 @@ def test_a_learner_without_a_connection_needs_no_features_of_a_teacher(mnist):
 
 def test_what_a_method_cannot_look_into_is_refused_before_training():
     with pytest.raises(UserError, match=r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; choose another teacher"):
-        connection.check(METHODS["attention"], "teacher", "mlp-32")
+        feature_matching.check(METHODS["attention"], "teacher", "mlp-32")

@@ -12,7 +12,7 @@ from kd.breaking import Breaking, gradient_ratio
 from kd.config import DistilConfig, MistakeConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
-from kd.mistakes import MISTAKES
+from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS, hinton, soft_loss
 from kd.randomness import generator
 from kd.teacher import CachedTeacher, load, weights_digest

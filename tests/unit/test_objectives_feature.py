@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.connection import View
+from kd.objectives.feature_matching import View
 from kd.objectives import Outputs, hinton
 from kd.objectives.feature import ATTENTION, COSINE, HINT, attention, cosine, fitnets
 

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 
 from kd.models import registry
 from kd.config import DistilConfig
-from kd.connection import exits
+from kd.objectives.feature_matching import exits
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import Outputs, hinton

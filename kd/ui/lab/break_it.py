@@ -7,7 +7,7 @@ import streamlit as st
 from kd.config import MistakeConfig
 from kd.jobs import Snapshot
 from kd.lab import figures
-from kd.mistakes import MISTAKES
+from kd.objectives.mistakes import MISTAKES
 from kd.ui import keys, panels
 from kd.ui.lab import frame, running
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.models import registry
 from kd.errors import UserError
+from kd.models import registry
 from kd.models.inference import Outputs
 from kd.objectives import Method
 from kd.randomness import generator
