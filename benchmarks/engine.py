@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 from benchmarks import conventional, watched
-from kd import measure, teacher
+from kd import teacher
+from kd.metrics.size import network_size
 from kd import paths
 from kd.data import sources
 from kd.models import inference, registry
@@ -161,7 +162,7 @@ class Bench:
         roof = self.gemm()
         times = alternate(self.rounds, ours=ours, usual=usual)
         roof += self.gemm()
-        rate = 2 * measure.size(self.reference.architecture).macs * len(train) / statistics.median(times["ours"])
+        rate = 2 * network_size(self.reference.architecture).macs * len(train) / statistics.median(times["ours"])
         return {
             "ratio": ratio(times["usual"], times["ours"]),
             "roof": rate / statistics.median(roof),

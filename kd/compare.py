@@ -15,7 +15,9 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from kd import export, files, measure, runs, speed
+from kd import export, files, runs
+from kd.metrics import classification, size
+from kd.metrics.latency import ONNX, PYTORCH, ROUNDS, compare
 from kd.device import training_device
 from kd.models import inference
 from kd.data.digits import Mnist
@@ -58,7 +60,7 @@ def measured(
         if disturbed():
             raise UserError("Something began to train while this was measured, so that its times could not be trusted and were not kept. Measure again when it has ended.")
 
-    latencies = speed.compare(networks, rounds=rounds or speed.ROUNDS, seconds=seconds, exported=_exported(networks), between=check)
+    latencies = compare(networks, rounds=rounds or ROUNDS, seconds=seconds, exported=_exported(networks), between=check)
     check()
     labels = test.labels.cpu()
     found = {
@@ -70,10 +72,10 @@ def measured(
         "models": {
             name: {
                 "architecture": architectures[name],
-                **dataclasses.asdict(measure.size(architectures[name])),
+                **dataclasses.asdict(size.network_size(architectures[name])),
                 "file_bytes": _file_bytes(run, name),
                 "latency": latencies[name],
-                **measure.quality(said, labels, answers["teacher"]),
+                **classification.quality(said, labels, answers["teacher"]),
             }
             for name, said in answers.items()
         },
@@ -95,7 +97,7 @@ def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], ex
     }
 
 
-def latency(model: Mapping[str, Any], batch: int, threads: int, runtime: str = speed.PYTORCH) -> dict[str, Any] | None:
+def latency(model: Mapping[str, Any], batch: int, threads: int, runtime: str = PYTORCH) -> dict[str, Any] | None:
     """The row of a measured network's latencies for this many images and threads; None where it was not measured so."""
     return next((row for row in model["latency"] if (row["batch"], row["threads"], row["runtime"]) == (batch, threads, runtime)), None)
 
@@ -209,9 +211,9 @@ def text(found: Mapping[str, Mapping[str, Any]]) -> str:
         for row in models.get("student", {}).get("latency", []):
             at = row["batch"], row["threads"]
             worth = verdict(measures, *at)
-            if row["runtime"] != speed.PYTORCH or worth is None:
+            if row["runtime"] != PYTORCH or worth is None:
                 continue
-            exported = latency(models["student"], *at, speed.ONNX)
+            exported = latency(models["student"], *at, ONNX)
             shares = "".join(f"{models[who]['test_accuracy']:>9.2%}" if who in models else f"{'':9}" for who in ("student", "control", "teacher"))
             lines.append(
                 f"{id:34}{models['student']['architecture']:16}{shares}{worth['points']:>8.2f}{at[0]:>8}{at[1]:>8}{1e3 * row['median']:>9.3f}"

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from kd import measure
+from kd.metrics import classification
 from kd.data import transfer_set
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
@@ -115,7 +115,7 @@ class Experiment:
             "train_images": len(self.transfer.train),
             "test_images": len(test),
             **on(test),
-            "models": {name: measure.scores(said, test.labels, logits["teacher"]) for name, said in logits.items()},
+            "models": {name: classification.scores(said, test.labels, logits["teacher"]) for name, said in logits.items()},
         }
 
 

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd import measure, runs, storage
+from kd import runs, storage
+from kd.metrics import classification
 from kd.data import digits
 from kd.device import training_device
 from kd.models import inference, registry
@@ -115,6 +116,6 @@ def store(content: bytes, role: str, name: str, mnist: digits.Mnist, reference: 
     measures = {
         "seconds": 0.0, "steps": 0, "source": mnist.source, "data": mnist.digest, "train_images": 0, "test_images": len(test),
         "device": str(test.labels.device), "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
-        "models": {who: measure.scores(said, test.labels, taught) for who, said in answers.items()},
+        "models": {who: classification.scores(said, test.labels, taught) for who, said in answers.items()},
     }
     return runs.save(runs.new_id(), config, "done", [], {role: model}, measures, owner, name=name)

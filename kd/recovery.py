@@ -9,7 +9,8 @@ from typing import Any, Mapping, Sequence
 
 from torch import nn
 
-from kd import measure, runs, speed, teacher
+from kd import runs, teacher
+from kd.metrics import classification, latency
 from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.models import compress, inference, registry
@@ -120,12 +121,12 @@ class Recovery(Experiment):
                 networks[name, "int8"] = compress.quantize(networks[name, "recovered"], self.config.int8, images)
         timed: dict[str, Any] = {}
         if latencies:
-            timed = speed.compare({stage: model for (name, stage), model in networks.items() if name == "student"}, BATCHES, THREADS, ROUNDS)
+            timed = latency.compare({stage: model for (name, stage), model in networks.items() if name == "student"}, BATCHES, THREADS, ROUNDS)
         test = self.mnist.test
         taught, labels, inputs = self.reference.logits(test).cpu(), test.labels.cpu(), test.inputs().cpu()
         found = []
         for (name, stage), model in networks.items():
-            quality = measure.quality(inference.logits_in_chunks(model, inputs, 512), labels, taught)
+            quality = classification.quality(inference.logits_in_chunks(model, inputs, 512), labels, taught)
             found.append({
                 "who": name, "stage": stage, **dataclasses.asdict(compress.cost(model)), "latency": timed.get(stage) if name == "student" else None,
                 **{key: quality[key] for key in ("test_accuracy", "test_errors", "interval", "agreement", "kl")},

@@ -16,7 +16,8 @@ from typing import Callable, Generator, Iterator, Mapping, Protocol, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import measure, memory
+from kd import memory
+from kd.metrics import classification
 from kd.objectives.feature_matching import View
 from kd.cores import Cores
 from kd.data.augmentation import AUGMENTATIONS
@@ -222,7 +223,7 @@ class Training:
         for learner in self.learners:
             logits = logits_in_chunks(learner.model, inputs, 512)
             found[learner.name] = (logits.argmax(1) == digits.labels).float().mean().item()
-            measured = (measure.fidelity(logits, taught) if taught is not None else {}) | {"ece": measure.ece(logits, digits.labels)}
+            measured = (classification.fidelity(logits, taught) if taught is not None else {}) | {"ece": classification.ece(logits, digits.labels)}
             # Just before a training is found to have gone out of bounds some may be no numbers.
             fidelity |= {f"{what} {learner.name}": value for what, value in measured.items() if math.isfinite(value)}
         return found, fidelity

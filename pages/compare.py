@@ -5,7 +5,8 @@ import zlib
 import streamlit as st
 import torch
 
-from kd import compare, runs, speed
+from kd import compare, runs
+from kd.metrics import latency
 from kd.ui import compare_panels, compare_table, entry, state
 
 entry.through_app()
@@ -22,7 +23,7 @@ if not found:
 measured = {run.id: measures for run in found if (measures := compare.stored(run))}
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    batch = st.segmented_control("Images at once", speed.BATCHES, default=1, required=True, key="compare_batch", help="1 is an answer to one person; 256 is a queue.")
+    batch = st.segmented_control("Images at once", latency.BATCHES, default=1, required=True, key="compare_batch", help="1 is an answer to one person; 256 is a queue.")
     counts = sorted({1, torch.get_num_threads()})
     threads = st.segmented_control("Threads", counts, default=counts[-1], required=True, key="compare_threads", help="Processor cores that an answer may use.")
     missing = [run for run in found if run.id not in measured]

@@ -3,7 +3,8 @@
 import torch
 import streamlit as st
 
-from kd import figures, personal, runs, speed
+from kd import figures, personal, runs
+from kd.metrics.latency import Latency, measure_latency
 from kd.drawing import preprocess
 from kd.device import training_device
 from kd.models import inference, registry
@@ -37,9 +38,9 @@ def most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int
 
 
 @st.cache_data(show_spinner="Measuring latency…", max_entries=64)
-def latency(architecture: str) -> speed.Latency:
+def latency(architecture: str) -> Latency:
     """One image at a time; depends on the architecture, not on the weights."""
-    return speed.latency(registry.build(architecture, 0).eval())
+    return measure_latency(registry.build(architecture, 0).eval())
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):

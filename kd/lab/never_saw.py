@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kd import offsets
+from kd.metrics import class_offsets
 from kd.config import DistilConfig
 from kd.models.registry import CLASSES
 
@@ -44,7 +44,7 @@ def by_hand(omitted: str, offset: float) -> Tensor:
 
 def by_frequency(logits: Tensor, omitted: str) -> Tensor:
     """Offsets (10,) from logits (N, 10) of unlabelled images in which all digits are alike in number."""
-    return offsets.by_frequency(logits, omitted, EVEN)
+    return class_offsets.by_frequency(logits, omitted, EVEN)
 
 
 class Errors(NamedTuple):

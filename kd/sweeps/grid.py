@@ -23,7 +23,8 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import measure, passes, runs
+from kd import passes, runs
+from kd.metrics import classification, size
 from kd.objectives import feature_matching
 from kd.device import training_device
 from kd.models import inference, registry
@@ -106,7 +107,7 @@ def groups(config: GridConfig) -> tuple[Group, ...]:
         for cell in same:
             (together if _batchable(cell) else alone).append(cell)
         if together:
-            most = max(1, GROUP_WEIGHTS // measure.size(together[0].config.student).parameters)
+            most = max(1, GROUP_WEIGHTS // size.network_size(together[0].config.student).parameters)
             even = math.ceil(len(together) / math.ceil(len(together) / most))
             parts += [together[i : i + even] for i in range(0, len(together), even)]
         parts += [[cell] for cell in alone]
@@ -170,7 +171,7 @@ def outcomes(group: Group, training: Training, mnist: Mnist, teacher: Any) -> li
             found.append(about | {"diverged": 1})
             continue
         said = inference.logits_in_chunks(registry.as_stored(learner.model, cell.config.student).to(inputs.device), inputs, 512)
-        judged = {"validation_accuracy": 1 - errors[i] / len(mnist.validation), "validation_agreement": agreement[i]} | measure.scores(said, mnist.test.labels, taught)
+        judged = {"validation_accuracy": 1 - errors[i] / len(mnist.validation), "validation_agreement": agreement[i]} | classification.scores(said, mnist.test.labels, taught)
         found.append(about | (judged if all(map(math.isfinite, judged.values())) else {"diverged": 1}))
     return found
 
@@ -275,7 +276,7 @@ class Grid(Experiment):
             "teacher": self.reference.digest,
             "train_images": len(self.mnist.train),
             "test_images": len(self.mnist.test),
-            "taught": measure.scores(said, test.labels, said),
+            "taught": classification.scores(said, test.labels, said),
             **on(test),
             "models": {},
             "cells": described(self.config, self.training.outcomes),

@@ -7,7 +7,8 @@ from typing import Collection, Protocol, Sequence
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kd import measure, runs
+from kd import runs
+from kd.metrics.size import network_size
 from kd.models import registry
 from kd.config import DistilConfig
 from kd.errors import UserError
@@ -32,14 +33,14 @@ class Cell(Protocol):
 def kept(cells: Sequence[Cell]) -> frozenset[int]:
     """Which of a sweep's cells leave their networks: all where they are small enough together, else those of the first seed, else none."""
     for chosen in (cells, [cell for cell in cells if cell.config.seed == cells[0].config.seed]):
-        if sum(measure.size(cell.config.student).bytes for cell in chosen) <= MAX_BYTES:
+        if sum(network_size(cell.config.student).bytes for cell in chosen) <= MAX_BYTES:
             return frozenset(cell.index for cell in chosen)
     return frozenset()
 
 
 def bound(cells: Sequence[Cell]) -> str:
     """A sentence on what is not kept of a sweep, and why; empty where all is."""
-    count, size = len(kept(cells)), sum(measure.size(cell.config.student).bytes for cell in cells)
+    count, size = len(kept(cells)), sum(network_size(cell.config.student).bytes for cell in cells)
     if count == len(cells):
         return ""
     why = f"Its {len(cells):,} networks take {size / 1e6:,.0f} MB, and a sweep keeps at most {MAX_BYTES / 1e6:.0f}"

@@ -12,7 +12,8 @@ from typing import Any, Mapping
 
 import torch
 
-from kd import measure, speed, teacher
+from kd import teacher
+from kd.metrics import latency, size
 from kd.data import digits
 from kd.device import training_device
 from kd.models import registry
@@ -68,14 +69,14 @@ def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
 def throughput(model: torch.nn.Module) -> dict[str, float]:
     """Images a second of teacher and student with all threads, in alternating rounds."""
     networks = {"teacher": model, "student": registry.build(STUDENT, 0).eval()}
-    found = speed.compare(networks, batches=(BATCH,), threads=(torch.get_num_threads(),))
+    found = latency.compare(networks, batches=(BATCH,), threads=(torch.get_num_threads(),))
     return {name: rows[0]["images_per_second"] for name, rows in found.items()}
 
 
 def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]) -> dict[str, Any]:
     """Sizes, throughput and test accuracies in percent, mean and sd over the seeds."""
     reference = 100 * outcomes[0]["models"]["teacher"]["test_accuracy"]
-    large, small = measure.size(TEACHER), measure.size(STUDENT)
+    large, small = size.network_size(TEACHER), size.network_size(STUDENT)
     rows = {}
     for row in ROWS:
         same = [cell for cell in outcomes if cell["row"] == row]

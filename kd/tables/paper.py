@@ -18,7 +18,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kd import offsets
+from kd.metrics import class_offsets
 from kd.data import digits
 from kd.device import training_device
 from kd.models import inference, registry
@@ -146,9 +146,9 @@ def _outcome(experiment: Experiment) -> dict[str, Any]:
         if omitted:
             # Without labels: only how often each digit comes, which is alike for all in the validation images.
             validation = inference.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
-            moved = offsets.by_frequency(validation, omitted, torch.full((registry.CLASSES,), 1 / registry.CLASSES))
+            moved = class_offsets.by_frequency(validation, omitted, torch.full((registry.CLASSES,), 1 / registry.CLASSES))
             found[name]["by_frequency"] = {"offsets": [round(o, 3) for o in moved.tolist()], **_count(logits + moved, test.labels.cpu(), omitted)}
-            tuned = offsets.by_labels(logits, test.labels, omitted)
+            tuned = class_offsets.by_labels(logits, test.labels, omitted)
             found[name]["by_test_labels"] = {"offsets": tuned.tolist(), **_count(logits + tuned, test.labels.cpu(), omitted)}
     outcome: dict[str, Any] = {"models": found}
     if "control" in wrong:

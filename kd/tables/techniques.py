@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import measure, speed, teacher
+from kd import teacher
+from kd.metrics import classification
+from kd.metrics.latency import compare
 from kd.data import digits
 from kd.device import training_device
 from kd.models import compress, inference, registry
@@ -105,7 +107,7 @@ def _quantized(source: Whole, config: CompressConfig, mnist: digits.Mnist, refer
     for who, model in source.networks.items():
         for stage, network in {"original": model, "compressed": compress.quantize(model, config.int8, images)}.items():
             said = inference.logits_in_chunks(network, test.inputs(), 512)
-            found.append({"who": who, "stage": stage, **dataclasses.asdict(compress.cost(network)), **measure.scores(said, test.labels, reference.logits(test).cpu())})
+            found.append({"who": who, "stage": stage, **dataclasses.asdict(compress.cost(network)), **classification.scores(said, test.labels, reference.logits(test).cpu())})
     return found
 
 
@@ -118,7 +120,7 @@ def costs() -> dict[str, list[dict[str, Any]]]:
         for _, network in compress.steps(network, config.percents, images):
             pass
         networks[row] = network if config.int8 == "off" else compress.quantize(network, config.int8, images)
-    return speed.compare(networks, BATCHES, THREADS)
+    return compare(networks, BATCHES, THREADS)
 
 
 def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:

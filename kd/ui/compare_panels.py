@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compare, compare_figures, figures, runs, speed, teacher
+from kd import compare, compare_figures, figures, runs, teacher
+from kd.metrics import latency
 from kd import permissions
 from kd.errors import UserError
 from kd.ui import compare_table, keys, owner, panels, state
@@ -84,7 +85,7 @@ def closer(run: runs.Run, measured: Measures) -> None:
             compare_table.latencies(measures), hide_index=True, width="stretch",
             column_config={name: st.column_config.NumberColumn(format=NUMBERS[name][0]) for name in ("ms", "± ms", "images/s")},
         )
-        st.caption(f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {speed.ROUNDS} alternating rounds, and half the interquartile range.")
+        st.caption(f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {latency.ROUNDS} alternating rounds, and half the interquartile range.")
         live_charts(
             packed({
                 f"confusion_{who}": (

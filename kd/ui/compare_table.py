@@ -7,7 +7,8 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import compare, runs, speed
+from kd import compare, runs
+from kd.metrics import latency
 from kd.ui.text import plain
 
 Measures = Mapping[str, Mapping[str, Any]]  # run id -> what was measured of it
@@ -33,7 +34,7 @@ def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: 
     settings, tested = run.config.to_dict(), run.measures["models"]
     model = measures["models"][role] if measures else {}
     took = compare.latency(model, batch, threads) if model else None
-    exported = compare.latency(model, batch, threads, speed.ONNX) if model else None
+    exported = compare.latency(model, batch, threads, latency.ONNX) if model else None
     worth = compare.verdict(measures, batch, threads) if measures else None
     return {
         "run": run.name, "network": run.architecture, "method": settings.get("method", _METHODS.get(run.kind, "imported")), "T": settings.get("temperature"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import export, runs, speed
+from kd import export, runs
+from kd.metrics import latency
 from kd.models import registry
 from kd import permissions
 from kd.jobs import Snapshot
@@ -19,7 +20,7 @@ def _exported(run_id: str, which: str, format: str) -> export.Exported:
 @st.cache_data(show_spinner=False, max_entries=64)
 def _latency(architecture: str) -> float:
     """Seconds an image on this server, in PyTorch; depends on the architecture, not on the weights."""
-    return speed.latency(registry.build(architecture, 0).eval()).median
+    return latency.measure_latency(registry.build(architecture, 0).eval()).median
 
 
 def _run_here(run: runs.Run, which: str, model: bytes) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import checkpoints, figures, jobs, measure, runs
+from kd import checkpoints, figures, jobs, runs
+from kd.metrics.size import network_size
 from kd.models import diagrams, registry
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, StudyConfig, TeacherConfig
 from kd.errors import UserError
@@ -47,7 +48,7 @@ def ratio(part: float, whole: float) -> str:
 
 def cost(architecture: str, teacher: str) -> str:
     """One line on what a student costs beside its teacher."""
-    ours, theirs = measure.size(architecture), measure.size(teacher)
+    ours, theirs = network_size(architecture), network_size(teacher)
     return (
         f"{ours.parameters:,} weights, {kilobytes(ours.bytes)} ({ratio(ours.bytes, theirs.bytes)} of the teacher's), "
         f"{macs(ours.macs)} multiplications an image ({ratio(ours.macs, theirs.macs)})"
@@ -65,7 +66,7 @@ def networks(config: DistilConfig | TeacherConfig) -> None:
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
         with column:
             for i, name in enumerate(dict.fromkeys(joined.split("+"))):
-                size = measure.size(name)
+                size = network_size(name)
                 st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
                 picture(diagrams.svg(name, figures.COLOURS[who], other), f"network_{who}{i or ''}")
                 st.caption(
@@ -80,10 +81,10 @@ def networks(config: DistilConfig | TeacherConfig) -> None:
 
 def students_table(teacher: str) -> None:
     """All students and what they cost, before any training."""
-    theirs = measure.size(teacher)
+    theirs = network_size(teacher)
     rows = []
     for name in [teacher, *registry.students()]:
-        ours = measure.size(name)
+        ours = network_size(name)
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,

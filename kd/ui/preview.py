@@ -8,12 +8,13 @@ from typing import Any
 import streamlit as st
 from torch import nn
 
-from kd import recovery, speed
+from kd import recovery
+from kd.metrics import latency
 from kd.device import training_device
 from kd.models import compress, inference
 from kd.config import CompressConfig
 from kd.data.digits import Mnist
-from kd.measure import interval
+from kd.metrics.classification import interval
 from kd.ui import state
 
 Amounts = tuple[tuple[str, int], ...]  # technique -> percent, of those done; of int8, its place in compress.INT8
@@ -66,7 +67,7 @@ def _title(done: Amounts) -> str:
 def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
     """The latency after each technique, in alternating rounds with one thread."""
     networks = {str(place): recovery.on_cpu(_network(network, "student", done, source)) for place, done in enumerate(chain)}
-    found = speed.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
+    found = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
     return [found[str(place)][0] for place in range(len(chain))]
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import checkpoints, compare, figures, runs, speed
+from kd import checkpoints, compare, figures, runs
+from kd.metrics import latency
 from kd.models import registry
 from kd.config import DistilConfig, TeacherConfig
 from kd.experiment import Distillation
@@ -283,7 +284,7 @@ def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stor
 
 
 def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored, monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(latency, "ROUNDS", 2)
     at = app("compare")
     assert not at.exception and at.dataframe[0].value["ms"].isna().all()
     at.button(key="measure").click().run(timeout=240)

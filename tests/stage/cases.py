@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import checkpoints, compare, figures, importing, measure, personal, runs, teacher
+from kd import checkpoints, compare, figures, importing, personal, runs, teacher
+from kd.metrics.size import network_size
 from kd.drawing import links, preprocess
 from kd.models import registry
 from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
@@ -162,7 +163,7 @@ class Cases:
                 runs.clean_name(runs.default_name(config))
             student = getattr(config, "student", "linear")
             if student in registry.ARCHITECTURES or "-" in student and not isinstance(config, CompressConfig):
-                measure.size(student)
+                network_size(student)
                 registry.feature_shapes(student)
             if "teacher" in names and not isinstance(config, TeacherConfig) and "+" not in config.teacher and config.teacher not in ("cnn", "vit"):
                 teacher.load(config.teacher)

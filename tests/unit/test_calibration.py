@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import measure, teacher
+from kd import teacher
+from kd.metrics import classification
 from kd.models import inference, registry
 from kd.config import DistilConfig
 from kd.experiment import Distillation
@@ -27,20 +28,20 @@ LABELS = torch.tensor([0, 1, 0, 0, 0, 1])
 
 
 def test_reliability_groups_images_by_how_sure_the_model_is():
-    groups = measure.reliability(LOGITS, LABELS, bins=10)
+    groups = classification.reliability(LOGITS, LABELS, bins=10)
     assert groups[9].tolist() == pytest.approx([2, 0.9, 0.5]) and groups[6].tolist() == pytest.approx([4, 0.65, 0.75])
     assert groups[:, 0].sum() == 6 and groups[3, 0] == 0 and groups[3, 1:].isnan().all()
 
 
 def test_the_calibration_error_is_the_mean_distance_of_sureness_from_truth():
-    assert measure.ece(LOGITS, LABELS, bins=10) == pytest.approx((2 * 0.4 + 4 * 0.1) / 6)
-    assert measure.ece(torch.tensor([[99.0, 0.0]]), torch.tensor([0])) == 0
+    assert classification.ece(LOGITS, LABELS, bins=10) == pytest.approx((2 * 0.4 + 4 * 0.1) / 6)
+    assert classification.ece(torch.tensor([[99.0, 0.0]]), torch.tensor([0])) == 0
 
 
 def test_a_model_that_is_the_teacher_agrees_with_it_entirely():
-    found = measure.fidelity(LOGITS, LOGITS)
+    found = classification.fidelity(LOGITS, LOGITS)
     assert found["agreement"] == 1 and found["kl"] == pytest.approx(0, abs=1e-7)
-    assert measure.fidelity(-LOGITS, LOGITS)["agreement"] == 0
+    assert classification.fidelity(-LOGITS, LOGITS)["agreement"] == 0
 
 
 def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(mnist):
@@ -49,7 +50,7 @@ def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(m
     training = Training(learners, mnist, Plan(2, 128, 0.01, 0), {"temperature": 4.0, "soft_weight": 1.0}, teacher)
     for record in training.records():
         said = inference.logits_in_chunks(learners[0].model, mnist.validation.inputs(), 512)
-    wanted = measure.fidelity(said, teacher.logits(mnist.validation)) | {"ece": measure.ece(said, mnist.validation.labels)}
+    wanted = classification.fidelity(said, teacher.logits(mnist.validation)) | {"ece": classification.ece(said, mnist.validation.labels)}
     row = record.row()
     assert {name: row[f"{name} student"] for name in wanted} == pytest.approx(wanted)
     assert row["agreement student"] > row["agreement control"]  # it is what the student was asked for
@@ -65,7 +66,7 @@ def test_plotly_accepts_the_figures():
     rows = [{"step": 1, "epoch": 0.1, "kl student": 2.0, "kl control": 3.0}, {"step": 2, "epoch": 0.2, "kl student": 1.0}]
     figure = go.Figure(figures.fidelity(rows, 1, "kl", "KL", False))
     assert list(figure.data[0].y) == [2.0, 1.0]
-    figure = go.Figure(figures.reliability({"student": measure.reliability(LOGITS, LABELS, bins=10)}))
+    figure = go.Figure(figures.reliability({"student": classification.reliability(LOGITS, LABELS, bins=10)}))
     assert list(figure.data[1].x) == pytest.approx([0.65, 0.9])  # empty groups are left out
 
 
@@ -78,5 +79,5 @@ def test_a_student_reads_more_digits_right_than_its_control_and_still_answers_un
     digits = sample.test
     said = {who: inference.logits_in_chunks(model, digits.inputs(), 512) for who, model in {"teacher": cnn.model, **run.trained}.items()}
     wrong = {who: (logits.argmax(1) != digits.labels).float().mean().item() for who, logits in said.items()}
-    unlike = 1 - measure.fidelity(said["student"], said["teacher"])["agreement"]
+    unlike = 1 - classification.fidelity(said["student"], said["teacher"])["agreement"]
     assert wrong["student"] < wrong["control"] and unlike > 3 * wrong["teacher"], (wrong, unlike)

@@ -6,7 +6,8 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd import compare, compare_figures, runs, speed
+from kd import compare, compare_figures, runs
+from kd.metrics.latency import BATCHES, ONNX
 from kd.compare import Point
 from kd.config import DistilConfig
 from kd.errors import UserError
@@ -39,7 +40,7 @@ def test_a_run_is_measured_with_its_teacher_and_kept(run, mnist):
     assert teacher["architecture"] == "mlp-32" and teacher["agreement"] == 1
     for model, exported in ((student, True), (teacher, True), (found["models"]["control"], False)):
         assert compare.latency(model, 256, 1)["median"] > 0
-        assert (compare.latency(model, 256, 1, speed.ONNX) is not None) == exported
+        assert (compare.latency(model, 256, 1, ONNX) is not None) == exported
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 0, "models": {}}', '{"format": 1, "models": {"student": {}}}'])
@@ -61,7 +62,7 @@ def test_times_taken_while_something_trained_are_not_kept(run, mnist):
     assert compare.stored(run) is None
     asked = []
     measured(run, mnist, disturbed=lambda: asked.append(1))
-    assert compare.stored(run) and len(asked) > len(speed.BATCHES), "now and then, not at the end alone"
+    assert compare.stored(run) and len(asked) > len(BATCHES), "now and then, not at the end alone"
 
 
 def test_a_measured_run_is_told_in_a_line_for_each_batch_and_number_of_threads(run, mnist):

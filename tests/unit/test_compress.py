@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from kd import measure
+from kd.metrics import size
 from kd.models import compress, registry
 from kd.errors import UserError
 from tests.helpers import identical, weights
@@ -266,7 +266,7 @@ def test_a_name_is_enough_to_build_it(name: str, percents: dict[str, int], image
     assert {k: v.shape for k, v in named.state_dict().items()} == {k: v.shape for k, v in smaller.state_dict().items()}
     named.load_state_dict(smaller.state_dict())
     assert torch.allclose(named(images), smaller(images), atol=1e-5)
-    assert measure.size(compress.shaped(name, percents)).parameters == compress.cost(smaller).parameters
+    assert size.network_size(compress.shaped(name, percents)).parameters == compress.cost(smaller).parameters
 
 
 @pytest.mark.parametrize("name", [

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from kd import measure
+from kd.metrics import size
 from kd.objectives import feature_matching
 from kd.data.augmentation import AUGMENTATIONS
 from kd.models import inference, registry
@@ -243,7 +243,7 @@ def test_a_projection_is_trained_and_is_no_part_of_the_student(mnist, teacher):
     begun = connect(METHODS["cosine"], "cnn-tiny", "cnn-tiny", 0).projection.state_dict()
     assert projection(experiment).keys() == begun.keys() and not identical(begun, projection(experiment))
     count = sum(value.numel() for value in experiment.trained["student"].parameters())
-    assert count == measure.size("cnn-tiny").parameters and set(experiment.trained) == {"student", "control"}
+    assert count == size.network_size("cnn-tiny").parameters and set(experiment.trained) == {"student", "control"}
 
 
 def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):

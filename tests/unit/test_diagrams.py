@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd import measure
+from kd.metrics import size
 from kd.models import diagrams, registry
 
 NAMES = [*registry.ARCHITECTURES, "mlp-64-32", "mlp-2048-2048-2048"]
@@ -26,7 +26,7 @@ def bars(name, scale_with=None):
 def test_it_goes_from_the_image_to_ten_logits_and_counts_every_weight_once(name):
     rows = diagrams.stages(name)
     assert rows[0].shape == (1, 28, 28) and rows[-1].shape == (10,)
-    assert sum(row.weights for row in rows) == measure.size(name).parameters
+    assert sum(row.weights for row in rows) == size.network_size(name).parameters
 
 
 def test_layers_are_told_in_plain_words_with_the_shape_of_what_they_give():

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from kd import measure, teacher
+from kd import teacher
+from kd.metrics import size
 from kd.models import registry
 from kd.tables import cells, distilbert
 from kd.errors import UserError
@@ -48,7 +49,7 @@ def test_the_table_is_computed_from_the_cells():
     assert found["rows"]["inherited"]["mean"] == 98.5 and found["rows"]["random"]["control"] == {"mean": 95.0, "sd": 0.0}
     assert (found["points_below"], found["faster"], found["seeds"], found["core_minutes"]) == (0.5, 1.8, 2, 4.0)
     assert found["retained"] == pytest.approx(98.5 / 99)
-    assert found["fewer_parameters"] == 1 - measure.size("vit-half").parameters / measure.size("vit").parameters >= 0.4
+    assert found["fewer_parameters"] == 1 - size.network_size("vit-half").parameters / size.network_size("vit").parameters >= 0.4
     told = distilbert.text(found)
     assert "98.50 ± 0.71%" in told and "80%" in told and "97%" in told
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kd import measure
+from kd.metrics import classification
+from kd.metrics.size import network_size
 from kd.models import registry
 from kd.errors import UserError
 
@@ -80,7 +81,7 @@ def test_every_architecture_is_counted_by_hand():
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_parameters_and_macs_are_those_counted_by_hand(name):
-    size = measure.size(name)
+    size = network_size(name)
     assert (size.parameters, size.macs) == BY_HAND[name]
 
 
@@ -90,18 +91,18 @@ def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
     save_file({key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()}, path)
     content = path.read_bytes()
     header = int.from_bytes(content[:8], "little")
-    assert max(entry["data_offsets"][1] for entry in json.loads(content[8:8 + header]).values()) == measure.size(name).bytes
-    assert len(content) - 8 - header == measure.size(name).bytes
+    assert max(entry["data_offsets"][1] for entry in json.loads(content[8:8 + header]).values()) == network_size(name).bytes
+    assert len(content) - 8 - header == network_size(name).bytes
 
 
 def test_the_half_transformer_has_at_least_40_percent_fewer_weights_and_the_whole_ships_under_5_mb():
-    whole, half = measure.size("vit"), measure.size("vit-half")
+    whole, half = network_size("vit"), network_size("vit-half")
     assert half.parameters <= 0.6 * whole.parameters and whole.bytes < 5e6
 
 
 def test_an_unknown_architecture_has_no_size():
     with pytest.raises(UserError):
-        measure.size("resnet")
+        network_size("resnet")
 
 
 NINE = math.log(9.0)
@@ -114,14 +115,14 @@ def logits(*classes, sure=NINE):
 
 def test_scores_of_answers_made_by_hand():
     labels = torch.tensor([1, 2, 3, 4])
-    found = measure.scores(logits(1, 2, 3, 0), labels, logits(1, 2, 0, 0))
+    found = classification.scores(logits(1, 2, 3, 0), labels, logits(1, 2, 0, 0))
     # Half the mass is on one class and 1/18 on each other one; the third image alone adds to the KL.
     kl = (1 / 2 - 1 / 18) * math.log(9.0) / 4
     assert found == {"test_accuracy": 0.75, "test_errors": 1, "agreement": 0.75, "kl": pytest.approx(kl, rel=1e-5)}
 
 
 def test_agreement_counts_shared_errors_too():
-    found = measure.scores(logits(5, 5), torch.tensor([1, 2]), logits(5, 5))
+    found = classification.scores(logits(5, 5), torch.tensor([1, 2]), logits(5, 5))
     assert (found["test_errors"], found["agreement"]) == (2, 1.0) and found["kl"] == pytest.approx(0, abs=1e-6)
 
 
@@ -132,20 +133,20 @@ def test_kl_is_of_the_teacher_to_the_student():
         p, q = teacher.double().softmax(1), student.double().softmax(1)
         return float((p * (p / q).log()).sum())
 
-    assert measure.scores(sure, label, unsure)["kl"] == pytest.approx(written_out(unsure, sure), rel=1e-5)
-    assert measure.scores(unsure, label, sure)["kl"] == pytest.approx(written_out(sure, unsure), rel=1e-5)
+    assert classification.scores(sure, label, unsure)["kl"] == pytest.approx(written_out(unsure, sure), rel=1e-5)
+    assert classification.scores(unsure, label, sure)["kl"] == pytest.approx(written_out(sure, unsure), rel=1e-5)
     assert written_out(unsure, sure) != pytest.approx(written_out(sure, unsure), rel=0.1)
 
 
 def test_scores_are_plain_numbers():
-    found = measure.scores(logits(1), torch.tensor([1]), logits(1))
+    found = classification.scores(logits(1), torch.tensor([1]), logits(1))
     assert json.loads(json.dumps(found)) == found
 
 
 def test_quality_is_counted_by_hand():
     said = torch.eye(10)[[0, 0, 1, 2, 2, 2, 3, 9, 9, 9]] * 5
     labels = torch.tensor([0, 1, 1, 2, 2, 3, 3, 9, 9, 8])
-    found = measure.quality(said, labels, said)
+    found = classification.quality(said, labels, said)
     assert found["test_errors"] == 3 and found["agreement"] == 1 and found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["errors_by_class"] == [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]
     assert found["confusion"][3] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0] and sum(map(sum, found["confusion"])) == 10
@@ -158,5 +159,5 @@ def test_quality_is_counted_by_hand():
 
 
 def test_memory_is_the_weights_and_the_largest_layers_numbers():
-    assert measure.size("mlp-30").memory == measure.size("mlp-30").bytes + 4 * (784 + 784)  # Flatten reads and writes an image
-    assert measure.size("cnn").memory == measure.size("cnn").bytes + 4 * 2 * 24 * 28 * 28  # the first batch normalization
+    assert network_size("mlp-30").memory == network_size("mlp-30").bytes + 4 * (784 + 784)  # Flatten reads and writes an image
+    assert network_size("cnn").memory == network_size("cnn").bytes + 4 * 2 * 24 * 28 * 28  # the first batch normalization

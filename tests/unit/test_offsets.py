@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kd import offsets
+from kd.metrics import class_offsets
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(400, 10, generator=GENERATOR) * 3
@@ -18,7 +18,7 @@ def test_by_frequency_the_mean_probability_of_each_class_left_out_is_its_frequen
     logits = LOGITS.clone()
     logits[:, missing] -= 8  # a student that knows that they never come
     frequencies = torch.linspace(0.05, 0.15, 10)
-    moved = offsets.by_frequency(logits, omitted, frequencies)
+    moved = class_offsets.by_frequency(logits, omitted, frequencies)
     mean = (logits.double() + moved).softmax(1).mean(0)
     assert mean[missing].tolist() == pytest.approx(frequencies[missing].tolist(), rel=1e-3)
     assert all(moved[d] == 0 for d in range(10) if d not in missing)
@@ -27,17 +27,17 @@ def test_by_frequency_the_mean_probability_of_each_class_left_out_is_its_frequen
 def test_by_frequency_two_classes_can_be_solved_by_hand():
     """Every image has p(1) = 1/5; to be 1/2, class 1 must gain log 4."""
     logits = torch.tensor([[math.log(4.0), 0.0]]).repeat(7, 1)
-    assert offsets.by_frequency(logits, "1", torch.tensor([0.5, 0.5])).tolist() == pytest.approx([0.0, math.log(4)], abs=1e-3)
+    assert class_offsets.by_frequency(logits, "1", torch.tensor([0.5, 0.5])).tolist() == pytest.approx([0.0, math.log(4)], abs=1e-3)
 
 
 def test_nothing_left_out_moves_nothing():
-    assert offsets.by_frequency(LOGITS, "", torch.full((10,), 0.1)).tolist() == [0.0] * 10
+    assert class_offsets.by_frequency(LOGITS, "", torch.full((10,), 0.1)).tolist() == [0.0] * 10
 
 
 @pytest.mark.parametrize("omitted", ["3", "01234569"])
 def test_by_labels_no_other_common_offset_makes_fewer_errors(omitted):
     missing = [int(d) for d in omitted]
-    chosen = offsets.by_labels(LOGITS, LABELS, omitted)
+    chosen = class_offsets.by_labels(LOGITS, LABELS, omitted)
 
     def errors(offset):
         moved = LOGITS.double().clone()

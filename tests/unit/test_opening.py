@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from kd import measure, runs, storage
+from kd import runs, storage
+from kd.metrics import classification
+from kd.metrics.size import network_size
 from kd.models import inference
 from kd import permissions
 from kd.errors import UserError
@@ -70,7 +72,7 @@ def test_an_opened_cell_is_an_ordinary_run_of_its_visitor_and_always_the_same_on
         runs.delete(theirs.id, ME)
     assert theirs.name == "mlp-30 T=1, weight 1, seed 0, of a sweep" and sweep.id in theirs.message and "together with 4 others on the same batches" in theirs.message
     taught = small_teacher().logits(mnist.test)
-    assert theirs.measures["models"]["teacher"] == measure.scores(taught, mnist.test.labels, taught)
+    assert theirs.measures["models"]["teacher"] == classification.scores(taught, mnist.test.labels, taught)
     runs.delete(first.id, ME)
     assert opening.open_cell(sweep.id, 2, ME).id == first.id, "one that was deleted is made again"
 
@@ -135,7 +137,7 @@ def test_what_a_task_elsewhere_trained_travels_back(mnist):
 
 
 def test_networks_are_kept_within_a_bound_first_those_of_the_first_seed(monkeypatch, mnist, home):
-    size = measure.size("mlp-30").bytes
+    size = network_size("mlp-30").bytes
     many = cells(SMALL)
     assert grid_weights.kept(many) == set(range(10)) and grid_weights.bound(many) == ""
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 9 * size)
@@ -152,7 +154,7 @@ def test_the_bound_holds_the_usual_sweeps():
     assert grid_weights.bound(cells(GridConfig(seeds=30))) == ""
     large = cells(GridConfig(student="mlp-800x2", temperature="1,4,8", soft_weight="1", seeds=4))
     assert grid_weights.kept(large) == {0, 1, 2, 3}
-    assert sum(measure.size("mlp-800x2").bytes for _ in grid_weights.kept(large)) <= grid_weights.MAX_BYTES
+    assert sum(network_size("mlp-800x2").bytes for _ in grid_weights.kept(large)) <= grid_weights.MAX_BYTES
 
 
 def test_a_network_out_of_bounds_is_not_kept(mnist):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from kd import checkpoints, export, measure, recovery, runs
+from kd import checkpoints, export, recovery, runs
+from kd.metrics import classification
 from kd.models import compress, inference, registry
 from kd.config import CompressConfig, DistilConfig, StudyConfig
 from kd.errors import UserError
@@ -117,7 +118,7 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
     assert runs_again.architecture == "mlp-30_neurons-30_rank-20"
     model = runs_again.model("student")
     said = inference.logits_in_chunks(model, mnist.test.inputs())
-    assert measure.scores(said, mnist.test.labels, said)["test_errors"] == measures["models"]["student"]["test_errors"]
+    assert classification.scores(said, mnist.test.labels, said)["test_errors"] == measures["models"]["student"]["test_errors"]
     recorded = next(row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered"))
     assert recorded["file_bytes"] == (run.folder / "student.safetensors").stat().st_size
     assert recorded["nonzero"] == compress.cost(model).nonzero

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd import measure, runs, teacher
+from kd import runs, teacher
+from kd.metrics.size import network_size
 from kd.models import inference, registry
 from kd.config import DistilConfig, TeacherConfig
 from kd.data.augmentation import affine, jitter
@@ -320,8 +321,8 @@ def test_several_teachers_answer_as_their_common_model_does_and_are_each_asked_o
 def test_several_teachers_cost_what_they_cost_together(three):
     together = MeanTeacher("a+b+c", three)
     assert together.architecture == "mlp-30+mlp-32+cnn-tiny"
-    parts = [measure.size(each.architecture) for each in three]
-    whole = measure.size(together.architecture)
+    parts = [network_size(each.architecture) for each in three]
+    whole = network_size(together.architecture)
     assert (whole.parameters, whole.macs) == (sum(part.parameters for part in parts), sum(part.macs for part in parts))
 
 

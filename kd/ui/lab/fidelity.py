@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from torch import Tensor
 
-from kd import measure
+from kd.metrics import classification
 from kd.device import training_device
 from kd.jobs import Snapshot
 from kd.lab import figures
@@ -42,7 +42,7 @@ def _curves(snap: Snapshot) -> None:
     groups = _groups(snap.id, snap.version, part, snap)
     if groups:
         digits = getattr(state.manager().source.mnist(), part)
-        off = ", ".join(f"{who} {measure.distance(found):.2%}" for who, found in groups.items())
+        off = ", ".join(f"{who} {classification.distance(found):.2%}" for who, found in groups.items())
         frame.chart(figures.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability")
         st.caption(
             f"All on validation images. The last chart groups {len(digits):,} of them by how sure a model is; on the dotted line it is as sure as it should be. Larger marks "
@@ -70,4 +70,4 @@ def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, 
     if not said:
         return {}
     said = {"teacher": state.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | said
-    return {who: measure.reliability(said[who], digits.labels.cpu()) for who in ("teacher", "student", "control") if who in said}
+    return {who: classification.reliability(said[who], digits.labels.cpu()) for who in ("teacher", "student", "control") if who in said}

@@ -6,7 +6,7 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd import offsets
+from kd.metrics import class_offsets
 from kd.device import training_device
 from kd.jobs import Snapshot
 from kd.lab import figures, never_saw
@@ -67,7 +67,7 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
     if chosen.offset_by == "frequency":
         return {who: never_saw.by_frequency(logits, omitted) for who, logits in _said(snap.id, snap.version, "glance", snap).items()}
     if chosen.offset_by == "test" and not snap.active:
-        return {who: offsets.by_labels(logits, _labels("test"), omitted) for who, logits in _said(snap.id, snap.version, "test", snap).items()}
+        return {who: class_offsets.by_labels(logits, _labels("test"), omitted) for who, logits in _said(snap.id, snap.version, "test", snap).items()}
     offset = chosen.offset if chosen.offset_by == "hand" else 0.0
     return {who: never_saw.by_hand(omitted, offset) for who in ("student", "control")}
 
@@ -149,7 +149,7 @@ def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
     ways = {
         "no offset": lambda who: torch.zeros(10),
         "by class frequency": lambda who: never_saw.by_frequency(unlabelled[who], omitted),
-        "chosen on the test set": lambda who: offsets.by_labels(said[who], labels, omitted),
+        "chosen on the test set": lambda who: class_offsets.by_labels(said[who], labels, omitted),
     }
     rows = []
     for way, find in ways.items():

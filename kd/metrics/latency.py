@@ -17,8 +17,6 @@ from kd.models import registry
 BATCHES = (1, 32, 256)
 ROUNDS = 15
 PYTORCH, ONNX = "PyTorch", "ONNX Runtime"
-
-
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -51,7 +49,7 @@ def _least(timer: Any) -> float:
     return min(timer.timeit(3).mean for _ in range(3))
 
 
-def latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
+def measure_latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
     """The time of ``model``, as it is, on ``batch`` images with all threads."""
     inputs = torch.zeros(batch, *registry.INPUT_SHAPE, device=_device(model))
     return alternating({"model": lambda: model(inputs)}, torch.get_num_threads(), rounds, seconds)["model"]
