@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from kd import teacher  # noqa: E402
 from kd.sweeps import cluster, grid  # noqa: E402
 from kd.tables import cells  # noqa: E402
-from kd.sweeps.grid_config import GridConfig  # noqa: E402
+from kd.config.grid import GridConfig  # noqa: E402
 
 RUNS, MACHINES = 100_000, 100
 EMPTY = 200  # tasks without work

@@ -27,7 +27,7 @@ from kd.metrics.size import network_size
 from kd import paths
 from kd.data import sources
 from kd.models import inference, registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.data.augmentation import SHIFTS, shifted
 from kd.data.digits import Digits, Mnist
 from kd.objectives import hinton, labels_only

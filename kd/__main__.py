@@ -18,11 +18,16 @@ from kd.data import digits, sources
 from kd.device import training_device
 from kd.sweeps import cluster, grid_summary, search
 from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
-from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
+from kd.config.base import Settings
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.study import StudyConfig
+from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Experiment
-from kd.sweeps.grid_config import GridConfig
-from kd.sweeps.search_config import SearchConfig
+from kd.config.grid import GridConfig
+from kd.config.search import SearchConfig
 from kd.objectives import METHODS
 from kd.train import Record
 

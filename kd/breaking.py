@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
 from kd.models import registry
-from kd.config import DistilConfig, MistakeConfig
+from kd.config.distil import DistilConfig
+from kd.config.mistake import MistakeConfig
 from kd.objectives.feature_matching import Connection, View
 from kd.experiment import Experiment, few_labels
 from kd.learners import Learner

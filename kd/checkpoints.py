@@ -26,7 +26,7 @@ from torch import Tensor
 
 from kd import files, runs, stored
 from kd import permissions
-from kd.config import Settings
+from kd.config.base import Settings
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.train import Record

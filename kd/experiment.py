@@ -21,7 +21,10 @@ from kd.data import transfer_set
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
 from kd.models import inference, registry
-from kd.config import CompressConfig, DistilConfig, MistakeConfig, TeacherConfig
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.teacher import TeacherConfig
 from kd.objectives.feature_matching import connect, exits
 from kd.errors import UserError
 from kd.learners import Learner

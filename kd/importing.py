@@ -21,7 +21,7 @@ from kd.data import digits
 from kd.device import training_device
 from kd.models import inference, registry
 from kd import permissions
-from kd.config import ImportConfig
+from kd.config.imported import ImportConfig
 from kd.errors import UserError
 from kd.teacher import CachedTeacher, MeanTeacher
 

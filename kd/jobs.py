@@ -30,7 +30,8 @@ from kd.objectives import feature_matching
 from kd.data import sources
 from kd.device import training_device
 from kd import permissions
-from kd.config import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, Settings, check_live, unread
+from kd.config.base import Settings
+from kd.config.distil import Change, DistilConfig, LIVE_SETTINGS, MAX_CHANGES, check_live, unread
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.objectives import METHODS

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from kd.breaking import Breaking
-from kd.config import CompressConfig, DistilConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
+from kd.config.base import Settings
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.study import StudyConfig
+from kd.config.teacher import TeacherConfig
 from kd.data.digits import Mnist
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.sweeps.grid import Grid
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.recovery import Recovery
 from kd.sweeps.search import Search
-from kd.sweeps.search_config import SearchConfig
+from kd.config.search import SearchConfig
 from kd.studies import Study
 from kd.teacher import CachedTeacher, MeanTeacher
 

@@ -14,7 +14,7 @@ from kd.metrics import classification, latency
 from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.models import compress, inference, registry
-from kd.config import CompressConfig
+from kd.config.compress import CompressConfig
 from kd.data.digits import Digits
 from kd.errors import UserError
 from kd.experiment import Experiment, few_labels

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 import plotly.io
 
 from kd import compare_figures, figures, runs
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.figures import Figure
 from kd.objectives import METHODS
 from kd.schemes import SCHEMES

@@ -31,10 +31,16 @@ from torch import Tensor, nn
 from kd import files, stored
 from kd.models import registry
 from kd import permissions
-from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
+from kd.config.base import Settings
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.imported import ImportConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.study import StudyConfig
+from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.sweeps.grid_config import GridConfig
-from kd.sweeps.search_config import SearchConfig
+from kd.config.grid import GridConfig
+from kd.config.search import SearchConfig
 from kd.objectives.mistakes import MISTAKES
 
 KINDS: dict[str, type[Settings]] = {

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from kd.data import transfer_set
 from kd.device import training_device
 from kd.models import registry
-from kd.config import DistilConfig, StudyConfig
+from kd.config.distil import DistilConfig
+from kd.config.study import StudyConfig
 from kd.data.digits import Digits, Mnist, UNLABELLED
 from kd.experiment import Distillation, Experiment
 from kd.learners import Learner

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from kd import runs
 from kd.models import inference, registry
-from kd.config import MAX_TEACHERS, TeacherConfig
+from kd.config.base import MAX_TEACHERS
+from kd.config.teacher import TeacherConfig
 from kd.objectives.feature_matching import View
 from kd.data.augmentation import SHIFTS
 from kd.data.digits import Digits, Mnist

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kd import compress_figures, recovery, runs
-from kd.config import CompressConfig
+from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import compress_panels, entry, keys, panels, preview, recipe, state

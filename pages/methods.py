@@ -3,7 +3,7 @@
 import streamlit as st
 
 from kd.tables import cells, comparison, distilbert, schemes
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.objectives import METHODS, Method
 from kd.ui import entry, state
 

@@ -6,7 +6,7 @@ from kd import checkpoints, compare, personal, replay, report, runs
 from kd.data import digits
 from kd.models import inference
 from kd import permissions
-from kd.config import Settings
+from kd.config.base import Settings
 from kd.errors import UserError
 from kd.ui import controls, entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
 from kd.ui.lab import frame

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kd.config import Settings, checked_omitted, setting
+from kd.config.base import Settings, setting
+from kd.config.distil import checked_omitted
 from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
 from kd.objectives.mistakes import MISTAKES

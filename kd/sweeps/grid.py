@@ -28,14 +28,15 @@ from kd.metrics import classification, size
 from kd.objectives import feature_matching
 from kd.device import training_device
 from kd.models import inference, registry
-from kd.config import Config, DistilConfig
+from kd.config.base import Config
+from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, on
 from kd.learners import Learner
 from kd.objectives import METHODS, labels_only
 from kd.sweeps import grid_weights
-from kd.sweeps.grid_config import AXES, GridConfig
+from kd.config.grid import AXES, GridConfig
 from kd.sweeps.grid_weights import Weights
 from kd.sweeps.together import Together
 from kd.teacher import CachedTeacher, MeanTeacher

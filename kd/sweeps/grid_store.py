@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import UserError
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import by_place, place, spread
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"

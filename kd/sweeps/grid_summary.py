@@ -6,7 +6,7 @@ import statistics
 from typing import Any, Mapping, Sequence
 
 from kd.sweeps import grid
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.objectives import METHODS
 
 #: Measures of a cell -> what they are called.

@@ -9,8 +9,8 @@ from typing import Any
 from kd.data.digits import Mnist
 from kd.experiment import Distillation
 from kd.sweeps.grid import Group, groups, start
-from kd.sweeps.grid_config import GridConfig
-from kd.sweeps.search_config import SearchConfig
+from kd.config.grid import GridConfig
+from kd.config.search import SearchConfig
 
 MOMENT = 0.3  # seconds of training that are measured of each kind of group
 STRETCH = 4  # steps between two looks at the clock

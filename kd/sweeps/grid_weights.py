@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kd import runs
 from kd.metrics.size import network_size
 from kd.models import registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.train import Training
 

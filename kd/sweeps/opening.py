@@ -8,11 +8,11 @@ from typing import Any, Mapping, Sequence
 
 from kd import runs, storage
 from kd import permissions
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.sweeps import grid, grid_weights
 from kd.sweeps.grid import Cell
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 
 _one_by_one = threading.Lock()
 

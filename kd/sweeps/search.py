@@ -35,7 +35,7 @@ from kd.errors import UserError
 from kd.experiment import Distillation, Experiment
 from kd.objectives import METHODS
 from kd.randomness import seed
-from kd.sweeps.search_config import SearchConfig
+from kd.config.search import SearchConfig
 from kd.tables.cells import machine
 from kd.teacher import CachedTeacher, MeanTeacher
 from kd.train import Diverged, Record, every_epoch

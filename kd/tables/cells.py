@@ -26,7 +26,7 @@ from torch import Tensor
 from kd import paths
 from kd.data import sources
 from kd.data.digits import Mnist
-from kd.config import Config
+from kd.config.base import Config
 from kd.errors import UserError
 from kd.experiment import Experiment
 

@@ -17,7 +17,7 @@ from kd import teacher
 from kd.data import digits
 from kd.device import training_device
 from kd.tables import cells
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.objectives import METHODS
 

@@ -23,7 +23,9 @@ from kd.data import digits
 from kd.device import training_device
 from kd.models import inference, registry
 from kd.tables import cells
-from kd.config import Config, DistilConfig, TeacherConfig
+from kd.config.base import Config
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
 from kd.teacher import CachedTeacher

@@ -14,7 +14,7 @@ from typing import Any, Mapping
 from kd import teacher
 from kd.data import digits
 from kd.device import training_device
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.tables import cells, comparison
 from kd.tables.comparison import FEW, STUDENT

@@ -20,7 +20,9 @@ from kd.data import digits
 from kd.device import training_device
 from kd.models import compress, inference, registry
 from kd.tables import cells
-from kd.config import CompressConfig, Config, DistilConfig
+from kd.config.base import Config
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.recovery import BATCHES, THREADS, Recovery, Whole
 

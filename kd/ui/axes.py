@@ -8,7 +8,7 @@ from kd.models import registry
 from kd.errors import UserError
 from kd.objectives import METHODS
 from kd.sweeps import grid, grid_time, grid_weights
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.ui import keys, state
 from kd.ui.form import Form
 from kd.ui.text import plain

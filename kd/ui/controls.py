@@ -8,7 +8,10 @@ from typing import Any, Callable
 import streamlit as st
 
 from kd.models import registry
-from kd.config import INITIALIZATIONS, LIVE_SETTINGS, MAX_TEACHERS, METHOD_SETTINGS, PRESETS, SCHEME_SETTINGS, Config, DistilConfig, TeacherConfig
+from kd.config.base import Config, MAX_TEACHERS
+from kd.config.distil import DistilConfig, INITIALIZATIONS, LIVE_SETTINGS, METHOD_SETTINGS, SCHEME_SETTINGS
+from kd.config.presets import PRESETS
+from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS

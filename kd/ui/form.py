@@ -8,7 +8,7 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd.config import Settings
+from kd.config.base import Settings
 from kd.errors import UserError
 from kd.optimizers import OPTIMIZERS
 from kd.ui import keys, state

@@ -12,7 +12,7 @@ from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.sweeps import grid, grid_figures, grid_summary, grid_weights, opening
 from kd.sweeps.grid import Cell
-from kd.sweeps.grid_config import AXES, GridConfig
+from kd.config.grid import AXES, GridConfig
 from kd.sweeps.grid_summary import MEASURES
 from kd.ui import controls, keys, owner, state
 from kd.ui.chart import live_charts, packed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kd import importing, runs
-from kd.config import ImportConfig
+from kd.config.imported import ImportConfig
 from kd.errors import UserError
 from kd.ui import owner, state
 

@@ -17,10 +17,15 @@ from torch import Tensor
 from kd import checkpoints, figures, jobs, runs
 from kd.metrics.size import network_size
 from kd.models import diagrams, registry
-from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, StudyConfig, TeacherConfig
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.imported import ImportConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.study import StudyConfig
+from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.sweeps.grid_config import AXES, GridConfig
-from kd.sweeps.search_config import SearchConfig
+from kd.config.grid import AXES, GridConfig
+from kd.config.search import SearchConfig
 from kd.jobs import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS

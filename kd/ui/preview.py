@@ -12,7 +12,7 @@ from kd import recovery
 from kd.metrics import latency
 from kd.device import training_device
 from kd.models import compress, inference
-from kd.config import CompressConfig
+from kd.config.compress import CompressConfig
 from kd.data.digits import Mnist
 from kd.metrics.classification import interval
 from kd.ui import state

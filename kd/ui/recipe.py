@@ -8,7 +8,7 @@ import streamlit as st
 
 from kd import runs, teacher
 from kd.models import compress
-from kd.config import CompressConfig
+from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.ui import keys, link, state
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, Collection
 
 import streamlit as st
 
-from kd.config import Settings
+from kd.config.base import Settings
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import owner, panels, state

@@ -12,7 +12,7 @@ from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
 from kd.sweeps import grid_time, search, search_figures
-from kd.sweeps.search_config import STARTED_TRIALS, SearchConfig
+from kd.config.search import STARTED_TRIALS, SearchConfig
 from kd.ui import axes, controls, keys, link, state
 from kd.ui.chart import live_charts, packed
 from kd.ui.form import Form

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from kd import runs
-from kd.config import CompressConfig, DistilConfig
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
 from tests.apps import TOKEN, query, said

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from kd import runs, teacher
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.ui import state
 from tests.apps import TOKEN, said

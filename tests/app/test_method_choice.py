@@ -7,7 +7,8 @@ import pytest
 from kd import runs, teacher
 from kd.models import registry
 from kd.tables import comparison
-from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig, METHOD_SETTINGS
+from kd.config.teacher import TeacherConfig
 from kd.objectives import METHODS
 from kd.ui import keys
 from tests.apps import said

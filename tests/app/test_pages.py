@@ -12,7 +12,8 @@ from torch import nn
 from kd import checkpoints, compare, figures, runs
 from kd.metrics import latency
 from kd.models import registry
-from kd.config import DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.experiment import Distillation
 from kd.ui import keys, state
 from tests.apps import TOKEN, said

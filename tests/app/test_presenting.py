@@ -4,7 +4,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kd import replay, runs
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.ui import keys, present, state
 from tests.apps import TOKEN, said
 

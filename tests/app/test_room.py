@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 from kd import runs, storage
 from kd.models import registry
 from kd import permissions
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from tests.apps import TOKEN, said
 from tests.helpers import MEASURES
 

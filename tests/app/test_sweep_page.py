@@ -5,7 +5,7 @@ import pytest
 from kd import runs
 from kd import permissions
 from kd.sweeps import grid_weights
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.ui import keys, state
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from kd import runs
 from kd.models import registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from tests.helpers import MEASURES
 from tests.serving import Server, button, choose, until, visit
 from tests.stage import load, soak, starts

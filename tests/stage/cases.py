@@ -23,7 +23,13 @@ from kd import checkpoints, compare, figures, importing, personal, runs, teacher
 from kd.metrics.size import network_size
 from kd.drawing import links, preprocess
 from kd.models import registry
-from kd.config import CompressConfig, DistilConfig, ImportConfig, MistakeConfig, Settings, StudyConfig, TeacherConfig
+from kd.config.base import Settings
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.imported import ImportConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.study import StudyConfig
+from kd.config.teacher import TeacherConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation

@@ -20,9 +20,11 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from kd.config import CompressConfig, DistilConfig, TeacherConfig
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.lab.settings import LabSettings
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from tests.server import Server
 from tests.stage.cases import NAMES, NUMBERS
 from tests.stage.promise import tell_problems

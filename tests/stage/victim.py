@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save, save_file
 
 from kd import checkpoints, jobs, runs, teacher
 from kd.data import sources
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation

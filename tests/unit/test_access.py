@@ -6,7 +6,7 @@ import pytest
 from kd import checkpoints, importing, jobs, personal, runs
 from kd.models import registry
 from kd import permissions
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from tests.helpers import Given, small_teacher
 

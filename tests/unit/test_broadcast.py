@@ -13,7 +13,7 @@ from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 
 from kd import jobs
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.ui import broadcast
 from tests.helpers import wait_until
 

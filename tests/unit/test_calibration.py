@@ -9,7 +9,7 @@ import torch
 from kd import teacher
 from kd.metrics import classification
 from kd.models import inference, registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.lab import figures
 from kd.objectives import hinton, labels_only

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from kd import checkpoints, runs
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from tests.helpers import small_teacher

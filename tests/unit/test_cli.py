@@ -13,7 +13,8 @@ from kd import __main__ as cli
 from kd import checkpoints, compare, runs, teacher, train
 from kd.data import sources
 from kd.models import inference
-from kd.config import METHOD_SETTINGS, DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig, METHOD_SETTINGS
+from kd.config.teacher import TeacherConfig
 from kd.jobs import JobManager
 from kd.objectives import METHODS
 from tests.helpers import Given, identical, small_teacher, wait_until

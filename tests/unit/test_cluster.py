@@ -15,7 +15,7 @@ from kd.sweeps import cluster, grid
 from kd.sweeps.cluster import ClusterGrid
 from kd.errors import UserError
 from kd.sweeps.grid import Grid
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from tests.helpers import Given, identical, small_teacher, wait_until
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100)

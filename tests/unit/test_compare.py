@@ -9,7 +9,7 @@ import pytest
 from kd import compare, compare_figures, runs
 from kd.metrics.latency import BATCHES, ONNX
 from kd.compare import Point
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from tests.helpers import small_teacher

@@ -11,7 +11,7 @@ from kd.metrics import size
 from kd.objectives import feature_matching
 from kd.data.augmentation import AUGMENTATIONS
 from kd.models import inference, registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.data.digits import Mnist
 from kd.objectives.feature_matching import GRID, View, connect
 from kd.errors import UserError

@@ -6,7 +6,7 @@ import torch
 from kd import teacher
 from kd.data import digits
 from kd.models import inference
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.lab.corruptions import CORRUPTIONS, blurred, noisy, rotated, shifted, thickened
 

@@ -14,7 +14,7 @@ import torch
 from kd import checkpoints, memory, runs, train
 from kd.data import sources
 from kd.models import registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from tests.stage import fuzz, kills
 from tests.unit.test_jobs import ME, SHORT, alone, manage, manager, pause_after, wait_for  # noqa: F401

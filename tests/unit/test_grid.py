@@ -12,7 +12,7 @@ from kd.sweeps import grid, grid_time
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.sweeps.grid import Grid, Groups, Table, cells, groups
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import means
 from kd.train import Training
 from tests.helpers import Given, small_teacher, wait_until

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from kd.sweeps import grid_figures, grid_store
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import best, by_place, place, seeds
 
 CONFIG = GridConfig(temperature="1,4", soft_weight="0.5,1", seeds=2)

@@ -12,7 +12,8 @@ import torch
 
 from kd import checkpoints, cores, experiment, jobs, runs, train
 from kd.models import inference, registry
-from kd.config import DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.jobs import JobManager
@@ -414,7 +415,7 @@ def test_a_teacher_that_the_method_cannot_look_into_is_refused_at_once(manager):
 
 def test_the_number_of_changes_is_bounded_so_that_they_can_be_stored(manager, monkeypatch):
     monkeypatch.setattr(jobs, "MAX_CHANGES", 3)
-    monkeypatch.setattr("kd.config.MAX_CHANGES", 3)
+    monkeypatch.setattr("kd.config.distil.MAX_CHANGES", 3)
     id = manager.start(SHORT.replace(schedule="1:temperature=3;2:temperature=4"), ME, paused=True)
     wait_for(manager, id, "paused")
     manager.change(id, ME, "temperature", 8)

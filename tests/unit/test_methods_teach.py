@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from kd import teacher
 from kd.models import inference
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.objectives import METHODS
 

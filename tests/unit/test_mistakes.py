@@ -9,7 +9,8 @@ import torch
 
 from kd.models import inference, registry
 from kd.breaking import Breaking, gradient_ratio
-from kd.config import DistilConfig, MistakeConfig
+from kd.config.distil import DistilConfig
+from kd.config.mistake import MistakeConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives.mistakes import MISTAKES

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kd.models import inference, registry
-from kd.config import INITIALIZATIONS, DistilConfig
+from kd.config.distil import DistilConfig, INITIALIZATIONS
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.models.layers import transformer

@@ -14,7 +14,7 @@ from kd.errors import UserError
 from kd.figures import accuracy, loss
 from kd.sweeps import cluster, grid, grid_weights, opening
 from kd.sweeps.grid import Grid, cells
-from kd.sweeps.grid_config import GridConfig
+from kd.config.grid import GridConfig
 from tests.helpers import identical, small_teacher
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100)

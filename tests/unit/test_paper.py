@@ -10,7 +10,8 @@ import torch
 from kd import __main__ as command_line
 from kd.data import sources
 from kd.tables import cells, paper
-from kd.config import DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 
 
 @pytest.fixture

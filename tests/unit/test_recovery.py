@@ -10,7 +10,9 @@ from torch import nn
 from kd import checkpoints, export, recovery, runs
 from kd.metrics import classification
 from kd.models import compress, inference, registry
-from kd.config import CompressConfig, DistilConfig, StudyConfig
+from kd.config.compress import CompressConfig
+from kd.config.distil import DistilConfig
+from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.recovery import Recovery

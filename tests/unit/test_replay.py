@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd import replay, runs, train
-from kd.config import DistilConfig, StudyConfig
+from kd.config.distil import DistilConfig
+from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.replay import SPEEDS, Player
 from tests.helpers import MEASURES

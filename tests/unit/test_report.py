@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kd import compare, report, runs
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from tests.helpers import small_teacher
 

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from kd import runs
 from kd.models import registry
-from kd.config import DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from tests.helpers import identical
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 
 from kd.models import registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.objectives.feature_matching import exits
 from kd.errors import UserError
 from kd.experiment import Distillation

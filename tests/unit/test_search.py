@@ -11,7 +11,7 @@ from kd import checkpoints, jobs, runs, teacher
 from kd.data import sources
 from kd.sweeps import search, search_figures
 from kd.errors import UserError
-from kd.sweeps.search_config import SearchConfig
+from kd.config.search import SearchConfig
 from tests.helpers import Given, small_teacher, wait_until
 
 SMALL = SearchConfig(student="mlp-30", methods="hinton,mse", trials=12, epochs=2, batch_size=250)

@@ -5,7 +5,7 @@ import pytest
 from kd import importing, jobs, runs, storage
 from kd.models import registry
 from kd import permissions
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from tests.helpers import Given, small_teacher, wait_until
 

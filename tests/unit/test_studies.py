@@ -7,7 +7,7 @@ import pytest
 
 from kd import jobs, runs, studies, teacher
 from kd.models import registry
-from kd.config import StudyConfig
+from kd.config.study import StudyConfig
 from kd.data.digits import UNLABELLED
 from kd.objectives import labels_only
 from kd.studies import Cell, Study

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from kd import runs, teacher
 from kd.metrics.size import network_size
 from kd.models import inference, registry
-from kd.config import DistilConfig, TeacherConfig
+from kd.config.distil import DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import affine, jitter
 from kd.data.digits import Digits
 from kd.errors import UserError

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd import compare, compare_figures, report, runs
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.ui.text import plain
 from tests.helpers import MEASURES
 

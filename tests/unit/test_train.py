@@ -14,7 +14,7 @@ from torch import nn
 
 from kd import train
 from kd.models import inference, registry
-from kd.config import DistilConfig
+from kd.config.distil import DistilConfig
 from kd.cores import Cores
 from kd.data.digits import Mnist, UNLABELLED
 from kd.data.transfer_set import with_labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd.config import MistakeConfig
+from kd.config.mistake import MistakeConfig
 from kd.jobs import Snapshot
 from kd.lab import figures
 from kd.objectives.mistakes import MISTAKES

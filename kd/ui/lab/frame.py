@@ -10,7 +10,8 @@ import numpy as np
 import streamlit as st
 
 from kd.drawing import links
-from kd.config import MistakeConfig, StudyConfig
+from kd.config.mistake import MistakeConfig
+from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.figures import Figure
 from kd.lab import pictures

@@ -7,7 +7,9 @@ from typing import Callable
 import streamlit as st
 
 from kd import runs
-from kd.config import DistilConfig, Settings, StudyConfig
+from kd.config.base import Settings
+from kd.config.distil import DistilConfig
+from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.ui import keys, owner, panels, state

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Mapping
 
-from kd.config import DistilConfig, Settings, setting
+from kd.config.base import Settings, setting
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.optimizers import OPTIMIZERS
 

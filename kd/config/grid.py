@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kd.models import registry
-from kd.config import Config, DistilConfig, setting
+from kd.config.base import Config, setting
+from kd.config.distil import DistilConfig
 from kd.errors import UserError
+from kd.models import registry
 from kd.objectives import METHODS
 
 MAX_CELLS = 2_000

@@ -1,0 +1,205 @@
+"""What a run is made of: frozen, self-checking settings with one conversion mechanism.
+
+Every field carries its own range, label and help text, and from these come the
+validation, the command line, the URL query and the widgets of the app. Values out
+of range are refused with a sentence that says what to do; nothing is clamped
+silently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Mapping, Self
+
+from kd.data.augmentation import AUGMENTATIONS
+from kd.errors import UserError
+from kd.models import registry
+from kd.optimizers import OPTIMIZERS
+
+MAX_TEACHERS = 5
+
+
+def setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
+    """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
+    return field(
+        default=default,
+        metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
+    )
+
+
+def finite_number(value: Any, kind: type, label: str) -> int | float:
+    """``value`` as a finite int or float, or a UserError that names the setting."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not math.isfinite(number) or (kind is int and number != int(number)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        wanted = "a whole number" if kind is int else "a number"
+        raise UserError(f"{label} must be {wanted}, not {shown(value)}.") from None
+    return kind(number)
+
+
+def plain_number(value: int | float) -> str:
+    """A number as people write it: 1, 0.25, 1,000,000; never rounded."""
+    return f"{int(value):,}" if value == int(value) else f"{value:,}"
+
+
+def shown(value: Any) -> str:
+    """``value`` as it stands in a message, kept short."""
+    try:
+        return repr(str(value)[:40])
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "so large a number"
+
+
+def _text(spec: dataclasses.Field, value: Any) -> str:
+    """Return a setting's value as it is written in a URL or on the command line."""
+    return spec.metadata.get("text", str)(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Validation from field metadata, and the conversions."""
+
+    #: Names of the architecture settings, checked against kd.models.
+    _architectures: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            value, label = getattr(self, spec.name), spec.metadata["label"]
+            if spec.type == "str" and not isinstance(value, str):
+                raise UserError(f"{label} must be a name, not {shown(value)}.")
+            choices = spec.metadata.get("choices")
+            if choices and value not in choices:
+                raise UserError(f"{label} must be one of {', '.join(choices)}, not {shown(value)}.")
+            low, high = spec.metadata.get("low"), spec.metadata.get("high")
+            if low is None:
+                continue
+            kind = int if spec.type == "int" else float
+            value = finite_number(value, kind, label)
+            if not low <= value <= high:
+                raise UserError(f"{label} must be between {plain_number(low)} and {plain_number(high)}, not {plain_number(value)}.")
+            object.__setattr__(self, spec.name, value)
+        for name in self._architectures:
+            registry.architecture(getattr(self, name))  # raises UserError
+        if "teacher" in self.__dataclass_fields__ and "teacher" not in self._architectures:
+            check_teacher(self.teacher)
+
+    @classmethod
+    def setting(cls, name: str) -> Mapping[str, Any]:
+        """Label, help, low, high, step and default of one setting."""
+        spec = cls.__dataclass_fields__[name]
+        return {**spec.metadata, "default": spec.default}
+
+    def replace(self, **changes: Any) -> Self:
+        return dataclasses.replace(self, **changes)
+
+    def reads(self, name: str) -> bool:
+        """Whether the run depends on this setting."""
+        return True
+
+    def for_visitors(self) -> None:
+        """Sees that it is no larger than what a visitor of the app may start.
+
+        Raises:
+            UserError: it is.
+        """
+
+    # -- dict ------------------------------------------------------------------
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that the run depends on."""
+        return {
+            spec.name: [list(part) for part in value] if isinstance(value, tuple) else value
+            for spec in dataclasses.fields(self)
+            if self.reads(spec.name)
+            for value in [getattr(self, spec.name)]
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config with these settings; the rest keep their defaults."""
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UserError(
+                f"There is no setting called {unknown[0][:40]!r}; the settings are {', '.join(sorted(known))}."
+            )
+        return cls(**values)
+
+    # -- URL query -------------------------------------------------------------
+    def to_query(self) -> dict[str, str]:
+        """The settings that differ from their defaults, as URL parameters."""
+        query = {}
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            if value != spec.default:
+                query[spec.name] = _text(spec, value)
+        return query
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Self:
+        """The config in a URL's parameters. Parameters of other things are ignored."""
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in query.items() if name in known})
+
+    # -- command line ----------------------------------------------------------
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        for spec in dataclasses.fields(cls):
+            # Strings are checked by the config itself, so that every way in gives
+            # the same message.
+            default = _text(spec, spec.default)
+            parser.add_argument(
+                "--" + spec.name.replace("_", "-"),
+                default=default,
+                metavar="X",
+                help=f"{spec.metadata['help']} (default: {'none' if default == '' else default})".replace("%", "%%"),
+            )
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> Self:
+        return cls(**{spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What all trainings have in common."""
+
+    epochs: int = setting(
+        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
+    )
+    batch_size: int = setting(
+        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
+    )
+    learning_rate: float = setting(
+        4e-3, "Learning rate", "The peak of the optimizer's step size; it warms up, then falls to zero. SGD likes about ten times AdamW's.", 1e-6, 1.0, 1e-4
+    )
+    optimizer: str = setting(
+        "adamw", "Optimizer", "adamw learns fast; sgd, with momentum, needs more epochs, and its networks often generalize better.", choices=tuple(OPTIMIZERS)
+    )
+    seed: int = setting(
+        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
+    )
+
+    @property
+    def total_epochs(self) -> int:
+        """Of all stages of training together."""
+        return self.epochs
+
+
+def check_teacher(name: str) -> None:
+    names = name.split("+")
+    if max(map(len, names)) > 100:
+        raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+    if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
+        raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
+
+
+def check_augmentation(name: str) -> None:
+    if name not in AUGMENTATIONS:
+        raise UserError("Augmentation must be none, jitter or affine.")

@@ -1,0 +1,194 @@
+"""The settings of a distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from kd.config.base import Config, check_augmentation, finite_number, shown, setting
+from kd.errors import UserError
+from kd.objectives import METHODS, feature_matching
+from kd.schemes import SCHEMES
+
+#: A change made by hand during training: after optimizer step ``step`` (counted
+#: from 1), the setting ``name`` becomes ``value``.
+Change = tuple[int, str, float]
+#: What may change while training. Everything else is fixed at the start.
+LIVE_SETTINGS = ("temperature", "soft_weight")
+#: Where student and control begin: see kd.experiment.Distillation.
+INITIALIZATIONS = ("random", "teacher")
+MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
+MAX_CHANGES = 1000
+#: The settings that some methods read and others do not.
+SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
+METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilConfig(Config):
+    """How to distil a student from a teacher (Hinton, Vinyals & Dean 2015)."""
+
+    _architectures: ClassVar = ("student", "assistant")
+
+    student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    method: str = setting("hinton", "Method", "How the student is taught.")
+    scheme: str = setting("teacher", "Scheme", "Who the student's teacher is.")
+    assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
+    generations: int = setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
+    initialization: str = setting(
+        "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
+    )
+    temperature: float = setting(
+        4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+    )
+    soft_weight: float = setting(
+        0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
+    )
+    feature_weight: float = setting(
+        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
+    )
+    target_weight: float = setting(
+        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
+    )
+    nontarget_weight: float = setting(
+        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
+    )
+    intra_weight: float = setting(
+        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
+    )
+    jsd_mix: float = setting(
+        0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
+    )
+    smoothing: float = setting(
+        0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
+    )
+    certainty: float = setting(
+        0.99, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.001
+    )
+    augmentation: str = setting(
+        "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
+    )
+    omitted: str = setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
+    labels: int = setting(
+        0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
+    )
+    label_noise: float = setting(
+        0.0, "Label noise", "Share of the labels that are replaced by a wrong digit before training. The teacher's answers stay what they are.", 0.0, 0.6, 0.05
+    )
+    schedule: tuple[Change, ...] = field(
+        default=(),
+        metadata={
+            "label": "Schedule",
+            "help": "Changes made during training, as step:setting=value;…",
+            "text": lambda changes: format_schedule(changes),
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in METHODS:
+            raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
+        if self.scheme not in SCHEMES:
+            raise UserError(f"There is no scheme called {self.scheme[:40]!r}; the schemes are {', '.join(SCHEMES)}.")
+        for name in (*METHOD_SETTINGS, *SCHEME_SETTINGS):
+            if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
+                raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
+        self._check_scheme()
+        feature_matching.check(METHODS[self.method], "student", self.student)
+        if self.initialization not in INITIALIZATIONS:
+            raise UserError("Initial weights must be random or teacher.")
+        check_augmentation(self.augmentation)
+        object.__setattr__(self, "omitted", checked_omitted(self.omitted))
+        if 0 < self.labels < 10:
+            raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
+        if self.label_noise and len(self.omitted) == 9:
+            raise UserError("With nine digits left out no other digit is there to be put in a label's place; set label noise to 0.")
+        object.__setattr__(self, "schedule", self._checked_schedule())
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs * {"assistant": 2, "born-again": 1 + self.generations}.get(self.scheme, 1)
+
+    def reads(self, name: str) -> bool:
+        """Whether the method or the scheme makes use of the setting called ``name``."""
+        used = METHODS[self.method].settings + SCHEMES[self.scheme].settings
+        return name not in METHOD_SETTINGS + SCHEME_SETTINGS or name in used
+
+    def _check_scheme(self) -> None:
+        if self.scheme == "teacher":
+            return
+        method = METHODS[self.method]
+        if not method.teacher:
+            raise UserError(f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher.")
+        if self.initialization != "random":
+            raise UserError("Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher.")
+        if self.scheme in ("mutual", "exits") and method.looks:
+            who = "Students who teach each other hear" if self.scheme == "mutual" else "Exits hear"
+            raise UserError(f"{who} answers alone, but the method {self.method} compares hidden layers; choose another.")
+        if self.scheme == "exits":
+            feature_matching.check_exits(self.student)
+        if self.scheme == "assistant":
+            feature_matching.check(method, "assistant", self.assistant)
+
+    def _checked_schedule(self) -> tuple[Change, ...]:
+        schedule = self.schedule
+        if isinstance(schedule, str):
+            schedule = parse_schedule(schedule)
+        if not isinstance(schedule, (list, tuple)):
+            raise UserError("A schedule is a list of changes, each a step, a setting and a value.")
+        if len(schedule) > MAX_CHANGES:
+            raise UserError(f"A schedule can hold at most {MAX_CHANGES} changes.")
+        checked = []
+        for change in schedule:
+            try:
+                step, name, value = change
+            except (TypeError, ValueError):
+                raise UserError("Each change in a schedule is a step, a setting and a value.") from None
+            if name not in LIVE_SETTINGS:
+                raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
+            if not self.reads(name):
+                raise UserError(unread(name, self.method))
+            step = finite_number(step, int, "A schedule's step")
+            if not 0 <= step <= MAX_STEPS:
+                raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
+            checked.append((step, name, check_live(name, value)))
+        return tuple(sorted(checked, key=lambda change: change[0]))
+
+
+def checked_omitted(digits: str) -> str:
+    """Digits to leave out, in order and once each, or a UserError."""
+    if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
+        raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {shown(digits)} is not.")
+    return "".join(sorted(set(digits)))
+
+
+def unread(name: str, where: str) -> str:
+    """What to say where a setting is given to a method or a scheme, ``where``, that has no use for it."""
+    label, kind = DistilConfig.setting(name)["label"], "method" if where in METHODS else "scheme"
+    used = (METHODS if where in METHODS else SCHEMES)[where].settings
+    which = f", which has {', '.join(used)}" if used else ""
+    return f"{label} plays no part in the {kind} {where}{which}; leave it out or choose another {kind}."
+
+
+def check_live(name: str, value: Any) -> float:
+    """``value`` for a setting that may change during training, or a UserError."""
+    return getattr(DistilConfig(**{name: value}), name)
+
+
+def parse_schedule(text: str) -> list[Change]:
+    """``"120:temperature=8;300:soft_weight=0.5"`` as a list of changes."""
+    changes = []
+    for part in filter(None, text.split(";")):
+        step, colon, assignment = part.partition(":")
+        name, equals, value = assignment.partition("=")
+        if not (colon and equals):
+            raise UserError(
+                f"A schedule is written like 120:temperature=8;300:soft_weight=0.5, not {part[:40]!r}."
+            )
+        changes.append((step, name, value))
+    return changes
+
+
+def format_schedule(schedule: tuple[Change, ...]) -> str:
+    return ";".join(f"{step}:{name}={value}" for step, name, value in schedule)

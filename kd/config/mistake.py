@@ -1,0 +1,31 @@
+"""The settings of a student that is taught with a classic mistake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kd.config.base import Settings, setting
+from kd.objectives.mistakes import MISTAKES
+
+
+@dataclass(frozen=True, kw_only=True)
+class MistakeConfig(Settings):
+    """A student that is taught with a mistake, beside one that is taught right: see kd.breaking."""
+
+    _architectures: ClassVar = ("student",)
+
+    mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
+    student: str = setting("mlp-128", "Student", "The network that all three are.")
+    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
+    temperature: float = setting(
+        8.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+    )
+    soft_weight: float = setting(0.5, "Soft weight", "Share of the loss that comes from the teacher; the rest comes from the labels.", 0.0, 1.0, 0.05)
+    labels: int = setting(100, "Labels", "How many training images have a label. With few the teacher matters more. 0: all have one.", 0, 60_000, 10)
+    epochs: int = setting(3, "Epochs", "How many times all training images are seen.", 1, 50, 1)
+    seed: int = setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs
