@@ -33,7 +33,7 @@ from kd.data.digits import Digits, Mnist
 from kd.objectives import hinton, labels_only
 from kd.teacher import CachedTeacher
 from kd.sweeps.together import Together
-from kd.train import Learner, Plan, Training, accuracy
+from kd.training.loop import Learner, Plan, Training, accuracy
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
 RATE = DistilConfig().learning_rate

@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, distributed, figures, kinds, recovery, runs, teacher
+from kd import checkpoints, compare, figures, kinds, recovery, runs, teacher
+from kd.training import distributed
 from kd.objectives import feature_matching
 from kd.data import digits, sources
 from kd.device import training_device
@@ -29,7 +30,7 @@ from kd.experiment import Experiment
 from kd.config.grid import GridConfig
 from kd.config.search import SearchConfig
 from kd.objectives import METHODS
-from kd.train import Record
+from kd.training.loop import Record
 
 
 TABLES = {"methods": comparison, "schemes": schemes, "distilbert": distilbert, "techniques": techniques, "paper": paper}

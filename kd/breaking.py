@@ -15,13 +15,13 @@ from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
 from kd.objectives.feature_matching import Connection, View
 from kd.experiment import Experiment, few_labels
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives.mistakes import Answers, MISTAKES, Mistake
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
-from kd.schemes import Stage
+from kd.training.stages import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Plan, Record, Teacher, every_epoch
+from kd.training.loop import Plan, Record, Teacher, every_epoch
 
 
 class Misled:

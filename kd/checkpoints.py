@@ -29,7 +29,7 @@ from kd import permissions
 from kd.config.base import Settings
 from kd.errors import UserError
 from kd.experiment import Experiment
-from kd.train import Record
+from kd.training.loop import Record
 
 if os.name == "nt":
     import msvcrt

@@ -27,12 +27,13 @@ from kd.config.mistake import MistakeConfig
 from kd.config.teacher import TeacherConfig
 from kd.objectives.feature_matching import connect, exits
 from kd.errors import UserError
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
-from kd.schemes import SCHEMES, Chain, Stage
+from kd.config.schemes import SCHEMES
+from kd.training.stages import Chain, Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Plan, Record, every_epoch
+from kd.training.loop import Plan, Record, every_epoch
 
 
 def few_labels(digits: Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> Digits:

@@ -25,7 +25,8 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, kinds, memory, runs, storage, teacher
+from kd import checkpoints, kinds, runs, storage, teacher
+from kd.training import memory
 from kd.objectives import feature_matching
 from kd.data import sources
 from kd.device import training_device
@@ -35,7 +36,7 @@ from kd.config.distil import Change, DistilConfig, LIVE_SETTINGS, MAX_CHANGES, c
 from kd.errors import UserError
 from kd.experiment import Experiment
 from kd.objectives import METHODS
-from kd.train import Diverged, Record
+from kd.training.loop import Diverged, Record
 
 TICK = 0.25  # seconds between the records of a job
 LEASE = 180.0  # seconds without a viewer after which a job ends; hidden tabs poll once a minute

@@ -18,11 +18,11 @@ from kd.config.compress import CompressConfig
 from kd.data.digits import Digits
 from kd.errors import UserError
 from kd.experiment import Experiment, few_labels
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
-from kd.schemes import Stage
+from kd.training.stages import Stage
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Plan, Record, Teacher
+from kd.training.loop import Plan, Record, Teacher
 
 BATCHES, THREADS, ROUNDS = (1, 256), (1,), 9  # of the latencies
 

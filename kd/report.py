@@ -11,7 +11,7 @@ from kd import compare_figures, figures, runs
 from kd.config.distil import DistilConfig
 from kd.figures import Figure
 from kd.objectives import METHODS
-from kd.schemes import SCHEMES
+from kd.config.schemes import SCHEMES
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -26,11 +26,11 @@ from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.data.digits import Digits, Mnist, UNLABELLED
 from kd.experiment import Distillation, Experiment
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
 from kd.teacher import CachedTeacher
-from kd.train import Plan, Record, Training, accuracy, every_epoch
+from kd.training.loop import Plan, Record, Training, accuracy, every_epoch
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Mapping, Self
 from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
 from kd.models import registry
-from kd.optimizers import OPTIMIZERS
+from kd.training.optimizers import OPTIMIZERS
 
 MAX_TEACHERS = 5
 

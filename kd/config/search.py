@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Mapping
 from kd.config.base import Settings, setting
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
-from kd.optimizers import OPTIMIZERS
+from kd.training.optimizers import OPTIMIZERS
 
 #: What a visitor of the app may start: the one worker is everybody's. The command line has no such bound.
 STARTED_TRIALS, STARTED_EPOCHS = 100, 1_000

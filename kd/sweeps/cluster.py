@@ -27,7 +27,7 @@ from kd.errors import UserError
 from kd.sweeps.grid import Grid, GridRecord, Groups, Outcome, Table
 from kd.sweeps.grid_weights import Weights
 from kd.objectives import METHODS
-from kd.train import every_epoch
+from kd.training.loop import every_epoch
 
 RETRIES = 4  # of a task whose node dies or that fails
 REACH = 15.0  # seconds in which a cluster has to answer

@@ -23,7 +23,8 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import passes, runs
+from kd import runs
+from kd.training import forward_backward
 from kd.metrics import classification, size
 from kd.objectives import feature_matching
 from kd.device import training_device
@@ -33,14 +34,14 @@ from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, on
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives import METHODS, labels_only
 from kd.sweeps import grid_weights
 from kd.config.grid import AXES, GridConfig
 from kd.sweeps.grid_weights import Weights
 from kd.sweeps.together import Together
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Record, Training, every_epoch
+from kd.training.loop import Record, Training, every_epoch
 
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.
 GROUP_WEIGHTS = 1_000_000
@@ -122,7 +123,7 @@ def _batchable(cell: Cell) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _multilayer_perceptron(student: str) -> bool:
-    return passes.alike([registry.skeleton(student)])
+    return forward_backward.alike([registry.skeleton(student)])
 
 
 # -- one group ------------------------------------------------------------------------------

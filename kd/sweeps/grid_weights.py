@@ -12,7 +12,7 @@ from kd.metrics.size import network_size
 from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
-from kd.train import Training
+from kd.training.loop import Training
 
 #: Bytes, at most, that a sweep's networks may take, as they are trained: in float32. Each checkpoint writes them all, which must stay
 #: well under a second, and 5 GB, what a server stores by default, must hold dozens of sweeps. It is 680 networks mlp-30 or 24 mlp-800.

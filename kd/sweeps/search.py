@@ -38,7 +38,7 @@ from kd.randomness import seed
 from kd.config.search import SearchConfig
 from kd.tables.cells import machine
 from kd.teacher import CachedTeacher, MeanTeacher
-from kd.train import Diverged, Record, every_epoch
+from kd.training.loop import Diverged, Record, every_epoch
 
 STORED = Path(__file__).parents[2] / "benchmarks" / "search.json"
 #: What is searched beside the method, from where to where; logarithmic where factors matter.

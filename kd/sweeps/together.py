@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from kd.data.digits import Digits, Mnist
-from kd.learners import Learner, Learning, Step, Sums
+from kd.training.learner import Learner, Learning, Step, Sums
 from kd.objectives.stacked import Stacked
-from kd.optimizers import OPTIMIZERS
-from kd.passes import Wide
-from kd.train import Plan, Teacher, Training
+from kd.training.optimizers import OPTIMIZERS
+from kd.training.forward_backward import Wide
+from kd.training.loop import Plan, Teacher, Training
 
 CHUNK = 1000  # images that all students classify at once
 

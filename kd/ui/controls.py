@@ -15,8 +15,8 @@ from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
 from kd.objectives import METHODS
-from kd.optimizers import OPTIMIZERS
-from kd.schemes import SCHEMES
+from kd.training.optimizers import OPTIMIZERS
+from kd.config.schemes import SCHEMES
 from kd.ui import keys, link, state
 from kd.ui.text import plain
 

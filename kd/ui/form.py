@@ -10,7 +10,7 @@ import streamlit as st
 
 from kd.config.base import Settings
 from kd.errors import UserError
-from kd.optimizers import OPTIMIZERS
+from kd.training.optimizers import OPTIMIZERS
 from kd.ui import keys, state
 from kd.ui.text import plain
 

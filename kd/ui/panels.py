@@ -29,7 +29,7 @@ from kd.config.search import SearchConfig
 from kd.jobs import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS
-from kd.schemes import SCHEMES
+from kd.config.schemes import SCHEMES
 from kd.ui import broadcast, keys, link, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import conventional, engine
 from kd import __main__ as command_line
-from kd import train
+from kd.training import loop
 from kd import paths
 from kd.data import sources
 from kd.data.digits import MEAN, STD
@@ -54,7 +54,7 @@ def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
     batches = conventional.loader(tmp_path, 50, here.train.ids.tolist())
     for _ in range(4):
         conventional.epoch(model, optimizer, batches, teacher)
-    assert train.accuracy(model, here.test) > 0.8
+    assert loop.accuracy(model, here.test) > 0.8
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

@@ -13,7 +13,7 @@ from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.lab import figures
 from kd.objectives import hinton, labels_only
-from kd.train import Learner, Plan, Training
+from kd.training.loop import Learner, Plan, Training
 from tests.helpers import small_teacher
 
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load, save
 
 from kd.models import registry
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
-from kd.optimizers import OPTIMIZERS
-from kd.train import Plan, Training
+from kd.training.optimizers import OPTIMIZERS
+from kd.training.loop import Plan, Training
 from tests.helpers import same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=64, learning_rate=2e-3, seed=3, augmentation="jitter")  # 16 steps an epoch
@@ -37,7 +37,7 @@ def without_time(records):
 @pytest.mark.parametrize("stop", POINTS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(mnist, monkeypatch, stop, block, optimizer):
-    monkeypatch.setattr("kd.train.BLOCK", block)
+    monkeypatch.setattr("kd.training.loop.BLOCK", block)
     plan = dataclasses.replace(PLAN, optimizer=optimizer)
     whole = training(mnist, plan=plan)
     records = list(whole.records(lambda step: step == stop))

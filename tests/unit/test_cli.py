@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import checkpoints, compare, runs, teacher, train
+from kd import checkpoints, compare, runs, teacher
+from kd.training import loop
 from kd.data import sources
 from kd.models import inference
 from kd.config.distil import DistilConfig, METHOD_SETTINGS
@@ -169,7 +170,7 @@ def test_an_interrupted_command_stores_nothing(run, home, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.Training, "_judge", interrupt)
+    monkeypatch.setattr(loop.Training, "_judge", interrupt)
     code, out, err = run("distil", *FAST, "--json")
     assert (code, out) == (130, "") and "nothing was stored" in err and not home.exists()
 
@@ -179,7 +180,7 @@ LONGER = ["--student", "mlp-30", "--epochs", "4", "--batch-size", "100", "--seed
 
 def interrupt_after(monkeypatch, epochs):
     """Ctrl-C while the epoch after these is being judged."""
-    judged, real = [], train.Training._judge
+    judged, real = [], loop.Training._judge
 
     def judge(*arguments):
         judged.append(1)
@@ -187,8 +188,8 @@ def interrupt_after(monkeypatch, epochs):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(train.Training, "_judge", judge)
-    return lambda: monkeypatch.setattr(train.Training, "_judge", real)
+    monkeypatch.setattr(loop.Training, "_judge", judge)
+    return lambda: monkeypatch.setattr(loop.Training, "_judge", real)
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, home, monkeypatch):

@@ -19,7 +19,7 @@ from kd.experiment import Distillation
 from kd.models.layers import ClassToken
 from kd.objectives import METHODS, labels_only
 from kd.teacher import MAX_FEATURES, CachedTeacher
-from kd.train import Learner, Plan, Training
+from kd.training.loop import Learner, Plan, Training
 from tests.helpers import identical, small_teacher
 
 IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -288,7 +288,7 @@ def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
 
 def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
     """Hinton's distillation asks neither the networks nor the teacher for them."""
-    monkeypatch.setattr("kd.passes.outputs", lambda *_: pytest.fail("a student's features were computed"))
+    monkeypatch.setattr("kd.training.forward_backward.outputs", lambda *_: pytest.fail("a student's features were computed"))
     monkeypatch.setattr(CachedTeacher, "outputs", lambda *_: pytest.fail("a teacher's features were computed"))
     for name in ("mlp-30", "cnn-tiny"):
         list(Distillation(SHORT.replace(student=name), mnist, small_teacher()).records())

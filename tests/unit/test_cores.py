@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from kd.cores import AHEAD, Cores
+from kd.training.threads import AHEAD, Cores
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from kd import __main__ as cli
-from kd import distributed, runs
+from kd import runs
+from kd.training import distributed
 from kd.data import digits, sources
 from kd.models import layers, registry
 from kd.data.digits import Mnist
 from kd.objectives import labels_only
-from kd.train import Learner, Plan, Training
+from kd.training.loop import Learner, Plan, Training
 from tests.helpers import Given, identical
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, memory, runs, train
+from kd import checkpoints, runs
+from kd.training import loop, memory
 from kd.data import sources
 from kd.models import registry
 from kd.config.distil import DistilConfig
@@ -54,7 +55,7 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
         raise error
 
     with monkeypatch.context() as small:
-        small.setattr(train.Training, "_train", out)
+        small.setattr(loop.Training, "_train", out)
         manager.resume(id, ME)
         assert wait_for(manager, id, "interrupted").message == f"{memory.RAN_OUT} Resume goes on from its last checkpoint."
     wait_for(manager, manager.start(SHORT, ME), "done")

@@ -14,7 +14,7 @@ from kd.experiment import Distillation
 from kd.sweeps.grid import Grid, Groups, Table, cells, groups
 from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import means
-from kd.train import Training
+from kd.training.loop import Training
 from tests.helpers import Given, small_teacher, wait_until
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100)

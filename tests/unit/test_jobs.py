@@ -10,7 +10,9 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, cores, experiment, jobs, runs, train
+from kd import checkpoints, experiment, jobs, runs
+from kd.training import loop
+from kd.training.threads import _Other
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
@@ -30,7 +32,7 @@ def alone(home, monkeypatch):
     monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
     before = set(threading.enumerate())
     yield
-    left = set(threading.enumerate()) - before - set(cores._Other._resting)
+    left = set(threading.enumerate()) - before - set(_Other._resting)
     assert not [thread for thread in left if thread.name.startswith(("kd-", "mnist-"))]
 
 
@@ -61,8 +63,8 @@ def steps(monkeypatch):
         counted.append(1)
         return make(training, *args)
 
-    make = train.Training._train
-    monkeypatch.setattr(train.Training, "_train", counting)
+    make = loop.Training._train
+    monkeypatch.setattr(loop.Training, "_train", counting)
     return counted
 
 
@@ -195,14 +197,14 @@ def test_a_paused_job_counts_as_paused_while_one_step_is_taken_and_goes_on_when_
     id = manager.start(SHORT, ME, paused=True)
     wait_for(manager, id, "paused")
     step(manager, id)
-    taking, go_on, make = threading.Event(), threading.Event(), train.Training._train
+    taking, go_on, make = threading.Event(), threading.Event(), loop.Training._train
 
     def slowly(training, *args):
         taking.set()
         go_on.wait(30)
         return make(training, *args)
 
-    monkeypatch.setattr(train.Training, "_train", slowly)
+    monkeypatch.setattr(loop.Training, "_train", slowly)
     manager.step(id, ME)
     assert taking.wait(30) and manager.snapshot(id, ME).state == "paused"
     manager.resume(id, ME)
@@ -922,7 +924,7 @@ def test_weights_that_do_not_fit_the_program_are_told_and_stay(manage, monkeypat
 def test_a_training_that_fails_after_a_checkpoint_can_be_resumed(manager, monkeypatch, mnist):
     id = pause_after(manager, SHORT)
     with monkeypatch.context() as broken:
-        broken.setattr(train.Training, "_train", lambda *_: 1 / 0)
+        broken.setattr(loop.Training, "_train", lambda *_: 1 / 0)
         manager.resume(id, ME)
         snap = wait_for(manager, id, "interrupted")
     assert "error in the program" in snap.message and snap.message.endswith("Resume goes on from its last checkpoint.")

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd import replay, runs, train
+from kd import replay, runs
+from kd.training import loop
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
@@ -116,7 +117,7 @@ def test_the_recorded_student_and_control_are_what_they_are_said_to_be(home, sam
     assert run.measures["source"] == "full" and (run.folder / "config.json").read_text().count("owner") == 1 and run.owner is None
     with torch.inference_mode():
         for which in ("student", "control"):
-            told, found = run.measures["models"][which]["test_accuracy"], train.accuracy(run.model(which), sample.test)
+            told, found = run.measures["models"][which]["test_accuracy"], loop.accuracy(run.model(which), sample.test)
             assert found == pytest.approx(told, abs=0.05), "on other images of the same kind"
     assert run.metrics()[-1]["epoch"] == run.config.total_epochs
 
@@ -124,7 +125,7 @@ def test_the_recorded_student_and_control_are_what_they_are_said_to_be(home, sam
 def test_the_recorded_errors_are_those_on_the_test_set(home, full_mnist):
     run = runs.recorded()
     for which in ("student", "control"):
-        errors = round((1 - train.accuracy(run.model(which), full_mnist.test)) * len(full_mnist.test.labels))
+        errors = round((1 - loop.accuracy(run.model(which), full_mnist.test)) * len(full_mnist.test.labels))
         assert errors == run.measures["models"][which]["test_errors"]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from kd import teacher
-from kd.schemes import SCHEMES
+from kd.config.schemes import SCHEMES
 from kd.tables import cells, schemes
 
 

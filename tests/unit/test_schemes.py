@@ -14,10 +14,10 @@ from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import Outputs, hinton
 from kd.randomness import seed
-from kd.schemes import SCHEMES
+from kd.config.schemes import SCHEMES
 from kd.teacher import CachedTeacher
 from kd.teacher import load as load_teacher
-from kd.train import accuracy
+from kd.training.loop import accuracy
 from tests.helpers import identical, small_teacher, weights
 
 CONFIGS = {

@@ -11,7 +11,7 @@ from kd.config.study import StudyConfig
 from kd.data.digits import UNLABELLED
 from kd.objectives import labels_only
 from kd.studies import Cell, Study
-from kd.train import Learner, Plan, Training
+from kd.training.loop import Learner, Plan, Training
 from tests.helpers import Given, small_teacher, wait_until
 
 

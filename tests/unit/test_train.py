@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kd import train
+from kd.training import loop
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig
-from kd.cores import Cores
+from kd.training.threads import Cores
 from kd.data.digits import Mnist, UNLABELLED
 from kd.data.transfer_set import with_labels
 from kd.errors import UserError
 from kd.experiment import Distillation
-from kd.learners import Learner
+from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
 from kd.teacher import load
-from kd.train import Diverged, Plan, Training, learning_rate_at
+from kd.training.loop import Diverged, Plan, Training, learning_rate_at
 from tests.helpers import identical, same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=100, learning_rate=2e-3, seed=0)
@@ -45,7 +45,7 @@ def pair(architecture="mlp-30", seed=0):
     ]
 
 
-def fit(learners, mnist, plan, settings, teacher=None, due=train.every_epoch):
+def fit(learners, mnist, plan, settings, teacher=None, due=loop.every_epoch):
     """The records of a training from its beginning to its end."""
     return Training(learners, mnist, plan, settings, teacher).records(due)
 
@@ -54,7 +54,7 @@ def always(step):
     return True
 
 
-def run(mnist, learners=None, plan=PLAN, teacher=None, due=train.every_epoch, between=lambda record: None):
+def run(mnist, learners=None, plan=PLAN, teacher=None, due=loop.every_epoch, between=lambda record: None):
     """Trains to the end; ``between`` is told each record and answers with what is sent. Returns weights by learner."""
     learners = learners or pair()
     needs_teacher = any(learner.objective is not labels_only for learner in learners)
@@ -285,8 +285,8 @@ def test_images_are_augmented_anew_all_the_time(mnist, monkeypatch):
         seeds.append((len(digits), generator.initial_seed()))
         return digits
 
-    monkeypatch.setitem(train.AUGMENTATIONS, "jitter", noted)
-    monkeypatch.setattr(train, "BLOCK", 300)
+    monkeypatch.setitem(loop.AUGMENTATIONS, "jitter", noted)
+    monkeypatch.setattr(loop, "BLOCK", 300)
     run(mnist, control_alone(), dataclasses.replace(PLAN, batch_size=10, augmentation="jitter"))
     assert sum(count for count, _ in seeds) == 2000 and len({seed for _, seed in seeds}) == len(seeds) >= 4
 
@@ -368,7 +368,7 @@ def test_a_pause_changes_neither_weights_nor_the_time_that_is_counted(mnist, mon
         clock[0] += 0.001
         return clock[0]
 
-    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=tick))
     seconds = []
 
     def pause(record):
@@ -517,7 +517,7 @@ def test_accuracy_is_the_share_that_is_right(mnist):
     right = sum(
         int(model(image[None]).argmax()) == int(label) for image, label in zip(mnist.test.inputs(), mnist.test.labels)
     )
-    assert train.accuracy(model, mnist.test) == pytest.approx(right / 200)
+    assert loop.accuracy(model, mnist.test) == pytest.approx(right / 200)
     assert model.training, "accuracy() leaves the mode as it was"
 
 

@@ -16,18 +16,18 @@ from typing import Callable, Generator, Iterator, Mapping, Protocol, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import memory
-from kd.metrics import classification
-from kd.objectives.feature_matching import View
-from kd.cores import Cores
 from kd.data.augmentation import AUGMENTATIONS
-from kd.data.digits import Digits, Mnist, UNLABELLED
-from kd.distributed import Ranks
+from kd.data.digits import UNLABELLED, Digits, Mnist
 from kd.errors import UserError
-from kd.learners import Learner, Learning, One, Step
+from kd.metrics import classification
 from kd.models.inference import Outputs, logits_in_chunks
-from kd.passes import has_dropout
+from kd.objectives.feature_matching import View
 from kd.randomness import generator
+from kd.training import memory
+from kd.training.distributed import Ranks
+from kd.training.forward_backward import has_dropout
+from kd.training.learner import Learner, Learning, One, Step
+from kd.training.threads import Cores
 
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 Batch = tuple[Tensor, Tensor, Outputs | None]  # images, labels and what the teacher says of them

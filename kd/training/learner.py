@@ -8,14 +8,14 @@ from typing import Callable, Mapping, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from kd.objectives.feature_matching import Connection
 from kd.data.digits import UNLABELLED
-from kd.distributed import Ranks
 from kd.models.inference import Outputs
 from kd.objectives import Objective
+from kd.objectives.feature_matching import Connection
 from kd.objectives.gradients import wanted
-from kd.optimizers import OPTIMIZERS
-from kd.passes import Key, passes
+from kd.training.distributed import Ranks
+from kd.training.forward_backward import Key, passes
+from kd.training.optimizers import OPTIMIZERS
 
 TOGETHER = 64  # steps whose losses and answers are summed at once
 
