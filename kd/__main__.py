@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import checkpoints, compare, figures, kinds, recovery, runs, teacher
+from kd import compare, figures, kinds, recovery, teacher
+from kd.store import checkpoints, runs
 from kd.training import distributed
 from kd.objectives import feature_matching
 from kd.data import digits, sources

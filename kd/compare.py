@@ -15,7 +15,8 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from kd import export, files, runs
+from kd import export
+from kd.store import runs, safe_files
 from kd.metrics import classification, size
 from kd.metrics.latency import ONNX, PYTORCH, ROUNDS, compare
 from kd.device import training_device
@@ -114,7 +115,7 @@ def _file_bytes(run: runs.Run, name: str) -> int | None:
 
 def _keep(run: runs.Run, found: Mapping[str, Any]) -> None:
     try:
-        files.replace(run.folder / FILE, json.dumps(found))
+        safe_files.replace(run.folder / FILE, json.dumps(found))
     except OSError as error:
         raise UserError(runs.cannot_save(error, then=" and measure again")) from None
 
@@ -122,7 +123,7 @@ def _keep(run: runs.Run, found: Mapping[str, Any]) -> None:
 def stored(run: runs.Run) -> dict[str, Any] | None:
     """What was measured of a run; None where nothing was, or by another version of the program."""
     try:
-        found = files.read_json(run.folder / FILE)
+        found = safe_files.read_json(run.folder / FILE)
         if found["format"] != FORMAT or not all(model["latency"] for model in found["models"].values()):
             return None
         return found

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd import runs, storage
+from kd.store import quota, runs
 from kd.metrics import classification
 from kd.data import digits
 from kd.device import training_device
@@ -106,7 +106,7 @@ def store(content: bytes, role: str, name: str, mnist: digits.Mnist, reference: 
         UserError: the file or the name cannot be used, there is no room, the disk refuses, or only the presenter may.
     """
     permissions.check(owner, "import networks")
-    storage.check()
+    quota.check()
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
     test = mnist.to(training_device()).test

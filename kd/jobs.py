@@ -25,7 +25,8 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, kinds, runs, storage, teacher
+from kd import kinds, teacher
+from kd.store import checkpoints, quota, runs
 from kd.training import memory
 from kd.objectives import feature_matching
 from kd.data import sources
@@ -189,7 +190,7 @@ class JobManager:
             raise UserError("This browser has no token yet; reload the page and press Start again.")
         permissions.check(owner, "start runs")
         config.for_visitors()
-        storage.check(self.active())
+        quota.check(self.active())
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
             feature_matching.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)

@@ -9,7 +9,8 @@ from typing import Any, Mapping, Sequence
 
 from torch import nn
 
-from kd import runs, teacher
+from kd import teacher
+from kd.store import runs
 from kd.metrics import classification, latency
 from kd.data.digits import Mnist
 from kd.device import training_device

@@ -7,7 +7,8 @@ from typing import Any, Mapping, Sequence
 
 import plotly.io
 
-from kd import compare_figures, figures, runs
+from kd import compare_figures, figures
+from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.figures import Figure
 from kd.objectives import METHODS

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd import runs
+from kd.store import runs
 from kd.models import inference, registry
 from kd.config.base import MAX_TEACHERS
 from kd.config.teacher import TeacherConfig

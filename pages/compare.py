@@ -5,7 +5,8 @@ import zlib
 import streamlit as st
 import torch
 
-from kd import compare, runs
+from kd import compare
+from kd.store import runs
 from kd.metrics import latency
 from kd.ui import compare_panels, compare_table, entry, state
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compress_figures, recovery, runs
+from kd import compress_figures, recovery
+from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.jobs import Snapshot

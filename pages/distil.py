@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import runs
+from kd.store import runs
 from kd import permissions
 from kd.errors import UserError
 from kd.ui import controls, keys, link, owner, panels, present, replaying, state

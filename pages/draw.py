@@ -3,7 +3,8 @@
 import torch
 import streamlit as st
 
-from kd import figures, personal, runs
+from kd import figures
+from kd.store import drawings, runs
 from kd.metrics.latency import Latency, measure_latency
 from kd.drawing import preprocess
 from kd.device import training_device
@@ -123,7 +124,7 @@ def answers() -> None:
 
 def keep(pixels) -> None:
     try:
-        count = personal.keep(pixels, st.session_state["keep_label"], owner.token())
+        count = drawings.keep(pixels, st.session_state["keep_label"], owner.token())
         state.notify("success", f"Kept. Your test set has {count} drawing{'s' if count > 1 else ''}; every run can be scored on it on the Runs page.")
     except (UserError, TypeError) as error:
         state.notify("error", str(error) if isinstance(error, UserError) else "Say which digit you drew, and press Keep again.")

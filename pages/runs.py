@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd import checkpoints, compare, personal, replay, report, runs
+from kd import compare, report
+from kd.store import drawings, checkpoints, replay, runs
 from kd.data import digits
 from kd.models import inference
 from kd import permissions
@@ -30,13 +31,13 @@ if not found and not unfinished:
         st.rerun()
     st.stop()
 
-drawings, labels = personal.load(owner.token())
+pictures, labels = drawings.load(owner.token())
 
 
 @st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
 def score(run_id: str, which: str, count: int, newest: int) -> int:
     """How many of the kept drawings the model reads right."""
-    return int((inference.logits_in_chunks(state.stored_model(run_id, which), digits.normalize(drawings)).argmax(1) == labels).sum())
+    return int((inference.logits_in_chunks(state.stored_model(run_id, which), digits.normalize(pictures)).argmax(1) == labels).sum())
 
 
 def when(moment: str) -> str:
@@ -87,17 +88,17 @@ st.dataframe(
 st.caption("Accuracies are on the test set, on which nothing was chosen.")
 
 
-def forget() -> None:
+def forget_drawings() -> None:
     try:
-        personal.forget(owner.token())
+        drawings.forget(owner.token())
     except UserError as error:
         state.notify("error", str(error))
 
 
 if len(labels):
     with st.popover(f"Your {len(labels)} kept drawings"):
-        st.image([(255 - d).numpy() for d in drawings[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
-        st.button("Forget them all", key="forget", on_click=forget)
+        st.image([(255 - d).numpy() for d in pictures[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
+        st.button("Forget them all", key="forget", on_click=forget_drawings)
 
 
 def open_button(id: str, config: Settings, label: str = "Open") -> None:

@@ -23,7 +23,7 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import runs
+from kd.store import runs
 from kd.training import forward_backward
 from kd.metrics import classification, size
 from kd.objectives import feature_matching

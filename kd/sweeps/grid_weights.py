@@ -7,7 +7,7 @@ from typing import Collection, Protocol, Sequence
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kd import runs
+from kd.store import runs
 from kd.metrics.size import network_size
 from kd.models import registry
 from kd.config.distil import DistilConfig

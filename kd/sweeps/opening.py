@@ -6,7 +6,8 @@ import hashlib
 import threading
 from typing import Any, Mapping, Sequence
 
-from kd import runs, storage
+from kd import paths
+from kd.store import quota, runs
 from kd import permissions
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
@@ -35,14 +36,14 @@ def open_cell(sweep: str, index: int, token: str) -> runs.Run:
     """
     id = id_of(sweep, index, token)
     with _one_by_one:
-        if (runs.home() / id).is_dir():
+        if (paths.home() / id).is_dir():
             return runs.load(id)
         owner = runs.owner_digest(token)
         permissions.check(owner, "open a sweep's cells as runs")
         run = runs.load(sweep)
         if not isinstance(run.config, GridConfig):
             raise UserError(f"{run.name} is no sweep; choose one on the Runs page.")
-        storage.check()
+        quota.check()
         cell = next((cell for cell in grid.cells(run.config) if cell.index == index), None)
         if cell is None:
             raise UserError(f"{run.name} has no such cell.")

@@ -27,7 +27,8 @@ from typing import Any, Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, runs
+from kd import paths
+from kd.store import checkpoints, runs
 from kd.objectives import feature_matching
 from kd.device import training_device
 from kd.data.digits import Mnist
@@ -52,7 +53,7 @@ STATES = ("running", "complete", "pruned")  # of a trial; the last is one that w
 def folder(config: SearchConfig, mnist: Mnist, teacher: Any) -> Path:
     """Where the search is kept. Named by all that its trials depend on; how many there are is no part of it."""
     about = json.dumps([config.replace(trials=1).to_dict(), mnist.digest, teacher.digest], sort_keys=True)
-    return runs.home() / "searches" / hashlib.sha256(about.encode()).hexdigest()[:16]
+    return paths.home() / "searches" / hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def search(config: SearchConfig, mnist: Mnist, teacher: Any, note: Callable[[int, Record], None] = lambda trial, record: None) -> dict[str, Any]:
@@ -340,7 +341,7 @@ def read(config: SearchConfig, rows: Sequence[Mapping[str, float]]) -> list[dict
 
 def own() -> list[Path]:
     """Where the searches in $KD_HOME that came to their end are kept, newest first."""
-    return sorted(runs.home().glob("searches/*/result.json"), key=os.path.getmtime, reverse=True)
+    return sorted(paths.home().glob("searches/*/result.json"), key=os.path.getmtime, reverse=True)
 
 
 def stored() -> list[dict[str, Any]]:

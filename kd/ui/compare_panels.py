@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compare, compare_figures, figures, runs, teacher
+from kd import compare, compare_figures, figures, teacher
+from kd.store import runs
 from kd.metrics import latency
 from kd import permissions
 from kd.errors import UserError

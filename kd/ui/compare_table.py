@@ -7,7 +7,8 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import compare, runs
+from kd import compare
+from kd.store import runs
 from kd.metrics import latency
 from kd.ui.text import plain
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import export, runs
+from kd import export
+from kd.store import runs
 from kd.metrics import latency
 from kd.models import registry
 from kd import permissions

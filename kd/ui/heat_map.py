@@ -6,7 +6,7 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import runs
+from kd.store import runs
 from kd import permissions
 from kd.errors import UserError
 from kd.jobs import Snapshot

@@ -7,7 +7,7 @@ import secrets
 
 import streamlit as st
 
-from kd import runs
+from kd.store import runs
 from kd.ui import keys
 
 COOKIE = "kd_owner"

@@ -14,7 +14,8 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import checkpoints, figures, jobs, runs
+from kd import figures, jobs
+from kd.store import checkpoints, runs
 from kd.metrics.size import network_size
 from kd.models import diagrams, registry
 from kd.config.compress import CompressConfig

@@ -6,7 +6,8 @@ from typing import Any, Callable
 
 import streamlit as st
 
-from kd import runs, teacher
+from kd import teacher
+from kd.store import runs
 from kd.models import compress
 from kd.config.compress import CompressConfig
 from kd.errors import UserError

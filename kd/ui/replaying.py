@@ -7,7 +7,8 @@ import time
 
 import streamlit as st
 
-from kd import jobs, replay, runs
+from kd import jobs
+from kd.store import replay, runs
 from kd.errors import UserError
 from kd.ui import keys, link, owner, panels, present, state
 from kd.ui.digit import your_digit

@@ -12,7 +12,8 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import checkpoints, jobs, runs, teacher
+from kd import jobs, teacher
+from kd.store import checkpoints, runs
 from kd.drawing import familiarity
 from kd.data import digits, sources
 from kd.device import training_device

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from kd import runs, storage
+from kd.store import quota, runs
 from kd.errors import UserError
 from kd.ui import keys, owner, state
 from kd.ui.text import plain
@@ -18,11 +18,11 @@ NEARLY = 0.9  # of what may be stored; from then on the panel is open
 def show(found: Sequence[runs.Run]) -> None:
     """For who can delete some of ``found``: the oldest unpinned ones first."""
     try:
-        used = storage.usage()
+        used = quota.usage()
     except UserError as error:
         st.error(plain(error))
         return
-    oldest = {run.id: run for run in storage.removable(found, owner.digest())[:OFFERED]}
+    oldest = {run.id: run for run in quota.removable(found, owner.digest())[:OFFERED]}
     with st.expander(f"Stored: {used}", icon=":material/hard_drive:", expanded=used.share >= NEARLY):
         st.caption("When the store is full nothing new can begin; what is stored stays until somebody deletes it. A pinned run is not offered here.")
         if not oldest:
@@ -30,7 +30,7 @@ def show(found: Sequence[runs.Run]) -> None:
             return
         chosen = st.multiselect(
             "Runs to remove, the oldest first", list(oldest), key="remove_runs", placeholder="none",
-            format_func=lambda id: f"{oldest[id].name} ({oldest[id].created[:10]}, {storage.size(oldest[id]) / 1e6:,.1f} MB)",
+            format_func=lambda id: f"{oldest[id].name} ({oldest[id].created[:10]}, {quota.size(oldest[id]) / 1e6:,.1f} MB)",
         )
         if chosen:
             with st.popover(f"Remove {len(chosen)}", icon=":material/delete:"):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kd import runs
+from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.experiment import Distillation

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from kd import runs, teacher
+from kd import teacher
+from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from kd.ui import state

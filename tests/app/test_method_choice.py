@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kd import runs, teacher
+from kd import teacher
+from kd.store import runs
 from kd.models import registry
 from kd.tables import comparison
 from kd.config.distil import DistilConfig, METHOD_SETTINGS

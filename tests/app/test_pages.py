@@ -9,7 +9,9 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import checkpoints, compare, figures, runs
+from kd import compare, figures
+from kd import paths
+from kd.store import checkpoints, runs
 from kd.metrics import latency
 from kd.models import registry
 from kd.config.distil import DistilConfig
@@ -161,7 +163,7 @@ def test_the_teacher_is_asked_once_about_a_picture(app, mnist):
 
 
 def test_a_damaged_run_is_named_and_the_others_are_still_listed(app, stored):
-    broken = runs.home() / runs.new_id()
+    broken = paths.home() / runs.new_id()
     broken.mkdir()
     (broken / "config.json").write_text("{")
     at = app("runs")
@@ -276,7 +278,7 @@ def test_the_runs_page_lists_an_interrupted_run(app, stored, interrupted):
 
 
 def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stored, interrupted):
-    path = runs.home() / f"{interrupted}.checkpoint"
+    path = paths.home() / f"{interrupted}.checkpoint"
     path.write_bytes(path.read_bytes()[:500])
     at = app("runs")
     assert not at.exception and f"The checkpoint {path} is damaged" in said(at) and len(at.dataframe[0].value) == 1

@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kd import replay, runs
+from kd.store import replay, runs
 from kd.config.distil import DistilConfig
 from kd.ui import keys, present, state
 from tests.apps import TOKEN, said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kd import runs, storage
+from kd.store import quota, runs
 from kd.models import registry
 from kd import permissions
 from kd.config.distil import DistilConfig
@@ -80,10 +80,10 @@ def test_the_oldest_unpinned_runs_are_offered_when_the_store_is_nearly_full(app,
     assert panel.proto.expanded
     offered = at.multiselect(key="remove_runs")
     assert [option.split(" (")[0] for option in offered.options] == ["run 1", "run 2"]
-    at.selectbox(key="run_choice").set_value(storage.removable(runs.list_runs()[0], ME)[1].id).run()
+    at.selectbox(key="run_choice").set_value(quota.removable(runs.list_runs()[0], ME)[1].id).run()
     at.toggle(key=f"pin_{at.selectbox(key='run_choice').value}").set_value(True).run()
     assert [option.split(" (")[0] for option in at.multiselect(key="remove_runs").options] == ["run 1"]
-    at.multiselect(key="remove_runs").set_value([storage.removable(runs.list_runs()[0], ME)[0].id]).run()
+    at.multiselect(key="remove_runs").set_value([quota.removable(runs.list_runs()[0], ME)[0].id]).run()
     at.button(key="remove").click().run()
     assert [success.value for success in at.success] == ["1 run was removed."] and len(runs.list_runs()[0]) == 2
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kd import runs
+from kd import paths
+from kd.store import runs
 from kd.sweeps import search
 from kd.ui import keys, state
 from tests.apps import TOKEN, ended, query, said
@@ -104,11 +105,11 @@ def test_grid_and_search_are_two_ways_on_one_page(app):
 
 def test_searches_are_shown_and_can_be_chosen_among(app, tmp_path):
     for seed, trials in ((0, 3), (1, 4)):
-        folder = runs.home() / "searches" / str(seed)
+        folder = paths.home() / "searches" / str(seed)
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps(made(seed, trials)))
-    (runs.home() / "searches" / "damaged").mkdir()
-    (runs.home() / "searches" / "damaged" / "result.json").write_text("{")
+    (paths.home() / "searches" / "damaged").mkdir()
+    (paths.home() / "searches" / "damaged" / "result.json").write_text("{")
     at = app("sweep", way="search")
     assert not at.exception and "it makes 31 errors; its control, with the same settings, 35" in said(at)
     box = at.selectbox(key="search_chosen")

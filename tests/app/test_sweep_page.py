@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd import runs
+from kd.store import runs
 from kd import permissions
 from kd.sweeps import grid_weights
 from kd.config.grid import GridConfig

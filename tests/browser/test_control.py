@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from kd import runs
+from kd.store import runs
 from tests.serving import Server, button, chart, finish, points, reset, run_id, start, steps, until, visit
 
 

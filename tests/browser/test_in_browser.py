@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from kd import runs
+from kd.store import runs
 from kd.drawing import preprocess
 from kd.data import digits
 from tests.browser.test_runs import select, stored  # noqa: F401

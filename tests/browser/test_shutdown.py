@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from kd import checkpoints, runs
+from kd.store import checkpoints, runs
 from tests.serving import PATIENCE, Server, button, cell, points, start, until, visit
 
 

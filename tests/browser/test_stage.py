@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import Page, expect
 
-from kd import runs
+from kd.store import runs
 from kd.models import registry
 from kd.config.distil import DistilConfig
 from tests.helpers import MEASURES

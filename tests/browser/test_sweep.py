@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from kd.runs import is_id
+from kd.store.runs import is_id
 from tests.serving import PATIENCE, Server, button, chart, points, run_id, start, until, visit
 
 

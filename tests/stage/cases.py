@@ -19,7 +19,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import checkpoints, compare, figures, importing, personal, runs, teacher
+from kd import compare, figures, importing, teacher
+from kd import paths
+from kd.store import checkpoints, drawings, runs
 from kd.metrics.size import network_size
 from kd.drawing import links, preprocess
 from kd.models import registry
@@ -65,7 +67,7 @@ class Cases:
     def __init__(self, folder: Path, draw: random.Random):
         self.draw, self.outside = draw, folder.parent / f"{folder.name}-outside"
         torch.set_num_threads(1)
-        runs.home().mkdir(parents=True, exist_ok=True)
+        paths.home().mkdir(parents=True, exist_ok=True)
         self.secret = folder.parent / f"{folder.name}.secret"
         images = torch.randint(0, 255, (200, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
         digits = Digits(images, torch.arange(200) % 10, torch.arange(200), "train")
@@ -284,7 +286,7 @@ class Cases:
             content = struct.pack("<Q", len(text) + self.draw.choice([0, 0, 0, 1, -1])) + text + data
         else:
             content = self.damaged(content)
-        path = runs.home() / "some.safetensors"
+        path = paths.home() / "some.safetensors"
         path.write_bytes(content)
 
         def case() -> None:
@@ -309,13 +311,13 @@ class Cases:
                 assert keeper.keep(experiment, self.config, rows) == ""
                 keeper.leave(ended=False)
         runs.save(self.id, self.config, "done", rows, experiment.trained, MEASURES, runs.owner_digest(OWNER))
-        self.folder, self.checkpoint = runs.home() / self.id, runs.home() / f"{self.unfinished}.checkpoint"
+        self.folder, self.checkpoint = paths.home() / self.id, paths.home() / f"{self.unfinished}.checkpoint"
         self.files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
         self.kept = self.checkpoint.read_bytes()
 
     def _again(self) -> None:
         """The stored run as it was."""
-        for path in runs.home().iterdir():
+        for path in paths.home().iterdir():
             if path.is_symlink() or not path.is_dir():
                 path.unlink()
             elif path.name != "drawings":
@@ -404,7 +406,7 @@ class Cases:
             save_file({name: value.contiguous() for name, value in state.items()}, self.checkpoint, {"about": json.dumps(about)})
         else:
             self.checkpoint.symlink_to(self.secret)
-            (runs.home() / f".{self.unfinished}.lock").symlink_to(self.outside)
+            (paths.home() / f".{self.unfinished}.lock").symlink_to(self.outside)
 
         def case() -> None:
             checkpoints.list_interrupted()
@@ -439,7 +441,7 @@ class Cases:
 
     def _a_drawing(self) -> Callable[[], Any]:
         token = f"token {self.draw.randrange(3)}"
-        folder = runs.home() / "drawings" / runs.owner_digest(token)[:32]
+        folder = paths.home() / "drawings" / runs.owner_digest(token)[:32]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for number in range(3):
@@ -451,10 +453,10 @@ class Cases:
         label = self.draw.choice([3, self.value(0)])
 
         def case() -> None:
-            personal.load(token)
-            personal.keep(np.zeros((28, 28), np.uint8), label, token)
-            personal.load(token)
-            personal.forget(token)
+            drawings.load(token)
+            drawings.keep(np.zeros((28, 28), np.uint8), label, token)
+            drawings.load(token)
+            drawings.forget(token)
 
         return case
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from safetensors.torch import load
 
-from kd import checkpoints, runs
+from kd.store import checkpoints, runs
 from tests.helpers import identical
 from tests.stage import victim
 from tests.stage.promise import tell_problems

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from kd import checkpoints, jobs, runs, teacher
+from kd import jobs, teacher
+from kd.store import checkpoints, runs
 from kd.data import sources
 from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kd import checkpoints, importing, jobs, personal, runs
+from kd import importing, jobs
+from kd.store import checkpoints, drawings, runs
 from kd.models import registry
 from kd import permissions
 from kd.config.distil import DistilConfig
@@ -50,7 +51,7 @@ def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypat
         "go on with runs or discard them": lambda: checkpoints.owned(run, VISITOR),
         "rename, pin or delete runs": lambda: runs.delete(run, VISITOR),
         "import networks": lambda: importing.store(b"", "student", "x", mnist, small_teacher(), TWO),
-        "keep drawings": lambda: personal.keep(np.zeros((28, 28), np.uint8), 1, VISITOR),
+        "keep drawings": lambda: drawings.keep(np.zeros((28, 28), np.uint8), 1, VISITOR),
     }
     try:
         for what, attempt in attempts.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kd import checkpoints, runs
+from kd.store import checkpoints, runs
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.experiment import Distillation

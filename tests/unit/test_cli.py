@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import checkpoints, compare, runs, teacher
+from kd import compare, teacher
+from kd.store import checkpoints, runs
 from kd.training import loop
 from kd.data import sources
 from kd.models import inference

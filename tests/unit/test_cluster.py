@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import runs, teacher
+from kd import teacher
+from kd import paths
 from kd.data import sources
 from kd.sweeps import cluster, grid
 from kd.sweeps.cluster import ClusterGrid
@@ -160,7 +161,7 @@ def test_finished_cells_are_kept_whichever_way_a_sweep_ends(run, monkeypatch):
 
     monkeypatch.setattr(grid, "start", start)
     code, _, err = run()
-    (id,) = [path.name.removesuffix(".checkpoint") for path in runs.home().glob("*.checkpoint")]
+    (id,) = [path.name.removesuffix(".checkpoint") for path in paths.home().glob("*.checkpoint")]
     assert code == 130 and f"--resume {id}" in err
     monkeypatch.setattr(grid, "start", lambda group, *others: began.append(group.index) or real(group, *others))
     assert json.loads(run("--resume", id, "--json")[1])["run"] == id and began == [0, 1]

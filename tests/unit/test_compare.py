@@ -6,7 +6,8 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd import compare, compare_figures, runs
+from kd import compare, compare_figures
+from kd.store import runs
 from kd.metrics.latency import BATCHES, ONNX
 from kd.compare import Point
 from kd.config.distil import DistilConfig

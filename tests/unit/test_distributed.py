@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from kd import __main__ as cli
-from kd import runs
+from kd.store import runs
 from kd.training import distributed
 from kd.data import digits, sources
 from kd.models import layers, registry

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, runs
+from kd.store import checkpoints, runs
 from kd.training import loop, memory
 from kd.data import sources
 from kd.models import registry

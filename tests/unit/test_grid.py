@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from kd import jobs, runs
+from kd import jobs
+from kd.store import runs
 from kd.models import inference
 from kd.sweeps import grid, grid_time
 from kd.errors import UserError

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from kd import importing, runs, teacher
+from kd import importing, teacher
+from kd.store import runs
 from kd.data import digits
 from kd.models import inference, registry
 from kd.errors import UserError

@@ -10,7 +10,9 @@ import time
 import pytest
 import torch
 
-from kd import checkpoints, experiment, jobs, runs
+from kd import experiment, jobs
+from kd import paths
+from kd.store import checkpoints, runs
 from kd.training import loop
 from kd.training.threads import _Other
 from kd.models import inference, registry
@@ -747,7 +749,7 @@ def test_a_run_whose_server_is_killed_resumes_to_the_same_bits(manage, mnist, ho
     assert (run.state, run.owner, run.config) == ("done", runs.owner_digest(ME), kept.config) and snap.mine
     assert same_as(run, directly(kept.config, mnist)) and run.measures["steps"] == 150
     assert [row["step"] for row in run.metrics()] == sorted({row["step"] for row in run.metrics()})
-    assert [path.name for path in runs.home().iterdir()] == [id]
+    assert [path.name for path in paths.home().iterdir()] == [id]
 
 
 def test_a_paused_run_resumes_after_a_close_with_the_change_that_waited(manage, mnist):
@@ -832,7 +834,7 @@ def test_only_its_owner_resumes_or_discards_an_interrupted_run(manage):
     checkpoints.discard(id, ME)
     with pytest.raises(UserError, match="There is no unfinished run"):
         second.resume(id, ME)
-    assert not list(runs.home().iterdir())
+    assert not list(paths.home().iterdir())
 
 
 def test_two_servers_on_one_folder_do_not_train_the_same_run(manage, often):

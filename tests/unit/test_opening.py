@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from kd import runs, storage
+from kd.store import quota, runs
 from kd.metrics import classification
 from kd.metrics.size import network_size
 from kd.models import inference
@@ -181,7 +181,7 @@ def test_no_run_is_made_where_there_is_no_room_or_only_the_presenter_may(sweep, 
     monkeypatch.setenv(permissions.PASSWORD, "long enough")
     with pytest.raises(UserError, match="Only the presenter can open a sweep's cells as runs"):
         opening.open_cell(sweep.id, 1, ME)
-    assert storage.usage().runs == 1
+    assert quota.usage().runs == 1
 
 
 def test_only_cells_of_sweeps_are_opened(sweep):

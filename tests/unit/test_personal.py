@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd import personal, runs
+from kd.store import drawings, runs
 from kd.errors import UserError
 
 MINE, THEIRS = "a" * 32, "b" * 32
@@ -22,52 +22,52 @@ def picture(value: int) -> np.ndarray:
 
 def test_what_was_kept_comes_back_in_order_with_its_labels():
     for label in (3, 1, 4):
-        personal.keep(picture(label * 20), label, MINE)
-    images, labels = personal.load(MINE)
+        drawings.keep(picture(label * 20), label, MINE)
+    images, labels = drawings.load(MINE)
     assert labels.tolist() == [3, 1, 4]
     assert torch.equal(images, torch.tensor([60, 20, 80], dtype=torch.uint8)[:, None, None].expand(3, 28, 28))
 
 
 def test_others_do_not_see_it_and_the_token_is_not_on_disk(home):
-    personal.keep(picture(9), 9, MINE)
-    assert len(personal.load(THEIRS)[1]) == 0
+    drawings.keep(picture(9), 9, MINE)
+    assert len(drawings.load(THEIRS)[1]) == 0
     assert not [path for path in home.rglob("*") if MINE in path.name]
 
 
 def test_forgetting_forgets_only_ones_own():
-    personal.keep(picture(1), 1, MINE)
-    personal.keep(picture(2), 2, THEIRS)
-    personal.forget(MINE)
-    assert len(personal.load(MINE)[1]) == 0 and len(personal.load(THEIRS)[1]) == 1
+    drawings.keep(picture(1), 1, MINE)
+    drawings.keep(picture(2), 2, THEIRS)
+    drawings.forget(MINE)
+    assert len(drawings.load(MINE)[1]) == 0 and len(drawings.load(THEIRS)[1]) == 1
 
 
 def test_a_damaged_file_is_left_out(home):
-    personal.keep(picture(1), 1, MINE)
-    personal.keep(picture(2), 2, MINE)
+    drawings.keep(picture(1), 1, MINE)
+    drawings.keep(picture(2), 2, MINE)
     next(home.rglob("*-1.png")).write_bytes(b"not a picture")
-    assert personal.load(MINE)[1].tolist() == [2]
+    assert drawings.load(MINE)[1].tolist() == [2]
 
 
 @pytest.mark.parametrize("label", [None, -1, 10, "x"])
 def test_a_label_that_is_no_digit_is_refused(label):
     with pytest.raises(UserError, match="which digit"):
-        personal.keep(picture(1), label, MINE)
+        drawings.keep(picture(1), label, MINE)
 
 
 def test_there_is_a_limit(monkeypatch):
-    monkeypatch.setattr(personal, "MAX_DRAWINGS", 2)
-    personal.keep(picture(1), 1, MINE)
-    personal.keep(picture(1), 1, MINE)
+    monkeypatch.setattr(drawings, "MAX_DRAWINGS", 2)
+    drawings.keep(picture(1), 1, MINE)
+    drawings.keep(picture(1), 1, MINE)
     with pytest.raises(UserError, match="the most"):
-        personal.keep(picture(1), 1, MINE)
+        drawings.keep(picture(1), 1, MINE)
 
 
 def test_a_full_disk_is_told_in_plain_words(monkeypatch, home):
     (home / "drawings").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="was not kept"):
-        personal.keep(picture(1), 1, MINE)
+        drawings.keep(picture(1), 1, MINE)
 
 
 def test_drawings_are_not_mistaken_for_runs():
-    personal.keep(picture(1), 1, MINE)
+    drawings.keep(picture(1), 1, MINE)
     assert runs.list_runs() == ([], [])

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from kd import checkpoints, export, recovery, runs
+from kd import export, recovery
+from kd.store import checkpoints, runs
 from kd.metrics import classification
 from kd.models import compress, inference, registry
 from kd.config.compress import CompressConfig

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd import compare, report, runs
+from kd import compare, report
+from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
 from tests.helpers import small_teacher

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from kd import runs
+from kd.store import runs
 from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig

@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 import pytest
 
 from kd import __main__ as cli
-from kd import checkpoints, jobs, runs, teacher
+from kd import jobs, teacher
+from kd.store import checkpoints, runs
 from kd.data import sources
 from kd.sweeps import search, search_figures
 from kd.errors import UserError

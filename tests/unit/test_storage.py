@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import importing, jobs, runs, storage
+from kd import importing, jobs
+from kd.store import quota, runs
 from kd.models import registry
 from kd import permissions
 from kd.config.distil import DistilConfig
@@ -32,14 +33,14 @@ def id_of(day):
 
 
 def test_runs_and_bytes_are_counted(home):
-    assert (storage.usage().runs, storage.usage().bytes) == (0, 0)
+    assert (quota.usage().runs, quota.usage().bytes) == (0, 0)
     run = store(id_of(1))
     (home / f"{id_of(2)}.checkpoint").write_bytes(b"x" * 1000)
     (home / "drawings").mkdir()
     (home / "drawings" / "a.png").write_bytes(b"x" * 10)
-    used = storage.usage()
-    assert used.runs == 2 and used.bytes == storage.size(run) + 1010
-    assert storage.size(run) > 30 * 784 * 4
+    used = quota.usage()
+    assert used.runs == 2 and used.bytes == quota.size(run) + 1010
+    assert quota.size(run) > 30 * 784 * 4
 
 
 @pytest.mark.parametrize(("name", "value"), [("KD_MAX_RUNS", "1"), ("KD_MAX_BYTES", "100")])
@@ -54,7 +55,7 @@ def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeyp
         runs.delete(id_of(1), ME)
         manager.start(SHORT, ME)
         with pytest.raises(UserError, match="The store is full"):  # for the one under way a place is kept
-            manager.start(SHORT, ME) if name == "KD_MAX_RUNS" else storage.check(storage.MAX_RUNS)
+            manager.start(SHORT, ME) if name == "KD_MAX_RUNS" else quota.check(quota.MAX_RUNS)
     finally:
         manager.close()
 
@@ -74,7 +75,7 @@ def test_a_run_under_way_is_stored_however_full_it_has_become(mnist, monkeypatch
 def test_a_bound_that_is_none_is_told(monkeypatch, value):
     monkeypatch.setenv("KD_MAX_RUNS", value)
     with pytest.raises(UserError, match="KD_MAX_RUNS is .* no number of at least 1"):
-        storage.check()
+        quota.check()
 
 
 def test_the_oldest_that_are_not_pinned_are_offered_to_their_owner_and_all_to_the_presenter(monkeypatch):
@@ -83,11 +84,11 @@ def test_the_oldest_that_are_not_pinned_are_offered_to_their_owner_and_all_to_th
     store(id_of(4), ME, pinned=True)
     runs.save(id_of(5), SHORT, "done", [], {}, {})  # the command line's
     found, mine = runs.list_runs()[0], runs.owner_digest(ME)
-    assert [run.id for run in storage.removable(found, mine)] == [id_of(1), id_of(3)]
-    assert not storage.removable(found, None)
+    assert [run.id for run in quota.removable(found, mine)] == [id_of(1), id_of(3)]
+    assert not quota.removable(found, None)
     monkeypatch.setenv(permissions.PASSWORD, "correct horse battery")
     monkeypatch.setattr(permissions, "_presenters", {"the presenter": None})
-    assert [run.id for run in storage.removable(found, "the presenter")] == [id_of(1), id_of(2), id_of(3)]
+    assert [run.id for run in quota.removable(found, "the presenter")] == [id_of(1), id_of(2), id_of(3)]
 
 
 def test_a_pin_outlives_a_new_name_and_can_be_taken_away():

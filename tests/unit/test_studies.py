@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from kd import jobs, runs, studies, teacher
+from kd import jobs, studies, teacher
+from kd.store import runs
 from kd.models import registry
 from kd.config.study import StudyConfig
 from kd.data.digits import UNLABELLED

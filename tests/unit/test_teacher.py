@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd import runs, teacher
+from kd import teacher
+from kd.store import runs
 from kd.metrics.size import network_size
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig

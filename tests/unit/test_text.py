@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd import compare, compare_figures, report, runs
+from kd import compare, compare_figures, report
+from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.ui.text import plain
 from tests.helpers import MEASURES

@@ -6,7 +6,7 @@ from typing import Callable
 
 import streamlit as st
 
-from kd import runs
+from kd.store import runs
 from kd.config.base import Settings
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig

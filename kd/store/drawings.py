@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kd import runs, storage
+from kd import paths, permissions
 from kd.drawing import preprocess
-from kd import permissions
 from kd.errors import UserError
+from kd.store import quota, runs
 
 MAX_DRAWINGS = 500
 _NAME = re.compile(r"(\d{6})-(\d)\.png")
 
 
 def _folder(token: str) -> Path:
-    return runs.home() / "drawings" / runs.owner_digest(token)[:32]
+    return paths.home() / "drawings" / runs.owner_digest(token)[:32]
 
 
 def _files(token: str) -> list[tuple[Path, int]]:
@@ -42,7 +42,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
         UserError: the label is no digit, there are too many drawings, the store is full, the disk refuses, or only the presenter may.
     """
     permissions.check(runs.owner_digest(token), "keep drawings")
-    storage.check()
+    quota.check()
     if label not in range(10):
         raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")
     files = _files(token)

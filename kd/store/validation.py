@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Mapping, Sequence
 
-from kd import files
 from kd.models import registry
-
+from kd.store import safe_files
 
 #: What each row of metrics has, and what more in runs of some kinds.
 COLUMNS = ("step", "epoch", "seconds", "images_per_second", "whole_validation")
@@ -21,7 +20,7 @@ def rows(given: Any, kind: str) -> list[dict[str, float]]:
         ValueError, TypeError, KeyError, AttributeError: they are none.
     """
     try:
-        found = [{files.plain(key): float(value) for key, value in row.items()} for row in given]
+        found = [{safe_files.plain(key): float(value) for key, value in row.items()} for row in given]
     except OverflowError:  # an integer of hundreds of digits
         raise ValueError("no number that can be") from None
     for row in found:

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Mapping, Self
 
-from kd import runs
 from kd.errors import UserError
+from kd.store import runs
 
 SPEEDS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 #: The kinds of run whose curves are loss and accuracy over the epochs.

@@ -11,9 +11,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kd import runs
-from kd import permissions
+from kd import paths, permissions
 from kd.errors import UserError
+from kd.store.runs import Run, is_id
 
 MAX_RUNS = 500
 MAX_BYTES = 5_000_000_000
@@ -40,14 +40,14 @@ def usage() -> Usage:
     """What is stored now: runs that are finished or kept unfinished, and the bytes of all in their folder."""
     count = 0
     try:
-        with os.scandir(runs.home()) as entries:
-            count = sum(runs.is_id(entry.name.removesuffix(".checkpoint")) for entry in entries)
+        with os.scandir(paths.home()) as entries:
+            count = sum(is_id(entry.name.removesuffix(".checkpoint")) for entry in entries)
     except OSError:
         pass
-    return Usage(count, _bytes(runs.home()), _bound("KD_MAX_RUNS", MAX_RUNS), _bound("KD_MAX_BYTES", MAX_BYTES))
+    return Usage(count, _bytes(paths.home()), _bound("KD_MAX_RUNS", MAX_RUNS), _bound("KD_MAX_BYTES", MAX_BYTES))
 
 
-def size(run: runs.Run) -> int:
+def size(run: Run) -> int:
     """Bytes of a stored run."""
     return _bytes(run.folder)
 
@@ -95,7 +95,7 @@ def check(pending: int = 0) -> None:
         )
 
 
-def removable(found: Sequence[runs.Run], owner: str | None) -> list[runs.Run]:
+def removable(found: Sequence[Run], owner: str | None) -> list[Run]:
     """The runs that this visitor can delete and that are not pinned, the oldest first."""
     mine = [run for run in found if run.owner is not None and not run.pinned and (run.owner == owner or permissions.presenter(owner))]
     return sorted(mine, key=lambda run: run.id)

@@ -18,17 +18,16 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Mapping, Sequence
+from typing import Any, BinaryIO, Mapping, Protocol, Sequence
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd import files, runs, stored
-from kd import permissions
+from kd import paths, permissions
 from kd.config.base import Settings
 from kd.errors import UserError
-from kd.experiment import Experiment
+from kd.store import runs, safe_files, validation
 from kd.training.loop import Record
 
 if os.name == "nt":
@@ -73,6 +72,19 @@ class Checkpoint:
             raise UserError("This run's teacher has other weights than when it was started; bring those back, or start the run anew.")
 
 
+class Resumable(Protocol):
+    """What a checkpoint keeps of a run: see kd.experiments.base.Experiment."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def mnist(self) -> Any: ...
+    @property
+    def reference(self) -> Any: ...
+    @property
+    def training(self) -> Any: ...
+
+
 class Keeper:
     """Keeps the checkpoint of one run, with which nobody else can go on meanwhile.
 
@@ -113,7 +125,7 @@ class Keeper:
         if self._lock is None:
             raise UserError(ELSEWHERE)
 
-    def keep(self, experiment: Experiment, config: Settings, rows: Sequence[Mapping[str, float]]) -> str:
+    def keep(self, experiment: Resumable, config: Settings, rows: Sequence[Mapping[str, float]]) -> str:
         """Puts where ``experiment`` stands in place of what was kept before. To be called between two records.
 
         Returns:
@@ -139,7 +151,7 @@ class Keeper:
             state = {key: value.cpu().contiguous() for key, value in experiment.training.state().items()}
             temporary.unlink(missing_ok=True)  # a link to elsewhere would be followed
             save_file(state, temporary, {"about": json.dumps(about)})
-            files.on_disk(temporary)
+            safe_files.on_disk(temporary)
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
@@ -175,18 +187,18 @@ def load(id: str, state: bool = True) -> Checkpoint:
         raise UserError("That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.")
     path = _path(id)
     if not exists(id):
-        raise UserError(f"There is no unfinished run {id} in {runs.home()}: it was finished, or stopped before anything was kept.")
+        raise UserError(f"There is no unfinished run {id} in {paths.home()}: it was finished, or stopped before anything was kept.")
     try:
         with safe_open(path, "pt") as file:
-            about = files.parsed((file.metadata() or {})["about"])
+            about = safe_files.parsed((file.metadata() or {})["about"])
             tensors = {key: file.get_tensor(key) for key in file.keys()} if state else {}
         if about.get("format") != FORMAT:
             raise UserError("Another format.")
-        rows = stored.rows(about["rows"], about["kind"])
+        rows = validation.rows(about["rows"], about["kind"])
         if not rows or not isinstance(about["owner"], str | None):
             raise ValueError
         config = runs.KINDS[about["kind"]].from_dict(about["config"])
-        return Checkpoint(id, config, rows, about["data"], about["teacher"], about["owner"], files.plain(about["saved"]), tensors)
+        return Checkpoint(id, config, rows, about["data"], about["teacher"], about["owner"], safe_files.plain(about["saved"]), tensors)
     except UserError:  # of the config too: a setting that this version does not know
         raise UserError(f"The checkpoint {path} is of another version of the program; go on with that one, or start the run anew.") from None
     except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError):
@@ -196,7 +208,7 @@ def load(id: str, state: bool = True) -> Checkpoint:
 def exists(id: str) -> bool:
     """Whether the run called ``id`` is unfinished. One that was stored is not, whatever a crash right after it left."""
     path = _path(id)
-    return runs.is_id(id) and path.is_file() and not path.is_symlink() and not (runs.home() / id).exists()
+    return runs.is_id(id) and path.is_file() and not path.is_symlink() and not (paths.home() / id).exists()
 
 
 def in_training(id: str) -> bool:
@@ -217,7 +229,7 @@ def list_interrupted() -> tuple[list[Checkpoint], list[str]]:
     """The unfinished runs that nobody trains, newest first, and one sentence for each that cannot be read."""
     found, problems = [], []
     try:
-        names = sorted(os.listdir(runs.home()), reverse=True)
+        names = sorted(os.listdir(paths.home()), reverse=True)
     except OSError:
         return [], []
     for id in [name.removesuffix(".checkpoint") for name in names if name.endswith(".checkpoint")]:
@@ -256,13 +268,13 @@ def discard(id: str, token: str | None) -> None:
     keeper.claim()
     keeper.leave(ended=True)
     if _path(id).exists():
-        raise UserError(f"The checkpoint could not be deleted: {runs.home()} cannot be written to.")
+        raise UserError(f"The checkpoint could not be deleted: {paths.home()} cannot be written to.")
 
 
 def tidy() -> None:
     """Deletes what processes that were killed left half done: nothing that another may be working on."""
     with contextlib.suppress(OSError):
-        for path in list(runs.home().iterdir()):
+        for path in list(paths.home().iterdir()):
             with contextlib.suppress(OSError):
                 _tidy(path)
 
@@ -280,11 +292,11 @@ def _tidy(path: Path) -> None:
 
 
 def _path(id: str) -> Path:
-    return runs.home() / f"{id}.checkpoint"
+    return paths.home() / f"{id}.checkpoint"
 
 
 def _lock_path(id: str) -> Path:
-    return runs.home() / f".{id}.lock"
+    return paths.home() / f".{id}.lock"
 
 
 def _locked(path: Path, look: bool = False) -> BinaryIO | None:

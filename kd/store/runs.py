@@ -28,20 +28,21 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd import files, stored
-from kd.models import registry
 from kd import permissions
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
+from kd.config.grid import GridConfig
 from kd.config.imported import ImportConfig
 from kd.config.mistake import MistakeConfig
+from kd.config.search import SearchConfig
 from kd.config.study import StudyConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.config.grid import GridConfig
-from kd.config.search import SearchConfig
+from kd.models import registry
 from kd.objectives.mistakes import MISTAKES
+from kd.paths import home
+from kd.store import safe_files, validation
 
 KINDS: dict[str, type[Settings]] = {
     "distil": DistilConfig, "teacher": TeacherConfig, "sweep": StudyConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
@@ -68,11 +69,6 @@ RECORDED = Path(__file__).parent / "recorded"
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 _numbering = threading.Lock()
 _newest = datetime.datetime.min  # of the ids that this process gave
-
-
-def home() -> Path:
-    """The folder of the runs: ``$KD_HOME``, else ``runs`` beside the app."""
-    return Path(os.environ.get("KD_HOME") or Path(__file__).parent.parent / "runs")
 
 
 def new_id() -> str:
@@ -156,8 +152,8 @@ class Run:
     def metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv."""
         try:
-            rows = csv.DictReader(io.StringIO(files.read_text(self.folder / "metrics.csv"), newline=""))
-            return stored.rows([{key: float(value) for key, value in row.items() if value != ""} for row in rows], self.kind)
+            rows = csv.DictReader(io.StringIO(safe_files.read_text(self.folder / "metrics.csv"), newline=""))
+            return validation.rows([{key: float(value) for key, value in row.items() if value != ""} for row in rows], self.kind)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):
             raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
 
@@ -238,7 +234,7 @@ def save(
         for which, found in weights.items():
             save_file({key: value.cpu().contiguous() for key, value in found.items()}, temporary / f"{which}.safetensors")
         for path in temporary.iterdir():
-            files.on_disk(path)
+            safe_files.on_disk(path)
         os.rename(temporary, folder)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -264,9 +260,6 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(_json(value))
 
 
-# -- reading -----------------------------------------------------------------------
-
-
 def load(id: str) -> Run:
     """The stored run called ``id``.
 
@@ -281,16 +274,16 @@ def load(id: str) -> Run:
     if folder.is_symlink() or not folder.is_dir():
         raise UserError("This run is no longer there: it was deleted or never saved. Choose another from the Runs page.")
     try:
-        about, measures = (files.read_json(folder / f"{name}.json") for name in ("config", "measures"))
+        about, measures = (safe_files.read_json(folder / f"{name}.json") for name in ("config", "measures"))
         config = KINDS[about["kind"]].from_dict(about["config"])
         run = Run(
-            id, about["kind"], clean_name(about["name"]), about["owner"], files.plain(about["created"]), about["state"], config, measures, folder,
-            files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
+            id, about["kind"], clean_name(about["name"]), about["owner"], safe_files.plain(about["created"]), about["state"], config, measures, folder,
+            safe_files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
             pinned=about.get("pinned") is True,
         )
         if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None) or not isinstance(measures, dict):
             raise ValueError
-        stored.check_measures(run.kind, run.models, run.measures)
+        validation.check_measures(run.kind, run.models, run.measures)
         return run
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None
@@ -355,7 +348,7 @@ def pin(id: str, pinned: bool, token: str | None) -> None:
 def _change(run: Run, done: str, **values: Any) -> None:
     path = run.folder / "config.json"
     try:
-        files.replace(path, _json({**files.read_json(path), **values}))
+        safe_files.replace(path, _json({**safe_files.read_json(path), **values}))
     except OSError as error:
         raise UserError(cannot_save(error, then=" and try again").replace("saved", done)) from None
 
