@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
 
-from kd import teacher  # noqa: E402
+from kd.teachers import catalogue  # noqa: E402
 from kd.sweeps import cluster, grid  # noqa: E402
 from kd.tables import cells  # noqa: E402
 from kd.config.grid import GridConfig  # noqa: E402
@@ -28,7 +28,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    config, mnist, taught_by, cores = GridConfig(seeds=1), cells.full_mnist(), teacher.load("cnn"), os.cpu_count() or 1
+    config, mnist, taught_by, cores = GridConfig(seeds=1), cells.full_mnist(), catalogue.load("cnn"), os.cpu_count() or 1
     (group,) = grid.groups(config)
     shared = cluster.packed(mnist, taught_by, config)
     size = sum(array.nbytes for part in shared["mnist"].values() for array in part.values() if hasattr(array, "nbytes"))

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks import conventional, watched
-from kd import teacher
+from kd.teachers import catalogue
 from kd.metrics.size import network_size
 from kd import paths
 from kd.data import sources
@@ -31,7 +31,7 @@ from kd.config.distil import DistilConfig
 from kd.data.augmentation import SHIFTS, shifted
 from kd.data.digits import Digits, Mnist
 from kd.objectives import hinton, labels_only
-from kd.teacher import CachedTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.sweeps.together import Together
 from kd.training.loop import Learner, Plan, Training, accuracy
 
@@ -73,9 +73,9 @@ class Bench:
 
     def __init__(self, mnist: Mnist, rounds: int):
         self.mnist, self.rounds = mnist, rounds
-        self.reference = teacher.load("cnn")
+        self.reference = catalogue.load("cnn")
         self.reference.logits(mnist.train)
-        self.default_layout = teacher.load("cnn").model.to(memory_format=torch.contiguous_format)
+        self.default_layout = catalogue.load("cnn").model.to(memory_format=torch.contiguous_format)
 
     # -- ours ----------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Bench:
         """Seconds until the student passes 97.5% on the validation images, against the conventional loop's first epoch."""
         def reach(cached: bool) -> float:
             start = time.perf_counter()
-            asked = teacher.load("cnn") if cached else CachedTeacher("cnn", "cnn", teacher.load("cnn").model)
+            asked = catalogue.load("cnn") if cached else CachedTeacher("cnn", "cnn", catalogue.load("cnn").model)
             learner = Learner("student", registry.build("mlp-128", 0), hinton)
             training = Training([learner], self.mnist, Plan(3, 128, RATE, 0), SETTINGS, asked)
             for record in training.records(lambda step: step % 20 == 0):

@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import compare, figures, kinds, recovery, teacher
+from kd import compare, figures, kinds, recovery
+from kd.teachers import catalogue, shipping
 from kd.store import checkpoints, runs
 from kd.training import distributed
 from kd.objectives import feature_matching
@@ -121,9 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0
             result = _run(id, experiment, kept)
         if getattr(given, "ship", None):
-            teacher.ship(given.ship, runs.load(result["run"]), experiment.mnist)
+            shipping.ship(given.ship, runs.load(result["run"]), experiment.mnist)
         if getattr(given, "curve", None):
-            teacher.tell_again(given.curve, runs.load(result["run"]), experiment.mnist)
+            shipping.tell_again(given.curve, runs.load(result["run"]), experiment.mnist)
     except UserError as error:
         print(f"kd: {error}" if not distributed.rank() else f"kd, process {distributed.rank()}: {error}", file=sys.stderr)
         return 2
@@ -160,14 +161,14 @@ def _compare(given: argparse.Namespace) -> int:
         raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress.")
     mnist, found = sources.Source().wait(), {}
     for run in tqdm(chosen, unit="run", file=sys.stderr):
-        found[run.id] = compare.measured(run, mnist, teacher.load(compare.teacher_of(run), training_device()))
+        found[run.id] = compare.measured(run, mnist, catalogue.load(compare.teacher_of(run), training_device()))
     print(json.dumps(found) if given.json else compare.text(found))
     return 0
 
 
 def _search(given: argparse.Namespace) -> int:
     config = SearchConfig.from_arguments(given)
-    taught_by = teacher.load(config.teacher, training_device())
+    taught_by = catalogue.load(config.teacher, training_device())
     with tqdm(unit="epoch", file=sys.stderr) as bar:
         def note(trial: int, record: Record) -> None:
             bar.update()
@@ -200,7 +201,7 @@ def _table(given: argparse.Namespace) -> int:
 
 def _experiment(config: Settings) -> Experiment:
     # First, so that a wrong teacher is told before a download.
-    reference = teacher.load(config.teacher, training_device()) if kinds.has_teacher(config) else None
+    reference = catalogue.load(config.teacher, training_device()) if kinds.has_teacher(config) else None
     if isinstance(config, DistilConfig):
         feature_matching.check(METHODS[config.method], "teacher", reference.architecture)
     mnist = _mnist()

@@ -20,7 +20,8 @@ from kd.objectives.mistakes import Answers, MISTAKES, Mistake
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
 from kd.training.stages import Stage
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Plan, Record, Teacher, every_epoch
 
 

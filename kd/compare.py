@@ -23,7 +23,8 @@ from kd.device import training_device
 from kd.models import inference
 from kd.data.digits import Mnist
 from kd.errors import UserError
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 
 FILE = "measured.json"  # in a run's folder
 FORMAT = 2

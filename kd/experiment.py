@@ -32,7 +32,8 @@ from kd.objectives import METHODS, from_the_deepest, labels_only
 from kd.randomness import generator, seed
 from kd.config.schemes import SCHEMES
 from kd.training.stages import Chain, Stage
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Plan, Record, every_epoch
 
 

@@ -23,7 +23,8 @@ from kd.models import inference, registry
 from kd import permissions
 from kd.config.imported import ImportConfig
 from kd.errors import UserError
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 
 MAX_BYTES = 32 * 1024 * 1024  # the largest network that can be built here has 28 MB
 _HEADER = 1024 * 1024

@@ -25,7 +25,8 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import kinds, teacher
+from kd import kinds
+from kd.teachers import averaged, cached, catalogue
 from kd.store import checkpoints, quota, runs
 from kd.training import memory
 from kd.objectives import feature_matching
@@ -167,7 +168,7 @@ class JobManager:
         self._current: _Job | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._teachers: dict[str, teacher.CachedTeacher | teacher.MeanTeacher] = {}
+        self._teachers: dict[str, cached.CachedTeacher | averaged.MeanTeacher] = {}
         self._loading = threading.Lock()
         self._thread: threading.Thread | None = None
         checkpoints.tidy()
@@ -311,12 +312,12 @@ class JobManager:
         """Logits (N, 10) on ``inputs`` by the job's models as they were at its last record; empty before it."""
         return self.look(id, lambda model: model(inputs.to(next(model.parameters()).device)).cpu())
 
-    def teacher(self, name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
+    def teacher(self, name: str) -> cached.CachedTeacher | averaged.MeanTeacher:
         """The teacher called ``name``, loaded once."""
         with self._loading:
             found = self._teachers.get(name)
             if found is None:
-                found = teacher.load(name, training_device())
+                found = catalogue.load(name, training_device())
                 if len(self._teachers) >= 3:  # each holds 3 MB of logits
                     self._teachers.pop(next(iter(self._teachers)))
                 self._teachers[name] = found

@@ -17,7 +17,8 @@ from kd.recovery import Recovery
 from kd.sweeps.search import Search
 from kd.config.search import SearchConfig
 from kd.studies import Study
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 
 #: Those with a teacher, which is ready trained.
 _TAUGHT = {DistilConfig: Distillation, StudyConfig: Study, MistakeConfig: Breaking, CompressConfig: Recovery, GridConfig: Grid, SearchConfig: Search}

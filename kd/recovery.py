@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 
 from torch import nn
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.metrics import classification, latency
 from kd.data.digits import Mnist
@@ -22,7 +22,8 @@ from kd.experiment import Experiment, few_labels
 from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
 from kd.training.stages import Stage
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Plan, Record, Teacher
 
 BATCHES, THREADS, ROUNDS = (1, 256), (1,), 9  # of the latencies
@@ -48,11 +49,11 @@ def whole(network: str) -> Whole:
     Raises:
         UserError: there is no such network, or it is one that is compressed already.
     """
-    if network in teacher.shipped():
-        found = teacher.load(network)
+    if network in catalogue.shipped():
+        found = catalogue.load(network)
         return Whole(network, found.architecture, found.model)
     if not runs.is_id(network):
-        raise UserError(f"There is no network called {network[:40]!r} to compress; choose one of {', '.join(teacher.shipped())}, or the id of a run.")
+        raise UserError(f"There is no network called {network[:40]!r} to compress; choose one of {', '.join(catalogue.shipped())}, or the id of a run.")
     run = runs.load(network)
     if run.kind == "compress":
         raise UserError(f"{run.name} is compressed already; choose the run that it came from.")

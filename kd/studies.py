@@ -29,7 +29,7 @@ from kd.experiment import Distillation, Experiment
 from kd.training.learner import Learner
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
-from kd.teacher import CachedTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Plan, Record, Training, accuracy, every_epoch
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kd.models import registry
 from kd.data.digits import Mnist
-from kd.teacher import CachedTeacher
+from kd.teachers.cached import CachedTeacher
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = 30.0) -> Any:

@@ -40,7 +40,8 @@ from kd.sweeps import grid_weights
 from kd.config.grid import AXES, GridConfig
 from kd.sweeps.grid_weights import Weights
 from kd.sweeps.together import Together
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Record, Training, every_epoch
 
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.

@@ -38,7 +38,8 @@ from kd.objectives import METHODS
 from kd.randomness import seed
 from kd.config.search import SearchConfig
 from kd.tables.cells import machine
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Diverged, Record, every_epoch
 
 STORED = Path(__file__).parents[2] / "benchmarks" / "search.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 
-from kd import teacher
+from kd.teachers import cached, catalogue
 from kd.data import digits
 from kd.device import training_device
 from kd.tables import cells
@@ -75,9 +75,9 @@ def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda
 
 
 @functools.cache
-def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
+def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
     """Data and teacher, once a process: what the teacher's hidden layers say is kept from cell to cell."""
-    return cells.full_mnist(), teacher.load("cnn", training_device())
+    return cells.full_mnist(), catalogue.load("cnn", training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Mapping
 
 import torch
 
-from kd import teacher
+from kd.teachers import cached, catalogue
 from kd.metrics import latency, size
 from kd.data import digits
 from kd.device import training_device
@@ -46,7 +46,7 @@ def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, worke
         UserError: the full MNIST or the teacher is not there.
     """
     cells.full_mnist()
-    reference = teacher.load(TEACHER)
+    reference = catalogue.load(TEACHER)
     outcomes = cells.compute(dict.fromkeys(((row, seed) for seed in range(seeds) for row in ROWS), 1.0), cell_path, run_cell, progress, workers=workers)
     return table(outcomes, throughput(reference.model))
 
@@ -62,8 +62,8 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
 
 
 @functools.cache
-def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
-    return cells.full_mnist(), teacher.load(TEACHER, training_device())
+def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
+    return cells.full_mnist(), catalogue.load(TEACHER, training_device())
 
 
 def throughput(model: torch.nn.Module) -> dict[str, float]:

@@ -28,7 +28,7 @@ from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.experiment import Distillation, Experiment, TeacherTraining
-from kd.teacher import CachedTeacher
+from kd.teachers.cached import CachedTeacher
 
 SEEDS = 5
 STORED = Path(__file__).parents[2] / "benchmarks" / "paper.json"

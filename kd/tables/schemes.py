@@ -11,7 +11,7 @@ import functools
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import teacher
+from kd.teachers import averaged, cached, catalogue
 from kd.data import digits
 from kd.device import training_device
 from kd.config.distil import DistilConfig
@@ -75,8 +75,8 @@ def _mnist() -> digits.Mnist:
 
 
 @functools.cache
-def _teacher(name: str) -> teacher.CachedTeacher | teacher.MeanTeacher:
-    return teacher.load(name, training_device())
+def _teacher(name: str) -> cached.CachedTeacher | averaged.MeanTeacher:
+    return catalogue.load(name, training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

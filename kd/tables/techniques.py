@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
-from kd import teacher
+from kd.teachers import cached, catalogue
 from kd.metrics import classification
 from kd.metrics.latency import compare
 from kd.data import digits
@@ -98,11 +98,11 @@ def _weights(name: str, seed: int) -> Path:
 
 
 @functools.cache
-def _given() -> tuple[digits.Mnist, teacher.CachedTeacher]:
-    return cells.full_mnist(), teacher.load("cnn", training_device())
+def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
+    return cells.full_mnist(), catalogue.load("cnn", training_device())
 
 
-def _quantized(source: Whole, config: CompressConfig, mnist: digits.Mnist, reference: teacher.CachedTeacher) -> list[dict[str, Any]]:
+def _quantized(source: Whole, config: CompressConfig, mnist: digits.Mnist, reference: cached.CachedTeacher) -> list[dict[str, Any]]:
     """As Recovery.measured, of int8 alone, which is not trained."""
     images, test = mnist.validation.take(slice(compress.CALIBRATION)).inputs(), mnist.test
     found = []

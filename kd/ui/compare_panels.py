@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compare, compare_figures, figures, teacher
+from kd import compare, compare_figures, figures
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.metrics import latency
 from kd import permissions
@@ -118,7 +119,7 @@ def _curve(name: str) -> tuple[list[dict[str, float]], str]:
     try:
         if runs.is_id(name):
             return runs.load(name).metrics(), ""
-        about = teacher.describe(name) if name in teacher.shipped() else {}
+        about = catalogue.describe(name) if name in catalogue.shipped() else {}
     except UserError:
         return [], ""
     if "curve_weights_sha256" not in about:

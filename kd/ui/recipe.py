@@ -6,7 +6,7 @@ from typing import Any, Callable
 
 import streamlit as st
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.models import compress
 from kd.config.compress import CompressConfig
@@ -19,7 +19,7 @@ def networks() -> dict[str, str]:
     found = [run for run in runs.list_runs()[0] if run.kind in ("distil", "imported", "teacher") and run.models and run.measures]
     students = {run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})" for run in found if "student" in run.models}
     teachers = {run.id: f"{run.name} (teacher)" for run in found if "teacher" in run.models}
-    return state.distinct(students | {name: f"{name} (shipped teacher)" for name in teacher.shipped()} | teachers)
+    return state.distinct(students | {name: f"{name} (shipped teacher)" for name in catalogue.shipped()} | teachers)
 
 
 def restore() -> None:

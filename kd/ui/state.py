@@ -12,14 +12,16 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import jobs, teacher
+from kd import jobs
+from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.drawing import familiarity
 from kd.data import digits, sources
 from kd.device import training_device
 from kd.models import inference
 from kd.errors import UserError
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from kd.ui import keys, link, owner
 from kd.ui.text import plain
 
@@ -198,7 +200,7 @@ def teacher_level(teacher: str, source: str) -> float:
 
 def teachers() -> dict[str, str]:
     """The teachers to choose from: name or run id -> what to call it."""
-    found = {name: f"{name} (shipped)" for name in teacher.shipped()}
+    found = {name: f"{name} (shipped)" for name in catalogue.shipped()}
     for run in runs.list_runs()[0]:
         if "teacher" in run.models and run.measures:
             found[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
@@ -224,7 +226,7 @@ def find_teacher(name: str) -> CachedTeacher | MeanTeacher:
     try:
         return manager().teacher(name)
     except UserError as error:
-        for other in teacher.shipped():
+        for other in catalogue.shipped():
             with contextlib.suppress(UserError):
                 found = manager().teacher(other)
                 st.warning(f"{plain(error)} The shipped teacher {other} answers instead.")

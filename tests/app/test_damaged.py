@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
@@ -59,11 +59,11 @@ def test_a_run_that_is_damaged_or_deleted_under_an_open_page_is_told_and_the_pag
 @pytest.mark.parametrize("whole", [["vit"], []], ids=["one is left", "none is left"])
 def test_a_damaged_teacher_is_told_by_its_file_and_every_page_opens(app, monkeypatch, tmp_path, whole):
     folder = tmp_path / "weights"
-    shutil.copytree(teacher.WEIGHTS, folder)
+    shutil.copytree(catalogue.WEIGHTS, folder)
     for path in folder.glob("*.safetensors"):
         if "." not in path.stem and path.stem not in whole:
             path.write_bytes(path.read_bytes()[:1000])
-    monkeypatch.setattr(teacher, "WEIGHTS", folder)
+    monkeypatch.setattr(catalogue, "WEIGHTS", folder)
     for page in PAGES:
         at = app(page)
         assert not at.exception, page

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.models import registry
 from kd.tables import comparison
@@ -56,7 +56,7 @@ def test_the_title_of_a_run_tells_its_method_and_settings(app):
 
 
 def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
-    monkeypatch.setattr(teacher, "shipped", lambda: ["cnn"])
+    monkeypatch.setattr(catalogue, "shipped", lambda: ["cnn"])
     at = app()
     assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
     run = runs.save(

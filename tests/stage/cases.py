@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import compare, figures, importing, teacher
+from kd import compare, figures, importing
+from kd.teachers import catalogue
 from kd import paths
 from kd.store import checkpoints, drawings, runs
 from kd.metrics.size import network_size
@@ -174,7 +175,7 @@ class Cases:
                 network_size(student)
                 registry.feature_shapes(student)
             if "teacher" in names and not isinstance(config, TeacherConfig) and "+" not in config.teacher and config.teacher not in ("cnn", "vit"):
-                teacher.load(config.teacher)
+                catalogue.load(config.teacher)
 
         return case
 
@@ -259,7 +260,7 @@ class Cases:
         yield "weights nested without end", lambda: importing.read(struct.pack("<Q", len(deep)) + deep)
         many = json.dumps({f"{i}.weight": {"dtype": "F32", "shape": [0, 0], "data_offsets": [0, 0]} for i in range(12_000)}).encode()
         yield "weights of many names", lambda: importing.read(struct.pack("<Q", len(many)) + many)
-        yield "a teacher of many", lambda: teacher.load(CompressConfig(teacher="+".join(["cnn"] * 150)).teacher)
+        yield "a teacher of many", lambda: catalogue.load(CompressConfig(teacher="+".join(["cnn"] * 150)).teacher)
         for name, content in [("config.json", b"[" * 10**6), ("measures.json", b'{"a":' * 10**6), ("metrics.csv", b"step," * 10**6), ("config.json", b"9" * 10**7)]:
             self._again()
             (self.folder / name).write_bytes(content)
@@ -426,7 +427,7 @@ class Cases:
         id = self.text() if self.draw.random() < 0.6 else self.draw.choice([self.id, self.unfinished]) + self.draw.choice(["", "/..", "\n", "\0", "/student", ".tmp"])
         use = self.draw.choice([
             runs.load, lambda id: runs.delete(id, "not me"), lambda id: runs.rename(id, "x", "not me"), checkpoints.load, checkpoints.exists, lambda id: checkpoints.discard(id, "not me"),
-            lambda id: teacher.load(id) if id not in ("cnn", "cnn+vit") else None, registry.architecture, lambda id: registry.feature_shapes(id),
+            lambda id: catalogue.load(id) if id not in ("cnn", "cnn+vit") else None, registry.architecture, lambda id: registry.feature_shapes(id),
         ])
         return lambda: use(id)
 

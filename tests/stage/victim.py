@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from kd import jobs, teacher
+from kd import jobs
+from kd.teachers import cached, catalogue
 from kd.store import checkpoints, runs
 from kd.data import sources
 from kd.config.distil import DistilConfig
@@ -34,7 +35,7 @@ CONFIGS = [
 ACTIONS = ["start"] * 3 + ["resume"] * 3 + ["go on"] * 2 + ["nothing"] * 4 + ["rename", "delete", "stop", "pause", "step"]
 
 
-def _teacher(name: str = "", device: str = "cpu") -> teacher.CachedTeacher:
+def _teacher(name: str = "", device: str = "cpu") -> cached.CachedTeacher:
     """Its width is a multiple of 4: so an image's logits are the same to the bit, whatever else the teacher is asked before."""
     return small_teacher("mlp-32")
 
@@ -52,7 +53,7 @@ def _prepare(home: str) -> Mnist:
     folder = Path(home).parent
     os.environ["KD_HOME"], os.environ["KD_CACHE_DIR"] = home, str(folder / "cache")
     checkpoints.EVERY = 0.0
-    teacher.load = _teacher
+    catalogue.load = _teacher
     kept = load_file(folder / "digits.safetensors")
     train, judged = (Digits(*(kept[f"{part}.{name}"] for name in ("images", "labels", "ids")), "train") for part in ("train", "test"))
     return Mnist(train, judged, judged, "sample")

@@ -44,7 +44,7 @@ def test_without_a_password_everybody_may_start_and_nobody_is_the_presenter():
 
 
 def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypatch):
-    monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
+    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
     manager, run = jobs.JobManager(Given(mnist)), store(VISITOR)
     attempts = {
         "start runs": lambda: manager.start(DistilConfig(student="mlp-30"), VISITOR),

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.metrics import classification
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig
@@ -72,7 +72,7 @@ def test_plotly_accepts_the_figures():
 
 def test_a_student_reads_more_digits_right_than_its_control_and_still_answers_unlike_its_teacher(sample):
     """Fidelity is not accuracy: it was taught by the teacher's answers alone, and differs from them several times as often as the teacher errs."""
-    cnn = teacher.load("cnn")
+    cnn = catalogue.load("cnn")
     run = Distillation(DistilConfig(epochs=10, batch_size=64, soft_weight=1.0), sample, cnn)
     for _ in run.records():
         pass

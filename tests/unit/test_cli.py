@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import compare, teacher
+from kd import compare
+from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.training import loop
 from kd.data import sources
@@ -29,9 +30,9 @@ SCORES = {"test_accuracy", "test_errors", "agreement", "kl"}
 def quick(home, monkeypatch, mnist):
     """Few images, and a small teacher under the name of the shipped one."""
     everything = Given(replace(mnist, source="full"))
-    real = teacher.load
+    real = catalogue.load
     monkeypatch.setattr(sources, "Source", lambda: everything)
-    monkeypatch.setattr(teacher, "load", lambda name, device="cpu": small_teacher() if name == "cnn" else real(name, device))
+    monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": small_teacher() if name == "cnn" else real(name, device))
     return everything
 
 
@@ -297,12 +298,12 @@ def test_a_teacher_is_trained_stored_and_teaches_by_its_runs_id(run):
 
 
 def test_a_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
-    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     code, out, _ = run(*TRAIN, "--ship", "mine")
     result = json.loads(out)
-    assert code == 0 and teacher.shipped() == ["mine"]
+    assert code == 0 and catalogue.shipped() == ["mine"]
     assert sorted(path.name for path in tmp_path.glob("mine*")) == ["mine.json", "mine.logits.safetensors", "mine.safetensors"]
-    shipped, about = teacher.load("mine"), teacher.describe("mine")
+    shipped, about = catalogue.load("mine"), catalogue.describe("mine")
     assert identical(shipped.model, runs.load(result["run"]).model("teacher"))
     assert about["weights_sha256"] == shipped.digest and about["architecture"] == "cnn-tiny"
     assert [row["epoch"] for row in about["curve"]] == [1.0] and about["curve"][0]["loss teacher hard"] > 0, "how it learned"
@@ -314,23 +315,23 @@ def test_a_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
 
 
 def test_a_shipped_teacher_keeps_its_weights_when_a_training_again_tells_how_it_goes(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     run(*TRAIN, "--ship", "mine")
-    before, weights = teacher.describe("mine"), (tmp_path / "mine.safetensors").read_bytes()
+    before, weights = catalogue.describe("mine"), (tmp_path / "mine.safetensors").read_bytes()
     about = before | {"curve": []}
     (tmp_path / "mine.json").write_text(json.dumps(about))
     code, out, _ = run(*TRAIN, "--curve", "mine")
-    told = teacher.describe("mine")
+    told = catalogue.describe("mine")
     assert code == 0 and (tmp_path / "mine.safetensors").read_bytes() == weights
-    assert told["curve"] == before["curve"] and told["curve_weights_sha256"] == teacher.load(json.loads(out)["run"]).digest
+    assert told["curve"] == before["curve"] and told["curve_weights_sha256"] == catalogue.load(json.loads(out)["run"]).digest
     assert told["curve_validation_errors"] == before["validation_errors"]
     assert {key: value for key, value in told.items() if not key.startswith("curve")} == {key: value for key, value in before.items() if key != "curve"}
     code, _, err = run(*TRAIN, "--seed", "3", "--curve", "mine")
-    assert code == 2 and "another recipe" in err and teacher.describe("mine") == told
+    assert code == 2 and "another recipe" in err and catalogue.describe("mine") == told
 
 
 def test_a_teacher_of_the_sample_is_not_shipped(run, quick, mnist, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     quick._mnist = mnist
     code, _, err = run(*TRAIN, "--ship", "mine")
     assert code == 2 and "Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR" in err

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd import teacher
+from kd.teachers import catalogue
 from kd import paths
 from kd.data import sources
 from kd.sweeps import cluster, grid
@@ -103,7 +103,7 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
 def run(home, monkeypatch, mnist, capsys):
     """The command line, with little data and a small teacher."""
     monkeypatch.setattr(sources, "Source", lambda: Given(mnist))
-    monkeypatch.setattr(teacher, "load", lambda name, device="cpu": a_teacher())
+    monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": a_teacher())
 
     def call(*arguments):
         code = cli.main(["sweep", "--temperature", "1,4", "--soft-weight", "1", "--seeds", "2", "--epochs", "1", *arguments])

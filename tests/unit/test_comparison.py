@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from kd import __main__ as command_line
-from kd import teacher
+from kd.teachers import catalogue
 from kd.tables import cells, comparison
 from kd.experiment import Distillation
 from kd.objectives import METHODS
@@ -15,7 +15,7 @@ from kd.objectives import METHODS
 def small(mnist, monkeypatch):
     """The table's machinery on 200 images and an MLP."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
-    monkeypatch.setattr(comparison, "_given", lambda: (few, teacher.load("cnn")))
+    monkeypatch.setattr(comparison, "_given", lambda: (few, catalogue.load("cnn")))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
     monkeypatch.setattr(comparison, "STUDENT", "mlp-30")
     monkeypatch.setattr(comparison, "METHODS", {name: METHODS[name] for name in ("hinton", "pkt")})

@@ -18,7 +18,7 @@ from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.models.layers import ClassToken
 from kd.objectives import METHODS, labels_only
-from kd.teacher import MAX_FEATURES, CachedTeacher
+from kd.teachers.cached import CachedTeacher, MAX_FEATURES
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import identical, small_teacher
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.data import digits
 from kd.models import inference
 from kd.config.distil import DistilConfig
@@ -58,7 +58,7 @@ def test_blur_keeps_the_ink_and_noise_has_the_deviation_named():
 @pytest.fixture(scope="module")
 def read(sample):
     """The share of spoiled test digits that teacher, student and control read right, at small scale: 4,000 images to learn from."""
-    cnn = teacher.load("cnn")
+    cnn = catalogue.load("cnn")
     run = Distillation(DistilConfig(epochs=10, batch_size=64), sample, cnn)
     for _ in run.records():
         pass

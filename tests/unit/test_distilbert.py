@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kd import teacher
+from kd.teachers import cached
 from kd.metrics import size
 from kd.models import registry
 from kd.tables import cells, distilbert
@@ -17,7 +17,7 @@ def small(mnist, monkeypatch):
     """The table's machinery on 40 images, with a teacher that knows nothing."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 40)), validation=mnist.validation.take(slice(0, 20)), test=mnist.test.take(slice(0, 20)))
     few = dataclasses.replace(few, glance=few.validation) if "glance" in {field.name for field in dataclasses.fields(few)} else few
-    vit = teacher.CachedTeacher("vit", "vit", registry.build("vit", 0))
+    vit = cached.CachedTeacher("vit", "vit", registry.build("vit", 0))
     monkeypatch.setattr(distilbert, "_given", lambda: (few, vit))
     monkeypatch.setattr(distilbert, "ROWS", {name: config.replace(epochs=1, batch_size=20) for name, config in distilbert.ROWS.items()})
 

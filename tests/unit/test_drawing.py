@@ -14,19 +14,19 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.drawing import familiarity, links, preprocess
 from kd.data.digits import normalize
 from kd.models import inference, registry
 from kd.data.digits import Mnist
 from kd.errors import UserError
-from kd.teacher import CachedTeacher
+from kd.teachers.cached import CachedTeacher
 from tests.strokes import DIGITS, LETTERS, SCRIBBLES, Stroke, line, render
 
 
 @pytest.fixture(scope="module")
 def shipped() -> CachedTeacher:
-    return teacher.load("cnn")
+    return catalogue.load("cnn")
 
 
 def drawn(strokes: list[Stroke], width: int = 20) -> np.ndarray | None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kd import export, teacher
+from kd import export
+from kd.teachers import catalogue
 from kd.drawing import preprocess
 from kd.models import inference, registry
 from kd.errors import UserError
@@ -29,7 +30,7 @@ def unpacked(exported: export.Exported) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def shipped():
-    return registry.load(teacher.WEIGHTS / "cnn.safetensors", "cnn")
+    return registry.load(catalogue.WEIGHTS / "cnn.safetensors", "cnn")
 
 
 @pytest.mark.parametrize("name", NAMES)

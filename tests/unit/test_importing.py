@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from kd import importing, teacher
+from kd import importing
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.data import digits
 from kd.models import inference, registry
@@ -100,12 +101,12 @@ def test_it_is_stored_as_a_run_and_measured_on_the_test_set(home, mnist):
 
 def test_an_imported_teacher_can_teach_and_a_student_cannot(home, mnist):
     run = importing.store(file("mlp-32"), "teacher", "taught elsewhere", mnist, small_teacher("mlp-32"), None)
-    found = teacher.load(run.id)
+    found = catalogue.load(run.id)
     assert found.architecture == "mlp-32"
     assert torch.allclose(found.logits(mnist.test), inference.logits_in_chunks(registry.build("mlp-32", 3), mnist.test.inputs()), atol=1e-5)
     student = importing.store(file("mlp-32"), "student", "a student", mnist, small_teacher("mlp-32"), None)
     with pytest.raises(UserError, match="is not a teacher"):
-        teacher.load(student.id)
+        catalogue.load(student.id)
 
 
 @pytest.mark.parametrize(("role", "name", "message"), [("boss", "x", "Used as must be one of student, teacher"), ("student", "\x00", "A run needs a name")])

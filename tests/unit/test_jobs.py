@@ -31,7 +31,7 @@ LONG = SHORT.replace(epochs=200, batch_size=10)  # 20,000 steps: does not end by
 @pytest.fixture(autouse=True)
 def alone(home, monkeypatch):
     """The teacher is a small one, and no thread outlives a test but those that rest until they are used again."""
-    monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
+    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
     before = set(threading.enumerate())
     yield
     left = set(threading.enumerate()) - before - set(_Other._resting)
@@ -472,7 +472,7 @@ def test_a_teacher_that_does_not_exist_is_told_at_once(manager, monkeypatch):
     def unknown(name, device):
         raise UserError("There is no teacher called that.")
 
-    monkeypatch.setattr("kd.teacher.load", unknown)
+    monkeypatch.setattr("kd.teachers.catalogue.load", unknown)
     with pytest.raises(UserError, match="no teacher"):
         manager.start(SHORT, ME)
     assert manager.active() == 0
@@ -892,7 +892,7 @@ def test_a_checkpoint_that_does_not_fit_is_told_and_stays(manage, mnist, home, m
             second.resume(id, ME)
     second._teachers.clear()
     with monkeypatch.context() as other:
-        other.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher(seed=8))
+        other.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher(seed=8))
         with pytest.raises(UserError, match="teacher has other weights than when it was started"):
             second.resume(id, ME)
     second._teachers.clear()
@@ -1030,7 +1030,7 @@ def step_row(manager, id):
 
 def test_few_teachers_are_kept_and_each_is_loaded_once(manager, monkeypatch):
     loaded = []
-    monkeypatch.setattr("kd.teacher.load", lambda name, device: loaded.append(name) or small_teacher())
+    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device: loaded.append(name) or small_teacher())
     for name in ("a", "a", "b", "c", "b", "d", "d", "a"):
         manager.teacher(name)
     assert loaded == ["a", "b", "c", "d", "a"] and len(manager._teachers) == 3

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch.nn.functional as F
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.models import inference
 from kd.config.distil import DistilConfig
 from kd.experiment import Distillation
@@ -29,7 +29,7 @@ def few(sample):
 
 @pytest.fixture(scope="module")
 def cnn():
-    return teacher.load("cnn")
+    return catalogue.load("cnn")
 
 
 def learned(mnist, cnn, **settings):

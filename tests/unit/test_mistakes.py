@@ -16,7 +16,8 @@ from kd.experiment import Distillation
 from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS, hinton, soft_loss
 from kd.randomness import generator
-from kd.teacher import CachedTeacher, load, weights_digest
+from kd.teachers.cached import CachedTeacher, weights_digest
+from kd.teachers.catalogue import load
 from tests.helpers import identical, small_teacher, weights
 
 T = 5.0

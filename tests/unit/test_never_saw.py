@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.models import inference
 from kd.experiment import Distillation
 from kd.lab import figures, never_saw
@@ -42,7 +42,7 @@ def test_as_many_steps_are_made_whatever_is_left_out():
 def test_a_student_that_never_saw_a_3_reads_most_of_them_and_its_control_none_before_an_offset(sample):
     """The page's claim at small scale: 4,000 images, no 3 among them, soft targets alone."""
     config = never_saw.recipe("mlp-128", "3", 0).replace(epochs=12, batch_size=64)
-    run = Distillation(config, sample, teacher.load("cnn"))
+    run = Distillation(config, sample, catalogue.load("cnn"))
     assert not (run.transfer.train.labels == 3).any()
     for _ in run.records():
         pass

@@ -17,7 +17,7 @@ from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.recovery import Recovery
-from kd.teacher import weights_digest
+from kd.teachers.cached import weights_digest
 from tests.helpers import identical, same, small_teacher, weights
 
 FAST = {"epochs": 1, "batch_size": 100}

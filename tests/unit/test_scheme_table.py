@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.config.schemes import SCHEMES
 from kd.tables import cells, schemes
 
@@ -14,7 +14,7 @@ def small(mnist, monkeypatch):
     """The table's machinery on 200 images."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
     monkeypatch.setattr(schemes, "_mnist", lambda: few)
-    monkeypatch.setattr(schemes, "_teacher", lambda name: teacher.load(name))
+    monkeypatch.setattr(schemes, "_teacher", lambda name: catalogue.load(name))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
 
 

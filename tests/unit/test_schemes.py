@@ -15,8 +15,8 @@ from kd.experiment import Distillation
 from kd.objectives import Outputs, hinton
 from kd.randomness import seed
 from kd.config.schemes import SCHEMES
-from kd.teacher import CachedTeacher
-from kd.teacher import load as load_teacher
+from kd.teachers.cached import CachedTeacher
+from kd.teachers.catalogue import load as load_teacher
 from kd.training.loop import accuracy
 from tests.helpers import identical, small_teacher, weights
 

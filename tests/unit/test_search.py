@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 import pytest
 
 from kd import __main__ as cli
-from kd import jobs, teacher
+from kd import jobs
+from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.data import sources
 from kd.sweeps import search, search_figures
@@ -131,7 +132,7 @@ def test_what_cannot_be_searched_is_refused_in_a_sentence(wrong, told):
 
 def test_the_command_prints_what_it_found(mnist, home, monkeypatch, capsys):
     monkeypatch.setattr(sources, "Source", lambda: Given(mnist))
-    monkeypatch.setattr(teacher, "load", lambda name, device="cpu": small_teacher())
+    monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": small_teacher())
     command = ["search", "--student", "mlp-30", "--trials", "2", "--epochs", "1"]
     assert cli.main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

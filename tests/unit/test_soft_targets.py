@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kd import teacher
+from kd.teachers import catalogue
 from kd.lab import figures, pictures, soft_targets
 
 #: Four images of a 2 and one of a 3; the second 2 is nearly a 3, the third a little like a 7.
@@ -31,7 +31,7 @@ def test_a_label_leaves_no_bit_open_and_ten_equal_probabilities_leave_all():
 
 
 def test_entropy_grows_with_the_temperature(sample):
-    said = teacher.load("cnn").logits(sample.validation.take(slice(0, None, 10)))
+    said = catalogue.load("cnn").logits(sample.validation.take(slice(0, None, 10)))
     bits = torch.stack([soft_targets.entropy(soft_targets.soft_targets(said, t)) for t in (1, 2, 4, 8, 20)])
     assert (bits.diff(dim=0) > 0).all()
 
@@ -61,7 +61,7 @@ def test_most_doubtful_is_the_one_that_lies_between_two_digits():
 
 def test_the_teacher_sees_more_of_a_9_than_of_a_0_in_a_4(sample):
     """What the page shows, with the shipped teacher: the soft targets know which digits are alike."""
-    averages = soft_targets.class_averages(teacher.load("cnn").logits(sample.validation), sample.validation.labels, 4.0)
+    averages = soft_targets.class_averages(catalogue.load("cnn").logits(sample.validation), sample.validation.labels, 4.0)
     for digit, like, unlike in [(4, 9, 0), (3, 5, 6), (1, 7, 3)]:
         assert averages[digit, like] > 3 * averages[digit, unlike]
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from kd.metrics import latency
 from kd.models import registry
-from kd.teacher import load
+from kd.teachers.catalogue import load
 
 
 def test_latency_is_measured_on_whole_batches_without_changing_the_model():

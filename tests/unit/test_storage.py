@@ -17,7 +17,7 @@ SHORT = DistilConfig(student="mlp-30", epochs=1, batch_size=100)
 @pytest.fixture(autouse=True)
 def in_home(home, monkeypatch):
     monkeypatch.delenv(permissions.PASSWORD, raising=False)
-    monkeypatch.setattr("kd.teacher.load", lambda name, device="cpu": small_teacher())
+    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
     return home
 
 

@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from kd import jobs, studies, teacher
+from kd import jobs, studies
+from kd.teachers import catalogue
 from kd.store import runs
 from kd.models import registry
 from kd.config.study import StudyConfig
@@ -104,7 +105,7 @@ def test_with_100_labels_the_control_stays_far_behind_a_student_that_saw_none(sa
     monkeypatch.setattr(studies, "CONTROLS", {"control": "jitter"})
     monkeypatch.setattr(studies, "FEW", 60_000)
     monkeypatch.setattr(studies, "MANY", 60_000)
-    run = Study(StudyConfig(seeds=1), sample, teacher.load("cnn"))
+    run = Study(StudyConfig(seeds=1), sample, catalogue.load("cnn"))
     list(run.records())
     found = {who: curve[0]["mean"] for who, curve in studies.curves(run.training.points).items()}
     print(found)
@@ -115,7 +116,7 @@ def test_wrong_labels_hurt_the_control_more_than_the_student(sample, monkeypatch
     """The page's claim at small scale: 4,000 images, of whose labels 60% are wrong."""
     monkeypatch.setattr(studies, "NOISE", (0.6,))
     monkeypatch.setattr(studies, "NOISE_IMAGES", 24_000)
-    run = Study(StudyConfig(study="noise", seeds=1), sample, teacher.load("cnn"))
+    run = Study(StudyConfig(study="noise", seeds=1), sample, catalogue.load("cnn"))
     list(run.records())
     found = {who: curve[0]["mean"] for who, curve in studies.curves(run.training.points).items()}
     print(found)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd import teacher
+from kd.teachers import catalogue
+from kd.teachers.cached import ROWS, weights_digest
 from kd.store import runs
 from kd.metrics.size import network_size
 from kd.models import inference, registry
@@ -17,7 +18,8 @@ from kd.data.digits import Digits
 from kd.errors import UserError
 from kd.experiment import Distillation
 from kd.objectives import soft_loss
-from kd.teacher import CachedTeacher, MeanTeacher
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
 from tests.helpers import identical, small_teacher, weights
 
 
@@ -267,7 +269,7 @@ def test_a_disk_that_refuses_is_no_harm(digits, cache, tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(teacher, "save_file", full)
+    monkeypatch.setattr("kd.teachers.cached.save_file", full)
     cached.keep()
     assert list((cache / "logits").iterdir()) == [], "a half-written file was left behind"
 
@@ -276,7 +278,7 @@ def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
     cached = small_teacher()
     cached.logits(digits)
     cached.keep()
-    marked = {name: torch.full((rows, 10), 3.0) for name, rows in teacher.ROWS.items()}
+    marked = {name: torch.full((rows, 10), 3.0) for name, rows in ROWS.items()}
     save_file(marked, tmp_path / "shipped.safetensors", {"teacher": cached.digest})
     again = CachedTeacher("small", "mlp-30", cached.model, tmp_path / "shipped.safetensors")
     assert (again.logits(digits) == 3.0).all()
@@ -288,7 +290,7 @@ def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
 def test_a_teacher_run_is_found_by_its_id(home, mnist):
     model = registry.build("mlp-30", 3)
     id = runs.save(runs.new_id(), TeacherConfig(teacher="mlp-30"), "done", [], {"teacher": model}, {}).id
-    found = teacher.load(id)
+    found = catalogue.load(id)
     assert (found.name, found.architecture) == (id, "mlp-30") and identical(found.model, model)
 
 
@@ -340,14 +342,14 @@ def test_what_each_of_several_teachers_computed_is_kept(digits):
 
 def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
     run = runs.save(runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": registry.build("cnn-tiny", 3)}, {})
-    together = teacher.load(f"cnn+{run.id}")
+    together = catalogue.load(f"cnn+{run.id}")
     batch = mnist.test.take(slice(0, 20))
-    expected = (teacher.load("cnn").logits(batch) + teacher.load(run.id).logits(batch)) / 2
+    expected = (catalogue.load("cnn").logits(batch) + catalogue.load(run.id).logits(batch)) / 2
     torch.testing.assert_close(together.logits(batch), expected)
     assert together.name == f"cnn+{run.id}" and together.architecture == "cnn+cnn-tiny"
     for name in ("cnn+nobody", "cnn+"):
         with pytest.raises(UserError, match="There is no teacher called"):
-            teacher.load(name)
+            catalogue.load(name)
 
 
 def test_a_student_learns_from_several_teachers(three, mnist):
@@ -362,13 +364,13 @@ def test_a_run_that_trained_no_teacher_is_refused(home):
     config = DistilConfig(student="mlp-30")
     id = runs.save(runs.new_id(), config, "done", [], {"student": student, "control": student}, {}).id
     with pytest.raises(UserError, match="is not a teacher; choose a run that trained one"):
-        teacher.load(id)
+        catalogue.load(id)
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "../cnn", "cnn.logits", "/etc/passwd", "20260101-000000-0123456789abcdef"])
 def test_a_name_without_a_teacher_is_refused_in_plain_words(home, name):
     with pytest.raises(UserError, match="choose|Choose"):
-        teacher.load(name)
+        catalogue.load(name)
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"architecture": "resnet"}', '{"architecture": 5}'])
@@ -376,9 +378,9 @@ def test_a_damaged_description_is_named(tmp_path, monkeypatch, text):
     save_file(weights(small_teacher().model), tmp_path / "mine.safetensors")
     if text is not None:
         (tmp_path / "mine.json").write_text(text)
-    monkeypatch.setattr(teacher, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     with pytest.raises(UserError, match=r"restore kd/weights/mine\.json"):
-        teacher.load("mine")
+        catalogue.load("mine")
 
 
 # -- the shipped teacher ----------------------------------------------------------------------
@@ -386,17 +388,17 @@ def test_a_damaged_description_is_named(tmp_path, monkeypatch, text):
 
 @pytest.fixture(scope="module")
 def about():
-    return json.loads((teacher.WEIGHTS / "cnn.json").read_text())
+    return json.loads((catalogue.WEIGHTS / "cnn.json").read_text())
 
 
 @pytest.fixture
 def cnn():
-    return teacher.load("cnn")
+    return catalogue.load("cnn")
 
 
 def test_the_shipped_teacher_is_the_one_described(cnn, about):
-    assert "cnn" in teacher.shipped() and not any("logits" in name for name in teacher.shipped())
-    assert cnn.digest == about["weights_sha256"] == teacher.weights_digest(cnn.model)
+    assert "cnn" in catalogue.shipped() and not any("logits" in name for name in catalogue.shipped())
+    assert cnn.digest == about["weights_sha256"] == weights_digest(cnn.model)
     assert cnn.architecture == about["architecture"] == "cnn"
 
 
@@ -413,9 +415,9 @@ def test_how_the_shipped_teacher_was_made_is_a_command_that_gives_its_config(abo
     assert config.optimizer == "adamw", "which the command leaves out"
 
 
-@pytest.mark.parametrize("name", teacher.shipped())
+@pytest.mark.parametrize("name", catalogue.shipped())
 def test_of_each_shipped_teacher_it_is_told_how_it_learned(name):
-    told = teacher.describe(name)
+    told = catalogue.describe(name)
     assert [row["epoch"] for row in told["curve"]] == list(range(1, told["config"]["epochs"] + 1))
     assert told["curve"][0]["loss teacher hard"] > told["curve"][-1]["loss teacher hard"] > 0
     # The curve ends where its weights do: those that ship, or those of its recipe run again.

@@ -23,7 +23,7 @@ from kd.experiment import Distillation
 from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
-from kd.teacher import load
+from kd.teachers.catalogue import load
 from kd.training.loop import Diverged, Plan, Training, learning_rate_at
 from tests.helpers import identical, same, small_teacher, weights
 

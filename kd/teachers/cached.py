@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,26 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd.store import runs
-from kd.models import inference, registry
-from kd.config.base import MAX_TEACHERS
-from kd.config.teacher import TeacherConfig
-from kd.objectives.feature_matching import View
 from kd.data.augmentation import SHIFTS
-from kd.data.digits import Digits, Mnist
-from kd.paths import cache_folder
-from kd.errors import UserError
+from kd.data.digits import Digits
+from kd.models import inference, registry
 from kd.models.inference import Outputs
+from kd.objectives.feature_matching import View
+from kd.paths import cache_folder
 
-WEIGHTS = Path(__file__).parent / "weights"
 ROWS = {"train": 60000, "test": 10000}
-CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")  # what is told of how a shipped teacher learned
 MAX_FEATURES = 1024  # numbers an image that are kept of hidden layers: at most 123 MB in half precision
-
-
-def shipped() -> list[str]:
-    """The names of the teachers in the repository."""
-    return sorted(path.name.removesuffix(".safetensors") for path in WEIGHTS.glob("*.safetensors") if "." not in path.stem)
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -188,124 +176,3 @@ class CachedTeacher:
                 new = (table.isfinite().all(1) & ~filled.cpu()).to(self._device)
                 logits[new] = table.to(self._device)[new]
                 filled |= new
-
-
-class MeanTeacher:
-    """Several teachers as one: each class's logit is the mean of theirs.
-
-    So its probabilities are, at every temperature, the geometric mean of theirs at that
-    temperature, which is one of the two averages of Hinton, Vinyals & Dean 2015, section
-    2. The other, the arithmetic mean, has no logits that hold at all temperatures, which
-    the methods and the cache work with.
-    """
-
-    def __init__(self, name: str, teachers: list[CachedTeacher]):
-        self.name, self._teachers = name, teachers
-        self.architecture = "+".join(teacher.architecture for teacher in teachers)
-        self.model = inference.Mean([teacher.model for teacher in teachers]).eval()
-        self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
-
-    def logits(self, digits: Digits) -> Tensor:
-        """(N, 10) mean logits of ``digits``, in their order."""
-        return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
-
-    def accuracy(self, digits: Digits) -> float:
-        """The share of ``digits`` that they classify right together."""
-        return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
-
-    def keep(self) -> None:
-        for teacher in self._teachers:
-            teacher.keep()
-
-
-def describe(name: str) -> dict:
-    """The json beside a shipped teacher: how it was made and what it scores."""
-    try:
-        about = json.loads((WEIGHTS / f"{name}.json").read_text())
-        registry.architecture(about["architecture"])
-        return about
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
-
-
-def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
-    """Makes the teacher that a run trained a shipped one: its weights, its logits, how it was made and how it learned.
-
-    Raises:
-        UserError: it was not trained on all of MNIST.
-    """
-    if mnist.source != "full" or run.measures.get("data") != mnist.digest:
-        raise UserError("Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it.")
-    target = WEIGHTS / f"{name}.safetensors"
-    target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
-    shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
-    validation_errors = _validation_errors(shipped, mnist)
-    for digits in (mnist.train, mnist.validation, mnist.test):
-        shipped.logits(digits)
-    shipped.save_logits(WEIGHTS / f"{name}.logits.safetensors")
-    arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in run.config.to_dict().items())
-    description = {
-        "architecture": run.architecture,
-        "command": f"python -m kd teacher {arguments} --ship {name}",
-        "config": run.config.to_dict(),
-        "seconds": run.measures["seconds"],
-        "versions": run.measures["versions"],
-        "data_sha256": run.measures["data"],
-        "weights_sha256": shipped.digest,
-        "train_images": len(mnist.train),
-        "validation_errors": validation_errors,
-        "validation_images": len(mnist.validation),
-        "test_errors": run.measures["models"]["teacher"]["test_errors"],
-        "test_images": len(mnist.test),
-        "curve": _curve(run),
-    }
-    _describe(name, description)
-
-
-def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
-    """Tells of a shipped teacher how another training by its recipe went. Its own weights stay, and with them whatever was measured of them.
-
-    Raises:
-        UserError: another recipe or other data, or no such teacher.
-    """
-    about = describe(name)
-    if TeacherConfig.from_dict(about["config"]) != run.config or run.measures.get("data") != about["data_sha256"]:
-        raise UserError(f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}")
-    again = CachedTeacher(name, run.architecture, run.model("teacher"))
-    _describe(name, about | {"curve": _curve(run), "curve_weights_sha256": again.digest, "curve_validation_errors": _validation_errors(again, mnist)})
-
-
-def _validation_errors(teacher: CachedTeacher, mnist: Mnist) -> int:
-    return round((1 - teacher.accuracy(mnist.validation)) * len(mnist.validation))
-
-
-def _curve(run: runs.Run) -> list[dict[str, float]]:
-    return [{key: round(row[key], 6) for key in CURVE} for row in run.metrics() if row["whole_validation"]]
-
-
-def _describe(name: str, about: Mapping[str, Any]) -> None:
-    (WEIGHTS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
-
-
-def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:
-    """A shipped teacher by name or a trained one by its run's id, ready to answer; several, joined by +, as one.
-
-    Raises:
-        UserError: no such teacher, or a damaged file.
-    """
-    if name.count("+") >= MAX_TEACHERS:  # each takes some MB
-        raise UserError(f"There can be up to {MAX_TEACHERS} teachers joined by +.")
-    if "+" in name:
-        return MeanTeacher(name, [load(part, device) for part in name.split("+")])
-    if name in shipped():
-        architecture = describe(name)["architecture"]
-        model = registry.load(WEIGHTS / f"{name}.safetensors", architecture)
-        return CachedTeacher(name, architecture, model.to(device), WEIGHTS / f"{name}.logits.safetensors")
-    if runs.is_id(name):
-        run = runs.load(name)
-        if "teacher" not in run.models:
-            raise UserError(f"{run.name} is not a teacher; choose a run that trained one.")
-        return CachedTeacher(name, run.architecture, run.model("teacher").to(device))
-    raise UserError(
-        f"There is no teacher called {name[:40]!r}; choose one of {', '.join(shipped())}, or the id of a teacher run."
-    )

@@ -1,0 +1,1 @@
+"""Teachers: trained networks whose logits are computed once per image."""

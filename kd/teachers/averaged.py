@@ -1,0 +1,40 @@
+"""Several teachers as one."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from kd.data.digits import Digits
+from kd.models import inference
+from kd.teachers.cached import CachedTeacher
+
+
+class MeanTeacher:
+    """Several teachers as one: each class's logit is the mean of theirs.
+
+    So its probabilities are, at every temperature, the geometric mean of theirs at that
+    temperature, which is one of the two averages of Hinton, Vinyals & Dean 2015, section
+    2. The other, the arithmetic mean, has no logits that hold at all temperatures, which
+    the methods and the cache work with.
+    """
+
+    def __init__(self, name: str, teachers: list[CachedTeacher]):
+        self.name, self._teachers = name, teachers
+        self.architecture = "+".join(teacher.architecture for teacher in teachers)
+        self.model = inference.Mean([teacher.model for teacher in teachers]).eval()
+        self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
+
+    def logits(self, digits: Digits) -> Tensor:
+        """(N, 10) mean logits of ``digits``, in their order."""
+        return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
+
+    def accuracy(self, digits: Digits) -> float:
+        """The share of ``digits`` that they classify right together."""
+        return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
+
+    def keep(self) -> None:
+        for teacher in self._teachers:
+            teacher.keep()

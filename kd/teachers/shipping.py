@@ -1,0 +1,74 @@
+"""Make a trained teacher one that ships with the program."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Mapping
+
+from kd.config.teacher import TeacherConfig
+from kd.data.digits import Mnist
+from kd.errors import UserError
+from kd.store import runs
+from kd.teachers.cached import CachedTeacher
+from kd.teachers import catalogue
+
+CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")  # what is told of how a shipped teacher learned
+
+
+def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
+    """Makes the teacher that a run trained a shipped one: its weights, its logits, how it was made and how it learned.
+
+    Raises:
+        UserError: it was not trained on all of MNIST.
+    """
+    if mnist.source != "full" or run.measures.get("data") != mnist.digest:
+        raise UserError("Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it.")
+    target = catalogue.WEIGHTS / f"{name}.safetensors"
+    target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
+    shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
+    validation_errors = _validation_errors(shipped, mnist)
+    for digits in (mnist.train, mnist.validation, mnist.test):
+        shipped.logits(digits)
+    shipped.save_logits(catalogue.WEIGHTS / f"{name}.logits.safetensors")
+    arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in run.config.to_dict().items())
+    description = {
+        "architecture": run.architecture,
+        "command": f"python -m kd teacher {arguments} --ship {name}",
+        "config": run.config.to_dict(),
+        "seconds": run.measures["seconds"],
+        "versions": run.measures["versions"],
+        "data_sha256": run.measures["data"],
+        "weights_sha256": shipped.digest,
+        "train_images": len(mnist.train),
+        "validation_errors": validation_errors,
+        "validation_images": len(mnist.validation),
+        "test_errors": run.measures["models"]["teacher"]["test_errors"],
+        "test_images": len(mnist.test),
+        "curve": _curve(run),
+    }
+    _describe(name, description)
+
+
+def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
+    """Tells of a shipped teacher how another training by its recipe went. Its own weights stay, and with them whatever was measured of them.
+
+    Raises:
+        UserError: another recipe or other data, or no such teacher.
+    """
+    about = catalogue.describe(name)
+    if TeacherConfig.from_dict(about["config"]) != run.config or run.measures.get("data") != about["data_sha256"]:
+        raise UserError(f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}")
+    again = CachedTeacher(name, run.architecture, run.model("teacher"))
+    _describe(name, about | {"curve": _curve(run), "curve_weights_sha256": again.digest, "curve_validation_errors": _validation_errors(again, mnist)})
+
+
+def _validation_errors(teacher: CachedTeacher, mnist: Mnist) -> int:
+    return round((1 - teacher.accuracy(mnist.validation)) * len(mnist.validation))
+
+
+def _curve(run: runs.Run) -> list[dict[str, float]]:
+    return [{key: round(row[key], 6) for key in CURVE} for row in run.metrics() if row["whole_validation"]]
+
+
+def _describe(name: str, about: Mapping[str, Any]) -> None:
+    (catalogue.WEIGHTS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
