@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from kd import export
+from kd.export import formats
 from kd.store import runs, safe_files
 from kd.metrics import classification, size
 from kd.metrics.latency import ONNX, PYTORCH, ROUNDS, compare
@@ -91,10 +91,10 @@ def teacher_of(run: runs.Run) -> str:
     return "cnn" if run.kind == "teacher" else run.config.teacher
 
 
-def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], export.Run]]:
+def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], formats.Run]]:
     """What runs the ONNX file of each network, but of a control, whose file is like the student's."""
     return {
-        name: functools.partial(export.run_onnx, export.to_onnx(model))
+        name: functools.partial(formats.run_onnx, formats.to_onnx(model))
         for name, model in networks.items() if name != "control" or "student" not in networks
     }
 

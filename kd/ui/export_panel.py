@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import export
+from kd.export import formats
 from kd.store import runs
 from kd.metrics import latency
 from kd.models import registry
@@ -14,8 +14,8 @@ from kd.ui import in_browser, owner, state
 
 
 @st.cache_data(show_spinner="Exporting, loading again and comparing…", max_entries=16)
-def _exported(run_id: str, which: str, format: str) -> export.Exported:
-    return export.export(state.stored_model(run_id, which), runs.load(run_id).architecture, format, state.manager().source.mnist().test)
+def _exported(run_id: str, which: str, format: str) -> formats.Exported:
+    return formats.export(state.stored_model(run_id, which), runs.load(run_id).architecture, format, state.manager().source.mnist().test)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -50,7 +50,7 @@ def show(run: runs.Run, snap: Snapshot) -> None:
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             which = st.selectbox("Network", run.models, key=f"export_which_{run.id}")
-            format = st.selectbox("Format", list(export.FORMATS), format_func=export.FORMATS.get, key=f"export_format_{run.id}")
+            format = st.selectbox("Format", list(formats.FORMATS), format_func=formats.FORMATS.get, key=f"export_format_{run.id}")
             # By a callback, since a rerun that follows at once would undo what the click itself says.
             st.button("Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,))
         if st.session_state.get(f"exported_{run.id}") == (which, format):
@@ -60,5 +60,5 @@ def show(run: runs.Run, snap: Snapshot) -> None:
                 icon=":material/download:", type="primary", on_click="ignore",
             )
             if format == "onnx":
-                _run_here(run, which, export.part(found, "model.onnx"))
+                _run_here(run, which, formats.part(found, "model.onnx"))
             st.caption(f"Loaded again and asked about {found.images:,} test images: no logit differs by more than {found.difference:.1g}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import importing
+from kd.export import importing
 from kd.store import runs
 from kd.config.imported import ImportConfig
 from kd.errors import UserError

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import compare, figures, importing
+from kd import compare, figures
+from kd.export import importing
 from kd.teachers import catalogue
 from kd import paths
 from kd.store import checkpoints, drawings, runs

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kd import importing, jobs
+from kd import jobs
+from kd.export import importing
 from kd.store import checkpoints, drawings, runs
 from kd.models import registry
 from kd import permissions

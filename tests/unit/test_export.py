@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kd import export
+from kd.export import formats
 from kd.teachers import catalogue
 from kd.drawing import preprocess
 from kd.models import inference, registry
@@ -23,7 +23,7 @@ from tests import strokes
 NAMES = ["linear", "mlp-30", "cnn-tiny"]
 
 
-def unpacked(exported: export.Exported) -> dict[str, bytes]:
+def unpacked(exported: formats.Exported) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -34,14 +34,14 @@ def shipped():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("format", list(export.FORMATS))
+@pytest.mark.parametrize("format", list(formats.FORMATS))
 def test_an_exported_model_gives_the_models_logits(name, format, mnist):
-    exported = export.export(registry.build(name, 0), name, format, mnist.test)
+    exported = formats.export(registry.build(name, 0), name, format, mnist.test)
     assert exported.images == len(mnist.test) and exported.difference < 1e-5
     assert exported.name == f"{name}-{format}.zip"
 
 
-@pytest.mark.parametrize("convert", [export.to_torch_export, export.to_onnx])
+@pytest.mark.parametrize("convert", [formats.to_torch_export, formats.to_onnx])
 def test_a_model_answers_others_as_ever_while_it_is_exported(convert):
     model, inputs = registry.build("mlp-30", 0).eval(), torch.randn(4, 1, 28, 28)
     expected, wrong, over = inference.logits_in_chunks(model, inputs), [], threading.Event()
@@ -65,7 +65,7 @@ def test_a_model_answers_others_as_ever_while_it_is_exported(convert):
 
 
 def test_any_number_of_pictures_can_be_asked_about_at_once(shipped, mnist):
-    run = export.run_onnx(export.to_onnx(shipped))
+    run = formats.run_onnx(formats.to_onnx(shipped))
     for count in (1, 3, 64):
         digits = mnist.test.take(slice(0, count))
         expected = inference.logits_in_chunks(shipped, digits.inputs()).numpy()
@@ -73,7 +73,7 @@ def test_any_number_of_pictures_can_be_asked_about_at_once(shipped, mnist):
 
 
 def test_the_safetensors_file_comes_with_all_that_is_needed_to_feed_it(mnist):
-    files = unpacked(export.export(registry.build("mlp-30", 0), "mlp-30", "safetensors", mnist.test))
+    files = unpacked(formats.export(registry.build("mlp-30", 0), "mlp-30", "safetensors", mnist.test))
     about = json.loads(files["model.json"])
     assert about["architecture"] == "mlp-30" and about["normalization"]["mean"] == 0.1307
 
@@ -81,21 +81,21 @@ def test_the_safetensors_file_comes_with_all_that_is_needed_to_feed_it(mnist):
 @pytest.mark.parametrize("format", ["onnx", "pt2"])
 def test_a_file_that_answers_otherwise_is_not_given_out(format, mnist, monkeypatch):
     other = registry.build("mlp-30", 1)
-    real = {"onnx": export.to_onnx, "pt2": export.to_torch_export}[format]
-    monkeypatch.setattr(export, {"onnx": "to_onnx", "pt2": "to_torch_export"}[format], lambda model: real(other))
+    real = {"onnx": formats.to_onnx, "pt2": formats.to_torch_export}[format]
+    monkeypatch.setattr(formats, {"onnx": "to_onnx", "pt2": "to_torch_export"}[format], lambda model: real(other))
     with pytest.raises(UserError, match="logits differ from the model's by .*Choose another format"):
-        export.export(registry.build("mlp-30", 0), "mlp-30", format, mnist.test)
+        formats.export(registry.build("mlp-30", 0), "mlp-30", format, mnist.test)
 
 
 def test_an_unknown_format_is_refused_in_plain_words(mnist):
     with pytest.raises(UserError, match="no format called 'pickle'; choose one of onnx, safetensors, pt2"):
-        export.export(registry.build("linear", 0), "linear", "pickle", mnist.test)
+        formats.export(registry.build("linear", 0), "linear", "pickle", mnist.test)
 
 
 @pytest.mark.parametrize("paper", [False, True], ids=["light-on-dark", "dark-on-light"])
 def test_the_script_reads_a_drawn_digit_as_the_app_does(paper, shipped, mnist, tmp_path):
     """As a user would: unpack, run the script on a picture."""
-    exported = export.export(shipped, "cnn", "onnx", mnist.test)
+    exported = formats.export(shipped, "cnn", "onnx", mnist.test)
     for name, content in unpacked(exported).items():
         (tmp_path / name).write_bytes(content)
     for digit in (2, 7):

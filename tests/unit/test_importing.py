@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from kd import importing
+from kd.export import importing
 from kd.teachers import catalogue
 from kd.store import runs
 from kd.data import digits

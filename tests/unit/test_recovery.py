@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from kd import export, recovery
+from kd import recovery
+from kd.export import formats
 from kd.store import checkpoints, runs
 from kd.metrics import classification
 from kd.models import compress, inference, registry
@@ -125,7 +126,7 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
     recorded = next(row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered"))
     assert recorded["file_bytes"] == (run.folder / "student.safetensors").stat().st_size
     assert recorded["nonzero"] == compress.cost(model).nonzero
-    exported = export.export(model, runs_again.architecture, "safetensors", mnist.test)
+    exported = formats.export(model, runs_again.architecture, "safetensors", mnist.test)
     assert exported.name == "mlp-30_neurons-30_rank-20-safetensors.zip"
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import importing, jobs
+from kd import jobs
+from kd.export import importing
 from kd.store import quota, runs
 from kd.models import registry
 from kd import permissions

@@ -25,10 +25,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from kd.data.digits import MEAN, STD
-from kd.models import inference, registry
-from kd.data.digits import Digits
+from kd.data.digits import MEAN, STD, Digits
 from kd.errors import UserError
+from kd.models import inference, registry
 
 #: A picture of one digit, light ink on dark or dark on light, even paper.
 SCRIPT = Path(__file__).parent / "export_script.py"

@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from kd.store import quota, runs
-from kd.metrics import classification
-from kd.data import digits
-from kd.device import training_device
-from kd.models import inference, registry
 from kd import permissions
 from kd.config.imported import ImportConfig
+from kd.data import digits
+from kd.device import training_device
 from kd.errors import UserError
+from kd.metrics import classification
+from kd.models import inference, registry
+from kd.store import quota, runs
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 
