@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import compare, figures, kinds, recovery
+from kd import compare, figures, kinds
+from kd.experiments import compression
 from kd.teachers import catalogue, shipping
 from kd.store import checkpoints, runs
 from kd.training import distributed
@@ -28,7 +29,7 @@ from kd.config.mistake import MistakeConfig
 from kd.config.study import StudyConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.experiment import Experiment
+from kd.experiments.base import Experiment
 from kd.config.grid import GridConfig
 from kd.config.search import SearchConfig
 from kd.objectives import METHODS
@@ -300,7 +301,7 @@ def _print_table(result: dict[str, Any]) -> None:
         model = result[name]
         print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
     if "stages" in result:
-        print(recovery.text(result["stages"]))
+        print(compression.text(result["stages"]))
 
 
 if __name__ == "__main__":

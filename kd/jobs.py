@@ -36,7 +36,7 @@ from kd import permissions
 from kd.config.base import Settings
 from kd.config.distil import Change, DistilConfig, LIVE_SETTINGS, MAX_CHANGES, check_live, unread
 from kd.errors import UserError
-from kd.experiment import Experiment
+from kd.experiments.base import Experiment
 from kd.objectives import METHODS
 from kd.training.loop import Diverged, Record
 

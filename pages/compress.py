@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compress_figures, recovery
+from kd import compress_figures
+from kd.experiments import compression
 from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
@@ -62,7 +63,7 @@ config = recipe.settings()
 try:
     preview.whole(config.network)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        batch = st.segmented_control("Images at once", recovery.BATCHES, default=1, required=True, key="compress_batch", help="1 is an answer to one person; 256 is a queue.")
+        batch = st.segmented_control("Images at once", compression.BATCHES, default=1, required=True, key="compress_batch", help="1 is an answer to one person; 256 is a queue.")
         st.segmented_control(
             "The picture shows", list(compress_figures.AXES), default="file_bytes", required=True, key="compress_axis", format_func=compress_figures.AXES.get,
         )

@@ -33,7 +33,7 @@ from kd.config.base import Config
 from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
-from kd.experiment import Distillation, Experiment, on
+from kd.experiments.base import Distillation, Experiment, on
 from kd.training.learner import Learner
 from kd.objectives import METHODS, labels_only
 from kd.sweeps import grid_weights

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from kd.data.digits import Mnist
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.sweeps.grid import Group, groups, start
 from kd.config.grid import GridConfig
 from kd.config.search import SearchConfig

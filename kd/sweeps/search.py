@@ -33,7 +33,7 @@ from kd.objectives import feature_matching
 from kd.device import training_device
 from kd.data.digits import Mnist
 from kd.errors import UserError
-from kd.experiment import Distillation, Experiment
+from kd.experiments.base import Distillation, Experiment
 from kd.objectives import METHODS
 from kd.randomness import seed
 from kd.config.search import SearchConfig

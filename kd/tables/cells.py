@@ -28,7 +28,7 @@ from kd.data import sources
 from kd.data.digits import Mnist
 from kd.config.base import Config
 from kd.errors import UserError
-from kd.experiment import Experiment
+from kd.experiments.base import Experiment
 
 KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
 

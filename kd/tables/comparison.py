@@ -18,7 +18,7 @@ from kd.data import digits
 from kd.device import training_device
 from kd.tables import cells
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives import METHODS
 
 SEEDS = 5

@@ -19,7 +19,7 @@ from kd.device import training_device
 from kd.models import registry
 from kd.tables import cells
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives.feature import COSINE
 
 SEEDS = 5

@@ -27,7 +27,7 @@ from kd.config.base import Config
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.experiment import Distillation, Experiment, TeacherTraining
+from kd.experiments.base import Distillation, Experiment, TeacherTraining
 from kd.teachers.cached import CachedTeacher
 
 SEEDS = 5

@@ -15,7 +15,7 @@ from kd.teachers import averaged, cached, catalogue
 from kd.data import digits
 from kd.device import training_device
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.tables import cells, comparison
 from kd.tables.comparison import FEW, STUDENT
 

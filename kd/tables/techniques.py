@@ -23,8 +23,8 @@ from kd.tables import cells
 from kd.config.base import Config
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
-from kd.recovery import BATCHES, THREADS, Recovery, Whole
+from kd.experiments.base import Distillation
+from kd.experiments.compression import BATCHES, Recovery, THREADS, Whole
 
 SEEDS = 3
 STUDENT = "mlp-800x2"

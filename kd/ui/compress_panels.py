@@ -6,7 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from kd import compress_figures, recovery
+from kd import compress_figures
+from kd.experiments import compression
 from kd.tables import techniques
 from kd.jobs import Snapshot
 from kd.ui import state
@@ -74,7 +75,7 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
 
 
 def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
-    return recovery.clock(*({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after)))
+    return compression.clock(*({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after)))
 
 
 def _told(rows: list[dict[str, Any]]) -> None:
@@ -113,7 +114,7 @@ def outcome(snap: Snapshot) -> None:
         rows.append({**found, "title": found["stage"], "accuracy": found["test_accuracy"], "wrong": 1 - found["test_accuracy"], "seconds": took.get("median"), "iqr": took.get("iqr")})
     st.header("What came out, on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
-    _table([_line(found, recovery.called(found, distilled)) for found in rows])
+    _table([_line(found, compression.called(found, distilled)) for found in rows])
     # Student and control are the same until the recovery: both ways begin with what was compressed. Networks of one shape take the same time.
     times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
     shared = [{**found, "who": "control"} for found in rows if found["who"] == "student" and found["stage"] in ("original", "compressed")]
@@ -152,7 +153,7 @@ def measured_before() -> None:
     st.dataframe(
         techniques.lines(found), hide_index=True, width="stretch",
         column_config={"what is done": st.column_config.TextColumn(pinned=True), "KB": number(format="%.0f"), "zipped KB": number(format="%.0f")}
-        | {f"ms at {batch}": number(format="%.3g", help="Median, one thread.") for batch in recovery.BATCHES},
+        | {f"ms at {batch}": number(format="%.3g", help="Median, one thread.") for batch in compression.BATCHES},
     )
     seeds = f"{found['seeds']} seeds, mean and deviation" if found["seeds"] > 1 else "One seed, so that small differences are within chance"
     st.caption(f"{seeds}; shares were chosen beforehand, not on the test set. {found['machine']}; `{found['command']}`")

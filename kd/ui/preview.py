@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 from torch import nn
 
-from kd import recovery
+from kd.experiments import compression
 from kd.metrics import latency
 from kd.device import training_device
 from kd.models import compress, inference
@@ -25,8 +25,8 @@ def _mnist() -> Mnist:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def whole(network: str) -> recovery.Whole:
-    return recovery.whole(network)
+def whole(network: str) -> compression.Whole:
+    return compression.whole(network)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -66,7 +66,7 @@ def _title(done: Amounts) -> str:
 @st.cache_data(max_entries=64, show_spinner="Timing…")
 def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
     """The latency after each technique, in alternating rounds with one thread."""
-    networks = {str(place): recovery.on_cpu(_network(network, "student", done, source)) for place, done in enumerate(chain)}
+    networks = {str(place): compression.on_cpu(_network(network, "student", done, source)) for place, done in enumerate(chain)}
     found = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
     return [found[str(place)][0] for place in range(len(chain))]
 

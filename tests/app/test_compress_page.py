@@ -7,7 +7,7 @@ import pytest
 from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.ui import keys, state
 from tests.apps import TOKEN, query, said
 from tests.helpers import small_teacher, wait_until

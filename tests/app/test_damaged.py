@@ -7,7 +7,7 @@ import pytest
 from kd.teachers import catalogue
 from kd.store import runs
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.ui import state
 from tests.apps import TOKEN, said
 

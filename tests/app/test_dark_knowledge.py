@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd import studies
+from kd.experiments import study
 from kd.drawing import links
 from kd.lab.settings import LabSettings
 from kd.ui import keys, state
@@ -106,9 +106,9 @@ def test_a_preset_fills_in_the_digits_and_none_cannot_be_started(app):
 
 
 def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_it(app, monkeypatch):
-    monkeypatch.setattr(studies, "BUDGETS", (100,))
-    monkeypatch.setattr(studies, "FEW", 2_000)
-    monkeypatch.setattr(studies, "MANY", 3_000)
+    monkeypatch.setattr(study, "BUDGETS", (100,))
+    monkeypatch.setattr(study, "FEW", 2_000)
+    monkeypatch.setattr(study, "MANY", 3_000)
     at = app(PAGE, panel="label-budget", seeds="1")
     assert "Until then, what `python -m kd study --study labels" in said(at) and "reads **98.4% ± 0.1** of the test images right" in said(at)
     at.button(key="lab_start").click().run()
@@ -127,8 +127,8 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
 
 
 def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
-    monkeypatch.setattr(studies, "NOISE", (0.0, 0.6))
-    monkeypatch.setattr(studies, "NOISE_IMAGES", 4_000)
+    monkeypatch.setattr(study, "NOISE", (0.0, 0.6))
+    monkeypatch.setattr(study, "NOISE_IMAGES", 4_000)
     at = app(PAGE, panel="wrong-labels", seeds="1")
     at.button(key="lab_start").click().run()
     wait_for_end(at, keys.LAB_RUN)

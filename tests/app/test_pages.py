@@ -16,7 +16,7 @@ from kd.metrics import latency
 from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.ui import keys, state
 from tests.apps import TOKEN, said
 from tests.helpers import wait_until

@@ -36,7 +36,7 @@ from kd.config.study import StudyConfig
 from kd.config.teacher import TeacherConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.lab.settings import LabSettings
 from tests.helpers import small_teacher
 

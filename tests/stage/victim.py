@@ -19,7 +19,7 @@ from kd.data import sources
 from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from tests.helpers import Given, small_teacher, weights
 
 ME = "the one who is at the browser"

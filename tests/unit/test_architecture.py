@@ -29,7 +29,7 @@ def imported(path: Path) -> set[str]:
 
 def test_the_modules_are_found():
     assert {"kd", "kd.training.loop", "kd.jobs", "kd.ui", "kd.__main__"} <= set(MODULES)
-    assert "kd.objectives" in imported(MODULES["kd.training.loop"]) | imported(MODULES["kd.experiment"])
+    assert "kd.objectives" in imported(MODULES["kd.training.loop"]) | imported(MODULES["kd.experiments.base"])
 
 
 @pytest.mark.parametrize("name", BELOW_UI)

@@ -10,7 +10,7 @@ from kd.teachers import catalogue
 from kd.metrics import classification
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.lab import figures
 from kd.objectives import hinton, labels_only
 from kd.training.loop import Learner, Plan, Training

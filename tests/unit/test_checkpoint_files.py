@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from kd.store import checkpoints, runs
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from tests.helpers import small_teacher
 
 CONFIG = DistilConfig(student="mlp-30", epochs=2, batch_size=100)

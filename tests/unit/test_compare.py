@@ -12,7 +12,7 @@ from kd.metrics.latency import BATCHES, ONNX
 from kd.compare import Point
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from tests.helpers import small_teacher
 
 

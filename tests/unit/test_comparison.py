@@ -7,7 +7,7 @@ import pytest
 from kd import __main__ as command_line
 from kd.teachers import catalogue
 from kd.tables import cells, comparison
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives import METHODS
 
 

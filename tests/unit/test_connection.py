@@ -15,7 +15,7 @@ from kd.config.distil import DistilConfig
 from kd.data.digits import Mnist
 from kd.objectives.feature_matching import GRID, View, connect
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.models.layers import ClassToken
 from kd.objectives import METHODS, labels_only
 from kd.teachers.cached import CachedTeacher, MAX_FEATURES

@@ -7,7 +7,7 @@ from kd.teachers import catalogue
 from kd.data import digits
 from kd.models import inference
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.lab.corruptions import CORRUPTIONS, blurred, noisy, rotated, shifted, thickened
 
 

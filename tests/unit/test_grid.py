@@ -11,7 +11,7 @@ from kd.store import runs
 from kd.models import inference
 from kd.sweeps import grid, grid_time
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.sweeps.grid import Grid, Groups, Table, cells, groups
 from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import means

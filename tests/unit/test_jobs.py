@@ -10,7 +10,8 @@ import time
 import pytest
 import torch
 
-from kd import experiment, jobs
+from kd import jobs
+from kd.experiments import base
 from kd import paths
 from kd.store import checkpoints, runs
 from kd.training import loop
@@ -19,7 +20,7 @@ from kd.models import inference, registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.jobs import JobManager
 from tests.helpers import Given, identical, small_teacher, threads, wait_until, weights
 
@@ -681,7 +682,7 @@ def test_a_training_that_diverges_tells_so_and_stores_nothing(manager, monkeypat
     def spoiled(student, *_):
         return {"soft": student.logits.sum() * float("nan")}
 
-    monkeypatch.setitem(experiment.METHODS, "hinton", dataclasses.replace(experiment.METHODS["hinton"], objective=spoiled))
+    monkeypatch.setitem(base.METHODS, "hinton", dataclasses.replace(base.METHODS["hinton"], objective=spoiled))
     id = manager.start(SHORT, ME)
     assert "try a lower learning rate" in wait_for(manager, id, "failed").message
     manager.save_again(id, ME)
@@ -774,7 +775,7 @@ def test_a_teacher_resumes_too(manage, mnist):
     second = manage()
     second.resume(id, ME)
     wait_for(second, id, "done")
-    whole = experiment.TeacherTraining(config, mnist)
+    whole = base.TeacherTraining(config, mnist)
     for _ in whole.records():
         pass
     assert same_as(runs.load(id), {"teacher": weights(whole.trained["teacher"])})

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from kd.teachers import catalogue
 from kd.models import inference
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives import METHODS
 
 ANSWERS = [method.name for method in METHODS.values() if method.teacher and not method.looks]

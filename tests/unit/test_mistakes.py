@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from kd.models import inference, registry
-from kd.breaking import Breaking, gradient_ratio
+from kd.experiments.mistake import Breaking, gradient_ratio
 from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS, hinton, soft_loss
 from kd.randomness import generator

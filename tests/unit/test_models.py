@@ -10,7 +10,7 @@ from torch import nn
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig, INITIALIZATIONS
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.models.layers import transformer
 from tests.helpers import identical, same, small_teacher, weights
 

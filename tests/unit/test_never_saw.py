@@ -8,7 +8,7 @@ import torch
 
 from kd.teachers import catalogue
 from kd.models import inference
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.lab import figures, never_saw
 
 LABELS = torch.tensor([3, 3, 5, 5])

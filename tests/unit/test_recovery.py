@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd import recovery
+from kd.experiments import compression
 from kd.export import formats
 from kd.store import checkpoints, runs
 from kd.metrics import classification
@@ -16,8 +16,8 @@ from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
-from kd.experiment import Distillation
-from kd.recovery import Recovery
+from kd.experiments.base import Distillation
+from kd.experiments.compression import Recovery
 from kd.teachers.cached import weights_digest
 from tests.helpers import identical, same, small_teacher, weights
 
@@ -58,7 +58,7 @@ def test_all_begin_alike_and_zeros_stay_zero(distilled, mnist):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_zeros_hold_with_every_optimizer_and_layer(home, mnist, monkeypatch, optimizer):
-    monkeypatch.setattr(recovery, "whole", lambda network: recovery.Whole("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()))
+    monkeypatch.setattr(compression, "whole", lambda network: compression.Whole("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()))
     experiment, _ = recovered(CompressConfig(neurons=0, rank=30, weights=70, optimizer=optimizer, learning_rate=0.05, **FAST), mnist)
     for key, zero in masks(experiment.begun["student"]).items():
         assert not experiment.trained["student"].state_dict()[key][zero].any()
@@ -81,7 +81,7 @@ def test_what_it_began_with_and_the_teacher_stay(distilled, mnist):
     list(experiment.records())
     assert weights_digest(reference.model) == before
     assert identical(experiment.begun["student"], begun)
-    assert identical(recovery.whole(distilled.id).student, distilled.model("student"))
+    assert identical(compression.whole(distilled.id).student, distilled.model("student"))
 
 
 def test_few_labels_reach_all_that_learn(distilled, mnist):
@@ -165,17 +165,17 @@ def test_what_cannot_be_compressed_is_refused(distilled, mnist):
     with pytest.raises(UserError, match="raise neurons, activation, rank or weights above 0"):
         Recovery(CompressConfig(neurons=0, int8="static"), mnist, small_teacher())
     with pytest.raises(UserError, match="no network called 'nobody'"):
-        recovery.whole("nobody")
+        compression.whole("nobody")
     with pytest.raises(UserError, match="no longer there"):
-        recovery.whole(runs.new_id())
+        compression.whole(runs.new_id())
     sweep = runs.save(runs.new_id(), StudyConfig(), "done", [], {}, {})
     with pytest.raises(UserError, match="Dark knowledge"):
-        recovery.whole(sweep.id)
+        compression.whole(sweep.id)
     config = CompressConfig(network=distilled.id, **FAST)
     experiment, records = recovered(config, mnist)
     run = runs.save(runs.new_id(), config, "done", [], experiment.trained, experiment.measures(records[-1]))
     with pytest.raises(UserError, match="compressed already"):
-        recovery.whole(run.id)
+        compression.whole(run.id)
 
 
 @pytest.mark.parametrize(("setting", "value", "said"), [
@@ -194,15 +194,15 @@ def test_a_link_and_the_command_line_give_the_same_settings():
 
 def test_the_clock_is_believed_only_beyond_its_spread():
     before = {"median": 4.0, "iqr": 0.2}
-    assert recovery.clock(before, {"median": 2.0, "iqr": 0.2}) == "2 times as fast"
-    assert recovery.clock(before, {"median": 10.0, "iqr": 0.5}) == "2.5 times slower"
-    assert recovery.clock(before, {"median": 3.9, "iqr": 0.05}) == "as fast, within the clock's noise"
+    assert compression.clock(before, {"median": 2.0, "iqr": 0.2}) == "2 times as fast"
+    assert compression.clock(before, {"median": 10.0, "iqr": 0.5}) == "2.5 times slower"
+    assert compression.clock(before, {"median": 3.9, "iqr": 0.05}) == "as fast, within the clock's noise"
 
 
 def test_stages_in_words():
     row = {"parameters": 100, "nonzero": 40, "file_bytes": 2048, "zipped_bytes": 1024, "test_accuracy": 0.5, "latency": None}
     stages = [row | {"who": who, "stage": stage} for who, stage in (("student", "original"), ("control", "int8"), ("alone", "recovered"))]
-    lines = recovery.text(stages).splitlines()
+    lines = compression.text(stages).splitlines()
     assert [line[:40].strip() for line in lines[1:]] == ["distilled, original", "distilled, recovered from labels, int8", "never distilled, recovered from labels"]
     assert lines[1].split()[2:] == ["100", "40", "2", "1", "50.00%"]
-    assert recovery.called(stages[0], distilled=False) == "original"
+    assert compression.called(stages[0], distilled=False) == "original"

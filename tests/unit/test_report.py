@@ -8,7 +8,7 @@ import pytest
 from kd import compare, report
 from kd.store import runs
 from kd.config.distil import DistilConfig
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from tests.helpers import small_teacher
 
 

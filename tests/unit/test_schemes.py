@@ -11,7 +11,7 @@ from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.objectives.feature_matching import exits
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives import Outputs, hinton
 from kd.randomness import seed
 from kd.config.schemes import SCHEMES

@@ -77,7 +77,7 @@ def test_the_best_is_chosen_by_validation_images_and_is_a_run(mnist, found):
 
 
 def test_test_images_are_read_once_and_after_the_last_trial(mnist, home, monkeypatch):
-    from kd.experiment import Distillation
+    from kd.experiments.base import Distillation
 
     order, real = [], Distillation.measures
     monkeypatch.setattr(Distillation, "measures", lambda self, last: order.append("test") or real(self, last))

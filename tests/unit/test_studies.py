@@ -5,14 +5,15 @@ import statistics
 
 import pytest
 
-from kd import jobs, studies
+from kd import jobs
+from kd.experiments import study
 from kd.teachers import catalogue
 from kd.store import runs
 from kd.models import registry
 from kd.config.study import StudyConfig
 from kd.data.digits import UNLABELLED
 from kd.objectives import labels_only
-from kd.studies import Cell, Study
+from kd.experiments.study import Cell, Study
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import Given, small_teacher, wait_until
 
@@ -28,7 +29,7 @@ def tiny(config, mnist, teacher):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setitem(studies.STUDIES, "labels", tiny)
+    monkeypatch.setitem(study.STUDIES, "labels", tiny)
 
 
 def points(rows):
@@ -45,7 +46,7 @@ def test_each_training_of_a_sweep_becomes_a_point_and_progress_is_that_of_the_wh
     # A point is what the same training gives by itself.
     alone = tiny(None, mnist, None)[2].start()
     list(alone.records())
-    assert points(rows)[2][2] == studies.accuracy(alone.learners[0].model, mnist.test)
+    assert points(rows)[2][2] == study.accuracy(alone.learners[0].model, mnist.test)
 
 
 def test_a_sweep_that_was_interrupted_goes_on_to_the_same_points(small, mnist):
@@ -67,7 +68,7 @@ def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
         {"value": 10.0, "seed": 0.0, "test control": 0.4}, {"value": 10.0, "seed": 1.0, "test control": 0.6}, {"value": 5.0, "test control": 0.3},
         {"value": 20.0, "validation control": 0.9},
     ]
-    assert studies.curves(rows)["control"] == [
+    assert study.curves(rows)["control"] == [
         {"value": 5.0, "mean": 0.3, "sd": 0.0, "all": [0.3]},
         {"value": 10.0, "mean": pytest.approx(0.5), "sd": pytest.approx(statistics.stdev([0.4, 0.6])), "all": [0.4, 0.6]},
     ]
@@ -84,40 +85,40 @@ def test_the_worker_trains_a_sweep_and_stores_its_points(small, mnist, home):
         manager.close()
     run = runs.load(id)
     assert run.models == () and run.config == StudyConfig(seeds=1)
-    assert studies.curves(run.metrics()) == run.measures["curves"] == studies.curves(list(snap.rows))
+    assert study.curves(run.metrics()) == run.measures["curves"] == study.curves(list(snap.rows))
 
 
 def test_a_control_learns_from_its_labels_alone_and_the_student_from_none(mnist):
-    student, control, *_ = studies.label_budget(StudyConfig(seeds=1), mnist, small_teacher())
-    assert (student.value, control.value) == (studies.NO_LABEL, 100)
+    student, control, *_ = study.label_budget(StudyConfig(seeds=1), mnist, small_teacher())
+    assert (student.value, control.value) == (study.NO_LABEL, 100)
     taught, told = student.start(), control.start()
     assert (taught.mnist.train.labels == UNLABELLED).all() and taught.teacher
     assert told.teacher is None and len(told.mnist.train) == len(mnist.train)
     ids = told.mnist.train.ids.unique()
     assert len(ids) == 100 and (told.mnist.train.labels != UNLABELLED).all()
-    counts = studies.labelled(mnist.train, 100, 0).labels.bincount()
+    counts = study.labelled(mnist.train, 100, 0).labels.bincount()
     assert counts.tolist() == [10] * 10
 
 
 def test_with_100_labels_the_control_stays_far_behind_a_student_that_saw_none(sample, monkeypatch):
     """The page's claim at small scale: 4,000 images, one seed, fewer steps for both."""
-    monkeypatch.setattr(studies, "BUDGETS", (100,))
-    monkeypatch.setattr(studies, "CONTROLS", {"control": "jitter"})
-    monkeypatch.setattr(studies, "FEW", 60_000)
-    monkeypatch.setattr(studies, "MANY", 60_000)
+    monkeypatch.setattr(study, "BUDGETS", (100,))
+    monkeypatch.setattr(study, "CONTROLS", {"control": "jitter"})
+    monkeypatch.setattr(study, "FEW", 60_000)
+    monkeypatch.setattr(study, "MANY", 60_000)
     run = Study(StudyConfig(seeds=1), sample, catalogue.load("cnn"))
     list(run.records())
-    found = {who: curve[0]["mean"] for who, curve in studies.curves(run.training.points).items()}
+    found = {who: curve[0]["mean"] for who, curve in study.curves(run.training.points).items()}
     print(found)
     assert found["student"] - found["control"] > 0.08
 
 
 def test_wrong_labels_hurt_the_control_more_than_the_student(sample, monkeypatch):
     """The page's claim at small scale: 4,000 images, of whose labels 60% are wrong."""
-    monkeypatch.setattr(studies, "NOISE", (0.6,))
-    monkeypatch.setattr(studies, "NOISE_IMAGES", 24_000)
+    monkeypatch.setattr(study, "NOISE", (0.6,))
+    monkeypatch.setattr(study, "NOISE_IMAGES", 24_000)
     run = Study(StudyConfig(study="noise", seeds=1), sample, catalogue.load("cnn"))
     list(run.records())
-    found = {who: curve[0]["mean"] for who, curve in studies.curves(run.training.points).items()}
+    found = {who: curve[0]["mean"] for who, curve in study.curves(run.training.points).items()}
     print(found)
     assert found["student"] > found["control"] + 0.05

@@ -16,7 +16,7 @@ from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import affine, jitter
 from kd.data.digits import Digits
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.objectives import soft_loss
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher

@@ -19,7 +19,7 @@ from kd.training.threads import Cores
 from kd.data.digits import Mnist, UNLABELLED
 from kd.data.transfer_set import with_labels
 from kd.errors import UserError
-from kd.experiment import Distillation
+from kd.experiments.base import Distillation
 from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator

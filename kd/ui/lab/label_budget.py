@@ -7,7 +7,7 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import studies
+from kd.experiments import study
 from kd.figures import Figure
 from kd.jobs import Snapshot
 from kd.lab import figures
@@ -27,7 +27,7 @@ def show() -> None:
     snap = running.sweep("labels")
     if snap is None:
         st.info("Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two.")
-        stored = studies.stored("labels")
+        stored = study.stored("labels")
         if stored:
             st.markdown(f"Until then, what `{stored['command']}` measured:")
             _draw(stored["curves"], figures.label_budget(stored["curves"], None, 55_000))
@@ -38,7 +38,7 @@ def show() -> None:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[dict[str, Any]]], str]:
     """The curves, and their figure as JSON."""
-    curves = studies.curves(_snap.rows)
+    curves = study.curves(_snap.rows)
     last = _snap.rows[-1]
     growing = [(key.removeprefix("validation "), last["value"], value) for key, value in last.items() if key.startswith("validation ")]
     ended = any(key.startswith("test ") for key in last)
@@ -56,7 +56,7 @@ def _curves(snap: Snapshot) -> None:
 def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
     spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
     frame.chart(figure, "budget", f"Share of the test images read right by number of labels: {spoken}.", "label-budget")
-    at = {who: next((point for point in curve if point["value"] in (studies.NO_LABEL, 100)), None) for who, curve in curves.items()}
+    at = {who: next((point for point in curve if point["value"] in (study.NO_LABEL, 100)), None) for who, curve in curves.items()}
     if at.get("student") and at.get("control"):
         st.markdown(
             f"The student, with no label, reads **{_spread(at['student'])}** of the test images right; with 100 labels the control reads {_spread(at['control'])}"

@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from kd import studies
+from kd.experiments import study
 from kd.jobs import Snapshot
 from kd.lab import figures
 from kd.ui.lab import frame, running
@@ -29,7 +29,7 @@ def show() -> None:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict, str, str]:
     """The curves, their figure as JSON, and what it shows in words."""
-    curves, last = studies.curves(_snap.rows), _snap.rows[-1]
+    curves, last = study.curves(_snap.rows), _snap.rows[-1]
     growing = {key.removeprefix("validation "): (last["value"], value) for key, value in last.items() if key.startswith("validation ")}
     ended = any(key.startswith("test ") for key in last)
     figure = figures.wrong_labels(curves, growing if _snap.active and not ended else {})

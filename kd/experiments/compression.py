@@ -9,22 +9,21 @@ from typing import Any, Mapping, Sequence
 
 from torch import nn
 
-from kd.teachers import catalogue
-from kd.store import runs
-from kd.metrics import classification, latency
-from kd.data.digits import Mnist
-from kd.device import training_device
-from kd.models import compress, inference, registry
 from kd.config.compress import CompressConfig
-from kd.data.digits import Digits
+from kd.data.digits import Digits, Mnist
+from kd.device import training_device
 from kd.errors import UserError
-from kd.experiment import Experiment, few_labels
-from kd.training.learner import Learner
+from kd.experiments.base import Experiment, few_labels
+from kd.metrics import classification, latency
+from kd.models import compress, inference, registry
 from kd.objectives import hinton, labels_only
-from kd.training.stages import Stage
+from kd.store import runs
+from kd.teachers import catalogue
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
+from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, Teacher
+from kd.training.stages import Stage
 
 BATCHES, THREADS, ROUNDS = (1, 256), (1,), 9  # of the latencies
 

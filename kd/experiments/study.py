@@ -19,17 +19,17 @@ from typing import Any, Callable, Generator, Mapping, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kd.data import transfer_set
-from kd.device import training_device
-from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
-from kd.data.digits import Digits, Mnist, UNLABELLED
-from kd.experiment import Distillation, Experiment
-from kd.training.learner import Learner
+from kd.data import transfer_set
+from kd.data.digits import UNLABELLED, Digits, Mnist
+from kd.device import training_device
+from kd.experiments.base import Distillation, Experiment
+from kd.models import registry
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
 from kd.teachers.cached import CachedTeacher
+from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, Training, accuracy, every_epoch
 
 

@@ -8,21 +8,21 @@ from typing import Any, Callable, Generator, Mapping
 import torch
 from torch import Tensor, nn
 
-from kd.data.digits import Digits, Mnist
-from kd.device import training_device
-from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
-from kd.objectives.feature_matching import Connection, View
-from kd.experiment import Experiment, few_labels
-from kd.training.learner import Learner
-from kd.objectives.mistakes import Answers, MISTAKES, Mistake
+from kd.data.digits import Digits, Mnist
+from kd.device import training_device
+from kd.experiments.base import Experiment, few_labels
+from kd.models import registry
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
-from kd.training.stages import Stage
+from kd.objectives.feature_matching import Connection, View
+from kd.objectives.mistakes import MISTAKES, Answers, Mistake
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
+from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, Teacher, every_epoch
+from kd.training.stages import Stage
 
 
 class Misled:

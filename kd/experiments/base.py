@@ -16,25 +16,25 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from kd.metrics import classification
-from kd.data import transfer_set
-from kd.data.digits import Digits, Mnist
-from kd.device import training_device
-from kd.models import inference, registry
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
-from kd.config.teacher import TeacherConfig
-from kd.objectives.feature_matching import connect, exits
-from kd.errors import UserError
-from kd.training.learner import Learner
-from kd.objectives import METHODS, from_the_deepest, labels_only
-from kd.randomness import generator, seed
 from kd.config.schemes import SCHEMES
-from kd.training.stages import Chain, Stage
+from kd.config.teacher import TeacherConfig
+from kd.data import transfer_set
+from kd.data.digits import Digits, Mnist
+from kd.device import training_device
+from kd.errors import UserError
+from kd.metrics import classification
+from kd.models import inference, registry
+from kd.objectives import METHODS, from_the_deepest, labels_only
+from kd.objectives.feature_matching import connect, exits
+from kd.randomness import generator, seed
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
+from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, every_epoch
+from kd.training.stages import Chain, Stage
 
 
 def few_labels(digits: Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> Digits:

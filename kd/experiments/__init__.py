@@ -1,0 +1,1 @@
+"""Experiments: what each kind of run trains and measures."""
