@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import compare, figures, kinds
+from kd import figures, kinds
+from kd.evaluation.comparison import measured, teacher_of, text
 from kd.experiments import compression
 from kd.teachers import catalogue, shipping
 from kd.store import checkpoints, runs
@@ -162,8 +163,8 @@ def _compare(given: argparse.Namespace) -> int:
         raise UserError(f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress.")
     mnist, found = sources.Source().wait(), {}
     for run in tqdm(chosen, unit="run", file=sys.stderr):
-        found[run.id] = compare.measured(run, mnist, catalogue.load(compare.teacher_of(run), training_device()))
-    print(json.dumps(found) if given.json else compare.text(found))
+        found[run.id] = measured(run, mnist, catalogue.load(teacher_of(run), training_device()))
+    print(json.dumps(found) if given.json else text(found))
     return 0
 
 

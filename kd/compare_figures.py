@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any, Mapping, Sequence
 
-from kd.compare import Point, frontier
+from kd.evaluation.comparison import Point, frontier
 from kd.figures import COLOURS, DASHES, SYMBOLS, Figure, Rows, base, line, log_ticks, over_epochs, thin
 
 #: Two runs beside each other, and more than two.

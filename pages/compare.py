@@ -5,7 +5,7 @@ import zlib
 import streamlit as st
 import torch
 
-from kd import compare
+from kd.evaluation import comparison
 from kd.store import runs
 from kd.metrics import latency
 from kd.ui import compare_panels, compare_table, entry, state
@@ -21,7 +21,7 @@ if not found:
     st.info("There is nothing to compare yet. Each run that finishes on the **Distil** page appears here.")
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
     st.stop()
-measured = {run.id: measures for run in found if (measures := compare.stored(run))}
+measured = {run.id: measures for run in found if (measures := comparison.stored(run))}
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     batch = st.segmented_control("Images at once", latency.BATCHES, default=1, required=True, key="compare_batch", help="1 is an answer to one person; 256 is a queue.")

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from kd import compare, report
+from kd import report
+from kd.evaluation import comparison
 from kd.store import drawings, checkpoints, replay, runs
 from kd.data import digits
 from kd.models import inference
@@ -187,7 +188,7 @@ try:
         if run.kind in runs.ON_DISTIL:
             # Made when it is asked for: it holds all of Plotly.
             st.download_button(
-                "report.html", lambda: report.page(run, compare.stored(run)), f"{run.id}-report.html", "text/html", key="download_report",
+                "report.html", lambda: report.page(run, comparison.stored(run)), f"{run.id}-report.html", "text/html", key="download_report",
                 icon=":material/summarize:", on_click="ignore", help="Settings, results and charts as one file that needs nothing else.",
             )
     if run.models:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compare, compare_figures, figures
+from kd import compare_figures, figures
+from kd.evaluation import comparison
 from kd.teachers import catalogue
 from kd.store import runs
 from kd.metrics import latency
@@ -49,7 +50,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
         if run is not None:
             tell(run)
             try:
-                compare.measured(run, state.manager().source.mnist(), state.find_teacher(compare.teacher_of(run)), disturbed=lambda: disturbed(run))
+                comparison.measured(run, state.manager().source.mnist(), state.find_teacher(comparison.teacher_of(run)), disturbed=lambda: disturbed(run))
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
         wanted.pop(0)
@@ -61,10 +62,10 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
 
 def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
     """Accuracy against time, and what the students buy."""
-    shown = compare.points({run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads)
+    shown = comparison.points({run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads)
     if not shown:
         return
-    spoken = "; ".join(f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}" for point in compare.frontier(shown))
+    spoken = "; ".join(f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}" for point in comparison.frontier(shown))
     live_chart(compare_figures.pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
     st.caption(f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats.")

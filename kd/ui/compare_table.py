@@ -7,7 +7,7 @@ from typing import Any, Mapping
 
 import streamlit as st
 
-from kd import compare
+from kd.evaluation import comparison
 from kd.store import runs
 from kd.metrics import latency
 from kd.ui.text import plain
@@ -34,9 +34,9 @@ def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: 
     role = run.models[0]
     settings, tested = run.config.to_dict(), run.measures["models"]
     model = measures["models"][role] if measures else {}
-    took = compare.latency(model, batch, threads) if model else None
-    exported = compare.latency(model, batch, threads, latency.ONNX) if model else None
-    worth = compare.verdict(measures, batch, threads) if measures else None
+    took = comparison.latency(model, batch, threads) if model else None
+    exported = comparison.latency(model, batch, threads, latency.ONNX) if model else None
+    worth = comparison.verdict(measures, batch, threads) if measures else None
     return {
         "run": run.name, "network": run.architecture, "method": settings.get("method", _METHODS.get(run.kind, "imported")), "T": settings.get("temperature"),
         "accuracy": tested[role]["test_accuracy"],
@@ -57,16 +57,16 @@ def _kilobytes(count: int | None) -> float | None:
 def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
     """What the students buy, as sentences: the article's headline of the most accurate one, and the quickest of those that cost little."""
     named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in found}
-    worth = {id: verdict for id in measured if id in named and (verdict := compare.verdict(measured[id], batch, threads)) and verdict["faster"] > 1}
+    worth = {id: verdict for id in measured if id in named and (verdict := comparison.verdict(measured[id], batch, threads)) and verdict["faster"] > 1}
     if not worth:
         return []
     best = min(worth, key=lambda id: (max(worth[id]["points"], 0), -worth[id]["faster"]))
     of = worth[best]
     said = [
         f"{named[best]} takes **{of['less_time']:.0%} less time** than its teacher, {of['faster']:.1f} times as fast, for "
-        f"**{of['points']:.2f} points** of accuracy, and is {of['smaller']:.2g} times smaller. The article: {compare.ARTICLE}."
+        f"**{of['points']:.2f} points** of accuracy, and is {of['smaller']:.2g} times smaller. The article: {comparison.ARTICLE}."
     ]
-    for points, (id, of) in compare.bargains(measured, batch, threads).items():
+    for points, (id, of) in comparison.bargains(measured, batch, threads).items():
         if id in worth:
             said.append(f"The quickest for at most **{points:g} point{'s' if points > 1 else ''}**: {named[id]}, **{of['faster']:.1f} times** as fast, for {of['points']:.2f}.")
     return said
@@ -87,5 +87,5 @@ def apart(pair: list[runs.Run]) -> list[dict[str, str]]:
     labels = {spec.name: spec.metadata.get("label", spec.name) for run in pair for spec in dataclasses.fields(run.config)}
     return [
         {"setting": labels.get(key, key), **{name: str(values.get(key, "")) for name, values in settings.items()}}
-        for key in compare.differences(*settings.values())
+        for key in comparison.differences(*settings.values())
     ]

@@ -9,7 +9,8 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import compare, figures
+from kd import figures
+from kd.evaluation import comparison
 from kd import paths
 from kd.store import checkpoints, runs
 from kd.metrics import latency
@@ -294,7 +295,7 @@ def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored,
     assert not at.exception and at.button(key="measure").disabled, "all are measured"
     line = at.dataframe[0].value.iloc[0]
     assert line["ms"] > 0 and line["weights"] == 23860 and line["accuracy"] == pytest.approx(stored.measures["models"]["student"]["test_accuracy"])
-    assert "less time** than its teacher" in said(at) and compare.ARTICLE in said(at)
+    assert "less time** than its teacher" in said(at) and comparison.ARTICLE in said(at)
     at.segmented_control(key="compare_batch").set_value(256).run()
     assert not at.exception and at.dataframe[0].value["images/s"].iloc[0] > 0
 
@@ -303,7 +304,7 @@ def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
     at = app("compare")
     monkeypatch.setattr(type(state.manager()), "busy", lambda self: True)
     at.button(key="measure").click().run()
-    assert not at.exception and "Measure when it has ended" in said(at) and compare.stored(stored) is None
+    assert not at.exception and "Measure when it has ended" in said(at) and comparison.stored(stored) is None
 
 
 def test_imported_weights_are_a_run_that_every_page_can_take(app, mnist, tmp_path):

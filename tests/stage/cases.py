@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import compare, figures
+from kd import figures
+from kd.evaluation import comparison
 from kd.export import importing
 from kd.teachers import catalogue
 from kd import paths
@@ -334,7 +335,7 @@ class Cases:
         found, problems = runs.list_runs()
         assert len(found) + len(problems) <= 1
         run = runs.load(self.id)
-        compare.stored(run)
+        comparison.stored(run)
         told: list[UserError] = []
         for use in (lambda: self._curves(run), *(lambda which=which: run.model(which) for which in run.models), lambda: self._given_out(run), lambda: runs.rename(self.id, "another", OWNER),
                     lambda: runs.delete(self.id, OWNER)):

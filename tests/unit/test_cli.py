@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd import compare
+from kd.evaluation import comparison
 from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.training import loop
@@ -273,7 +273,7 @@ def test_stored_runs_are_measured_and_what_was_found_stays_with_them(run):
     id = json.loads(run("distil", *FAST, "--json")[1])["run"]
     code, out, _ = run("compare", id, "--json")
     found = json.loads(out)
-    assert code == 0 and set(found) == {id} and compare.stored(runs.load(id)) == found[id]
+    assert code == 0 and set(found) == {id} and comparison.stored(runs.load(id)) == found[id]
     code, out, _ = run("compare", id)
     assert code == 0 and id in out and "faster" in out
 

@@ -6,10 +6,11 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd import compare, compare_figures
+from kd import compare_figures
+from kd.evaluation import comparison
 from kd.store import runs
 from kd.metrics.latency import BATCHES, ONNX
-from kd.compare import Point
+from kd.evaluation.comparison import Point
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
@@ -25,13 +26,13 @@ def run(mnist, monkeypatch, tmp_path):
 
 
 def measured(run, mnist, **more):
-    return compare.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0, **more)
+    return comparison.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0, **more)
 
 
 def test_a_run_is_measured_with_its_teacher_and_kept(run, mnist):
-    assert compare.stored(run) is None
+    assert comparison.stored(run) is None
     found = measured(run, mnist)
-    assert compare.stored(run) == found and json.loads(json.dumps(found)) == found
+    assert comparison.stored(run) == found and json.loads(json.dumps(found)) == found
     assert set(found["models"]) == {"student", "control", "teacher"} and found["test_images"] == len(mnist.test)
     for name, model in found["models"].items():
         assert model["test_accuracy"] == pytest.approx(run.measures["models"][name]["test_accuracy"])
@@ -40,15 +41,15 @@ def test_a_run_is_measured_with_its_teacher_and_kept(run, mnist):
     assert student["file_bytes"] == (run.folder / "student.safetensors").stat().st_size and teacher["file_bytes"] is None
     assert teacher["architecture"] == "mlp-32" and teacher["agreement"] == 1
     for model, exported in ((student, True), (teacher, True), (found["models"]["control"], False)):
-        assert compare.latency(model, 256, 1)["median"] > 0
-        assert (compare.latency(model, 256, 1, ONNX) is not None) == exported
+        assert comparison.latency(model, 256, 1)["median"] > 0
+        assert (comparison.latency(model, 256, 1, ONNX) is not None) == exported
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 0, "models": {}}', '{"format": 1, "models": {"student": {}}}'])
 def test_what_cannot_be_read_was_not_measured(run, mnist, damage):
     measured(run, mnist)
-    (run.folder / compare.FILE).write_text(damage)
-    assert compare.stored(run) is None
+    (run.folder / comparison.FILE).write_text(damage)
+    assert comparison.stored(run) is None
 
 
 def test_a_run_that_is_gone_is_told_in_plain_words(run, mnist):
@@ -60,16 +61,16 @@ def test_a_run_that_is_gone_is_told_in_plain_words(run, mnist):
 def test_times_taken_while_something_trained_are_not_kept(run, mnist):
     with pytest.raises(UserError, match="began to train while this was measured"):
         measured(run, mnist, disturbed=lambda: True)
-    assert compare.stored(run) is None
+    assert comparison.stored(run) is None
     asked = []
     measured(run, mnist, disturbed=lambda: asked.append(1))
-    assert compare.stored(run) and len(asked) > len(BATCHES), "now and then, not at the end alone"
+    assert comparison.stored(run) and len(asked) > len(BATCHES), "now and then, not at the end alone"
 
 
 def test_a_measured_run_is_told_in_a_line_for_each_batch_and_number_of_threads(run, mnist):
     found = measured(run, mnist)
-    lines = compare.text({run.id: found}).splitlines()
-    worth = compare.verdict(found, 1, 1)
+    lines = comparison.text({run.id: found}).splitlines()
+    worth = comparison.verdict(found, 1, 1)
     assert [line for line in lines if "mlp-30" in line and f"{worth['faster']:.1f}x" in line and f"{worth['points']:.2f}" in line]
     assert sum(line.startswith(run.id) for line in lines) == len({(row["batch"], row["threads"]) for row in found["models"]["student"]["latency"]})
 
@@ -84,8 +85,8 @@ def point(seconds, accuracy, **about):
 def test_the_frontier_is_what_none_beats():
     slow, quick, beaten, same = point(4, 0.99), point(1, 0.97), point(2, 0.96), point(3, 0.97)
     between = point(2.5, 0.98)
-    assert compare.frontier([slow, same, beaten, between, quick]) == [quick, between, slow]
-    assert compare.frontier([]) == []
+    assert comparison.frontier([slow, same, beaten, between, quick]) == [quick, between, slow]
+    assert comparison.frontier([]) == []
 
 
 def measures(accuracy=0.98, milliseconds=1.0, when="2026-01-01"):
@@ -97,36 +98,36 @@ def measures(accuracy=0.98, milliseconds=1.0, when="2026-01-01"):
 
 
 def test_the_verdict_is_computed_from_the_measures():
-    found = compare.verdict(measures(), 1, 1)
+    found = comparison.verdict(measures(), 1, 1)
     assert found == pytest.approx({"faster": 10.0, "less_time": 0.9, "points": 1.5, "smaller": 10.0})
-    assert compare.verdict(measures(), 256, 1) is None, "it was not measured so"
-    assert compare.verdict({"models": {"teacher": measures()["models"]["teacher"]}}, 1, 1) is None
+    assert comparison.verdict(measures(), 256, 1) is None, "it was not measured so"
+    assert comparison.verdict({"models": {"teacher": measures()["models"]["teacher"]}}, 1, 1) is None
 
 
 def test_the_quickest_student_is_told_for_each_price():
     found = {"dear": measures(0.987, 1.0), "fair": measures(0.991, 2.0), "slow": measures(0.9905, 3.0), "near": measures(0.9935, 5.0)}
-    best = compare.bargains(found, 1, 1)
+    best = comparison.bargains(found, 1, 1)
     assert {price: (id, round(worth["faster"], 3)) for price, (id, worth) in best.items()} == {1: ("dear", 10), 0.5: ("fair", 5), 0.15: ("near", 2)}
-    assert compare.bargains({"far": measures(0.9)}, 1, 1) == {} and compare.bargains(found, 256, 1) == {}
-    lines = compare.text(found)
+    assert comparison.bargains({"far": measures(0.9)}, 1, 1) == {} and comparison.bargains(found, 256, 1) == {}
+    lines = comparison.text(found)
     assert "1 image, 1 thread, at most 0.5 point: cnn (5.0x for 0.40)" in lines
 
 
 def test_a_teacher_of_several_runs_is_one_point():
-    found = compare.points({"a": ("one", measures()), "b": ("two", measures(when="2026-02-01"))}, 1, 1)
+    found = comparison.points({"a": ("one", measures()), "b": ("two", measures(when="2026-02-01"))}, 1, 1)
     assert [(found.role, found.run) for found in found] == [("teacher", "b"), ("student", "a"), ("student", "b")]
-    assert found[0].name == "cnn" and compare.points({"a": ("one", measures())}, 2, 1) == []
+    assert found[0].name == "cnn" and comparison.points({"a": ("one", measures())}, 2, 1) == []
 
 
 def test_only_what_differs_is_told_of_two_configs():
     one, other = DistilConfig(seed=1).to_dict(), DistilConfig(method="dkd", seed=1).to_dict()
-    assert compare.differences(one, one, one) == {} and set(compare.differences(one, one, other)) == {"method", "target_weight", "nontarget_weight"}
-    assert compare.differences(one, other) == {"method": ("hinton", "dkd"), "target_weight": (None, 1.0), "nontarget_weight": (None, 2.0)}
+    assert comparison.differences(one, one, one) == {} and set(comparison.differences(one, one, other)) == {"method", "target_weight", "nontarget_weight"}
+    assert comparison.differences(one, other) == {"method": ("hinton", "dkd"), "target_weight": (None, 1.0), "nontarget_weight": (None, 2.0)}
 
 
 def test_plotly_takes_all_figures(run, mnist):
     found = measured(run, mnist)
-    points = compare.points({run.id: (run.name, found)}, 1, 1)
+    points = comparison.points({run.id: (run.name, found)}, 1, 1)
     rows = run.metrics()
     figures = [
         compare_figures.pareto(points, 1), compare_figures.pareto([], 32), compare_figures.overlaid({"a": (rows, 2), "b": (rows, 2)}),

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd import compare, report
+from kd import report
+from kd.evaluation import comparison
 from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
@@ -50,7 +51,7 @@ def test_the_report_needs_nothing_else_and_holds_settings_results_and_charts(run
 
 
 def test_where_it_was_measured_latency_and_confusions_are_there(run, mnist):
-    measured = compare.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0)
+    measured = comparison.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0)
     text = report.page(run, measured)
     assert "<h2>Latency</h2>" in text and "What the student says of each digit" in text and "What the teacher says" not in text
     assert "95% interval" in text and '"ink"' not in text

@@ -15,14 +15,14 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import nn
 
+from kd.data.digits import Mnist
+from kd.device import training_device
+from kd.errors import UserError
 from kd.export import formats
-from kd.store import runs, safe_files
 from kd.metrics import classification, size
 from kd.metrics.latency import ONNX, PYTORCH, ROUNDS, compare
-from kd.device import training_device
 from kd.models import inference
-from kd.data.digits import Mnist
-from kd.errors import UserError
+from kd.store import runs, safe_files
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 

@@ -1,0 +1,1 @@
+"""Stored runs compared: latency, size and accuracy measured side by side."""
