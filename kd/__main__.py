@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import figures, kinds
+from kd import kinds
+from kd.figures import training
 from kd.evaluation.comparison import measured, teacher_of, text
 from kd.experiments import compression
 from kd.teachers import catalogue, shipping
@@ -298,7 +299,7 @@ def _print_table(result: dict[str, Any]) -> None:
                 print(f"{name:20}{point['value']:>10g}{point['mean']:>10.2%} ± {point['sd']:.2%}")
         return
     print(f"{'':14}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
-    for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=figures.order):
+    for name in sorted((name for name, found in result.items() if isinstance(found, dict)), key=training.order):
         model = result[name]
         print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
     if "stages" in result:

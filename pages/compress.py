@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compress_figures
+from kd.figures.compression import AXES
 from kd.experiments import compression
 from kd.store import runs
 from kd.config.compress import CompressConfig
@@ -65,7 +65,7 @@ try:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         batch = st.segmented_control("Images at once", compression.BATCHES, default=1, required=True, key="compress_batch", help="1 is an answer to one person; 256 is a queue.")
         st.segmented_control(
-            "The picture shows", list(compress_figures.AXES), default="file_bytes", required=True, key="compress_axis", format_func=compress_figures.AXES.get,
+            "The picture shows", list(AXES), default="file_bytes", required=True, key="compress_axis", format_func=AXES.get,
         )
     compress_panels.steps(preview.rows(config, batch), batch, len(manager.source.mnist().validation))
 except UserError as error:

@@ -3,7 +3,7 @@
 import torch
 import streamlit as st
 
-from kd import figures
+from kd.figures import training
 from kd.store import drawings, runs
 from kd.metrics.latency import Latency, measure_latency
 from kd.drawing import preprocess
@@ -111,7 +111,7 @@ def answers() -> None:
             digit = int(shares.argmax())
             st.metric(f":{panels.STREAMLIT_COLOURS[name]}[{panels.MARKS[name]}] {name}", str(digit), f"{shares[digit]:.1%} at T=1",
                       delta_color="off", delta_arrow="off")
-            figure = figures.bars({name: logits}, temperature)
+            figure = training.bars({name: logits}, temperature)
             figure["layout"] |= {"showlegend": False, "height": 220}
             live_chart(figure, f"draw_{name}", f"{name} says {digit}.")
             architecture = teacher.architecture if name == "teacher" else runs.load(snap.id).architecture if snap.saved else snap.config.student

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import figures
+from kd.figures import training
 from kd.tables import cells, paper
 from kd.ui import chart, entry, state
 
@@ -62,6 +62,6 @@ if students:
     )
     control = next(iter(students.values()))["control"]
     spoken = "; ".join(f"{point['mean']:.0f} at T = {t:g}" for t, point in students.items())
-    chart.live_chart(figures.temperatures(students, control), "temperatures", f"Test errors: {spoken}; control {control['mean']:.0f}.")
+    chart.live_chart(training.temperatures(students, control), "temperatures", f"Test errors: {spoken}; control {control['mean']:.0f}.")
 with st.expander("How each was trained"):
     st.json(result["recipes"], expanded=False)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import report
+from kd.reports import report
 from kd.evaluation import comparison
 from kd.store import drawings, checkpoints, replay, runs
 from kd.data import digits

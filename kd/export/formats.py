@@ -30,7 +30,7 @@ from kd.errors import UserError
 from kd.models import inference, registry
 
 #: A picture of one digit, light ink on dark or dark on light, even paper.
-SCRIPT = Path(__file__).parent / "export_script.py"
+SCRIPT = Path(__file__).parent / "script.py"
 _exporting = threading.Lock()  # PyTorch's exporter is not made for several threads at once
 TOLERANCE = 1e-3  # the most that an exported model's logits may differ from the model's
 

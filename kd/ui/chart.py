@@ -17,7 +17,7 @@ from typing import Any, Callable, Mapping
 import plotly
 import streamlit as st
 
-from kd.figures import Figure
+from kd.figures.training import Figure
 
 STATIC = Path(__file__).parents[2] / "static"
 

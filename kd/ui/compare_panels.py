@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import compare_figures, figures
+from kd.figures import training
+from kd.figures.comparison import article, confusion, overlaid, pareto
 from kd.evaluation import comparison
 from kd.teachers import catalogue
 from kd.store import runs
@@ -66,7 +67,7 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
     if not shown:
         return
     spoken = "; ".join(f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}" for point in comparison.frontier(shown))
-    live_chart(compare_figures.pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
+    live_chart(pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
     st.caption(f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats.")
     headline, *prices = compare_table.bought(found, measured, batch, threads) or [""]
@@ -92,7 +93,7 @@ def closer(run: runs.Run, measured: Measures) -> None:
         live_charts(
             packed({
                 f"confusion_{who}": (
-                    compare_figures.confusion(model["confusion"], who),
+                    confusion(model["confusion"], who),
                     f"Errors of the {who} by digit: {', '.join(f'{digit}: {count}' for digit, count in enumerate(model['errors_by_class']))}.",
                 )
                 for who, model in measures["models"].items() if who != "teacher" or run.kind == "teacher"
@@ -101,9 +102,9 @@ def closer(run: runs.Run, measured: Measures) -> None:
     if run.kind == "distil":
         learned, again = _curve(run.config.teacher)
         if learned:
-            loss, accuracy = compare_figures.article(learned, run.metrics())
+            loss, accuracy = article(learned, run.metrics())
             st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
-            spoken = f"the teacher's run ends at {figures.last_accuracies(learned)}, the student's at {figures.last_accuracies(run.metrics())}."
+            spoken = f"the teacher's run ends at {training.last_accuracies(learned)}, the student's at {training.last_accuracies(run.metrics())}."
             live_charts(packed({
                 "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
             }), "article")
@@ -140,8 +141,8 @@ def beside(chosen: list[runs.Run]) -> None:
     st.header(" beside ".join(plain(run.name) for run in pair), anchor=False)
     try:
         curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
-        spoken = "; ".join(f"{name} ends at {figures.last_accuracies(rows)}" for name, (rows, _) in curves.items())
-        live_chart(compare_figures.overlaid(curves), "overlaid", f"Validation accuracy of the chosen runs, each with its control: {spoken}.")
+        spoken = "; ".join(f"{name} ends at {training.last_accuracies(rows)}" for name, (rows, _) in curves.items())
+        live_chart(overlaid(curves), "overlaid", f"Validation accuracy of the chosen runs, each with its control: {spoken}.")
     except UserError as error:
         st.error(plain(error))
     st.dataframe(compare_table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch")

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd import compress_figures
+from kd.figures.compression import AXES, way
 from kd.experiments import compression
 from kd.tables import techniques
 from kd.jobs import Snapshot
@@ -97,7 +97,7 @@ def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> N
     axis = st.session_state.get("compress_axis") or "file_bytes"
     what = {"file_bytes": "KB of the file", "zipped_bytes": "KB of the zipped file", "seconds": f"ms for {batch} image{'s' if batch > 1 else ''}"}[axis]
     spoken = "; ".join(f"{found['who']} {found['title']}: {found['file_bytes'] / 1024:,.0f} KB, {found['accuracy']:.2%}" for found in rows)
-    live_chart(compress_figures.way(rows, axis, what, recovered), key, f"Share wrong against {compress_figures.AXES[axis]}. {spoken}.")
+    live_chart(way(rows, axis, what, recovered), key, f"Share wrong against {AXES[axis]}. {spoken}.")
 
 
 # -- a recovery that has ended --------------------------------------------------------------

@@ -10,7 +10,8 @@ from kd.store import runs
 from kd import permissions
 from kd.errors import UserError
 from kd.jobs import Snapshot
-from kd.sweeps import grid, grid_figures, grid_summary, grid_weights, opening
+from kd.figures import grid as grid_figures
+from kd.sweeps import grid, grid_summary, grid_weights, opening
 from kd.sweeps.grid import Cell
 from kd.config.grid import AXES, GridConfig
 from kd.sweeps.grid_summary import MEASURES

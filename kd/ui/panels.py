@@ -14,7 +14,8 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import figures, jobs
+from kd import jobs
+from kd.figures import training
 from kd.store import checkpoints, runs
 from kd.metrics.size import network_size
 from kd.models import diagrams, registry
@@ -35,8 +36,8 @@ from kd.ui import broadcast, keys, link, owner, state
 from kd.ui.chart import live_chart, live_charts, packed
 from kd.ui.picture import picture
 
-MARKS = figures.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
-STREAMLIT_COLOURS = figures.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")
+MARKS = training.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
+STREAMLIT_COLOURS = training.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")
 
 
 def kilobytes(count: int) -> str:
@@ -74,7 +75,7 @@ def networks(config: DistilConfig | TeacherConfig) -> None:
             for i, name in enumerate(dict.fromkeys(joined.split("+"))):
                 size = network_size(name)
                 st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
-                picture(diagrams.svg(name, figures.COLOURS[who], other), f"network_{who}{i or ''}")
+                picture(diagrams.svg(name, training.COLOURS[who], other), f"network_{who}{i or ''}")
                 st.caption(
                     f"{registry.architecture(name).purpose} {size.parameters:,} weights, {kilobytes(size.bytes)}, "
                     f"{macs(size.macs)} multiplications an image."
@@ -156,17 +157,17 @@ def outcome(snap: Snapshot) -> None:
 
 def _settings(settings: Mapping[str, float]) -> str:
     """ "T = 4, soft weight = 0.9" """
-    return ", ".join(f"{figures.short(name)} = {value:g}" for name, value in settings.items())
+    return ", ".join(f"{training.short(name)} = {value:g}" for name, value in settings.items())
 
 
 def _charts(snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None) -> bytes:
     """Both charts as they are sent."""
     shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
     last = snap.rows[-1] if snap.rows else {}
-    said = figures.last_accuracies(snap.rows)
+    said = training.last_accuracies(snap.rows)
     losses = ", ".join(f"{key.removeprefix('loss ')} {value:.3g}" for key, value in last.items() if key.startswith("loss ") and value)
     epochs = snap.config.total_epochs
-    loss, accuracy = figures.loss(snap.rows, epochs, shown), figures.accuracy(snap.rows, epochs, shown, teacher_accuracy)
+    loss, accuracy = training.loss(snap.rows, epochs, shown), training.accuracy(snap.rows, epochs, shown, teacher_accuracy)
     for figure in (loss, accuracy):
         figure["layout"]["title"]["text"] += label
     return packed({
@@ -238,7 +239,7 @@ def results(snap: Snapshot) -> None:
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
     st.header("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
-    names = sorted(found, key=figures.order)
+    names = sorted(found, key=training.order)
     for column, name in zip(st.columns(len(names)), names):
         model = found[name]
         with column:
@@ -280,7 +281,7 @@ def answer_bars(logits: Mapping[str, Tensor], temperature: float, key: str) -> N
         said.append(f":{STREAMLIT_COLOURS[name]}[{MARKS[name]} {name}] **{digit}** ({shares[digit]:.0%})")
     st.markdown(" &nbsp; ".join(said))
     plain = ", ".join(f"{name} says {int(values.argmax())}" for name, values in logits.items())
-    live_chart(figures.bars(logits, temperature), key, f"Probabilities of the ten digits: {plain}.")
+    live_chart(training.bars(logits, temperature), key, f"Probabilities of the ten digits: {plain}.")
 
 
 def not_a_digit() -> None:

@@ -11,7 +11,8 @@ from kd.models import registry
 from kd.errors import UserError
 from kd.jobs import Snapshot
 from kd.objectives import METHODS
-from kd.sweeps import grid_time, search, search_figures
+from kd.sweeps import grid_time, search
+from kd.figures.search import history, importances
 from kd.config.search import STARTED_TRIALS, SearchConfig
 from kd.ui import axes, controls, keys, link, state
 from kd.ui.chart import live_charts, packed
@@ -112,7 +113,7 @@ def _live(now: Snapshot) -> None:
     else:
         doing = f"Trial {len(trials)} of {now.config.trials}: {search.told(trials[-1]['params'])}" if trials else "Before the first trial"
     st.caption(f"{doing}; {so_far}.")
-    figure = search_figures.history({"trials": trials, "config": {"trials": now.config.trials}})
+    figure = history({"trials": trials, "config": {"trials": now.config.trials}})
     live_charts(packed({"search_live": (figure, f"What each trial came to on the validation images: {so_far}.")}), "search_live")
 
 
@@ -126,10 +127,10 @@ def _outcome(found: Mapping[str, Any]) -> None:
             config = SearchConfig.from_dict(found["config"])
             controls.show(config.distillation({name: value for name, value in found["best"].items() if name != "validation_accuracy"}))
         st.switch_page("pages/distil.py")
-    charts = {"search_history": (search_figures.history(found), f"What each trial came to. {search.said(found)}")}
+    charts = {"search_history": (history(found), f"What each trial came to. {search.said(found)}")}
     if found["importances"]:
         most = max(found["importances"], key=found["importances"].get)
-        charts["search_importances"] = (search_figures.importances(found), f"How much each setting mattered; {most.replace('_', ' ')} the most.")
+        charts["search_importances"] = (importances(found), f"How much each setting mattered; {most.replace('_', ' ')} the most.")
     live_charts(packed(charts), "search_charts")
     with st.expander("All trials"):
         percent = st.column_config.NumberColumn(format="percent")

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd import figures
+from kd.figures import training
 from kd.evaluation import comparison
 from kd import paths
 from kd.store import checkpoints, runs
@@ -143,8 +143,8 @@ def test_runs_of_one_name_are_told_apart_wherever_one_is_chosen(app, stored):
 
 def test_a_chart_is_built_once_for_all_who_watch(app, stored, monkeypatch):
     built = []
-    loss = figures.loss
-    monkeypatch.setattr(figures, "loss", lambda *args: built.append(1) or loss(*args))
+    loss = training.loss
+    monkeypatch.setattr(training, "loss", lambda *args: built.append(1) or loss(*args))
     for _ in range(3):
         assert not app(run=stored.id).exception
     assert len(built) == 1

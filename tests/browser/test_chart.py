@@ -9,7 +9,7 @@ from pathlib import Path
 import plotly
 from playwright.sync_api import Browser, Page, Route
 
-from kd import figures
+from kd.figures import training
 from kd.ui.chart import _HTML, _JS, packed
 from tests.serving import Server, chart, points, ranges, start, until, visit, zoom
 
@@ -58,7 +58,7 @@ def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> No
             window.tick = () => component({ data: new TextEncoder().encode(figures.shift()), parentElement: document.body })
             tick()
         }""",
-        [packed({"chart_accuracy": (figures.accuracy(rows[:count], 4), "")}).decode() for count in range(3, 30)],
+        [packed({"chart_accuracy": (training.accuracy(rows[:count], 4), "")}).decode() for count in range(3, 30)],
     )
     drawn = "document.querySelector('.kd-chart')._fullData?.[0].x.length == {}"
     page.wait_for_function(drawn.format(3))

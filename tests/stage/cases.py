@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd import figures
+from kd.figures import training
 from kd.evaluation import comparison
 from kd.export import importing
 from kd.teachers import catalogue
@@ -348,7 +348,7 @@ class Cases:
 
     def _curves(self, run: runs.Run) -> None:
         rows = run.metrics()
-        json.dumps([figures.loss(rows, run.config.total_epochs), figures.accuracy(rows, run.config.total_epochs)], allow_nan=False)
+        json.dumps([training.loss(rows, run.config.total_epochs), training.accuracy(rows, run.config.total_epochs)], allow_nan=False)
 
     def _given_out(self, run: runs.Run) -> None:
         for name in self.files:
@@ -415,7 +415,7 @@ class Cases:
             checkpoints.list_interrupted()
             checkpoints.tidy()
             kept = checkpoints.load(self.unfinished)
-            json.dumps([figures.loss(kept.rows, kept.config.total_epochs), figures.accuracy(kept.rows, kept.config.total_epochs)], allow_nan=False)
+            json.dumps([training.loss(kept.rows, kept.config.total_epochs), training.accuracy(kept.rows, kept.config.total_epochs)], allow_nan=False)
             if isinstance(kept.config, DistilConfig) and kept.config.student == "mlp-30":
                 next(Distillation(kept.config, self.mnist, self.teacher).records(lambda step: True, kept.state), None)
             checkpoints.owned(self.unfinished, OWNER)

@@ -11,7 +11,7 @@ from kd.metrics import classification
 from kd.models import inference, registry
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
-from kd.lab import figures
+from kd.figures import lab
 from kd.objectives import hinton, labels_only
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import small_teacher
@@ -64,9 +64,9 @@ def test_a_training_without_a_teacher_measures_calibration_alone(mnist):
 
 def test_plotly_accepts_the_figures():
     rows = [{"step": 1, "epoch": 0.1, "kl student": 2.0, "kl control": 3.0}, {"step": 2, "epoch": 0.2, "kl student": 1.0}]
-    figure = go.Figure(figures.fidelity(rows, 1, "kl", "KL", False))
+    figure = go.Figure(lab.fidelity(rows, 1, "kl", "KL", False))
     assert list(figure.data[0].y) == [2.0, 1.0]
-    figure = go.Figure(figures.reliability({"student": classification.reliability(LOGITS, LABELS, bins=10)}))
+    figure = go.Figure(lab.reliability({"student": classification.reliability(LOGITS, LABELS, bins=10)}))
     assert list(figure.data[1].x) == pytest.approx([0.65, 0.9])  # empty groups are left out
 
 

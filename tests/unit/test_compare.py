@@ -6,7 +6,7 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd import compare_figures
+from kd.figures.comparison import article, confusion, overlaid, pareto
 from kd.evaluation import comparison
 from kd.store import runs
 from kd.metrics.latency import BATCHES, ONNX
@@ -130,8 +130,8 @@ def test_plotly_takes_all_figures(run, mnist):
     points = comparison.points({run.id: (run.name, found)}, 1, 1)
     rows = run.metrics()
     figures = [
-        compare_figures.pareto(points, 1), compare_figures.pareto([], 32), compare_figures.overlaid({"a": (rows, 2), "b": (rows, 2)}),
-        *compare_figures.article(rows, rows), compare_figures.confusion(found["models"]["student"]["confusion"], "student"),
+        pareto(points, 1), pareto([], 32), overlaid({"a": (rows, 2), "b": (rows, 2)}),
+        *article(rows, rows), confusion(found["models"]["student"]["confusion"], "student"),
     ]
     for figure in figures:
         for trace in figure["data"]:

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 import pytest
 
-from kd import compress_figures
+from kd.figures import compression
 
 
 def row(who, title, kilobytes, wrong, seconds=None):
@@ -14,7 +14,7 @@ ROWS = [row("student", "original", 400, 0.02, 1e-3), row("student", "compressed"
 
 
 def test_each_network_goes_its_way_over_the_cost():
-    figure = compress_figures.way(ROWS, "file_bytes", "KB of the file", recovered=False)
+    figure = compression.way(ROWS, "file_bytes", "KB of the file", recovered=False)
     go.Figure(figure)
     distilled, never = figure["data"]
     assert (distilled["name"], distilled["x"], distilled["y"], distilled["text"]) == ("distilled", [400, 100], [0.02, 0.5], ["original", "compressed"])
@@ -23,10 +23,10 @@ def test_each_network_goes_its_way_over_the_cost():
 
 
 def test_what_was_not_timed_is_left_out():
-    figure = compress_figures.way(ROWS, "seconds", "ms", recovered=True)
+    figure = compression.way(ROWS, "seconds", "ms", recovered=True)
     assert [(trace["name"], trace["x"]) for trace in figure["data"]] == [("recovered with the teacher", [pytest.approx(1.0), pytest.approx(0.5)])]
 
 
 def test_a_network_without_a_control_is_not_called_distilled():
-    assert compress_figures.way(ROWS[:2], "file_bytes", "KB", recovered=False)["data"][0]["name"] == "network"
-    go.Figure(compress_figures.way([], "file_bytes", "KB", recovered=False))
+    assert compression.way(ROWS[:2], "file_bytes", "KB", recovered=False)["data"][0]["name"] == "network"
+    go.Figure(compression.way([], "file_bytes", "KB", recovered=False))

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd import figures
-from kd.lab.figures import DIGIT_COLOURS
+from kd.figures import training
+from kd.figures.lab import DIGIT_COLOURS
 
 
 def rows(count: int) -> list[dict[str, float]]:
@@ -30,12 +30,12 @@ CHANGES = [(10, "temperature", 8.0), (20, "soft_weight", 0.5)]
 @pytest.mark.parametrize(
     "figure",
     [
-        figures.loss(rows(30), 5, CHANGES),
-        figures.loss([], 5),
-        figures.accuracy(rows(30), 5, CHANGES, 0.99),
-        figures.accuracy([], 5),
-        figures.bars({"teacher": torch.arange(10.0), "student": torch.zeros(10)}, 4.0),
-        figures.bars({}),
+        training.loss(rows(30), 5, CHANGES),
+        training.loss([], 5),
+        training.accuracy(rows(30), 5, CHANGES, 0.99),
+        training.accuracy([], 5),
+        training.bars({"teacher": torch.arange(10.0), "student": torch.zeros(10)}, 4.0),
+        training.bars({}),
     ],
 )
 def test_plotly_accepts_every_figure(figure):
@@ -43,26 +43,26 @@ def test_plotly_accepts_every_figure(figure):
 
 
 def test_a_change_is_marked_where_it_was_made():
-    layout = figures.loss(rows(30), 5, CHANGES)["layout"]
+    layout = training.loss(rows(30), 5, CHANGES)["layout"]
     assert [shape["x0"] for shape in layout["shapes"]] == [0.1, 0.2]
     assert [note["text"] for note in layout["annotations"]] == ["T → 8", "soft weight → 0.5"]
 
 
 def test_a_term_of_weight_zero_is_not_drawn_on_the_logarithmic_axis():
-    names = [trace["name"] for trace in figures.loss(rows(30), 5)["data"]]
+    names = [trace["name"] for trace in training.loss(rows(30), 5)["data"]]
     assert names == ["student, soft", "control"]
 
 
 def test_the_legend_names_every_term_of_the_student_and_tells_them_apart_without_colour():
     terms = ["soft", "hard", "distance", "angle"]
     row = {"epoch": 0.1, "step": 1, **{f"loss student {term}": 0.5 for term in terms}, "loss control hard": 0.7}
-    traces = figures.loss([row], 5)["data"]
+    traces = training.loss([row], 5)["data"]
     assert [trace["name"] for trace in traces] == [*(f"student, {term}" for term in terms), "control"]
     assert len({trace["line"]["dash"] for trace in traces[:4]}) == 4
 
 
 def test_long_runs_are_thinned_but_keep_the_ends_of_epochs_and_the_newest_point():
-    trace = figures.accuracy(rows(5001), 60)["data"][0]
+    trace = training.accuracy(rows(5001), 60)["data"][0]
     assert len(trace["x"]) < 600
     assert trace["x"][-1] == 50.01
     assert set(range(1, 51)) <= set(trace["x"])
@@ -70,19 +70,19 @@ def test_long_runs_are_thinned_but_keep_the_ends_of_epochs_and_the_newest_point(
 
 def test_bars_are_the_softmax_at_the_temperature():
     logits = torch.tensor([0.0, 2.0, 4.0, *[-9.0] * 7])
-    bars = figures.bars({"student": logits}, 2.0)["data"][0]["y"]
+    bars = training.bars({"student": logits}, 2.0)["data"][0]["y"]
     exponentials = [2.718281828459045 ** (value / 2) for value in logits.tolist()]
     assert bars == pytest.approx([e / sum(exponentials) for e in exponentials], abs=1e-5)
 
 
 def test_models_are_told_apart_by_colour_and_without_it():
-    for marks in (figures.COLOURS, figures.DASHES, figures.PATTERNS):
+    for marks in (training.COLOURS, training.DASHES, training.PATTERNS):
         assert len(set(marks.values())) == 3
 
 
 def test_the_theme_has_the_same_colours():
-    theme = tomllib.loads((Path(figures.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
-    assert theme["chartCategoricalColors"] == list(figures.COLOURS.values())
+    theme = tomllib.loads((Path(training.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
+    assert theme["chartCategoricalColors"] == list(training.COLOURS.values())
 
 
 def _contrast(first: str, second: str) -> float:
@@ -99,8 +99,8 @@ def _contrast(first: str, second: str) -> float:
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_every_colour_stands_out_from_the_page(mode):
-    theme = tomllib.loads((Path(figures.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
-    for colour in [*figures.COLOURS.values(), *DIGIT_COLOURS]:
+    theme = tomllib.loads((Path(training.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
+    for colour in [*training.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
     assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5
 
@@ -127,8 +127,8 @@ def _lab(colour: str, seen_through: list[list[float]]) -> np.ndarray:
 def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
     """A just noticeable difference is about 2.3, and neighbouring lines need some ten times that."""
     distance = {
-        (a, b): np.linalg.norm(_lab(figures.COLOURS[a], COLOUR_BLIND[loss]) - _lab(figures.COLOURS[b], COLOUR_BLIND[loss]))
-        for a, b in itertools.combinations([*figures.COLOURS, "another"], 2)
+        (a, b): np.linalg.norm(_lab(training.COLOURS[a], COLOUR_BLIND[loss]) - _lab(training.COLOURS[b], COLOUR_BLIND[loss]))
+        for a, b in itertools.combinations([*training.COLOURS, "another"], 2)
     }
     assert all(d >= (15 if "another" in pair else 25) for pair, d in distance.items()), distance
     # What the measure is for: red and green of equal lightness are one colour to most of them, while others see two.
@@ -139,7 +139,7 @@ def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
 @pytest.mark.parametrize("low", [1e-3, 0.013, 0.2, 1.0, 3.1, 47.0, 900.0])
 @pytest.mark.parametrize("ratio", [1.6, 3.0, 20.0, 1e3])
 def test_a_logarithmic_axis_has_ticks_within_whatever_it_shows(low, ratio):
-    axis = figures.log_ticks([low, None, 0.0, low * ratio])
+    axis = training.log_ticks([low, None, 0.0, low * ratio])
     within = [tick for tick in axis["tickvals"] if low <= tick <= low * ratio]
     assert 1 <= len(within) <= 9
-    assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"]) and figures.log_ticks([None, 0.0]) == {}
+    assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"]) and training.log_ticks([None, 0.0]) == {}

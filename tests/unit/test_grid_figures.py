@@ -5,7 +5,8 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd.sweeps import grid_figures, grid_store
+from kd.sweeps import grid_store
+from kd.figures import grid
 from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import best, by_place, place, seeds
 
@@ -24,7 +25,7 @@ CELLS = [cell(0, 600), cell(1, 700), cell(0, 500, 4.0, 1.0), cell(1, 640, 4.0, 1
 
 
 def heat(measure, live={}, **how):
-    figure = grid_figures.heat(CONFIG, by_place(CELLS), live, measure=measure, **HOW | how)
+    figure = grid.heat(CONFIG, by_place(CELLS), live, measure=measure, **HOW | how)
     go.Figure(figure)
     return figure["data"][0]
 
@@ -52,7 +53,7 @@ def test_what_is_under_way_is_shown_as_such_and_does_not_move_the_colours():
 def test_the_best_is_chosen_on_the_validation_images_among_those_with_most_seeds():
     found = best(CELLS)
     assert (found["temperature"], found["n"]) == (4.0, 2)  # T = 1 has one seed yet
-    said = grid_figures.verdict(found, ["temperature"])
+    said = grid.verdict(found, ["temperature"])
     assert said.startswith("Best on the validation images, where it may be chosen: **T = 4**, 94.30 ± 0.99% right there; on the test set **570.0 ± 99.0 errors**, −80.0 ± 28.3 errors")
     assert best(CELLS[:2]) is None
 
@@ -83,7 +84,7 @@ def test_the_stored_grids_are_what_their_commands_gave_and_are_told_as_they_are(
 
 
 def test_what_nothing_is_known_of_has_its_place_all_the_same():
-    figure = grid_figures.heat(CONFIG, {}, {}, measure="test_errors", **HOW)
+    figure = grid.heat(CONFIG, {}, {}, measure="test_errors", **HOW)
     go.Figure(figure)
     layout = figure["layout"]
     assert layout["xaxis"]["tickvals"] == ["1", "4"] and layout["yaxis"]["range"] == [-0.5, 2.5] and layout["annotations"][0]["text"] == "Known when a cell has ended"

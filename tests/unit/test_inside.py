@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kd.models import registry
-from kd.lab import figures, inside
+from kd.lab import inside
+from kd.figures import lab
 
 
 @pytest.mark.parametrize("name, shape", [("mlp-128", (5, 28, 28)), ("linear", (5, 28, 28)), ("cnn-tiny", (5, 3, 3))])
@@ -44,5 +45,5 @@ def test_a_map_that_was_flipped_or_turned_is_laid_back_and_its_distances_stay():
 
 
 def test_plotly_accepts_the_figures_and_weights_are_drawn_by_sign_and_strength(mnist):
-    go.Figure(figures.feature_map(np.zeros((3, 2)), torch.tensor([0, 1, 1]), "student"))
-    go.Figure(figures.weights(torch.tensor([[[1.0, -0.5], [0.0, 0.25]]]), "student"))
+    go.Figure(lab.feature_map(np.zeros((3, 2)), torch.tensor([0, 1, 1]), "student"))
+    go.Figure(lab.weights(torch.tensor([[[1.0, -0.5], [0.0, 0.25]]]), "student"))

@@ -9,7 +9,8 @@ import torch
 from kd.teachers import catalogue
 from kd.models import inference
 from kd.experiments.base import Distillation
-from kd.lab import figures, never_saw
+from kd.lab import never_saw
+from kd.figures import lab
 
 LABELS = torch.tensor([3, 3, 5, 5])
 LOGITS = torch.zeros(4, 10)
@@ -57,5 +58,5 @@ def test_a_student_that_never_saw_a_3_reads_most_of_them_and_its_control_none_be
 
 def test_plotly_accepts_the_bars_and_the_digits_left_out_are_marked():
     recall = {who: never_saw.recall(LOGITS, LABELS).nan_to_num() for who in ("student", "control")}
-    figure = go.Figure(figures.recall_bars(recall, recall, "37"))
+    figure = go.Figure(lab.recall_bars(recall, recall, "37"))
     assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(2.5, 3.5), (6.5, 7.5)]

@@ -11,7 +11,7 @@ from kd.metrics.size import network_size
 from kd.models import inference
 from kd import permissions
 from kd.errors import UserError
-from kd.figures import accuracy, loss
+from kd.figures.training import accuracy, loss
 from kd.sweeps import cluster, grid, grid_weights, opening
 from kd.sweeps.grid import Grid, cells
 from kd.config.grid import GridConfig

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd import report
+from kd.reports import report
 from kd.evaluation import comparison
 from kd.store import runs
 from kd.config.distil import DistilConfig

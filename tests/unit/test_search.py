@@ -11,7 +11,8 @@ from kd import jobs
 from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.data import sources
-from kd.sweeps import search, search_figures
+from kd.sweeps import search
+from kd.figures.search import history, importances
 from kd.errors import UserError
 from kd.config.search import SearchConfig
 from tests.helpers import Given, small_teacher, wait_until
@@ -94,9 +95,9 @@ def test_a_setting_that_a_method_does_not_read_is_not_proposed(found):
 def test_it_is_told_in_words_and_drawn(found):
     told = search.said(found)
     assert f"it makes {found['models']['student']['test_errors']} errors" in told and "settings were tuned for the student, none for that control" in told
-    for figure in (search_figures.history(found), search_figures.importances(found)):
+    for figure in (history(found), importances(found)):
         go.Figure(figure)
-    hollow = search_figures.history(found)["data"][2]
+    hollow = history(found)["data"][2]
     assert len(hollow["x"]) == sum(trial["state"] == "pruned" for trial in found["trials"])
     assert search.stored() == [json.loads(json.dumps(found))]
 
@@ -226,7 +227,7 @@ def test_a_trial_out_of_bounds_is_given_up_and_one_under_way_is_told(monkeypatch
     told = search.read(SMALL, [row(0, 0, 0.5), row(0, 1, 0.9), row(1, 0, 0.3, 0.0), row(2, 0, 0.4)])
     assert [(trial["state"], trial["value"]) for trial in told] == [("complete", 0.9), ("pruned", None), ("running", 0.4)]
     assert told[0]["params"] == {"method": "mse", "learning_rate": 0.01} and search.best(told) is told[0]
-    figure = search_figures.history({"trials": told})
+    figure = history({"trials": told})
     go.Figure(figure)
     assert [trace["name"] for trace in figure["data"]] == ["best so far", "to the end", "given up", "under way"]
-    go.Figure(search_figures.history({"trials": []}))
+    go.Figure(history({"trials": []}))

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from kd.teachers import catalogue
-from kd.lab import figures, pictures, soft_targets
+from kd.lab import pictures, soft_targets
+from kd.figures import lab
 
 #: Four images of a 2 and one of a 3; the second 2 is nearly a 3, the third a little like a 7.
 LABELS = torch.tensor([2, 2, 2, 2, 3])
@@ -67,8 +68,8 @@ def test_the_teacher_sees_more_of_a_9_than_of_a_0_in_a_4(sample):
 
 
 def test_plotly_accepts_the_figures():
-    go.Figure(figures.entropy_curve(LOGITS[1], 4.0))
-    figure = go.Figure(figures.class_heat_map(soft_targets.class_averages(LOGITS, LABELS, 4.0)))
+    go.Figure(lab.entropy_curve(LOGITS[1], 4.0))
+    figure = go.Figure(lab.class_heat_map(soft_targets.class_averages(LOGITS, LABELS, 4.0)))
     colours, diagonal = figure.data
     assert colours.z[2][2] is None and colours.z[2][3] > 0  # its own class is written instead
     assert diagonal.text[2][2].endswith("%") and diagonal.text[0][0] == ""  # no image of a 0

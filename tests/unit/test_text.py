@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd import compare_figures, report
+from kd.figures.comparison import overlaid, pareto
+from kd.reports import report
 from kd.evaluation import comparison
 from kd.store import runs
 from kd.config.distil import DistilConfig
@@ -48,7 +49,7 @@ def test_no_mark_is_left_unescaped(text):
 def test_names_in_charts_are_no_html():
     point = comparison.Point(*[EVIL if field == "name" else "student" if field == "role" else 1.0 for field in comparison.Point.__dataclass_fields__])
     rows = [{"epoch": 1.0, "whole_validation": 1.0, "validation student": 0.9, "validation control": 0.8}]
-    for figure in (compare_figures.pareto([point], 1), compare_figures.overlaid({EVIL: (rows, 1)})):
+    for figure in (pareto([point], 1), overlaid({EVIL: (rows, 1)})):
         assert "&lt;img" in str(figure) and "<img" not in str(figure)
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from kd.config.mistake import MistakeConfig
 from kd.jobs import Snapshot
-from kd.lab import figures
+from kd.figures import lab
 from kd.objectives.mistakes import MISTAKES
 from kd.ui import keys, panels
 from kd.ui.lab import frame, running
@@ -52,7 +52,7 @@ def _charts(snap: Snapshot) -> None:
         return
     frame.charts(_packed(snap.id, snap.version, snap), "break_it")
     last = snap.rows[-1]
-    right, mistaken, control = (last[f"validation {who}"] for who in figures.TAUGHT)
+    right, mistaken, control = (last[f"validation {who}"] for who in lab.TAUGHT)
     st.markdown(
         f"Read right, of the validation images: **{right:.2%}** taught right, **{mistaken:.2%}** with the mistake "
         f"({100 * (mistaken - right):+.2f} points), {control:.2%} from labels alone. The mistake's gradient is **{last['gradient ratio']:.3g} times** as long as the right one's."
@@ -67,10 +67,10 @@ def _charts(snap: Snapshot) -> None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _packed(run_id: str, version: int, _snap: Snapshot) -> bytes:
     last, epochs = _snap.rows[-1], _snap.config.epochs
-    said = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in figures.TAUGHT.items())
+    said = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in lab.TAUGHT.items())
     return frame.pack({
-        "mistake-cost": (figures.wrong_shares(_snap.rows, epochs), f"Share of the validation images read wrong: {said}."),
+        "mistake-cost": (lab.wrong_shares(_snap.rows, epochs), f"Share of the validation images read wrong: {said}."),
         "mistake-gradient": (
-            figures.gradient_ratio(_snap.rows, epochs), f"The mistake's gradient over the right one: {last['gradient ratio']:.3g}, where 1 is right."
+            lab.gradient_ratio(_snap.rows, epochs), f"The mistake's gradient over the right one: {last['gradient ratio']:.3g}, where 1 is right."
         ),
     })

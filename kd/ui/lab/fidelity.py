@@ -8,7 +8,7 @@ from torch import Tensor
 from kd.metrics import classification
 from kd.device import training_device
 from kd.jobs import Snapshot
-from kd.lab import figures
+from kd.figures import lab
 from kd.ui import state
 from kd.ui.lab import frame, running
 
@@ -43,7 +43,7 @@ def _curves(snap: Snapshot) -> None:
     if groups:
         digits = getattr(state.manager().source.mnist(), part)
         off = ", ".join(f"{who} {classification.distance(found):.2%}" for who, found in groups.items())
-        frame.chart(figures.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability")
+        frame.chart(lab.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability")
         st.caption(
             f"All on validation images. The last chart groups {len(digits):,} of them by how sure a model is; on the dotted line it is as sure as it should be. Larger marks "
             f"are more images, and a few images say little. ECE: {off}."
@@ -58,7 +58,7 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
     for what, title in MEASURES.items():
         said = ", ".join(f"{who} {rows[-1][f'{what} {who}']:.3f}" for who in ("student", "control") if f"{what} {who}" in rows[-1])
         if said:
-            found[what] = figures.fidelity(rows, _snap.config.total_epochs, what, title, share=what != "kl"), f"{title}: {said}."
+            found[what] = lab.fidelity(rows, _snap.config.total_epochs, what, title, share=what != "kl"), f"{title}: {said}."
     return frame.pack(found)
 
 

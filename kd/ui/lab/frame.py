@@ -13,7 +13,7 @@ from kd.drawing import links
 from kd.config.mistake import MistakeConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
-from kd.figures import Figure
+from kd.figures.training import Figure
 from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
 from kd.ui import canvas, keys, link, state

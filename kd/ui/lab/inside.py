@@ -10,7 +10,8 @@ from torch import Tensor
 from kd.device import training_device
 from kd.data.digits import Digits
 from kd.jobs import Snapshot
-from kd.lab import figures, inside, soft_targets
+from kd.lab import inside, soft_targets
+from kd.figures import lab
 from kd.ui import state
 from kd.ui.lab import frame, running
 
@@ -56,7 +57,7 @@ def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
     """The first layers of student and control, packed; empty where there are none."""
     seen = state.look(_snap, lambda model: inside.first_layer(model, UNITS))
     return frame.pack({
-        f"first-layer-{who}": (figures.weights(seen[who], who), f"Weights into the first units of the {who}.")
+        f"first-layer-{who}": (lab.weights(seen[who], who), f"Weights into the first units of the {who}.")
         for who in ("student", "control") if seen.get(who) is not None
     }) if any(units is not None for units in seen.values()) else b""
 
@@ -84,7 +85,7 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
         places["student"] = own if places["teacher"] is None else inside.laid_on(own, places["teacher"])
     labels = _glance().labels.cpu()[::EVERY]
     return frame.pack({
-        f"map-{who}": (figures.feature_map(found[::EVERY], labels, who), f"Map of {len(labels)} images by the {who}'s last hidden layer.")
+        f"map-{who}": (lab.feature_map(found[::EVERY], labels, who), f"Map of {len(labels)} images by the {who}'s last hidden layer.")
         for who, found in places.items() if found is not None
     })
 

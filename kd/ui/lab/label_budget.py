@@ -8,9 +8,9 @@ from typing import Any, Mapping
 import streamlit as st
 
 from kd.experiments import study
-from kd.figures import Figure
+from kd.figures.training import Figure
 from kd.jobs import Snapshot
-from kd.lab import figures
+from kd.figures import lab
 from kd.ui import state
 from kd.ui.lab import frame, running
 
@@ -30,7 +30,7 @@ def show() -> None:
         stored = study.stored("labels")
         if stored:
             st.markdown(f"Until then, what `{stored['command']}` measured:")
-            _draw(stored["curves"], figures.label_budget(stored["curves"], None, 55_000))
+            _draw(stored["curves"], lab.label_budget(stored["curves"], None, 55_000))
         return
     running.follow(snap, _curves)
 
@@ -43,7 +43,7 @@ def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[d
     growing = [(key.removeprefix("validation "), last["value"], value) for key, value in last.items() if key.startswith("validation ")]
     ended = any(key.startswith("test ") for key in last)
     everything = len(state.manager().source.mnist().train)
-    figure = figures.label_budget(curves, None if ended or not _snap.active else growing[0], everything)
+    figure = lab.label_budget(curves, None if ended or not _snap.active else growing[0], everything)
     return curves, json.dumps(figure)
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from kd.metrics import class_offsets
 from kd.device import training_device
 from kd.jobs import Snapshot
-from kd.lab import figures, never_saw
+from kd.lab import never_saw
+from kd.figures import lab
 from kd.lab.settings import DIGITS, OFFSETS
 from kd.ui import panels, state
 from kd.ui.canvas import canvas
@@ -97,7 +98,7 @@ def _bars(snap: Snapshot) -> None:
     now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in said.items()}
     out = [int(digit) for digit in omitted]
     spoken = ", ".join(f"the {who} reads {now[who][out].mean():.0%} right ({before[who][out].mean():.0%} without an offset)" for who in now)
-    frame.chart(figures.recall_bars(now, before, omitted), "recall", f"Of the digits left out {spoken}.", "never-saw")
+    frame.chart(lab.recall_bars(now, before, omitted), "recall", f"Of the digits left out {spoken}.", "never-saw")
     st.markdown(f"Of the images of a **{_listed(omitted)}**, which neither has ever seen, {spoken}.")
     _explain(frame.settings().offset_by, moved, omitted, snap)
 

@@ -11,7 +11,7 @@ from kd.device import training_device
 from kd.models import inference
 from kd.data.digits import Digits
 from kd.jobs import Snapshot
-from kd.lab import figures
+from kd.figures import lab
 from kd.lab.corruptions import CORRUPTIONS, Corruption
 from kd.ui import state
 from kd.ui.lab import frame, running
@@ -91,6 +91,6 @@ def _curves(snap: Snapshot) -> None:
     count = LIVE if snap.active else ALL
     shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count)} | _students(snap.id, snap.version, corruption.name, count, snap)
     spoken = ", ".join(f"{who} {values[-1]:.0%}" for who, values in shares.items())
-    figure = figures.severity(shares, list(corruption.levels), corruption.unit, corruption.name)
+    figure = lab.severity(shares, list(corruption.levels), corruption.unit, corruption.name)
     frame.chart(figure, "severity", f"Share right of {corruption.name} test digits at the most: {spoken}.", f"{corruption.name}-digits")
     st.caption(f"On {len(_digits(count)):,} of the test images, the same at each severity; nothing was chosen on them. At the most: {spoken}.")

@@ -7,10 +7,10 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd import figures
+from kd.figures import training
 from kd.device import training_device
 from kd.data.digits import Digits
-from kd.lab import figures as lab_figures
+from kd.figures import lab
 from kd.lab import pictures, soft_targets
 from kd.lab.settings import DIGITS, PICTURES
 from kd.ui import panels, state
@@ -52,9 +52,9 @@ def _one_image(temperature: float) -> None:
     targets = soft_targets.soft_targets(said, temperature)
     spoken = ", ".join(f"{'an' if digit == 8 else 'a'} {digit} ({targets[digit]:.0%})" for digit in targets.topk(3).indices.tolist())
     with middle:
-        frame.chart(figures.bars({"teacher": said}, temperature), "bars", f"The teacher at temperature {temperature:g}: {spoken}.", "soft-target")
+        frame.chart(training.bars({"teacher": said}, temperature), "bars", f"The teacher at temperature {temperature:g}: {spoken}.", "soft-target")
     with right:
-        frame.chart(lab_figures.entropy_curve(said, temperature), "entropy", f"Entropy over the temperature; {_bits(targets)} here.", "entropy")
+        frame.chart(lab.entropy_curve(said, temperature), "entropy", f"Entropy over the temperature; {_bits(targets)} here.", "entropy")
     st.caption(
         f"At T = {temperature:g} the teacher sees {spoken}. The answer leaves {_bits(targets)} open; a label leaves none, and ten equal "
         "probabilities leave 3.32 bits."
@@ -125,4 +125,4 @@ def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:
     st.caption(f"The mean soft target of each digit's validation images at T = {temperature:g}: a row is what the teacher sees in that digit.")
     away = averages.clone().fill_diagonal_(0).nan_to_num()
     row, column = divmod(int(away.argmax()), len(away))
-    frame.chart(lab_figures.class_heat_map(averages), "classes", f"Most is seen of {column} in {row}: {away[row, column]:.1%}.", "soft-targets-by-digit")
+    frame.chart(lab.class_heat_map(averages), "classes", f"Most is seen of {column} in {row}: {away[row, column]:.1%}.", "soft-targets-by-digit")

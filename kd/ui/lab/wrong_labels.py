@@ -8,7 +8,7 @@ import streamlit as st
 
 from kd.experiments import study
 from kd.jobs import Snapshot
-from kd.lab import figures
+from kd.figures import lab
 from kd.ui.lab import frame, running
 
 
@@ -32,7 +32,7 @@ def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict, str, str]:
     curves, last = study.curves(_snap.rows), _snap.rows[-1]
     growing = {key.removeprefix("validation "): (last["value"], value) for key, value in last.items() if key.startswith("validation ")}
     ended = any(key.startswith("test ") for key in last)
-    figure = figures.wrong_labels(curves, growing if _snap.active and not ended else {})
+    figure = lab.wrong_labels(curves, growing if _snap.active and not ended else {})
     spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:.0%} wrong: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
     return curves, json.dumps(figure), spoken
 

@@ -10,7 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.figures import COLOURS, DASHES, PATTERNS, SYMBOLS, Figure, Rows, base, line, log_ticks, over_epochs, percent, thin
+from kd.figures.training import (
+    COLOURS,
+    DASHES,
+    PATTERNS,
+    SYMBOLS,
+    Figure,
+    Rows,
+    base,
+    line,
+    log_ticks,
+    over_epochs,
+    percent,
+    thin,
+)
 from kd.lab import pictures
 from kd.lab.soft_targets import entropy, soft_targets
 

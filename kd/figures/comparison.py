@@ -6,7 +6,18 @@ import html
 from typing import Any, Mapping, Sequence
 
 from kd.evaluation.comparison import Point, frontier
-from kd.figures import COLOURS, DASHES, SYMBOLS, Figure, Rows, base, line, log_ticks, over_epochs, thin
+from kd.figures.training import (
+    COLOURS,
+    DASHES,
+    SYMBOLS,
+    Figure,
+    Rows,
+    base,
+    line,
+    log_ticks,
+    over_epochs,
+    thin,
+)
 
 #: Two runs beside each other, and more than two.
 PAIR = ("#E8590C", "#0E9F6E", "#8B5CF6", "#DB2777")

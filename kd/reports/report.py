@@ -7,12 +7,12 @@ from typing import Any, Mapping, Sequence
 
 import plotly.io
 
-from kd import compare_figures, figures
-from kd.store import runs
 from kd.config.distil import DistilConfig
-from kd.figures import Figure
-from kd.objectives import METHODS
 from kd.config.schemes import SCHEMES
+from kd.figures import comparison, training
+from kd.figures.training import Figure
+from kd.objectives import METHODS
+from kd.store import runs
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -53,11 +53,11 @@ def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
     epochs = run.config.total_epochs
     changes = getattr(run.config, "schedule", ())
     body = [_results(run, measured)]
-    body.append(_charts([figures.loss(rows, epochs, changes), figures.accuracy(rows, epochs, changes)], first=True))
+    body.append(_charts([training.loss(rows, epochs, changes), training.accuracy(rows, epochs, changes)], first=True))
     if measured:
         body += ["<h2>Latency</h2>", _latencies(measured), "<h2>What is read as what</h2>"]
         own = {name: model for name, model in measured["models"].items() if name in run.models}
-        body.append(_charts([compare_figures.confusion(model["confusion"], name) for name, model in own.items()]))
+        body.append(_charts([comparison.confusion(model["confusion"], name) for name, model in own.items()]))
     body += ["<h2>Settings</h2>", _table(["setting", "value"], [[name, value] for name, value in run.config.to_dict().items()])]
     versions = ", ".join(f"{name} {version}" for name, version in run.measures.get("versions", {}).items())
     foot = [f"Run {run.id}, {run.created[:16].replace('T', ' ')}", f"MNIST: {run.measures.get('source', 'unknown')}", versions, run.state]
@@ -80,7 +80,7 @@ def _what(run: runs.Run) -> str:
 
 def _results(run: runs.Run, measured: Mapping[str, Any] | None) -> str:
     lines = []
-    for name, found in sorted(run.measures.get("models", {}).items(), key=lambda item: figures.order(item[0])):
+    for name, found in sorted(run.measures.get("models", {}).items(), key=lambda item: training.order(item[0])):
         interval = measured["models"][name]["interval"] if measured and name in measured["models"] else None
         lines.append([
             name, f"{found['test_accuracy']:.2%}", f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "", f"{found['test_errors']:,}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any, Mapping
 
-from kd.figures import COLOURS, Figure, base, short
+from kd.figures.training import COLOURS, Figure, base, short
 
 
 def history(found: Mapping[str, Any]) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from kd.figures import COLOURS, DASHES, Figure, base, log_ticks, percent
+from kd.figures.training import COLOURS, DASHES, Figure, base, log_ticks, percent
 
 #: Who -> what it is called in the legend, before and after a recovery, and its mark.
 BEFORE = {"student": ("distilled", "circle"), "alone": ("never distilled", "square")}

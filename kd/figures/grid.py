@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from kd.figures import COLOURS, Figure, base
 from kd.config.grid import GridConfig
+from kd.figures.training import COLOURS, Figure, base
 from kd.sweeps.grid_summary import MEASURES, Place, place
 
 #: Axes as they are written beside the heat map, and within a sentence.
