@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd import kinds
+from kd.jobs import kinds
 from kd.figures import training
 from kd.evaluation.comparison import measured, teacher_of, text
 from kd.experiments import compression

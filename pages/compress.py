@@ -9,7 +9,7 @@ from kd.experiments import compression
 from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.ui import compress_panels, entry, keys, panels, preview, recipe, state
 from kd.ui.running import Running
 from kd.ui.text import plain

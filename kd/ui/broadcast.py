@@ -16,7 +16,7 @@ from typing import Any
 
 from streamlit import runtime
 
-from kd import jobs
+from kd.jobs.manager import JobManager, Snapshot
 
 KEPT = 600.0  # seconds that a file stays after its run's end, for browsers that slept
 _begun: dict[str, threading.Thread] = {}  # run's id -> what draws its file
@@ -25,7 +25,7 @@ _beginning = threading.Lock()
 log = logging.getLogger(__name__)
 
 
-def address(manager: jobs.JobManager, snap: jobs.Snapshot, drawn: Callable[[jobs.Snapshot], bytes]) -> str:
+def address(manager: JobManager, snap: Snapshot, drawn: Callable[[Snapshot], bytes]) -> str:
     """Where browsers find a run under way, below the page's address, from now on until it has ended.
 
     Args:
@@ -44,7 +44,7 @@ def address(manager: jobs.JobManager, snap: jobs.Snapshot, drawn: Callable[[jobs
     return f"media/{_name(snap.id)}.gz"
 
 
-def _publish(manager: jobs.JobManager, snap: jobs.Snapshot, drawn: Callable[[jobs.Snapshot], bytes]) -> None:
+def _publish(manager: JobManager, snap: Snapshot, drawn: Callable[[Snapshot], bytes]) -> None:
     """Draws the file whenever there is something new, until the run has ended."""
     id, shown = snap.id, (snap.version, snap.pace)
     try:

@@ -9,7 +9,7 @@ import streamlit as st
 from kd.figures.compression import AXES, way
 from kd.experiments import compression
 from kd.tables import techniques
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.ui import state
 from kd.ui.chart import live_chart
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.ui import keys, link, owner, panels, present, state
 from kd.ui.canvas import canvas, clear, show
 from kd.ui.plain import plainly

@@ -9,7 +9,7 @@ from kd.store import runs
 from kd.metrics import latency
 from kd.models import registry
 from kd import permissions
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.ui import in_browser, owner, state
 
 

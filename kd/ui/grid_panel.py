@@ -7,7 +7,7 @@ from typing import Mapping
 import streamlit as st
 
 from kd.errors import UserError
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.sweeps import grid, grid_store
 from kd.ui import axes, heat_map, keys, link, state
 from kd.ui.running import Running

@@ -9,7 +9,7 @@ import streamlit as st
 from kd.store import runs
 from kd import permissions
 from kd.errors import UserError
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.figures import grid as grid_figures
 from kd.sweeps import grid, grid_summary, grid_weights, opening
 from kd.sweeps.grid import Cell

@@ -14,7 +14,7 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from torch import Tensor
 
-from kd import jobs
+from kd.jobs import manager
 from kd.figures import training
 from kd.store import checkpoints, runs
 from kd.metrics.size import network_size
@@ -28,7 +28,7 @@ from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.config.grid import AXES, GridConfig
 from kd.config.search import SearchConfig
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.objectives import METHODS
 from kd.config.schemes import SCHEMES
@@ -151,7 +151,7 @@ def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
         loud = snap.state == "failed" or "not saved" in snap.message
-        quiet = snap.message == jobs.BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
+        quiet = snap.message == manager.BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
         (st.error if loud else st.caption if quiet else st.warning)(snap.message)
 
 

@@ -7,7 +7,7 @@ import time
 
 import streamlit as st
 
-from kd import jobs
+from kd.jobs import manager
 from kd.store import replay, runs
 from kd.errors import UserError
 from kd.ui import keys, link, owner, panels, present, state
@@ -87,7 +87,7 @@ def show(recording: replay.Recording) -> None:
     link.write({link.REPLAY: recording.run.id})
 
 
-def _show(recording: replay.Recording, snap: jobs.Snapshot) -> None:
+def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
     label, about = f"Replay of a run recorded on {recording.day}", panels.run_title(snap)
     still = "These are its stored measurements; nothing trains now."
     if link.presenting():  # in letters for the last row, and in one line
@@ -110,7 +110,7 @@ def _show(recording: replay.Recording, snap: jobs.Snapshot) -> None:
         panels.charts(_as_of(recording, snap, now), " (replay)")
 
     with charts_at:
-        st.fragment(live, run_every=jobs.TICK if playing else None)()
+        st.fragment(live, run_every=manager.TICK if playing else None)()
     if snap.kind in runs.WITH_STUDENT:
         with digit_at:
             waiting = "Student and control answer at the end of the replay: only their final weights are stored."
@@ -141,14 +141,14 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
         present.offer()
 
 
-def _as_of(recording: replay.Recording, snap: jobs.Snapshot, seconds: float) -> jobs.Snapshot:
+def _as_of(recording: replay.Recording, snap: manager.Snapshot, seconds: float) -> manager.Snapshot:
     """The run as it was after so many seconds."""
     rows = recording.until(seconds)
     # Another id, since of the run itself other charts are kept.
     return dataclasses.replace(snap, id=f"replay of {snap.id}", version=len(rows), rows=rows)
 
 
-def _progress(recording: replay.Recording, snap: jobs.Snapshot, seconds: float) -> None:
+def _progress(recording: replay.Recording, snap: manager.Snapshot, seconds: float) -> None:
     rows = recording.until(seconds)
     epoch = f"epoch {rows[-1]['epoch']:.2f} of {snap.config.total_epochs}" if rows else f"{snap.config.total_epochs} epochs"
     st.progress(

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd.config.base import Settings
 from kd.errors import UserError
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.ui import owner, panels, state
 from kd.ui.text import plain
 from kd.ui.watch import watch

@@ -9,7 +9,7 @@ import streamlit as st
 from kd.store import runs
 from kd.models import registry
 from kd.errors import UserError
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.objectives import METHODS
 from kd.sweeps import grid_time, search
 from kd.figures.search import history, importances

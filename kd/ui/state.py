@@ -12,7 +12,7 @@ import streamlit as st
 import torch
 from torch import Tensor, nn
 
-from kd import jobs
+from kd.jobs.manager import BY_HAND, JobManager, Snapshot
 from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.drawing import familiarity
@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 
 @st.cache_resource(show_spinner="Loading the teacher and MNIST…")
-def manager() -> jobs.JobManager:
+def manager() -> JobManager:
     """The process's one job manager, with its data source."""
     sys.setswitchinterval(SWITCH)
-    return jobs.JobManager(sources.Source())
+    return JobManager(sources.Source())
 
 
 @st.cache_resource(max_entries=12, show_spinner=False)
@@ -87,7 +87,7 @@ def shown_run() -> str | None:
     return st.session_state[keys.RUN]
 
 
-def snapshot(run_id: str | None) -> jobs.Snapshot | None:
+def snapshot(run_id: str | None) -> Snapshot | None:
     """A run as it is now, whether it is training, stored or unfinished.
 
     Raises:
@@ -103,12 +103,12 @@ def snapshot(run_id: str | None) -> jobs.Snapshot | None:
     return snapshot_of(runs.load(run_id))
 
 
-def snapshot_of(run: runs.Run) -> jobs.Snapshot:
+def snapshot_of(run: runs.Run) -> Snapshot:
     """A stored run as it is on the disk."""
     rows = tuple(run.metrics())
-    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(run.state, jobs.BY_HAND)
+    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(run.state, BY_HAND)
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
-    return jobs.Snapshot(
+    return Snapshot(
         id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
         mine=run.owner == runs.owner_digest(owner.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.total_epochs),
         changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
@@ -116,7 +116,7 @@ def snapshot_of(run: runs.Run) -> jobs.Snapshot:
     )
 
 
-def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
+def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
     last = kept.rows[-1]
     mine = kept.owner is not None and kept.owner == runs.owner_digest(owner.token())
     if elsewhere := checkpoints.in_training(kept.id):
@@ -131,7 +131,7 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
             message += f"To go on: `python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {kept.id}`"
         else:
             message += "Only the person who started it can resume it."
-    return jobs.Snapshot(
+    return Snapshot(
         id=kept.id, kind=kept.kind, config=kept.config, state="elsewhere" if elsewhere else "interrupted", message=message, place=0,
         mine=mine, version=-1 - int(last["step"]), rows=tuple(kept.rows),
         steps=round(last["step"] / last["epoch"] * kept.config.total_epochs), changes=getattr(kept.config, "schedule", ()), settings={},
@@ -139,7 +139,7 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> jobs.Snapshot:
     )
 
 
-def look(snap: jobs.Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
+def look(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
     """What ``read`` gives for a run's student and control as they are now; empty where they have not begun."""
     live = manager().look(snap.id, read)
     if live or not snap.saved:
@@ -148,7 +148,7 @@ def look(snap: jobs.Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
         return {which: read(stored_model(snap.id, which)) for which in ("student", "control") if which in runs.load(snap.id).models}
 
 
-def said(snap: jobs.Snapshot, inputs: Tensor) -> dict[str, Tensor]:
+def said(snap: Snapshot, inputs: Tensor) -> dict[str, Tensor]:
     """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
     return look(snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu())
 
@@ -161,7 +161,7 @@ class Answers:
     is_digit: bool  # False where the teacher's features are like those of no digit
 
 
-def answers(pixels, snap: jobs.Snapshot | None, teacher_name: str) -> Answers:
+def answers(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
     """Teacher, student and control on one picture.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Callable
 
 import streamlit as st
 
-from kd.jobs import GLANCE, Snapshot
+from kd.jobs.manager import GLANCE, Snapshot
 from kd.ui import owner, state
 from kd.ui.plain import plainly
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import watched
 from benchmarks.viewer import Viewer
-from kd import jobs
+from kd.jobs import manager
 from tests.serving import Server
 
 
@@ -32,8 +32,8 @@ def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often
             for guest in guests:
                 first = owner.epoch
                 await guest.until(lambda guest=guest: (guest.epoch or 0) > first, "a later epoch, seen by each")
-                await guest.until(lambda guest=guest: guest.interval == pytest.approx(jobs.pace(4)), "the pace for four")
-            assert owner.interval == jobs.pace(1)
+                await guest.until(lambda guest=guest: guest.interval == pytest.approx(manager.pace(4)), "the pace for four")
+            assert owner.interval == manager.pace(1)
             await owner.press("stop")
             for viewer in [owner, *guests]:
                 await viewer.until(lambda viewer=viewer: viewer.interval is None, "rest after the run's end")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from kd import jobs
+from kd.jobs.manager import BY_HAND, JobManager
 from kd.teachers import cached, catalogue
 from kd.store import checkpoints, runs
 from kd.data import sources
@@ -76,7 +76,7 @@ def work(home: str, seed: int, pipe: Connection, to_the_end: bool) -> None:
     def tell(what: str, id: str, more: Any = None) -> None:
         pipe.send((what, id, more))
 
-    manager = jobs.JobManager(Given(mnist), tick=draw.choice([0.0, 0.01, 0.05]), lease=None)
+    manager = JobManager(Given(mnist), tick=draw.choice([0.0, 0.01, 0.05]), lease=None)
     tell("ready", "")
     told: set[str] = set()
     mine: list[str] = []
@@ -89,7 +89,7 @@ def work(home: str, seed: int, pipe: Connection, to_the_end: bool) -> None:
                 tell("saved", id, snap.state)
             if snap is not None and not snap.active and not snap.saved and id not in told:
                 told.add(id)
-                if snap.message != jobs.BY_HAND:  # while it was still waiting
+                if snap.message != BY_HAND:  # while it was still waiting
                     tell("failed", id, snap.message)
         stored = [id for id in os.listdir(home) if runs.is_id(id)]
         action = "resume" if to_the_end else draw.choice(ACTIONS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd import jobs
+from kd.jobs.manager import JobManager
 from kd.export import importing
 from kd.store import checkpoints, drawings, runs
 from kd.models import registry
@@ -46,7 +46,7 @@ def test_without_a_password_everybody_may_start_and_nobody_is_the_presenter():
 
 def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypatch):
     monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
-    manager, run = jobs.JobManager(Given(mnist)), store(VISITOR)
+    manager, run = JobManager(Given(mnist)), store(VISITOR)
     attempts = {
         "start runs": lambda: manager.start(DistilConfig(student="mlp-30"), VISITOR),
         "go on with runs or discard them": lambda: checkpoints.owned(run, VISITOR),

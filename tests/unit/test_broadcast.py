@@ -12,21 +12,21 @@ from streamlit import runtime
 from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 
-from kd import jobs
+from kd.jobs.manager import Snapshot
 from kd.config.distil import DistilConfig
 from kd.ui import broadcast
 from tests.helpers import wait_until
 
-RUN = jobs.Snapshot("run", "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, (), {}, False, {}, "full")
+RUN = Snapshot("run", "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, (), {}, False, {}, "full")
 
 
 class Manager:
     """Has one run, which a test changes."""
 
     def __init__(self) -> None:
-        self.run: jobs.Snapshot | None = RUN
+        self.run: Snapshot | None = RUN
 
-    def snapshot(self, id: str, counts: bool) -> jobs.Snapshot | None:
+    def snapshot(self, id: str, counts: bool) -> Snapshot | None:
         assert id == "run" and not counts, "nobody looks"
         return self.run
 
@@ -36,7 +36,7 @@ def storage(monkeypatch):
     """Streamlit's own, as its server asks it."""
     found = MemoryMediaFileStorage("/media")
     monkeypatch.setattr(runtime, "get_instance", lambda: type("Runtime", (), {"media_file_mgr": MediaFileManager(found)}))
-    monkeypatch.setattr(jobs, "TICK", 0.02)
+    monkeypatch.setattr("kd.jobs.manager.TICK", 0.02)
     yield found
     assert not broadcast._begun, "nothing is drawn any more"
     broadcast._ended.clear()
@@ -52,7 +52,7 @@ def manager(storage):
             thread.join(30)
 
 
-def drawn(snap: jobs.Snapshot) -> bytes:
+def drawn(snap: Snapshot) -> bytes:
     return f"{snap.state} {snap.version}".encode()
 
 

@@ -18,7 +18,7 @@ from kd.data import sources
 from kd.models import inference
 from kd.config.distil import DistilConfig, METHOD_SETTINGS
 from kd.config.teacher import TeacherConfig
-from kd.jobs import JobManager
+from kd.jobs.manager import JobManager
 from kd.objectives import METHODS
 from tests.helpers import Given, identical, small_teacher, wait_until
 

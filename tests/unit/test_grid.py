@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from kd import jobs
+from kd.jobs.manager import JobManager
 from kd.store import runs
 from kd.models import inference
 from kd.sweeps import grid, grid_time
@@ -191,7 +191,7 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_outcomes(mnist, stop):
 
 
 def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
-    manager = jobs.JobManager(Given(mnist), tick=0.0)
+    manager = JobManager(Given(mnist), tick=0.0)
     manager.teacher = lambda name: small_teacher()
     try:
         id = manager.start(SMALL, "t" * 32)

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from kd import jobs
+from kd.jobs.manager import MAX_PER_OWNER, MAX_WAITING, pace
 from kd.experiments import base
 from kd import paths
 from kd.store import checkpoints, runs
@@ -21,7 +21,7 @@ from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
-from kd.jobs import JobManager
+from kd.jobs.manager import JobManager
 from tests.helpers import Given, identical, small_teacher, threads, wait_until, weights
 
 ME, OTHER = "my token", "another token"
@@ -419,7 +419,7 @@ def test_a_teacher_that_the_method_cannot_look_into_is_refused_at_once(manager):
 
 
 def test_the_number_of_changes_is_bounded_so_that_they_can_be_stored(manager, monkeypatch):
-    monkeypatch.setattr(jobs, "MAX_CHANGES", 3)
+    monkeypatch.setattr("kd.jobs.manager.MAX_CHANGES", 3)
     monkeypatch.setattr("kd.config.distil.MAX_CHANGES", 3)
     id = manager.start(SHORT.replace(schedule="1:temperature=3;2:temperature=4"), ME, paused=True)
     wait_for(manager, id, "paused")
@@ -457,11 +457,11 @@ def test_jobs_run_one_after_the_other_in_the_order_they_came(manager, monkeypatc
 
 
 def test_the_queue_and_each_owners_share_of_it_are_bounded(manager):
-    ids = [manager.start(LONG, ME, paused=True) for _ in range(jobs.MAX_PER_OWNER)]
+    ids = [manager.start(LONG, ME, paused=True) for _ in range(MAX_PER_OWNER)]
     wait_for(manager, ids[0], "paused")
     with pytest.raises(UserError, match="You already have 3 runs under way; stop one or wait for it to end"):
         manager.start(LONG, ME)
-    for number in range(jobs.MAX_WAITING - 2):
+    for number in range(MAX_WAITING - 2):
         manager.start(LONG, f"token {number}")
     with pytest.raises(UserError, match="8 runs are already waiting; try again when one has ended"):
         manager.start(LONG, OTHER)
@@ -609,16 +609,16 @@ def test_watching_renews_the_lease(manage):
 
 
 def test_the_pace_slows_with_the_root_of_the_viewers():
-    assert [jobs.pace(viewers) for viewers in (0, 1, 4, 16, 100)] == [0.25, 0.25, 0.5, 1.0, 2.5]
+    assert [pace(viewers) for viewers in (0, 1, 4, 16, 100)] == [0.25, 0.25, 0.5, 1.0, 2.5]
     # All together: fifty viewers look seven times as often as one, not fifty times.
-    assert 50 / jobs.pace(50) == pytest.approx(50**0.5 / jobs.pace(1))
+    assert 50 / pace(50) == pytest.approx(50**0.5 / pace(1))
 
 
 def test_who_looked_lately_counts_as_a_viewer_and_each_but_once(manager, monkeypatch):
     id = manager.start(LONG, ME, paused=True)
     assert manager.snapshot(id, ME).viewers == 1
     assert [manager.snapshot(id, token).viewers for token in (OTHER, ME, OTHER, "a third")] == [2, 2, 2, 3]
-    monkeypatch.setattr(jobs, "WATCHING", 0.05)
+    monkeypatch.setattr("kd.jobs.manager.WATCHING", 0.05)
     time.sleep(0.1)
     assert manager.snapshot(id, OTHER).viewers == 1
 
@@ -646,8 +646,8 @@ def test_the_owner_sees_a_run_live_however_many_watch(manager):
     id = manager.start(LONG, ME, paused=True)
     for guest in range(15):
         manager.snapshot(id, f"guest {guest}")
-    assert manager.snapshot(id, ME).pace == jobs.pace(1)
-    assert manager.snapshot(id, "guest 3").pace == jobs.pace(16)
+    assert manager.snapshot(id, ME).pace == pace(1)
+    assert manager.snapshot(id, "guest 3").pace == pace(16)
 
 
 # -- going wrong -----------------------------------------------------------------------------------
@@ -816,7 +816,7 @@ def test_resuming_counts_against_the_bounds_and_changes_nothing_when_refused(man
     id = pause_after(first, LONG)
     first.close()
     second = manage()
-    for _ in range(jobs.MAX_PER_OWNER):
+    for _ in range(MAX_PER_OWNER):
         second.start(LONG, ME, paused=True)
     with pytest.raises(UserError, match="You already have 3 runs under way"):
         second.resume(id, ME)
@@ -1000,7 +1000,7 @@ def test_predictions_never_come_from_the_model_in_training(manager, mnist):
 
 
 def test_only_so_many_finished_jobs_are_remembered(manager, monkeypatch):
-    monkeypatch.setattr(jobs, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr("kd.jobs.manager.MAX_REMEMBERED", 2)
     ids = []
     for _ in range(4):
         ids.append(manager.start(SHORT.replace(epochs=1), ME))
@@ -1011,7 +1011,7 @@ def test_only_so_many_finished_jobs_are_remembered(manager, monkeypatch):
 
 
 def test_rows_are_thinned_out_but_for_the_newest_and_the_ends_of_epochs(manage, monkeypatch):
-    monkeypatch.setattr(jobs, "MAX_ROWS", 12)
+    monkeypatch.setattr("kd.jobs.manager.MAX_ROWS", 12)
     manager = manage(tick=0.0)  # a record after each step
     id = manager.start(SHORT.replace(epochs=4), ME, paused=True)
     wait_for(manager, id, "paused")

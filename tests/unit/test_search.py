@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 
 from kd import __main__ as cli
-from kd import jobs
+from kd.jobs.manager import JobManager
 from kd.teachers import catalogue
 from kd.store import checkpoints, runs
 from kd.data import sources
@@ -148,7 +148,7 @@ TOKEN = "t" * 32
 
 @pytest.fixture
 def manager(mnist, home):
-    found = jobs.JobManager(Given(mnist), tick=0.0)
+    found = JobManager(Given(mnist), tick=0.0)
     found.teacher = lambda name: small_teacher()
     yield found
     found.close()
@@ -201,7 +201,7 @@ def test_a_search_that_was_cut_short_is_resumed_from_its_checkpoint(mnist, home,
     wait_until(lambda: manager.snapshot(id).rows and manager.snapshot(id).rows[-1]["trial"] >= 1)
     manager.close()  # as when the server is told to end
     assert checkpoints.exists(id)
-    after = jobs.JobManager(Given(mnist), tick=0.0)
+    after = JobManager(Given(mnist), tick=0.0)
     after.teacher = lambda name: small_teacher()
     try:
         after.resume(id, TOKEN)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kd import jobs
+from kd.jobs import manager
+from kd.jobs.manager import JobManager
 from kd.export import importing
 from kd.store import quota, runs
 from kd.models import registry
@@ -48,7 +49,7 @@ def test_runs_and_bytes_are_counted(home):
 def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeypatch, name, value):
     store(id_of(1))
     monkeypatch.setenv(name, value)
-    manager = jobs.JobManager(Given(mnist))
+    manager = JobManager(Given(mnist))
     try:
         for begin in (lambda: manager.start(SHORT, ME), lambda: importing.store(b"", "student", "x", mnist, small_teacher(), runs.owner_digest(ME))):
             with pytest.raises(UserError, match=r"^The store is full \(.*nothing is lost\. Delete runs on the Runs page"):
@@ -62,7 +63,7 @@ def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeyp
 
 
 def test_a_run_under_way_is_stored_however_full_it_has_become(mnist, monkeypatch):
-    manager = jobs.JobManager(Given(mnist), tick=0.05, lease=None)
+    manager = JobManager(Given(mnist), tick=0.05, lease=None)
     try:
         id = manager.start(SHORT, ME)
         monkeypatch.setenv("KD_MAX_BYTES", "1")
@@ -103,8 +104,8 @@ def test_a_pin_outlives_a_new_name_and_can_be_taken_away():
 
 
 def test_paused_runs_of_many_owners_are_bounded_too(mnist, monkeypatch):
-    monkeypatch.setattr(jobs, "MAX_ACTIVE", 2)
-    manager = jobs.JobManager(Given(mnist), tick=0.05, lease=None, patience=60.0)
+    monkeypatch.setattr(manager, "MAX_ACTIVE", 2)
+    manager = JobManager(Given(mnist), tick=0.05, lease=None, patience=60.0)
     try:
         for owner in ("a", "b"):
             manager.start(SHORT.replace(epochs=200, batch_size=10), owner, paused=True)

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from kd import jobs
+from kd.jobs.manager import JobManager
 from kd.experiments import study
 from kd.teachers import catalogue
 from kd.store import runs
@@ -75,7 +75,7 @@ def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
 
 
 def test_the_worker_trains_a_sweep_and_stores_its_points(small, mnist, home):
-    manager = jobs.JobManager(Given(mnist), tick=0.0)
+    manager = JobManager(Given(mnist), tick=0.0)
     try:
         id = manager.start(StudyConfig(seeds=1), "t" * 32)
         wait_until(lambda: not manager.snapshot(id).active)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kd.config.mistake import MistakeConfig
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.objectives.mistakes import MISTAKES
 from kd.ui import keys, panels

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kd.metrics import classification
 from kd.device import training_device
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.ui import state
 from kd.ui.lab import frame, running

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kd.device import training_device
 from kd.data.digits import Digits
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.lab import inside, soft_targets
 from kd.figures import lab
 from kd.ui import state

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd.experiments import study
 from kd.figures.training import Figure
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.ui import state
 from kd.ui.lab import frame, running

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kd.metrics import class_offsets
 from kd.device import training_device
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.lab import never_saw
 from kd.figures import lab
 from kd.lab.settings import DIGITS, OFFSETS

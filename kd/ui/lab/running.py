@@ -11,7 +11,7 @@ from kd.config.base import Settings
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.ui import keys, owner, panels, state
 from kd.ui.lab import frame
 from kd.ui.text import plain

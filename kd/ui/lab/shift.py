@@ -10,7 +10,7 @@ from kd.data import digits
 from kd.device import training_device
 from kd.models import inference
 from kd.data.digits import Digits
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.lab.corruptions import CORRUPTIONS, Corruption
 from kd.ui import state

@@ -7,7 +7,7 @@ import json
 import streamlit as st
 
 from kd.experiments import study
-from kd.jobs import Snapshot
+from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.ui.lab import frame, running
 

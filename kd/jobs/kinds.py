@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from kd.experiments.mistake import Breaking
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
+from kd.config.grid import GridConfig
 from kd.config.mistake import MistakeConfig
+from kd.config.search import SearchConfig
 from kd.config.study import StudyConfig
 from kd.config.teacher import TeacherConfig
 from kd.data.digits import Mnist
 from kd.experiments.base import Distillation, Experiment, TeacherTraining
-from kd.sweeps.grid import Grid
-from kd.config.grid import GridConfig
 from kd.experiments.compression import Recovery
-from kd.sweeps.search import Search
-from kd.config.search import SearchConfig
+from kd.experiments.mistake import Breaking
 from kd.experiments.study import Study
+from kd.sweeps.grid import Grid
+from kd.sweeps.search import Search
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 

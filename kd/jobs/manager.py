@@ -25,19 +25,18 @@ from typing import Any, Callable, Iterator, Mapping, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kd import kinds
-from kd.teachers import averaged, cached, catalogue
-from kd.store import checkpoints, quota, runs
-from kd.training import memory
-from kd.objectives import feature_matching
-from kd.data import sources
-from kd.device import training_device
 from kd import permissions
 from kd.config.base import Settings
-from kd.config.distil import Change, DistilConfig, LIVE_SETTINGS, MAX_CHANGES, check_live, unread
+from kd.config.distil import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, check_live, unread
+from kd.data import sources
+from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Experiment
-from kd.objectives import METHODS
+from kd.jobs import kinds
+from kd.objectives import METHODS, feature_matching
+from kd.store import checkpoints, quota, runs
+from kd.teachers import averaged, cached, catalogue
+from kd.training import memory
 from kd.training.loop import Diverged, Record
 
 TICK = 0.25  # seconds between the records of a job
