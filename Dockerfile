@@ -15,7 +15,6 @@ RUN pip install --no-cache-dir -r requirements.txt
 RUN useradd --create-home --uid 10001 app && mkdir -p /data/runs /data/cache static && chown -R app /data static
 COPY app.py LICENSE ./
 COPY .streamlit .streamlit
-COPY benchmarks benchmarks
 COPY kd kd
 COPY pages pages
 

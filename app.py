@@ -2,14 +2,17 @@
 
 import streamlit as st
 
-from kd.ui import chart, delivery, entrance, link, owner, present, replaying, state, status, style
-from kd.ui.plain import plainly
+from kd.ui import streamlit_internals
+from kd.ui.charts import chart
+from kd.ui.runs import replaying
+from kd.ui.shell import login, present, state, status, style, url_state, visitor
+from kd.ui.shell.error_boundary import plainly
 
-delivery.mend()
-st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if link.presenting() else "auto")
-style.apply(link.presenting())
+streamlit_internals.mend()
+st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if url_state.presenting() else "auto")
+style.apply(url_state.presenting())
 chart.provide_plotly()
-owner.remember()
+visitor.remember()
 PAGES = [
     st.Page("pages/distil.py", title="Distil", icon=":material/school:", default=True),
     st.Page("pages/draw.py", title="Draw", icon=":material/draw:"),
@@ -21,12 +24,12 @@ PAGES = [
     st.Page("pages/methods.py", title="Methods", icon=":material/list_alt:"),
     st.Page("pages/paper.py", title="The paper", icon=":material/article:"),
 ]
-page = st.navigation(PAGES, position="hidden" if link.presenting() else "top")
+page = st.navigation(PAGES, position="hidden" if url_state.presenting() else "top")
 # A container, so that what comes and goes here does not shift, and so rebuild, the page below.
 with st.container():
     present.bar(PAGES, page, replaying.begin_last)
     status.strip()
-    entrance.show()
+    login.show()
     state.show_notice()
 with plainly():
     page.run()

@@ -270,13 +270,15 @@ def enlarged(mnist: Mnist, size: int) -> Mnist:
 
 MEMORY = """
 import torch
-from kd import data, teacher
-from kd.config import DistilConfig
-from kd.experiment import Distillation
+from kd import paths
+from kd.config.distil import DistilConfig
+from kd.data import sources
+from kd.experiments.base import Distillation
+from kd.teachers import catalogue
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
 torch.ones(9, 9) @ torch.ones(9, 9)
 before = peak()
-list(Distillation(DistilConfig(epochs=2), data.load_full(data.data_folder()), teacher.load("cnn")).records())
+list(Distillation(DistilConfig(epochs=2), sources.load_full(paths.data_folder()), catalogue.load("cnn")).records())
 print(peak() - before)
 """
 

@@ -3,7 +3,7 @@
 Does what Streamlit's front end does for a page that is only watched: it opens the
 page, repeats the fragments that ask for it at their interval, tells the server which
 messages it keeps, presses buttons, and sends drawings as the canvas does. And it does
-what kd/ui/chart.py does in a browser: it fetches what is new of a run that it follows. It shows
+what kd/ui/charts/chart.py does in a browser: it fetches what is new of a run that it follows. It shows
 nothing and reads only what that takes, so that many viewers cost little of the cores
 that they share with the server: half a millisecond a tick. The values of widgets that
 a browser sends along are left out, but for the drawing's; they made no difference to

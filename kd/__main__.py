@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(config=config)
     commands.choices["distil"].epilog = _methods()
     commands.choices["teacher"].add_argument(
-        "--ship", metavar="NAME", help="also write it to kd/weights as a shipped teacher of this name"
+        "--ship", metavar="NAME", help="also write it to kd/teachers/weights as a shipped teacher of this name"
     )
     commands.choices["teacher"].add_argument(
         "--curve", metavar="NAME", help="also tell of the shipped teacher of this name and recipe how this training went; its weights stay"

@@ -11,6 +11,15 @@ PACKAGE = Path(__file__).parent
 #: The folder that has kd/: a clone of the repository, or the site-packages of an installation.
 ROOT = PACKAGE.parent
 
+#: What comes with the package: read, never written but by the commands that make it anew.
+MEASURED = PACKAGE / "measured"  # results that the tables and pages show
+WEIGHTS = PACKAGE / "teachers" / "weights"  # the shipped teachers
+RECORDED = PACKAGE / "store" / "recorded"  # a run to play back before there is another
+VALIDATION_IDS = PACKAGE / "data" / "validation_ids.txt"
+EXPORT_SCRIPT = PACKAGE / "export" / "script.py"  # goes into an exported archive as classify.py
+ONNXRUNTIME_WEB = PACKAGE / "ui" / "drawing" / "onnxruntime_web"
+STATIC = ROOT / "static"
+
 
 def home() -> Path:
     """The folder of the runs: ``$KD_HOME``, else ``runs`` beside the app."""

@@ -8,7 +8,10 @@ import torch
 from kd.evaluation import comparison
 from kd.store import runs
 from kd.metrics import latency
-from kd.ui import compare_panels, compare_table, entry, state
+from kd.ui.compare import panels
+
+from kd.ui.compare import table
+from kd.ui.shell import entry, state
 
 entry.through_app()
 st.title("Compare", anchor=False)
@@ -30,21 +33,21 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     missing = [run for run in found if run.id not in measured]
     st.button(
         f"Measure {len(missing)} new" if missing else "All are measured", key="measure", type="primary" if missing else "secondary", icon=":material/timer:",
-        disabled=not missing, on_click=compare_panels.want, args=([run.id for run in missing],),
+        disabled=not missing, on_click=panels.want, args=([run.id for run in missing],),
         help="Some seconds a run. Nothing else should run on the machine.",
     )
 place = st.empty()  # of the progress bar; what was measured before stays on the page below it
 state.show_notice()
 table = st.dataframe(
-    [compare_table.row(run, measured.get(run.id), batch, threads) for run in found], hide_index=True, width="stretch", on_select="rerun", selection_mode="multi-row",
+    [table.row(run, measured.get(run.id), batch, threads) for run in found], hide_index=True, width="stretch", on_select="rerun", selection_mode="multi-row",
     key=f"compare_{zlib.crc32(''.join(run.id for run in found).encode())}",  # ticks are kept by the line, and must not wander to another run
-    column_config=compare_table.COLUMNS, placeholder="",
+    column_config=table.COLUMNS, placeholder="",
 )
 chosen = [found[row] for row in table.selection.rows if row < len(found)]
 st.caption("The table's own buttons search it, hide columns and download it as CSV; a click on a heading sorts. Accuracies are on the test set, on which nothing was chosen.")
-compare_panels.picture(found, measured, batch, threads)
+panels.picture(found, measured, batch, threads)
 if len(chosen) == 1:
-    compare_panels.closer(chosen[0], measured)
+    panels.closer(chosen[0], measured)
 elif chosen:
-    compare_panels.beside(chosen)
-compare_panels.measure(found, place)
+    panels.beside(chosen)
+panels.measure(found, place)

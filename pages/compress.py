@@ -10,9 +10,11 @@ from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.jobs.manager import Snapshot
-from kd.ui import compress_panels, entry, keys, panels, preview, recipe, state
-from kd.ui.running import Running
-from kd.ui.text import plain
+from kd.ui.compress import preview, recipe, results
+from kd.ui.distil import panels
+from kd.ui.shell import entry, session_keys, state
+from kd.ui.runs.running import Running
+from kd.ui.shell.escape import plain
 
 entry.through_app()
 manager = state.manager()
@@ -30,7 +32,7 @@ st.markdown(
 # -- recovery ---------------------------------------------------------------------------------------
 
 
-RUNNING = Running(keys.COMPRESS_RUN, "compress", ("compress",), "a recovery")
+RUNNING = Running(session_keys.COMPRESS_RUN, "compress", ("compress",), "a recovery")
 
 
 def buttons(config: CompressConfig, snap: Snapshot | None) -> None:
@@ -67,7 +69,7 @@ try:
         st.segmented_control(
             "The picture shows", list(AXES), default="file_bytes", required=True, key="compress_axis", format_func=AXES.get,
         )
-    compress_panels.steps(preview.rows(config, batch), batch, len(manager.source.mnist().validation))
+    results.steps(preview.rows(config, batch), batch, len(manager.source.mnist().validation))
 except UserError as error:
     st.error(plain(error))
     st.stop()
@@ -87,7 +89,7 @@ with st.container():
     if snap is not None:
         RUNNING.show(snap, draw)
 if snap is not None and snap.measures.get("stages"):
-    compress_panels.outcome(snap)
+    results.outcome(snap)
 else:
-    compress_panels.measured_before()
-recipe.write_link(st.session_state.get(keys.COMPRESS_RUN))
+    results.measured_before()
+recipe.write_link(st.session_state.get(session_keys.COMPRESS_RUN))

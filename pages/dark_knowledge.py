@@ -3,20 +3,20 @@
 import streamlit as st
 
 from kd.lab.settings import PANELS
-from kd.ui import entry, keys, state
+from kd.ui.shell import entry, session_keys, state
 from kd.ui.lab import break_it, fidelity, frame, inside, label_budget, never_saw, running, shift, soft_targets, wrong_labels
 
 entry.through_app()
 #: Panel -> how it is shown, and which run it is about.
 SHOW = {
     "soft-targets": (soft_targets.show, None),
-    "never-saw": (never_saw.show, keys.RUN),
-    "label-budget": (label_budget.show, keys.LAB_RUN),
-    "shift": (shift.show, keys.RUN),
-    "wrong-labels": (wrong_labels.show, keys.LAB_RUN),
-    "inside": (inside.show, keys.RUN),
-    "fidelity": (fidelity.show, keys.RUN),
-    "break-it": (break_it.show, keys.LAB_RUN),
+    "never-saw": (never_saw.show, session_keys.RUN),
+    "label-budget": (label_budget.show, session_keys.LAB_RUN),
+    "shift": (shift.show, session_keys.RUN),
+    "wrong-labels": (wrong_labels.show, session_keys.LAB_RUN),
+    "inside": (inside.show, session_keys.RUN),
+    "fidelity": (fidelity.show, session_keys.RUN),
+    "break-it": (break_it.show, session_keys.LAB_RUN),
 }
 
 

@@ -5,9 +5,11 @@ import streamlit as st
 from kd.store import runs
 from kd import permissions
 from kd.errors import UserError
-from kd.ui import controls, keys, link, owner, panels, present, replaying, state
-from kd.ui.digit import your_digit
-from kd.ui.watch import watch
+from kd.ui.distil import controls, panels
+from kd.ui.runs import replaying
+from kd.ui.shell import present, session_keys, state, url_state, visitor
+from kd.ui.drawing.your_digit import your_digit
+from kd.ui.charts.watch import watch
 
 if recording := replaying.wanted():
     replaying.show(recording)
@@ -24,23 +26,23 @@ try:
         raise UserError(f"This run {where}.")
 except UserError as error:
     state.notify("error", str(error))
-    run_id = snap = st.session_state[keys.RUN] = None
-if snap is not None and st.session_state.get(keys.ADOPTED) != snap.id:
+    run_id = snap = st.session_state[session_keys.RUN] = None
+if snap is not None and st.session_state.get(session_keys.ADOPTED) != snap.id:
     # A run opened from the list brings its settings along.
-    mode = st.session_state[keys.MODE] = snap.kind
+    mode = st.session_state[session_keys.MODE] = snap.kind
     controls.adopt(snap.config, mode)
-    st.session_state[keys.ADOPTED] = snap.id
+    st.session_state[session_keys.ADOPTED] = snap.id
 with st.container():
     state.show_notice()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
-may = permissions.allowed(owner.digest())
+may = permissions.allowed(visitor.digest())
 interrupted = mine and snap.state == "interrupted" and not snap.saved
 
 
 def command(what, *arguments) -> None:
     """Gives a command to the shown run; what cannot be done is said in a sentence."""
     try:
-        what(run_id, owner.token(), *arguments)
+        what(run_id, visitor.token(), *arguments)
     except UserError as error:
         state.notify("error", str(error))
 
@@ -52,15 +54,15 @@ def step() -> None:
 
 
 def change_live(name: str) -> None:
-    command(manager.change, name, st.session_state[keys.setting("distil", name)])
+    command(manager.change, name, st.session_state[session_keys.setting("distil", name)])
 
 
 def start(config, one_step: bool) -> None:
     try:
-        new = manager.start(config, owner.token(), one_step)
+        new = manager.start(config, visitor.token(), one_step)
         if one_step:
-            manager.step(new, owner.token())
-        st.session_state[keys.RUN] = st.session_state[keys.ADOPTED] = new
+            manager.step(new, visitor.token())
+        st.session_state[session_keys.RUN] = st.session_state[session_keys.ADOPTED] = new
     except UserError as error:
         state.notify("error", str(error))
     st.rerun()
@@ -69,18 +71,18 @@ def start(config, one_step: bool) -> None:
 def reset() -> None:
     if active and mine:
         command(manager.stop)
-    st.session_state[keys.RUN] = None
+    st.session_state[session_keys.RUN] = None
 
 
 def switch_mode() -> None:
-    st.session_state[keys.MODE] = st.session_state[keys.MODE_WIDGET] or "distil"
-    st.session_state[keys.RUN] = None
+    st.session_state[session_keys.MODE] = st.session_state[session_keys.MODE_WIDGET] or "distil"
+    st.session_state[session_keys.RUN] = None
 
 
 with st.sidebar:
-    st.session_state[keys.MODE_WIDGET] = mode
+    st.session_state[session_keys.MODE_WIDGET] = mode
     st.segmented_control(
-        "What to do", ["distil", "teacher"], key=keys.MODE_WIDGET, disabled=active and mine, on_change=switch_mode, width="stretch",
+        "What to do", ["distil", "teacher"], key=session_keys.MODE_WIDGET, disabled=active and mine, on_change=switch_mode, width="stretch",
         format_func={"distil": "Distil", "teacher": "Train a teacher"}.get, label_visibility="collapsed",
     )
     config = controls.settings(mode, active and mine, change_live)
@@ -97,7 +99,7 @@ else:
         "Press **Start**: a network learns MNIST from its labels. When it has finished, choose it as the teacher under *Distil a student*. "
         "This takes minutes, which is what distillation asks for once."
     )
-if not link.presenting():  # there somebody says it
+if not url_state.presenting():  # there somebody says it
     st.markdown(intro)
 
 with st.container(horizontal=True):
@@ -131,7 +133,7 @@ with st.container():
     if snap is not None:
         st.caption(panels.run_title(snap))
         panels.outcome(snap)
-        if link.presenting() and snap.state in ("failed", "interrupted"):
+        if url_state.presenting() and snap.state in ("failed", "interrupted"):
             st.info("The talk goes on: press **L** to replay the last run that finished.")
         if mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
             if st.button("Save again", key="save_again"):
@@ -147,7 +149,7 @@ def live() -> None:
         now = state.snapshot(run_id) if active else snap
     except UserError as error:
         state.notify("error", str(error))
-        st.session_state[keys.RUN] = None
+        st.session_state[session_keys.RUN] = None
         st.rerun()
     if (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
@@ -160,7 +162,7 @@ def live() -> None:
 
 # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
 charts_at, digit_at = panels.side_by_side(mode == "distil")
-introduced = link.presenting() and snap is None and config is not None and mode == "distil"
+introduced = url_state.presenting() and snap is None and config is not None and mode == "distil"
 with charts_at:
     if snap is not None:
         watch(snap, live, snap.followed)

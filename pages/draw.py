@@ -10,11 +10,12 @@ from kd.drawing import preprocess
 from kd.device import training_device
 from kd.models import inference, registry
 from kd.errors import UserError
-from kd.ui import entry, owner, panels, state
-from kd.ui.canvas import canvas
-from kd.ui.chart import live_chart
-from kd.ui.plain import plainly
-from kd.ui.text import plain
+from kd.ui.distil import panels
+from kd.ui.shell import entry, state, visitor
+from kd.ui.drawing.canvas import canvas
+from kd.ui.charts.chart import live_chart
+from kd.ui.shell.error_boundary import plainly
+from kd.ui.shell.escape import plain
 
 entry.through_app()
 manager = state.manager()
@@ -25,7 +26,7 @@ st.title("Draw, and compare their answers", anchor=False)
 stored = [run for run in runs.list_runs()[0] if run.kind in runs.WITH_STUDENT and "student" in run.models]
 choices = state.distinct({run.id: run.name for run in stored})
 shown = state.shown_run()
-live = manager.snapshot(shown, owner.token()) if shown else None
+live = manager.snapshot(shown, visitor.token()) if shown else None
 if live is not None and live.kind == "distil" and live.id not in choices and (live.active or live.rows):
     choices = {live.id: f"{live.config.student}, {'training now' if live.active else live.state}"} | choices
 
@@ -124,7 +125,7 @@ def answers() -> None:
 
 def keep(pixels) -> None:
     try:
-        count = drawings.keep(pixels, st.session_state["keep_label"], owner.token())
+        count = drawings.keep(pixels, st.session_state["keep_label"], visitor.token())
         state.notify("success", f"Kept. Your test set has {count} drawing{'s' if count > 1 else ''}; every run can be scored on it on the Runs page.")
     except (UserError, TypeError) as error:
         state.notify("error", str(error) if isinstance(error, UserError) else "Say which digit you drew, and press Keep again.")

@@ -5,7 +5,7 @@ import streamlit as st
 from kd.tables import cells, comparison, distilbert, schemes
 from kd.config.distil import DistilConfig
 from kd.objectives import METHODS, Method
-from kd.ui import entry, state
+from kd.ui.shell import entry, state
 
 entry.through_app()
 st.title("Every method, side by side", anchor=False)

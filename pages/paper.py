@@ -4,7 +4,8 @@ import streamlit as st
 
 from kd.figures import training
 from kd.tables import cells, paper
-from kd.ui import chart, entry, state
+from kd.ui.charts import chart
+from kd.ui.shell import entry, state
 
 entry.through_app()
 st.title("The paper's table, run again", anchor=False)

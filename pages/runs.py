@@ -10,9 +10,11 @@ from kd.models import inference
 from kd import permissions
 from kd.config.base import Settings
 from kd.errors import UserError
-from kd.ui import controls, entry, export_panel, import_panel, keys, link, owner, panels, replaying, state, storage_panel
+from kd.ui.distil import controls, panels
+from kd.ui.runs import export_panel, import_panel, replaying, storage_panel
+from kd.ui.shell import entry, session_keys, state, url_state, visitor
 from kd.ui.lab import frame
-from kd.ui.text import plain
+from kd.ui.shell.escape import plain
 
 entry.through_app()
 st.title("Runs", anchor=False)
@@ -28,11 +30,11 @@ if not found and not unfinished:
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
     if st.button("Watch a recorded run", key="replay_recorded", type="tertiary", icon=":material/history:", help="Comes with the app: plays back as it went, and trains nothing."):
         if replaying.begin_last():
-            st.switch_page("pages/distil.py", query_params=link.mode())
+            st.switch_page("pages/distil.py", query_params=url_state.mode())
         st.rerun()
     st.stop()
 
-pictures, labels = drawings.load(owner.token())
+pictures, labels = drawings.load(visitor.token())
 
 
 @st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
@@ -60,7 +62,7 @@ def row(run: runs.Run) -> dict:
         "method": getattr(run.config, "method", ""), "T": one_temperature(run.config), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
         "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
         "data": run.measures.get("source", ""), "state": run.state, "when": when(run.created),
-        "yours": "✓" if run.owner == runs.owner_digest(owner.token()) else "",
+        "yours": "✓" if run.owner == runs.owner_digest(visitor.token()) else "",
     }
     if len(labels) and run.models:
         try:
@@ -76,7 +78,7 @@ def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
         "name": runs.default_name(kept.config), "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
         "method": getattr(kept.config, "method", ""), "T": one_temperature(kept.config), "epochs": kept.config.epochs, "seed": getattr(kept.config, "seed", None),
         "student accuracy": None, "control accuracy": None, "teacher accuracy": None, "data": "", "state": "interrupted",
-        "when": when(kept.saved), "yours": "✓" if kept.owner == runs.owner_digest(owner.token()) else "",
+        "when": when(kept.saved), "yours": "✓" if kept.owner == runs.owner_digest(visitor.token()) else "",
     }
 
 
@@ -91,7 +93,7 @@ st.caption("Accuracies are on the test set, on which nothing was chosen.")
 
 def forget_drawings() -> None:
     try:
-        drawings.forget(owner.token())
+        drawings.forget(visitor.token())
     except UserError as error:
         state.notify("error", str(error))
 
@@ -105,11 +107,11 @@ if len(labels):
 def open_button(id: str, config: Settings, label: str = "Open") -> None:
     if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
         if runs.kind_of(config) == "compress":
-            st.session_state[keys.COMPRESS_RUN] = id
+            st.session_state[session_keys.COMPRESS_RUN] = id
             st.switch_page("pages/compress.py")
         if runs.kind_of(config) in ("grid", "search"):
-            st.session_state[keys.WAY] = runs.kind_of(config)
-            st.session_state[keys.GRID_RUN if runs.kind_of(config) == "grid" else keys.SEARCH_RUN] = id
+            st.session_state[session_keys.WAY] = runs.kind_of(config)
+            st.session_state[session_keys.GRID_RUN if runs.kind_of(config) == "grid" else session_keys.SEARCH_RUN] = id
             st.switch_page("pages/sweep.py")
         if runs.kind_of(config) in runs.IN_LAB:
             frame.open_run(id, config)
@@ -146,28 +148,28 @@ for kept in unfinished:
         show_interrupted(kept)
         st.stop()
 run = next(run for run in found if run.id == chosen)
-mine = run.owner is not None and permissions.allowed(owner.digest()) and (run.owner == owner.digest() or permissions.presenter(owner.digest()))
+mine = run.owner is not None and permissions.allowed(visitor.digest()) and (run.owner == visitor.digest() or permissions.presenter(visitor.digest()))
 
 
 def rename() -> None:
     try:
-        runs.rename(run.id, st.session_state[f"name_{run.id}"], owner.token())
+        runs.rename(run.id, st.session_state[f"name_{run.id}"], visitor.token())
     except UserError as error:
         state.notify("error", str(error))
 
 
 def pin() -> None:
     try:
-        runs.pin(run.id, st.session_state[f"pin_{run.id}"], owner.token())
+        runs.pin(run.id, st.session_state[f"pin_{run.id}"], visitor.token())
     except UserError as error:
         state.notify("error", str(error))
 
 
 def delete() -> None:
     try:
-        runs.delete(run.id, owner.token())
-        if st.session_state.get(keys.RUN) == run.id:
-            st.session_state[keys.RUN] = None
+        runs.delete(run.id, visitor.token())
+        if st.session_state.get(session_keys.RUN) == run.id:
+            st.session_state[session_keys.RUN] = None
         state.notify("success", f"{run.name} was deleted.")
     except UserError as error:
         state.notify("error", str(error))
@@ -182,7 +184,7 @@ try:
             open_button(run.id, run.config)
         if run.kind in replay.KINDS and st.button("Replay", key="begin_replay", icon=":material/history:", help="Plays it back as it went, at any speed."):
             replaying.begin(run.id, playing=True)
-            st.switch_page("pages/distil.py", query_params=link.mode())
+            st.switch_page("pages/distil.py", query_params=url_state.mode())
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(file, run.file(file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
         if run.kind in runs.ON_DISTIL:
@@ -203,7 +205,7 @@ try:
     elif run.owner is None:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
-        st.caption("Somebody else's run: only they can rename or delete it." if permissions.allowed(owner.digest()) else "Only the presenter renames and deletes runs here.")
+        st.caption("Somebody else's run: only they can rename or delete it." if permissions.allowed(visitor.digest()) else "Only the presenter renames and deletes runs here.")
     if run.kind in runs.ON_DISTIL:
         panels.charts(snap)
     if run.kind not in runs.EXPERIMENTS:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from kd.errors import UserError
-from kd.ui import entry, grid_panel, keys, search_panel, state
+from kd.ui.shell import entry, session_keys, state
+from kd.ui.sweep import grid_panel, search_panel
 
 entry.through_app()
 WAYS = {"grid": grid_panel, "search": search_panel}
@@ -13,7 +14,7 @@ WAYS = {"grid": grid_panel, "search": search_panel}
 
 def way() -> str:
     """What is shown: as chosen, at first by the link, or as its run is."""
-    if keys.WAY not in st.session_state:
+    if session_keys.WAY not in st.session_state:
         run, wanted = st.query_params.get("run"), st.query_params.get("way")
         if wanted not in WAYS:
             try:
@@ -21,22 +22,22 @@ def way() -> str:
                 wanted = snap.kind if snap is not None and snap.kind in WAYS else "grid"
             except UserError:  # which is told where the run would be
                 wanted = "grid"
-        st.session_state[keys.WAY] = wanted
+        st.session_state[session_keys.WAY] = wanted
         st.session_state.setdefault(WAYS[wanted].RUNNING.slot, run)
     for panel in WAYS.values():  # else the link's run would be that of both
         st.session_state.setdefault(panel.RUNNING.slot, None)
-    return st.session_state[keys.WAY]
+    return st.session_state[session_keys.WAY]
 
 
 def switch() -> None:
-    st.session_state[keys.WAY] = st.session_state[keys.WAY_WIDGET] or "grid"
+    st.session_state[session_keys.WAY] = st.session_state[session_keys.WAY_WIDGET] or "grid"
 
 
 st.title("Sweep: every temperature at once", anchor=False)
 shown, query = way(), st.query_params.to_dict()
-st.session_state[keys.WAY_WIDGET] = shown
+st.session_state[session_keys.WAY_WIDGET] = shown
 st.segmented_control(
-    "How", list(WAYS), key=keys.WAY_WIDGET, on_change=switch, required=True, format_func={"grid": "Grid", "search": "Search"}.get, label_visibility="collapsed",
+    "How", list(WAYS), key=session_keys.WAY_WIDGET, on_change=switch, required=True, format_func={"grid": "Grid", "search": "Search"}.get, label_visibility="collapsed",
     help="A grid tries every combination; a search proposes the next settings from what the last ones came to.",
 )
 # A link's settings are those of the way that it names.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from kd.ui import state
+from kd.ui.shell import state
 from tests.helpers import wait_until
 
 APP = str(Path(__file__).parents[1] / "app.py")

@@ -66,7 +66,7 @@ def _text(spec: dataclasses.Field, value: Any) -> str:
 class Settings:
     """Validation from field metadata, and the conversions."""
 
-    #: Names of the architecture settings, checked against kd.models.
+    #: Names of the architecture settings, checked against kd.models.registry.
     _architectures: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

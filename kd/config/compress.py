@@ -11,7 +11,7 @@ from kd.models import compress
 
 @dataclass(frozen=True, kw_only=True)
 class CompressConfig(Config):
-    """A trained network made smaller, and its recovery with a teacher: see kd.compress and kd.recovery."""
+    """A trained network made smaller, and its recovery with a teacher: see kd.models.compress and kd.experiments.compression."""
 
     network: str = setting("cnn", "Network", "What is made smaller: a shipped teacher by its name, or a run by its id.")
     neurons: int = setting(

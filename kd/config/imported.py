@@ -10,7 +10,7 @@ from kd.config.base import Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig(Settings):
-    """A network that was trained elsewhere: see kd.importing."""
+    """A network that was trained elsewhere: see kd.export.importing."""
 
     _architectures: ClassVar = ("network",)
 

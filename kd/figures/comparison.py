@@ -1,4 +1,4 @@
-"""Figures of stored runs against each other, as plain dicts like those of kd.figures. Names are escaped: Plotly reads some HTML in texts."""
+"""Figures of stored runs against each other, as plain dicts like those of kd.figures.training. Names are escaped: Plotly reads some HTML in texts."""
 
 from __future__ import annotations
 

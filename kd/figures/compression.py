@@ -1,4 +1,4 @@
-"""The picture of what compression costs and brings, as a plain dict like those of kd.figures."""
+"""The picture of what compression costs and brings, as a plain dict like those of kd.figures.training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heat map of a grid, as a plain dict like those of kd.figures."""
+"""The heat map of a grid, as a plain dict like those of kd.figures.training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab's figures, as plain dicts like those of kd.figures."""
+"""The lab's figures, as plain dicts like those of kd.figures.training."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def reliability(groups: Mapping[str, Tensor]) -> Figure:
     return {"data": [diagonal, *traces], "layout": layout}
 
 
-#: The networks of kd.breaking, as they are called on the page.
+#: The networks of kd.experiments.mistake, as they are called on the page.
 TAUGHT = {"student": "right", "mistaken": "mistaken", "control": "control"}
 
 

@@ -1,4 +1,4 @@
-"""Figures of a search, as plain dicts like those of kd.figures."""
+"""Figures of a search, as plain dicts like those of kd.figures.training."""
 
 from __future__ import annotations
 

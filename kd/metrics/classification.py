@@ -1,4 +1,4 @@
-"""What a model is and how well it does: parameters, bytes, MACs, accuracy, fidelity, calibration. See kd.speed for latency."""
+"""What a model is and how well it does: parameters, bytes, MACs, accuracy, fidelity, calibration. See kd.metrics.latency for latency."""
 
 from __future__ import annotations
 

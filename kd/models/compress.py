@@ -1,8 +1,8 @@
 """TECHNIQUES: the companions of distillation, which make a trained network smaller in one go.
 
-Each takes a network as kd.models builds them and gives a new one; the one that it was
+Each takes a network as kd.models.registry builds them and gives a new one; the one that it was
 given stays as it is. What they are followed by, a short training with the teacher, is
-in kd.recovery.
+in kd.experiments.compression.
 
 Removing neurons and factorizing change the layers' shapes in a way that depends on
 the shares alone. So ``cnn-tiny_neurons-50_rank-30`` names an architecture like any

@@ -3,7 +3,7 @@
 All networks take normalized images, shape (N, 1, 28, 28), float32, and return
 logits, shape (N, 10). A module with weights of its own, beside those of the modules
 within it, says how they begin: ``initialize(generator)``. Nothing but nn.Dropout is
-random in training: see kd.passes.
+random in training: see kd.training.forward_backward.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def own_widths(name: str) -> tuple[int, ...] | None:
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called ``name``: a registered one, an MLP like mlp-64-32, or what kd.compress makes of one, like mlp-64-32_neurons-50.
+    """The architecture called ``name``: a registered one, an MLP like mlp-64-32, or what kd.models.compress makes of one, like mlp-64-32_neurons-50.
 
     Raises:
         UserError: no such architecture, or one that is too large.

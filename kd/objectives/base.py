@@ -34,7 +34,7 @@ class Method:
     objective: Objective
     settings: tuple[str, ...]  # the settings that it reads
     teacher: bool = True  # whether a teacher teaches
-    looks: str | None = None  # at which hidden layers of both networks, by the names in kd.connection
+    looks: str | None = None  # at which hidden layers of both networks, by the names in kd.objectives.feature_matching
     projection: bool = False  # whether the student's are mapped to the teacher's shapes by a layer that is trained with it
 
 

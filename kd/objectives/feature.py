@@ -1,6 +1,6 @@
 """Methods that compare hidden layers, image by image: Hinton's loss and feature_weight * one more term.
 
-``features`` of student and teacher are what kd.connection made of their hidden
+``features`` of student and teacher are what kd.objectives.feature_matching made of their hidden
 layers: as many of both, the student's already mapped to the teacher's shapes where
 the method has a projection. With soft_weight 0 the loss is that of most of the
 papers, which have no soft targets. feature_weight 1 stands for a fixed number beside

@@ -1,7 +1,7 @@
 """MISTAKES: the classic ways to get distillation wrong, each as it is usually written.
 
 A mistake is in the loss, or in what the teacher answers. All are switched on in the
-lab alone, beside the right way: see kd.breaking.
+lab alone, beside the right way: see kd.experiments.mistake.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ small {{ color: #6b7280; }}
 
 
 def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
-    """The report of ``run`` as HTML; with latencies and confusions where it was ``measured`` (see kd.compare).
+    """The report of ``run`` as HTML; with latencies and confusions where it was ``measured`` (see kd.evaluation.comparison).
 
     Raises:
         UserError: the run's metrics are missing or damaged.

@@ -3,7 +3,7 @@
     <home>/<id>/config.json  metrics.csv  measures.json  student.safetensors  control.safetensors
 
 A run is written under a temporary name and then renamed. Those that are not
-finished yet are kept by kd/checkpoints.py.
+finished yet are kept by kd/store/checkpoints.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kd import paths
 from kd import permissions
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
@@ -65,7 +66,7 @@ NAME_LENGTH = 60
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
 #: The runs that come with the program: a recording, for whoever has none yet. Read, never written; no list shows them.
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = paths.RECORDED
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 _numbering = threading.Lock()
 _newest = datetime.datetime.min  # of the ids that this process gave

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import Any, Callable, Generator, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from kd import paths
 from kd.sweeps import grid
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
@@ -160,7 +160,7 @@ def connected(address: str) -> Iterator[Any]:
         raise UserError("The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt") from None
     alone = {"num_cpus": os.cpu_count(), "object_store_memory": STORE, "include_dashboard": False}
     # Whatever version of this package the nodes have: they get this one, without what only the app needs.
-    package = {"py_modules": [str(Path(__file__).parent)], "excludes": ["ui", "weights", "lab", "__pycache__"]}
+    package = {"py_modules": [str(paths.PACKAGE)], "excludes": ["ui", "weights", "lab", "__pycache__"]}
     try:
         if address and address != "auto":
             _reach(address)

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kd import paths
 from kd.errors import UserError
 from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import by_place, place, spread
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+FOLDER = paths.MEASURED
 #: Student -> what Hinton, Vinyals & Dean 2015, section 3, say of their networks, which have two hidden layers.
 CLAIMS = {
     "mlp-30": "with 30 units a layer temperatures of 2.5 to 4 work significantly better than higher or lower ones.",

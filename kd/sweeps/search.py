@@ -42,7 +42,7 @@ from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Diverged, Record, every_epoch
 
-STORED = Path(__file__).parents[2] / "benchmarks" / "search.json"
+STORED = paths.MEASURED / "search.json"
 #: What is searched beside the method, from where to where; logarithmic where factors matter.
 SPACE: dict[str, tuple[float, float, bool]] = {"temperature": (1.0, 20.0, True), "soft_weight": (0.0, 1.0, False), "learning_rate": (3e-4, 3e-2, True)}
 RANDOM = 8  # trials at first that are drawn at random, before there is enough to learn from

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 
+from kd import paths
 from kd.teachers import cached, catalogue
 from kd.data import digits
 from kd.device import training_device
@@ -26,8 +27,8 @@ EPOCHS = 3
 STUDENT = "cnn-tiny"
 FEW = 100
 BASE = "hinton"  # the method whose rows have the control
-STORED = Path(__file__).parents[2] / "benchmarks" / "methods.json"
-COMMAND = "python -m kd methods --json > benchmarks/methods.json"
+STORED = paths.MEASURED / "methods.json"
+COMMAND = "python -m kd methods --json > kd/measured/methods.json"
 
 
 def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:

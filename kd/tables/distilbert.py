@@ -12,6 +12,7 @@ from typing import Any, Mapping
 
 import torch
 
+from kd import paths
 from kd.teachers import cached, catalogue
 from kd.metrics import latency, size
 from kd.data import digits
@@ -24,8 +25,8 @@ from kd.objectives.feature import COSINE
 
 SEEDS = 5
 TEACHER, STUDENT = "vit", "vit-half"
-STORED = Path(__file__).parents[2] / "benchmarks" / "distilbert.json"
-COMMAND = "python -m kd distilbert --json > benchmarks/distilbert.json"
+STORED = paths.MEASURED / "distilbert.json"
+COMMAND = "python -m kd distilbert --json > kd/measured/distilbert.json"
 BATCH = 256  # images at once, for the throughput
 
 #: A feature_weight of 1 is COSINE in the loss.

@@ -18,6 +18,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from kd import paths
 from kd.metrics import class_offsets
 from kd.data import digits
 from kd.device import training_device
@@ -31,7 +32,7 @@ from kd.experiments.base import Distillation, Experiment, TeacherTraining
 from kd.teachers.cached import CachedTeacher
 
 SEEDS = 5
-STORED = Path(__file__).parents[2] / "benchmarks" / "paper.json"
+STORED = paths.MEASURED / "paper.json"
 COMMAND = "python -m kd paper --store"
 
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)

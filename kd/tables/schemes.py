@@ -11,6 +11,7 @@ import functools
 from pathlib import Path
 from typing import Any, Mapping
 
+from kd import paths
 from kd.teachers import averaged, cached, catalogue
 from kd.data import digits
 from kd.device import training_device
@@ -21,8 +22,8 @@ from kd.tables.comparison import FEW, STUDENT
 
 SEEDS = 5
 EPOCHS = comparison.EPOCHS
-STORED = Path(__file__).parents[2] / "benchmarks" / "schemes.json"
-COMMAND = "python -m kd schemes --json > benchmarks/schemes.json"
+STORED = paths.MEASURED / "schemes.json"
+COMMAND = "python -m kd schemes --json > kd/measured/schemes.json"
 
 #: Title in the table -> the settings that it stands for.
 SCHEMES: dict[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
+from kd import paths
 from kd.teachers import cached, catalogue
 from kd.metrics import classification
 from kd.metrics.latency import compare
@@ -29,8 +30,8 @@ from kd.experiments.compression import BATCHES, Recovery, THREADS, Whole
 SEEDS = 3
 STUDENT = "mlp-800x2"
 FEW = 100
-STORED = Path(__file__).parents[2] / "benchmarks" / "compress.json"
-COMMAND = "python -m kd techniques --json > benchmarks/compress.json"
+STORED = paths.MEASURED / "compress.json"
+COMMAND = "python -m kd techniques --json > kd/measured/compress.json"
 
 #: Hinton's student, as in the README.
 BASE = DistilConfig(student=STUDENT, temperature=20.0, soft_weight=1.0, learning_rate=2e-3, epochs=20)

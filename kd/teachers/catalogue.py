@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 
+from kd import paths
 from kd.config.base import MAX_TEACHERS
 from kd.errors import UserError
 from kd.models import registry
@@ -14,7 +14,7 @@ from kd.store import runs
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = paths.WEIGHTS
 
 
 def shipped() -> list[str]:
@@ -29,7 +29,7 @@ def describe(name: str) -> dict:
         registry.architecture(about["architecture"])
         return about
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/weights/{name}.json.") from None
+        raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/teachers/weights/{name}.json.") from None
 
 
 def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:

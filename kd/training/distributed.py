@@ -3,7 +3,7 @@
 All begin with the same weights and go through the same batches, of which each computes its share. What depends on
 the whole batch is put together: gradients, the statistics of batch normalization, what the charts show. What is random
 depends on the image's place in the whole batch. This is what PyTorch's DistributedDataParallel does, without its class,
-which averages what ``backward()`` leaves in ``.grad``: kd.train asks for gradients as a list, for an optimizer that is a
+which averages what ``backward()`` leaves in ``.grad``: kd.training.loop asks for gradients as a list, for an optimizer that is a
 function. What the class has beside, sending while backward still runs, pays for networks of many megabytes.
 """
 

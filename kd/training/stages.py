@@ -2,7 +2,7 @@
 
 An objective says what a student learns from a teacher's answers; a scheme says who
 its teacher is. A scheme is a list of stages, which share the settings and follow each
-other; each is one training by kd.train, of some learners, after those before it.
+other; each is one training by kd.training.loop, of some learners, after those before it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from kd.data import sources
-from kd.ui import keys, state
+from kd.ui.shell import session_keys, state
 from tests.apps import APP, TOKEN
 
 
@@ -28,7 +28,7 @@ def app(monkeypatch, tmp_path, mnist):
 
     def open_at(page: str | None = None, **query: str) -> AppTest:
         at = AppTest.from_file(APP, default_timeout=60)
-        at.session_state[keys.OWNER] = TOKEN
+        at.session_state[session_keys.OWNER] = TOKEN
         if page:
             at.switch_page(f"pages/{page}.py")
         for name, value in query.items():

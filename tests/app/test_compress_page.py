@@ -8,7 +8,7 @@ from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
-from kd.ui import keys, state
+from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, query, said
 from tests.helpers import small_teacher, wait_until
 
@@ -17,7 +17,7 @@ PAGE = "compress"
 
 
 def shown(at) -> CompressConfig:
-    return CompressConfig.from_dict(at.session_state[keys.COMPRESS])
+    return CompressConfig.from_dict(at.session_state[session_keys.COMPRESS])
 
 
 def slider(at, name: str):
@@ -73,7 +73,7 @@ def test_a_recovery_is_followed_and_its_stages_are_shown_and_kept(app, mnist):
     at = app(PAGE, neurons="60", weights="40", epochs="1", labels="20")
     at.button(key="recover").click().run()
     assert not at.exception
-    id = at.session_state[keys.COMPRESS_RUN]
+    id = at.session_state[session_keys.COMPRESS_RUN]
     wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
     at.run()
     assert not at.exception and not at.error
@@ -94,7 +94,7 @@ def test_other_pages_know_a_compressed_network(app, mnist):
     stored_student(mnist)
     at = app(PAGE, epochs="1")
     at.button(key="recover").click().run()
-    id = at.session_state[keys.COMPRESS_RUN]
+    id = at.session_state[session_keys.COMPRESS_RUN]
     wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
     for page in ("runs", "draw", "compare", "distil"):
         at = app(page, **({"run": id} if page in ("distil", "draw") else {}))

@@ -8,7 +8,7 @@ from kd.teachers import catalogue
 from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
-from kd.ui import state
+from kd.ui.shell import state
 from tests.apps import TOKEN, said
 
 pytestmark = pytest.mark.app

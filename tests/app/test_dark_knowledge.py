@@ -5,7 +5,7 @@ import pytest
 from kd.experiments import study
 from kd.drawing import links
 from kd.lab.settings import LabSettings
-from kd.ui import keys, state
+from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, query, said
 from tests.helpers import wait_until
 
@@ -14,7 +14,7 @@ PAGE = "dark_knowledge"
 
 
 def shown(at) -> LabSettings:
-    return LabSettings.from_dict(at.session_state[keys.LAB])
+    return LabSettings.from_dict(at.session_state[session_keys.LAB])
 
 
 def test_a_first_visit_shows_what_the_teacher_sees_in_a_digit(app):
@@ -73,7 +73,7 @@ def test_a_doubtful_digit_can_be_asked_for_again_and_again(app):
     assert len(set(seen)) == 3 and not at.exception
 
 
-def wait_for_end(at, slot: str = keys.RUN) -> None:
+def wait_for_end(at, slot: str = session_keys.RUN) -> None:
     wait_until(lambda: not state.manager().snapshot(at.session_state[slot], TOKEN).active, "the end of the run", 120)
     at.run()
 
@@ -82,7 +82,7 @@ def test_digits_left_out_come_back_by_an_offset_that_needs_no_label(app):
     at = app(PAGE, panel="never-saw", omitted="3")
     at.button(key="lab_start").click().run()
     assert not at.exception
-    run = at.session_state[keys.RUN]
+    run = at.session_state[session_keys.RUN]
     assert query(at) == {"panel": "never-saw", "run": run}
     wait_for_end(at)
     assert "which neither has ever seen" in said(at) and "the control reads 0% right (0% without an offset)" in said(at)
@@ -112,10 +112,10 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     at = app(PAGE, panel="label-budget", seeds="1")
     assert "Until then, what `python -m kd study --study labels" in said(at) and "reads **98.4% ± 0.1** of the test images right" in said(at)
     at.button(key="lab_start").click().run()
-    wait_for_end(at, keys.LAB_RUN)
+    wait_for_end(at, session_keys.LAB_RUN)
     assert not at.exception and "The student, with no label, reads" in said(at) and "with 100 labels the control reads" in said(at)
     link = query(at)
-    assert link == {"panel": "label-budget", "seeds": "1", "lab_run": at.session_state[keys.LAB_RUN]}
+    assert link == {"panel": "label-budget", "seeds": "1", "lab_run": at.session_state[session_keys.LAB_RUN]}
     again = app(PAGE, **link)
     assert not again.exception and "with 100 labels the control reads" in said(again)
     distil = app(None, run=link["lab_run"])  # no page takes it for a run
@@ -131,7 +131,7 @@ def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
     monkeypatch.setattr(study, "NOISE_IMAGES", 4_000)
     at = app(PAGE, panel="wrong-labels", seeds="1")
     at.button(key="lab_start").click().run()
-    wait_for_end(at, keys.LAB_RUN)
+    wait_for_end(at, session_keys.LAB_RUN)
     assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)
 
 
@@ -143,7 +143,7 @@ def test_spoiled_digits_what_was_learned_and_fidelity_are_shown_of_one_and_the_s
     assert "Press **Start**" in said(at)
     at.button(key="lab_start").click().run()
     wait_for_end(at)
-    run = at.session_state[keys.RUN]
+    run = at.session_state[session_keys.RUN]
     assert not at.exception and "At the most: teacher" in said(at) and ", control " in said(at)
     assert query(at) == {"panel": "shift", "corruption": "noisy", "run": run}
     at = app(PAGE, panel="inside", run=run)
@@ -158,10 +158,10 @@ def test_a_mistake_is_shown_beside_the_right_way_and_its_link_restores_it(app):
     at = app(PAGE, panel="break-it", mistake="mean", break_temperature="4")
     assert "Press **Start**" in said(at) and "reduction='mean'" in "".join(code.value for code in at.code)
     at.button(key="lab_start").click().run()
-    wait_for_end(at, keys.LAB_RUN)
+    wait_for_end(at, session_keys.LAB_RUN)
     assert not at.exception and "is **0.1 times** as long as the right one's" in said(at)
     link = query(at)
-    assert link == {"panel": "break-it", "mistake": "mean", "break_temperature": "4.0", "lab_run": at.session_state[keys.LAB_RUN]}
+    assert link == {"panel": "break-it", "mistake": "mean", "break_temperature": "4.0", "lab_run": at.session_state[session_keys.LAB_RUN]}
     again = app(PAGE, **link)
     assert not again.exception and "is **0.1 times** as long" in said(again)
     again.segmented_control(key="lab_mistake").set_value("swapped").run()

@@ -11,7 +11,7 @@ from kd.tables import comparison
 from kd.config.distil import DistilConfig, METHOD_SETTINGS
 from kd.config.teacher import TeacherConfig
 from kd.objectives import METHODS
-from kd.ui import keys
+from kd.ui.shell import session_keys
 from tests.apps import said
 from tests.helpers import MEASURES
 
@@ -24,7 +24,7 @@ def sliders(at):
 
 
 def chosen(at):
-    return DistilConfig.from_dict(at.session_state[keys.SETTINGS]["distil"])
+    return DistilConfig.from_dict(at.session_state[session_keys.SETTINGS]["distil"])
 
 
 def test_every_method_shows_the_settings_that_it_has_and_what_it_does(app):

@@ -18,7 +18,7 @@ from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.experiments.base import Distillation
-from kd.ui import keys, state
+from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, said
 from tests.helpers import wait_until
 
@@ -79,7 +79,7 @@ def test_the_sample_is_labelled_and_a_retry_is_offered(app):
 def test_a_link_restores_every_setting(app):
     at = app(student="mlp-64-32", temperature="7.5", soft_weight="0.25", epochs="3", batch_size="64", learning_rate="0.01", seed="9")
     assert not at.error
-    config = DistilConfig.from_dict(at.session_state[keys.SETTINGS]["distil"])
+    config = DistilConfig.from_dict(at.session_state[session_keys.SETTINGS]["distil"])
     assert config == DistilConfig(
         student="mlp-64-32", temperature=7.5, soft_weight=0.25, epochs=3, batch_size=64, learning_rate=0.01, seed=9
     )
@@ -108,8 +108,8 @@ def test_a_bad_link_is_told_in_one_sentence_and_the_page_still_works(app, query,
 
 def test_a_preset_fills_in_the_settings(app):
     at = app()
-    at.selectbox(key=keys.PRESET).set_value("Hinton 2015").run()
-    assert at.session_state[keys.SETTINGS]["distil"]["student"] == "mlp-800x2"
+    at.selectbox(key=session_keys.PRESET).set_value("Hinton 2015").run()
+    assert at.session_state[session_keys.SETTINGS]["distil"]["student"] == "mlp-800x2"
     assert at.slider(key="distil_temperature").value == 20.0
 
 
@@ -117,7 +117,7 @@ def test_start_queues_a_run_of_this_visitor_and_the_link_finds_it(app):
     at = app(student="linear", epochs="1")
     at.button(key="start").click().run()
     assert not at.exception
-    run_id = at.session_state[keys.RUN]
+    run_id = at.session_state[session_keys.RUN]
     assert at.query_params["run"] in (run_id, [run_id])
     assert state.manager().snapshot(run_id, TOKEN).mine
     assert not state.manager().snapshot(run_id, "x" * 32).mine
@@ -192,7 +192,7 @@ def test_one_entry_makes_an_architecture_that_can_be_chosen_is_drawn_and_learns(
     assert one_more.name in at.selectbox(key="distil_student").options and one_more.purpose in said(at)
     assert one_more.name in list(at.dataframe[0].value["network"]) and "Tanh" in picture(at, "student")
     at.button(key="start").click().run()
-    run_id = at.session_state[keys.RUN]
+    run_id = at.session_state[session_keys.RUN]
     wait_until(lambda: state.manager().snapshot(run_id, TOKEN).state == "done", "the end of the run", 60)
     assert 0 < runs.load(run_id).measures["models"]["student"]["test_accuracy"] <= 1
     assert one_more.name in app(mode="teacher").selectbox(key="teacher_teacher").options
@@ -207,7 +207,7 @@ def vit(app):
 def test_initial_weights_are_offered_from_the_teacher_where_they_fit(app, vit):
     at = app(student="vit-half", teacher=vit, initialization="teacher")
     assert not at.exception and not at.error
-    assert at.session_state[keys.SETTINGS]["distil"]["initialization"] == "teacher"
+    assert at.session_state[session_keys.SETTINGS]["distil"]["initialization"] == "teacher"
     at.selectbox(key="distil_student").set_value("mlp-30").run()
     assert "cannot begin with this teacher's layers" in said(at) and at.button(key="start").disabled
     assert "distil_initialization" not in app(student="mlp-30").session_state
@@ -222,7 +222,7 @@ def test_resume_clicked_right_after_step_goes_on(app):
     at.button(key="step").click().run()
 
     def records():
-        return len(state.manager().snapshot(at.session_state[keys.RUN], TOKEN).rows)
+        return len(state.manager().snapshot(at.session_state[session_keys.RUN], TOKEN).rows)
 
     wait_until(lambda: records() == 1, "the first step")
     at.run()
@@ -248,13 +248,13 @@ def test_an_interrupted_run_is_discarded_by_its_owner(app, interrupted):
     at = app(run=interrupted)
     at.button(key="discard").click().run()
     assert not at.exception and "was discarded" in " ".join(element.value for element in at.success)
-    assert not checkpoints.exists(interrupted) and at.session_state[keys.RUN] is None and "Start" in labels(at)
+    assert not checkpoints.exists(interrupted) and at.session_state[session_keys.RUN] is None and "Start" in labels(at)
 
 
 def test_others_see_an_interrupted_run_but_cannot_command_it(app, interrupted):
     at = app()
-    at.session_state[keys.OWNER] = "x" * 32
-    at.session_state[keys.RUN] = interrupted
+    at.session_state[session_keys.OWNER] = "x" * 32
+    at.session_state[session_keys.RUN] = interrupted
     at.run()
     assert "Only the person who started it can resume it" in said(at)
     assert not {"Resume", "Discard it"} & set(labels(at)) and "Start" in labels(at)
@@ -275,7 +275,7 @@ def test_the_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
     assert "interrupted by the server's end" in said(at) and {"Open, to resume it", "Discard it"} <= set(labels(at))
     at.button(key="open").click().run()
-    assert at.session_state[keys.RUN] == interrupted
+    assert at.session_state[session_keys.RUN] == interrupted
 
 
 def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stored, interrupted):

@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from kd.store import replay, runs
 from kd.config.distil import DistilConfig
-from kd.ui import keys, present, state
+from kd.ui.shell import present, session_keys, state
 from tests.apps import TOKEN, said
 
 pytestmark = pytest.mark.app
@@ -54,13 +54,13 @@ def test_a_replay_is_labelled_and_moves_without_a_worker(app, recorded):
     assert any(label in banner.value for banner in at.warning) and any(label in caption.value for caption in at.caption)
     assert "start" not in [button.key for button in at.button]
     at.slider(key="replay_seek").set_value(4.2).run()
-    player = at.session_state[keys.PLAYER]
+    player = at.session_state[session_keys.PLAYER]
     assert (player.at, player.since) == (4.2, None)
     at.button(key="replay_step").click().run()
-    assert at.session_state[keys.PLAYER].at == 5.0
+    assert at.session_state[session_keys.PLAYER].at == 5.0
     at.segmented_control(key="replay_speed").set_value(20.0).run()
     at.button(key="replay_play").click().run()
-    assert at.session_state[keys.PLAYER].speed == 20.0 and at.session_state[keys.PLAYER].since is not None
+    assert at.session_state[session_keys.PLAYER].speed == 20.0 and at.session_state[session_keys.PLAYER].since is not None
     assert not at.exception and state.manager()._thread is None
     at.button(key="replay_leave").click().run()
     assert at.button(key="start") and "replay" not in at.query_params
@@ -77,25 +77,26 @@ def begin_last() -> AppTest:
     """What L does, alone: the harness runs the bar of a multipage app only once."""
 
     def script() -> None:
-        from kd.ui import replaying, state
+        from kd.ui.runs import replaying
+        from kd.ui.shell import state
 
         replaying.begin_last()
         state.show_notice()
 
     at = AppTest.from_function(script)
-    at.session_state[keys.OWNER] = TOKEN
+    at.session_state[session_keys.OWNER] = TOKEN
     return at.run()
 
 
 def test_the_last_finished_run_is_one_key_away(recorded):
     at = begin_last()
-    assert not at.exception and at.session_state[keys.REPLAY] == recorded.id
-    assert at.session_state[keys.PLAYER].since is not None, "it plays"
+    assert not at.exception and at.session_state[session_keys.REPLAY] == recorded.id
+    assert at.session_state[session_keys.PLAYER].since is not None, "it plays"
 
 
 def test_without_a_finished_run_the_recorded_one_is_played(app):
     at = begin_last()
-    assert not at.exception and at.session_state[keys.REPLAY] == runs.recorded().id
+    assert not at.exception and at.session_state[session_keys.REPLAY] == runs.recorded().id
 
 
 def test_without_any_recording_the_presenter_is_told(app, monkeypatch, tmp_path):

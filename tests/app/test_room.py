@@ -49,10 +49,10 @@ def test_the_way_in_and_out(app, monkeypatch):
     def entrance(token):
         import streamlit as st
 
-        from kd.ui import entrance, keys, state
+        from kd.ui.shell import login, session_keys, state
 
-        st.session_state[keys.OWNER] = token
-        entrance.show()
+        st.session_state[session_keys.OWNER] = token
+        login.show()
         state.show_notice()
 
     monkeypatch.setenv(permissions.PASSWORD, PASSWORD)

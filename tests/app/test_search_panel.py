@@ -7,7 +7,7 @@ import pytest
 from kd import paths
 from kd.store import runs
 from kd.sweeps import search
-from kd.ui import keys, state
+from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
@@ -33,7 +33,7 @@ def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(a
     at = app("sweep", **SMALL)
     assert not at.exception and "**Up to 4 trials** of 1 epoch" in said(at) and "at most about" in said(at)
     at.button(key="search_start").click().run()
-    id = ended(at, keys.SEARCH_RUN, 120)
+    id = ended(at, session_keys.SEARCH_RUN, 120)
     at.run()
     run = runs.load(id)
     found = run.measures["search"]
@@ -41,7 +41,7 @@ def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(a
     assert f"it makes {found['models']['student']['test_errors']} errors" in said(at)
     assert {"way": "search", "run": id, "trials": "4"}.items() <= query(at).items()
     at.button(key="search_open").click().run()
-    assert not at.exception and at.session_state[keys.RUN] == found["run"] and query(at)["run"] == found["run"]
+    assert not at.exception and at.session_state[session_keys.RUN] == found["run"] and query(at)["run"] == found["run"]
     assert runs.load(found["run"]).owner == runs.owner_digest(TOKEN), "the best is the visitor's own"
     assert [metric.value for metric in at.metric][1] == f"{found['models']['student']['test_accuracy']:.2%}"
     listed = app("runs")
@@ -50,16 +50,16 @@ def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(a
     listed.selectbox(key="run_choice").set_value(id).run()
     assert not listed.exception, name
     listed.button(key="open").click().run()
-    assert not listed.exception and listed.session_state[keys.WAY] == "search" and query(listed)["run"] == id
+    assert not listed.exception and listed.session_state[session_keys.WAY] == "search" and query(listed)["run"] == id
     # A link to it needs no more than its id.
     shared = app("sweep", run=id)
-    assert not shared.exception and shared.session_state[keys.WAY] == "search" and shared.session_state[keys.SEARCH]["methods"] == "hinton,mse"
+    assert not shared.exception and shared.session_state[session_keys.WAY] == "search" and shared.session_state[session_keys.SEARCH]["methods"] == "hinton,mse"
 
 
 def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(app):
     at = app("sweep", **SMALL | {"trials": "20", "epochs": "20"})
     at.button(key="search_start").click().run()
-    id = at.session_state[keys.SEARCH_RUN]
+    id = at.session_state[session_keys.SEARCH_RUN]
     wait_until(lambda: state.manager().snapshot(id, TOKEN).rows)
     at.run()
     at.button(key="search_pause").click().run()
@@ -70,13 +70,13 @@ def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(
     wait_until(lambda: state.manager().snapshot(id, TOKEN).rows[-1]["trial"] >= 1, seconds=120)
     at.run()
     at.button(key="search_stop").click().run()
-    ended(at, keys.SEARCH_RUN, 120)
+    ended(at, session_keys.SEARCH_RUN, 120)
     at.run()
     found = runs.load(id).measures["search"]
     assert not at.exception and runs.load(id).state == "stopped" and found["trials"] and "models" not in found
     assert "Test images are read when a search has come to its end" in said(at)
     at.button(key="search_open").click().run()
-    assert not at.exception and at.session_state[keys.SETTINGS]["distil"]["learning_rate"] == pytest.approx(found["best"]["learning_rate"])
+    assert not at.exception and at.session_state[session_keys.SETTINGS]["distil"]["learning_rate"] == pytest.approx(found["best"]["learning_rate"])
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_what_may_not_be_searched_is_told_in_a_sentence(app, wrong, told):
 
 def test_grid_and_search_are_two_ways_on_one_page(app):
     at = app("sweep")
-    assert at.segmented_control(key=keys.WAY_WIDGET).value == "grid" and not any(button.key == "search_start" for button in at.button)
-    at.segmented_control(key=keys.WAY_WIDGET).set_value("search").run()
+    assert at.segmented_control(key=session_keys.WAY_WIDGET).value == "grid" and not any(button.key == "search_start" for button in at.button)
+    at.segmented_control(key=session_keys.WAY_WIDGET).set_value("search").run()
     assert not at.exception and at.button(key="search_start") and query(at) == {"way": "search"}
-    at.segmented_control(key=keys.WAY_WIDGET).set_value("grid").run()
+    at.segmented_control(key=session_keys.WAY_WIDGET).set_value("grid").run()
     assert not at.exception and at.button(key="grid_start") and query(at) == {}
 
 

@@ -6,7 +6,7 @@ from kd.store import runs
 from kd import permissions
 from kd.sweeps import grid_weights
 from kd.config.grid import GridConfig
-from kd.ui import keys, state
+from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
@@ -18,7 +18,7 @@ def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_dist
     at = app("sweep", **SMALL)
     assert not at.exception and "**3 trainings**: 2 students and 1 control," in said(at) and "on this machine" in said(at)
     at.button(key="grid_start").click().run()
-    id = ended(at, keys.GRID_RUN)
+    id = ended(at, session_keys.GRID_RUN)
     at.run()
     assert not at.exception and runs.load(id).kind == "grid"
     assert "Best on the validation images" in said(at) and id in at.query_params["run"]
@@ -27,7 +27,7 @@ def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_dist
     assert "**Click a cell to open its run**" in said(at)
     at.button(key="grid_open").click().run()
     assert not at.exception
-    shown = at.session_state[keys.SETTINGS]["distil"]
+    shown = at.session_state[session_keys.SETTINGS]["distil"]
     assert (shown["student"], shown["temperature"], shown["soft_weight"], shown["epochs"]) == ("mlp-30", 1.0, 1.0, 1)
     listed = app("runs")
     assert not listed.exception and "sweep of 3 cells, mlp-30" in str(listed.dataframe[0].value)
@@ -47,16 +47,16 @@ def test_a_stopped_sweep_is_gone_on_from_by_resume(app):
     config = GridConfig.from_query(SMALL | {"seeds": "3"})
     at = app("sweep", **config.to_query())
     at.button(key="grid_start").click().run()
-    id = at.session_state[keys.GRID_RUN]
+    id = at.session_state[session_keys.GRID_RUN]
     wait_until(lambda: any("seconds 0" in row for row in state.manager().snapshot(id, TOKEN).rows))
     state.manager().stop(id, TOKEN)
-    ended(at, keys.GRID_RUN)
+    ended(at, session_keys.GRID_RUN)
     at.run()
     if runs.load(id).state == "done":  # it was faster
         return
     kept = runs.load(id).measures["cells"]
     at.button(key="grid_continue").click().run()
-    again = ended(at, keys.GRID_RUN)
+    again = ended(at, session_keys.GRID_RUN)
     assert again != id and runs.load(again).measures["cells"][: len(kept)] == kept and len(runs.load(again).measures["cells"]) == config.count
 
 
@@ -64,7 +64,7 @@ def trained(app):
     """The page with a sweep that has ended, and its id."""
     at = app("sweep", **SMALL | {"seeds": "2"})
     at.button(key="grid_start").click().run()
-    id = ended(at, keys.GRID_RUN)
+    id = ended(at, session_keys.GRID_RUN)
     return at.run(), id
 
 
@@ -73,12 +73,12 @@ def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_
     cells = runs.load(id).measures["cells"]
 
     def click(at):
-        # As the chart's component tells of a click: see kd.ui.heat_map.
-        at.session_state[keys.GRID_PICKED] = ("mlp-30", 0, "hinton", 4.0, 1.0)
-        at.session_state[keys.GRID_OPEN] = True
+        # As the chart's component tells of a click: see kd.ui.sweep.heat_map.
+        at.session_state[session_keys.GRID_PICKED] = ("mlp-30", 0, "hinton", 4.0, 1.0)
+        at.session_state[session_keys.GRID_OPEN] = True
         at.run()
-        assert not at.exception and at.session_state[keys.RUN]
-        return runs.load(at.session_state[keys.RUN])
+        assert not at.exception and at.session_state[session_keys.RUN]
+        return runs.load(at.session_state[session_keys.RUN])
 
     run = click(at)
     assert run.owner == runs.owner_digest(TOKEN) and run.config.temperature == 4 and run.config.seed == 0
@@ -89,15 +89,15 @@ def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_
     assert click(at).id == run.id and len(runs.list_runs()[0]) == 2
     # The other seed, by the button.
     at.switch_page("pages/sweep.py").run()
-    at.selectbox(key=keys.GRID_SEED).set_value(1).run()
+    at.selectbox(key=session_keys.GRID_SEED).set_value(1).run()
     at.button(key="grid_open_run").click().run()
-    assert not at.exception and runs.load(at.session_state[keys.RUN]).config.seed == 1 and len(runs.list_runs()[0]) == 3
+    assert not at.exception and runs.load(at.session_state[session_keys.RUN]).config.seed == 1 and len(runs.list_runs()[0]) == 3
 
 
 def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
     at, id = trained(app)
     (runs.load(id).folder / "cells.safetensors").unlink()  # as one that was stored before they were kept
-    at.session_state[keys.GRID_OPEN] = True
+    at.session_state[session_keys.GRID_OPEN] = True
     at.run()
     assert not at.exception and "No networks were kept of this sweep." in said(at) and not any(button.key == "grid_open_run" for button in at.button)
     assert at.button(key="grid_open") and len(runs.list_runs()[0]) == 1
@@ -106,7 +106,7 @@ def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
 def test_only_the_presenter_opens_cells_where_there_is_one(app, monkeypatch):
     at, _ = trained(app)
     monkeypatch.setenv(permissions.PASSWORD, "long enough")
-    at.session_state[keys.GRID_OPEN] = True
+    at.session_state[session_keys.GRID_OPEN] = True
     at.run()
     assert not at.exception and "Only the presenter can open cells as runs on this server" in said(at) and len(runs.list_runs()[0]) == 1
 
@@ -115,5 +115,5 @@ def test_what_is_not_kept_is_told_before_the_start(app, monkeypatch):
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 400_000)
     at, id = trained(app)
     assert "at most 0: those of seed 0." in said(at) and grid_weights.held(runs.load(id)) == {0, 1, 2}
-    at.selectbox(key=keys.GRID_SEED).set_value(1).run()
+    at.selectbox(key=session_keys.GRID_SEED).set_value(1).run()
     assert at.button(key="grid_open_run").disabled

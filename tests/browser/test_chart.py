@@ -10,7 +10,7 @@ import plotly
 from playwright.sync_api import Browser, Page, Route
 
 from kd.figures import training
-from kd.ui.chart import _HTML, _JS, packed
+from kd.ui.charts.chart import _HTML, _JS, packed
 from tests.serving import Server, chart, points, ranges, start, until, visit, zoom
 
 TICKS = 100

@@ -8,6 +8,13 @@ import pytest
 
 import kd
 
+#: The packages and modules directly in kd/, lowest first: each may import only those before it.
+ORDER = [
+    "errors", "randomness", "paths", "device", "permissions",
+    "models", "data", "metrics", "drawing", "objectives", "training", "config", "store", "teachers", "export",
+    "evaluation", "experiments", "tables", "sweeps", "lab", "figures", "reports", "jobs", "__main__", "ui",
+]
+
 ROOT = Path(kd.__file__).parent
 MODULES = {
     ".".join(("kd", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path for path in ROOT.rglob("*.py")
@@ -16,7 +23,7 @@ BELOW_UI = [name for name in MODULES if not f"{name}.".startswith("kd.ui.")]
 
 
 def imported(path: Path) -> set[str]:
-    """All that a file imports, at its top or inside a function: "kd" and "kd.data" for ``from kd import data``."""
+    """All that a file imports, at its top or inside a function: "kd" and "kd.data.digits" for ``from kd import data``."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -39,7 +46,32 @@ def test_the_library_knows_nothing_of_the_app(name):
     assert not any(module == "kd.ui" or module.startswith("kd.ui.") for module in imported(MODULES[name]))
 
 
+def part(module: str) -> str:
+    """Return the package, or the module directly in kd/, that a module belongs to."""
+    return module.split(".")[1]
+
+
+def test_packages_import_only_those_below():
+    upward = {
+        f"{name} imports {other}"
+        for name, path in MODULES.items()
+        for other in imported(path) & set(MODULES) - {"kd"}
+        if name != "kd" and ORDER.index(part(other)) > ORDER.index(part(name))
+    }
+    assert not upward
+
+
+def test_few_modules_sit_directly_in_kd():
+    assert len(list(ROOT.glob("*.py"))) <= 8
+    assert {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} <= {*ORDER, "__init__"}
+
+
 def test_imports_form_no_circle():
     graph = {name: (imported(path) & set(MODULES)) - {name, "kd"} for name, path in MODULES.items()}
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
     assert order.index("kd.objectives") < order.index("kd.training.loop") < order.index("kd.jobs.manager")
+
+
+def test_one_module_knows_where_files_lie():
+    knowing = {name for name, path in MODULES.items() if "__file__" in path.read_text()}
+    assert knowing <= {"kd.paths", "kd.ui.charts.chart"}, "other modules ask kd.paths"

@@ -47,7 +47,7 @@ def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_pat
 @pytest.mark.parametrize("taught", [True, False])
 def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
     """Same data, same loss: both end at about the same accuracy, or the ratio would compare two different things."""
-    teacher = registry.load(engine.teacher.WEIGHTS / "cnn.safetensors", "cnn") if taught else None
+    teacher = registry.load(paths.WEIGHTS / "cnn.safetensors", "cnn") if taught else None
     model = registry.build("mlp-128", 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)

@@ -14,7 +14,7 @@ from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 
 from kd.jobs.manager import Snapshot
 from kd.config.distil import DistilConfig
-from kd.ui import broadcast
+from kd.ui.charts import broadcast
 from tests.helpers import wait_until
 
 RUN = Snapshot("run", "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, (), {}, False, {}, "full")

@@ -135,7 +135,7 @@ def test_plotly_takes_all_figures(run, mnist):
     ]
     for figure in figures:
         for trace in figure["data"]:
-            trace.get("textfont", {}).pop("color", None)  # "ink" is the page's own: see kd.ui.chart
+            trace.get("textfont", {}).pop("color", None)  # "ink" is the page's own: see kd.ui.charts.chart
         go.Figure(figure)
     marks = [trace for trace in figures[0]["data"] if trace["mode"] == "markers"]
     assert [trace["name"] for trace in marks] == ["teacher", "student", "control"]

@@ -15,7 +15,7 @@ from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.script_data import ScriptData
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 
-from kd.ui import delivery
+from kd.ui import streamlit_internals
 
 SCRIPT = """
 import streamlit as st
@@ -79,7 +79,7 @@ async def answered(session):
 
 
 def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
-    delivery.mend()
+    streamlit_internals.mend()
 
     async def visit():
         page, first = await answered(session)
@@ -93,7 +93,7 @@ def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
 
 def test_the_whole_page_replaces_what_waits(session):
     """It knows of newer inputs, which an older request must not undo."""
-    delivery.mend()
+    streamlit_internals.mend()
 
     async def visit():
         page, first = await answered(session)
@@ -106,7 +106,7 @@ def test_the_whole_page_replaces_what_waits(session):
 
 def test_who_leaves_while_something_is_sent_has_left():
     """Without the mend it is a RuntimeError, which Streamlit takes for text that it does not understand."""
-    delivery.mend()
+    streamlit_internals.mend()
     heard = [{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": b"the last that was on its way"}]
 
     async def receive():

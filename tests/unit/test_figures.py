@@ -2,13 +2,13 @@
 
 import itertools
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
 
+from kd import paths
 from kd.figures import training
 from kd.figures.lab import DIGIT_COLOURS
 
@@ -81,7 +81,7 @@ def test_models_are_told_apart_by_colour_and_without_it():
 
 
 def test_the_theme_has_the_same_colours():
-    theme = tomllib.loads((Path(training.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
+    theme = tomllib.loads((paths.ROOT / ".streamlit/config.toml").read_text())["theme"]
     assert theme["chartCategoricalColors"] == list(training.COLOURS.values())
 
 
@@ -99,7 +99,7 @@ def _contrast(first: str, second: str) -> float:
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_every_colour_stands_out_from_the_page(mode):
-    theme = tomllib.loads((Path(training.__file__).parents[1] / ".streamlit/config.toml").read_text())["theme"]
+    theme = tomllib.loads((paths.ROOT / ".streamlit/config.toml").read_text())["theme"]
     for colour in [*training.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
     assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5

@@ -47,7 +47,7 @@ def test_the_table_has_means_deviations_and_gains_over_the_control_of_the_same_s
     of = found["schemes"]["Two students together"]["few"]
     assert (of["mean"], of["sd"]) == (91.0, 1.41) and of["gain"] == {"mean": 19.0, "sd": 1.41}, "20 and 18 points"
     assert found["control"]["few"] == {"mean": 72.0, "sd": 2.83} and found["seeds"] == 2 and found["core_minutes"] == len(names) * 2
-    assert found["command"] == "python -m kd schemes --seeds 2 --json > benchmarks/schemes.json"
+    assert found["command"] == "python -m kd schemes --seeds 2 --json > kd/measured/schemes.json"
     assert "91.00 ± 1.41 (+19.00)" in schemes.text(found)
 
 

@@ -379,7 +379,7 @@ def test_a_damaged_description_is_named(tmp_path, monkeypatch, text):
     if text is not None:
         (tmp_path / "mine.json").write_text(text)
     monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
-    with pytest.raises(UserError, match=r"restore kd/weights/mine\.json"):
+    with pytest.raises(UserError, match=r"restore kd/teachers/weights/mine\.json"):
         catalogue.load("mine")
 
 

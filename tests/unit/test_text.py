@@ -11,7 +11,7 @@ from kd.reports import report
 from kd.evaluation import comparison
 from kd.store import runs
 from kd.config.distil import DistilConfig
-from kd.ui.text import plain
+from kd.ui.shell.escape import plain
 from tests.helpers import MEASURES
 
 EVIL = '<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**'

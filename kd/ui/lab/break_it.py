@@ -8,7 +8,8 @@ from kd.config.mistake import MistakeConfig
 from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.objectives.mistakes import MISTAKES
-from kd.ui import keys, panels
+from kd.ui.distil import panels
+from kd.ui.shell import session_keys
 from kd.ui.lab import frame, running
 
 
@@ -35,10 +36,10 @@ def show() -> None:
         soft_weight = frame.chosen(st.slider, "soft_weight")
     with right:
         labels = frame.chosen(st.number_input, "labels")
-    snap = running.on_show(keys.LAB_RUN)
+    snap = running.on_show(session_keys.LAB_RUN)
     if snap is not None and (snap.kind != "mistake" or snap.config.mistake != mistake.name):
         snap = None
-    running.buttons(MistakeConfig(mistake=mistake.name, temperature=temperature, soft_weight=soft_weight, labels=labels), snap, keys.LAB_RUN)
+    running.buttons(MistakeConfig(mistake=mistake.name, temperature=temperature, soft_weight=soft_weight, labels=labels), snap, session_keys.LAB_RUN)
     if snap is None:
         slow = " This one takes a minute: the teacher has to answer anew about each batch." if mistake.name == "train-mode" else ""
         st.info(f"Press **Start**, and watch what the mistake costs.{slow}")

@@ -9,7 +9,7 @@ from kd.metrics import classification
 from kd.device import training_device
 from kd.jobs.manager import Snapshot
 from kd.figures import lab
-from kd.ui import state
+from kd.ui.shell import state
 from kd.ui.lab import frame, running
 
 

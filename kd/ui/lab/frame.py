@@ -16,38 +16,39 @@ from kd.errors import UserError
 from kd.figures.training import Figure
 from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
-from kd.ui import canvas, keys, link, state
-from kd.ui.chart import live_chart, live_charts, packed
+from kd.ui.drawing import canvas
+from kd.ui.shell import session_keys, state, url_state
+from kd.ui.charts.chart import live_chart, live_charts, packed
 
 DRAWN = "drawn"  # the link's parameter that holds a drawing
 
 
 def restore() -> None:
     """On a session's first visit takes the settings from the link."""
-    if keys.LAB in st.session_state:
+    if session_keys.LAB in st.session_state:
         return
     found = LabSettings()
     try:
         found = LabSettings.from_query(st.query_params.to_dict())
     except UserError as error:
         state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
-    st.session_state[keys.LAB] = found.to_dict()
+    st.session_state[session_keys.LAB] = found.to_dict()
     try:
         if DRAWN in st.query_params:
             canvas.show(links.from_text(st.query_params[DRAWN]))
     except UserError as error:
         state.notify("error", str(error))
     if state.shown_run():
-        st.session_state.pop(keys.ADOPTED, None)  # the link's other parameters are not the run's settings
+        st.session_state.pop(session_keys.ADOPTED, None)  # the link's other parameters are not the run's settings
 
 
 def settings() -> LabSettings:
-    return LabSettings.from_dict(st.session_state[keys.LAB])
+    return LabSettings.from_dict(st.session_state[session_keys.LAB])
 
 
 def put(**changes: Any) -> None:
     """Changes settings, and what their widgets show when they are drawn next."""
-    st.session_state[keys.LAB] = settings().replace(**changes).to_dict()
+    st.session_state[session_keys.LAB] = settings().replace(**changes).to_dict()
     for name in changes:
         _make_anew(name)
 
@@ -55,10 +56,10 @@ def put(**changes: Any) -> None:
 def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
     """Lets the page show a stored run of the lab's own when it is visited next."""
     shown = {"panel": STUDY_PANELS[config.study]} if isinstance(config, StudyConfig) else {"panel": "break-it", "mistake": config.mistake}
-    st.session_state[keys.LAB] = LabSettings.from_dict(st.session_state.get(keys.LAB, {})).replace(**shown).to_dict()
+    st.session_state[session_keys.LAB] = LabSettings.from_dict(st.session_state.get(session_keys.LAB, {})).replace(**shown).to_dict()
     for name in shown:
         _make_anew(name)
-    st.session_state[keys.LAB_RUN] = id
+    st.session_state[session_keys.LAB_RUN] = id
 
 
 def reset() -> None:
@@ -86,7 +87,7 @@ def _take(name: str) -> None:
     """What the widget says becomes the setting. What is not valid is told in a sentence, and the widget goes back."""
     value = st.session_state[_key(name)]
     try:
-        st.session_state[keys.LAB] = settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
+        st.session_state[session_keys.LAB] = settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
     except UserError as error:
         state.notify("error", str(error))
         _make_anew(name)
@@ -94,23 +95,23 @@ def _take(name: str) -> None:
 
 def _key(name: str) -> str:
     """The key of a setting's widget. One that was made anew has another, since the browser keeps a widget's value by its key."""
-    times = st.session_state.setdefault(keys.LAB_WIDGETS, {}).get(name, 0)
-    return keys.setting("lab", name) + (f"_{times}" if times else "")
+    times = st.session_state.setdefault(session_keys.LAB_WIDGETS, {}).get(name, 0)
+    return session_keys.setting("lab", name) + (f"_{times}" if times else "")
 
 
 def _make_anew(name: str) -> None:
-    made = st.session_state.setdefault(keys.LAB_WIDGETS, {})
+    made = st.session_state.setdefault(session_keys.LAB_WIDGETS, {})
     made[name] = made.get(name, 0) + 1
 
 
 def write_link() -> None:
     """Puts all settings, the run and the sweep into the URL."""
-    shown = {slot: st.session_state[slot] for slot in (keys.RUN, keys.LAB_RUN) if st.session_state.get(slot)}
+    shown = {slot: st.session_state[slot] for slot in (session_keys.RUN, session_keys.LAB_RUN) if st.session_state.get(slot)}
     query = settings().to_query() | shown
     picture = canvas.drawn() if _has_canvas() else None
     if picture is not None:
         query[DRAWN] = links.to_text(picture)
-    link.write(query)
+    url_state.write(query)
 
 
 def _has_canvas() -> bool:

@@ -12,7 +12,7 @@ from kd.data.digits import Digits
 from kd.jobs.manager import Snapshot
 from kd.lab import inside, soft_targets
 from kd.figures import lab
-from kd.ui import state
+from kd.ui.shell import state
 from kd.ui.lab import frame, running
 
 UNITS = 32  # of the first layer

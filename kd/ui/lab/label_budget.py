@@ -11,7 +11,7 @@ from kd.experiments import study
 from kd.figures.training import Figure
 from kd.jobs.manager import Snapshot
 from kd.figures import lab
-from kd.ui import state
+from kd.ui.shell import state
 from kd.ui.lab import frame, running
 
 

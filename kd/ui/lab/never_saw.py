@@ -12,10 +12,11 @@ from kd.jobs.manager import Snapshot
 from kd.lab import never_saw
 from kd.figures import lab
 from kd.lab.settings import DIGITS, OFFSETS
-from kd.ui import panels, state
-from kd.ui.canvas import canvas
+from kd.ui.distil import panels
+from kd.ui.shell import state
+from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame, running
-from kd.ui.plain import plainly
+from kd.ui.shell.error_boundary import plainly
 
 
 def show() -> None:

@@ -12,21 +12,22 @@ from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.jobs.manager import Snapshot
-from kd.ui import keys, owner, panels, state
+from kd.ui.distil import panels
+from kd.ui.shell import session_keys, state, visitor
 from kd.ui.lab import frame
-from kd.ui.text import plain
-from kd.ui.watch import watch
+from kd.ui.shell.escape import plain
+from kd.ui.charts.watch import watch
 
 
-def on_show(slot: str = keys.RUN) -> Snapshot | None:
+def on_show(slot: str = session_keys.RUN) -> Snapshot | None:
     """The run that this visitor sees, or in the slot LAB_RUN the one of the lab's own; None where there is none."""
-    if slot == keys.RUN:
+    if slot == session_keys.RUN:
         id = state.shown_run()
     else:
         id = st.session_state.setdefault(slot, st.query_params.get(slot))
     try:
         snap = state.snapshot(id)
-        if snap is not None and (snap.kind in runs.IN_LAB) != (slot == keys.LAB_RUN):
+        if snap is not None and (snap.kind in runs.IN_LAB) != (slot == session_keys.LAB_RUN):
             raise UserError("The link's run is of another kind than this experiment shows; start one of your own.")
         return snap
     except UserError as error:
@@ -39,9 +40,9 @@ def sweep(study: str) -> Snapshot | None:
     """Seeds, Start and Stop of a sweep of this study, and the one on show; None where there is none."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.chosen(st.number_input, "seeds", width=140)
-    snap = on_show(keys.LAB_RUN)
+    snap = on_show(session_keys.LAB_RUN)
     snap = snap if snap is not None and snap.kind == "sweep" and snap.config.study == study else None
-    buttons(StudyConfig(study=study, seeds=seeds), snap, keys.LAB_RUN)
+    buttons(StudyConfig(study=study, seeds=seeds), snap, session_keys.LAB_RUN)
     return snap
 
 
@@ -56,7 +57,7 @@ def distillation() -> Snapshot | None:
     return snap
 
 
-def buttons(config: Settings | None, snap: Snapshot | None, slot: str = keys.RUN) -> None:
+def buttons(config: Settings | None, snap: Snapshot | None, slot: str = session_keys.RUN) -> None:
     """Start, of ``config`` where there is one, and Stop, of ``snap``, or Resume where it was interrupted."""
     mine = snap is not None and snap.active and snap.mine
     with st.container(horizontal=True):
@@ -70,22 +71,22 @@ def buttons(config: Settings | None, snap: Snapshot | None, slot: str = keys.RUN
 
 def _start(config: Settings, slot: str) -> None:
     try:
-        st.session_state[slot] = state.manager().start(config, owner.token())
-        st.session_state.pop(keys.ADOPTED, None)  # the Distil page takes over its settings
+        st.session_state[slot] = state.manager().start(config, visitor.token())
+        st.session_state.pop(session_keys.ADOPTED, None)  # the Distil page takes over its settings
     except UserError as error:
         state.notify("error", str(error))
 
 
 def _command(what: Callable[[str, str], None], slot: str) -> None:
     try:
-        what(st.session_state[slot], owner.token())
+        what(st.session_state[slot], visitor.token())
     except UserError as error:
         state.notify("error", str(error))
 
 
-def forget(slot: str = keys.RUN) -> None:
+def forget(slot: str = session_keys.RUN) -> None:
     """Takes the run off the page; one under way ends."""
-    snap = state.manager().snapshot(st.session_state.get(slot) or "", owner.token())
+    snap = state.manager().snapshot(st.session_state.get(slot) or "", visitor.token())
     if snap is not None and snap.active and snap.mine:
         _command(state.manager().stop, slot)
     st.session_state[slot] = None

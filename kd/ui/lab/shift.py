@@ -13,9 +13,9 @@ from kd.data.digits import Digits
 from kd.jobs.manager import Snapshot
 from kd.figures import lab
 from kd.lab.corruptions import CORRUPTIONS, Corruption
-from kd.ui import state
+from kd.ui.shell import state
 from kd.ui.lab import frame, running
-from kd.ui.plain import plainly
+from kd.ui.shell.error_boundary import plainly
 
 LIVE, ALL = 500, 2_000  # test images, while a run trains and afterwards
 SHOWN = 3  # digits in the strip

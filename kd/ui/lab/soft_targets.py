@@ -13,10 +13,11 @@ from kd.data.digits import Digits
 from kd.figures import lab
 from kd.lab import pictures, soft_targets
 from kd.lab.settings import DIGITS, PICTURES
-from kd.ui import panels, state
-from kd.ui.canvas import canvas
+from kd.ui.distil import panels
+from kd.ui.shell import state
+from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame
-from kd.ui.plain import plainly
+from kd.ui.shell.error_boundary import plainly
 
 STRIP = 12  # images in order
 DOUBTFUL = 100  # of the test images, for a stroll

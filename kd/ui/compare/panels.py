@@ -1,0 +1,152 @@
+"""What the Compare page shows beside its table: measuring, the picture, and runs looked at closer."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd import permissions
+from kd.errors import UserError
+from kd.evaluation import comparison
+from kd.figures import training
+from kd.figures.comparison import article, confusion, overlaid, pareto
+from kd.metrics import latency
+from kd.store import runs
+from kd.teachers import catalogue
+from kd.ui.charts.chart import live_chart, live_charts, packed
+from kd.ui.compare import table
+from kd.ui.compare.table import NUMBERS, Measures
+from kd.ui.distil import panels
+from kd.ui.shell import session_keys, state, visitor
+from kd.ui.shell.escape import plain
+
+MOST = 4  # runs laid over each other
+
+# -- measuring ---------------------------------------------------------------------------
+
+
+def want(ids: list[str]) -> None:
+    """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
+    if not permissions.allowed(visitor.digest()):
+        state.notify("error", permissions.ONLY.format("measure runs"))
+    elif state.manager().busy():
+        state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
+    else:
+        st.session_state[session_keys.MEASURE] = list(ids)
+
+
+def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
+    """Measures what is wanted, one run after the other, and keeps what came out with each."""
+    wanted = st.session_state.get(session_keys.MEASURE)
+    if not wanted:
+        return
+    bar, count = place.progress(0.0), len(wanted)
+
+    def tell(run: runs.Run) -> None:
+        bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+
+    def disturbed(run: runs.Run) -> bool:
+        tell(run)  # by which whoever has gone to another page is let go
+        return state.manager().busy()
+
+    while wanted:
+        run = next((run for run in found if run.id == wanted[0]), None)
+        if run is not None:
+            tell(run)
+            try:
+                comparison.measured(run, state.manager().source.mnist(), state.find_teacher(comparison.teacher_of(run)), disturbed=lambda: disturbed(run))
+            except UserError as error:
+                state.notify("error", f"{run.name}: {error}")
+        wanted.pop(0)
+    st.rerun()
+
+
+# -- all of them --------------------------------------------------------------------------
+
+
+def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
+    """Accuracy against time, and what the students buy."""
+    shown = comparison.points({run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads)
+    if not shown:
+        return
+    spoken = "; ".join(f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}" for point in comparison.frontier(shown))
+    live_chart(pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
+    machines = {measures["machine"] for measures in measured.values()}
+    st.caption(f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats.")
+    headline, *prices = table.bought(found, measured, batch, threads) or [""]
+    if headline:
+        st.markdown(headline)
+        st.markdown("\n".join(f"- {price}" for price in prices))
+
+
+# -- one ------------------------------------------------------------------------------------
+
+
+def closer(run: runs.Run, measured: Measures) -> None:
+    """One run: its latencies, what it takes for what, and how it learned beside its teacher."""
+    st.header(plain(run.name), anchor=False)
+    measures = measured.get(run.id)
+    st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
+    if measures:
+        st.dataframe(
+            table.latencies(measures), hide_index=True, width="stretch",
+            column_config={name: st.column_config.NumberColumn(format=NUMBERS[name][0]) for name in ("ms", "± ms", "images/s")},
+        )
+        st.caption(f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {latency.ROUNDS} alternating rounds, and half the interquartile range.")
+        live_charts(
+            packed({
+                f"confusion_{who}": (
+                    confusion(model["confusion"], who),
+                    f"Errors of the {who} by digit: {', '.join(f'{digit}: {count}' for digit, count in enumerate(model['errors_by_class']))}.",
+                )
+                for who, model in measures["models"].items() if who != "teacher" or run.kind == "teacher"
+            }), "confusions",
+        )
+    if run.kind == "distil":
+        learned, again = _curve(run.config.teacher)
+        if learned:
+            loss, accuracy = article(learned, run.metrics())
+            st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
+            spoken = f"the teacher's run ends at {training.last_accuracies(learned)}, the student's at {training.last_accuracies(run.metrics())}."
+            live_charts(packed({
+                "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
+            }), "article")
+            if again:
+                st.caption(again)
+        else:
+            panels.charts(state.snapshot(run.id))
+
+
+def _curve(name: str) -> tuple[list[dict[str, float]], str]:
+    """How a teacher learned, epoch by epoch; empty where that is not known, or where there are several. And what to know of a curve
+    that is not of the very weights that teach.
+    """
+    try:
+        if runs.is_id(name):
+            return runs.load(name).metrics(), ""
+        about = catalogue.describe(name) if name in catalogue.shipped() else {}
+    except UserError:
+        return [], ""
+    if "curve_weights_sha256" not in about:
+        return about.get("curve", []), ""
+    return about["curve"], (
+        f"The teacher's curve was recorded when its recipe was run again: that training ended with {about['curve_validation_errors']} errors on the "
+        f"{about['validation_images']:,} validation images, and the shipped one, which taught here, had ended with {about['validation_errors']}."
+    )
+
+
+# -- several --------------------------------------------------------------------------------
+
+
+def beside(chosen: list[runs.Run]) -> None:
+    """Runs laid over each other, and the settings in which they differ."""
+    pair = chosen[:MOST]
+    st.header(" beside ".join(plain(run.name) for run in pair), anchor=False)
+    try:
+        curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
+        spoken = "; ".join(f"{name} ends at {training.last_accuracies(rows)}" for name, (rows, _) in curves.items())
+        live_chart(overlaid(curves), "overlaid", f"Validation accuracy of the chosen runs, each with its control: {spoken}.")
+    except UserError as error:
+        st.error(plain(error))
+    st.dataframe(table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch")
+    if len(chosen) > len(pair):
+        st.caption(f"The first {len(pair)} of the ticked runs are shown.")

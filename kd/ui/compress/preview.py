@@ -1,0 +1,91 @@
+"""What a chain of techniques makes of a network, computed at once for the sliders' position and kept by each of its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import streamlit as st
+from torch import nn
+
+from kd.config.compress import CompressConfig
+from kd.data.digits import Mnist
+from kd.device import training_device
+from kd.experiments import compression
+from kd.metrics import latency
+from kd.metrics.classification import interval
+from kd.models import compress, inference
+from kd.ui.shell import state
+
+Amounts = tuple[tuple[str, int], ...]  # technique -> percent, of those done; of int8, its place in compress.INT8
+
+
+def _mnist() -> Mnist:
+    return state.manager().source.mnist()
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def whole(network: str) -> compression.Whole:
+    return compression.whole(network)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
+    """A network after these techniques, each applied to what the one before left; "int8" stands last, if at all."""
+    if not done:
+        return whole(network).networks[who].eval()
+    before = _network(network, who, done[:-1], source)
+    images = _mnist().to(training_device()).validation.take(slice(compress.CALIBRATION)).inputs()
+    name, amount = done[-1]
+    if name == "int8":
+        return compress.quantize(before, compress.INT8[amount], images)
+    return compress.TECHNIQUES[name].apply(before, amount / 100, images)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
+    """What a network costs after these techniques, and how many of the validation images it reads right."""
+    model, validation = _network(network, who, done, source), _mnist().validation
+    device = next(model.parameters()).device
+    guess = inference.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
+    right = int((guess == validation.labels.cpu()).sum())
+    return {
+        "who": who, "title": _title(done), **dataclasses.asdict(compress.cost(model)), "accuracy": right / len(validation), "wrong": 1 - right / len(validation),
+        "interval": interval(right, len(validation)),
+    }
+
+
+def _title(done: Amounts) -> str:
+    """What was done last."""
+    if not done:
+        return "original"
+    name, amount = done[-1]
+    return f"int8 {compress.INT8[amount]}" if name == "int8" else f"{compress.TECHNIQUES[name].title} −{amount}%"
+
+
+@st.cache_data(max_entries=64, show_spinner="Timing…")
+def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
+    """The latency after each technique, in alternating rounds with one thread."""
+    networks = {str(place): compression.on_cpu(_network(network, "student", done, source)) for place, done in enumerate(chain)}
+    found = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
+    return [found[str(place)][0] for place in range(len(chain))]
+
+
+def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
+    """The network, and its control where there is one, after each technique that is on. Times are of the network alone, and None while something trains.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    amounts = [(name, percent) for name, percent in config.percents.items() if percent]
+    if config.int8 != "off":
+        amounts.append(("int8", compress.INT8.index(config.int8)))
+    chain = tuple(tuple(amounts[:count]) for count in range(len(amounts) + 1))
+    source = _mnist().source
+    times = _timed(config.network, chain, batch, source) if not state.manager().busy() else [{}] * len(chain)
+    found = []
+    for who in whole(config.network).networks:
+        for done, took in zip(chain, times):
+            took = took if who == "student" else {}
+            found.append({**_row(config.network, who, done, source), "seconds": took.get("median"), "iqr": took.get("iqr"), "done": done})
+    return found

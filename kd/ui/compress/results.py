@@ -1,0 +1,159 @@
+"""What the Compress page shows of compressed networks: tables, headline, picture, and a recovery's outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from kd.experiments import compression
+from kd.figures.compression import AXES, way
+from kd.jobs.manager import Snapshot
+from kd.tables import techniques
+from kd.ui.charts.chart import live_chart
+from kd.ui.shell import state
+
+COLUMNS = {
+    "weights": st.column_config.NumberColumn(format="localized", help="That must be stored."),
+    "not 0": st.column_config.NumberColumn(format="localized"),
+    "file KB": st.column_config.NumberColumn(format="%.1f", help="A safetensors file of it, byte by byte."),
+    "zipped KB": st.column_config.NumberColumn(format="%.1f", help="That file when it is zipped, which makes something of zeros."),
+    "ms": st.column_config.NumberColumn(format="%.3g", help="Median of alternating rounds, one thread."),
+    "± ms": st.column_config.NumberColumn(format="%.1g", help="Half the interquartile range."),
+    "accuracy": st.column_config.NumberColumn(format="percent"),
+    "95% from": st.column_config.NumberColumn(format="percent", help="Of chance alone, by Wilson's interval."),
+    "to": st.column_config.NumberColumn(format="percent"),
+}
+
+
+def _line(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """A row as it stands in a table."""
+    return {
+        "network": name, "accuracy": found["accuracy"], "file KB": found["file_bytes"] / 1024, "zipped KB": found["zipped_bytes"] / 1024,
+        "ms": 1e3 * found["seconds"] if found["seconds"] else None, "± ms": 500 * found["iqr"] if found["seconds"] else None,
+        "95% from": found["interval"][0], "to": found["interval"][1], "weights": found["parameters"], "not 0": found["nonzero"],
+    }
+
+
+def _table(lines: list[dict[str, Any]]) -> None:
+    st.dataframe(lines, hide_index=True, width="stretch", column_config=COLUMNS, placeholder="")
+
+
+def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
+    """What the sliders leave of a network and of its control, technique by technique.
+
+    Args:
+        images: validation images, which the accuracies are of.
+    """
+    mine = [found for found in rows if found["who"] == "student"]
+    _headline(mine[0], mine[-1], batch)
+    if len(mine) == 1:
+        st.caption("Nothing is taken away: move a slider.")
+        return
+    _told(mine)
+    _way(rows, "compress_way", False, batch)
+    names = {"student": "distilled: ", "alone": "never distilled: "} if len(rows) > len(mine) else {"student": ""}
+    _table([_line(found, names[found["who"]] + found["title"].lower()) for found in rows])
+    st.caption(
+        f"Before any recovery; a hollow mark is the original. Accuracy is on the {images:,} validation images, on which sliders may be chosen; the test set is read once, "
+        "at the end of a recovery."
+    )
+
+
+def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
+    """Size, latency and accuracy as they are now, against the original's."""
+    size, time, right = st.columns(3)
+    size.metric("Size of the file", f"{last['file_bytes'] / 1024:,.0f} KB", f"{last['file_bytes'] / first['file_bytes'] - 1:+.0%}", delta_color="inverse")
+    if last["seconds"]:
+        at = "an image" if batch == 1 else f"{batch} images"
+        said = _clock(first, last) if last is not first else "as it is"
+        colour = "normal" if "fast" in said and "noise" not in said else "inverse" if "slower" in said else "off"
+        time.metric(f"Time for {at}", f"{1e3 * last['seconds']:.3g} ms", said, delta_color=colour, delta_arrow="off")
+    else:
+        time.metric("Time", "–", "measured when nothing trains", delta_color="off", delta_arrow="off")
+    right.metric("Right, of the validation images", f"{last['accuracy']:.2%}", f"{100 * (last['accuracy'] - first['accuracy']):+.2f} points")
+
+
+def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
+    return compression.clock(*({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after)))
+
+
+def _told(rows: list[dict[str, Any]]) -> None:
+    """What each technique really brought, by file and clock."""
+    for before, after in zip(rows, rows[1:]):
+        name = after["done"][-1][0]
+        size = after["file_bytes"] / before["file_bytes"]
+        by_clock = _clock(before, after) if after["seconds"] else ""
+        said = f"**{after['title']}**: the file is {f'{size:.0%} of what it was' if size < 0.995 else 'as large as before'}"
+        if name == "weights":
+            said += f" ({1 - after['nonzero'] / after['parameters']:.0%} zeros; zipped {after['zipped_bytes'] / before['zipped_bytes']:.0%} of what the zip was)"
+        said += f"; the network is {by_clock}." if by_clock else "."
+        if name == "int8" and size > 0.9:
+            said += " Its convolutions stay in float32: PyTorch's eager int8 is for linear layers."
+        st.markdown(f"- {said}")
+
+
+def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> None:
+    axis = st.session_state.get("compress_axis") or "file_bytes"
+    what = {"file_bytes": "KB of the file", "zipped_bytes": "KB of the zipped file", "seconds": f"ms for {batch} image{'s' if batch > 1 else ''}"}[axis]
+    spoken = "; ".join(f"{found['who']} {found['title']}: {found['file_bytes'] / 1024:,.0f} KB, {found['accuracy']:.2%}" for found in rows)
+    live_chart(way(rows, axis, what, recovered), key, f"Share wrong against {AXES[axis]}. {spoken}.")
+
+
+# -- a recovery that has ended --------------------------------------------------------------
+
+
+def outcome(snap: Snapshot) -> None:
+    """All stages of a recovery that has ended, on the test set."""
+    stages = snap.measures["stages"]
+    distilled = any(found["who"] == "alone" for found in stages)
+    batch = st.session_state.get("compress_batch") or 1
+    rows = []
+    for found in stages:
+        took = next((at for at in found["latency"] or [] if at["batch"] == batch), {})
+        rows.append({**found, "title": found["stage"], "accuracy": found["test_accuracy"], "wrong": 1 - found["test_accuracy"], "seconds": took.get("median"), "iqr": took.get("iqr")})
+    st.header("What came out, on the test set", anchor=False)
+    st.markdown(_verdict(rows, snap.measures["test_images"]))
+    _table([_line(found, compression.called(found, distilled)) for found in rows])
+    # Student and control are the same until the recovery: both ways begin with what was compressed. Networks of one shape take the same time.
+    times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
+    shared = [{**found, "who": "control"} for found in rows if found["who"] == "student" and found["stage"] in ("original", "compressed")]
+    _way([{**found, "seconds": times[found["stage"]]} for found in shared + rows], "compress_outcome", True, batch)
+    st.caption(
+        "A hollow mark is the original. The test set was read once, after the recovery; nothing was chosen on it. Latencies are of the distilled network, one thread; the others have its shapes. "
+        f"The run keeps the recovered networks in float32, as {snap.measures['architecture']}; int8 is made from them and measured here."
+    )
+    st.page_link("pages/draw.py", label="Draw for the recovered network", icon=":material/draw:")
+
+
+def _verdict(rows: list[dict[str, Any]], images: int) -> str:
+    errors = {(found["who"], found["stage"]): found["test_errors"] for found in rows}
+    said = (
+        f"Errors in {images:,}: **{errors['student', 'original']:,}** as it was, **{errors['student', 'compressed']:,}** compressed, **{errors['student', 'recovered']:,}** "
+        f"recovered with the teacher, **{errors['control', 'recovered']:,}** from the same batches with the labels alone"
+    )
+    if ("alone", "recovered") in errors:
+        said += f"; and **{errors['alone', 'recovered']:,}** without any distillation, neither before nor after"
+    gap = errors["control", "recovered"] - errors["student", "recovered"]
+    chance = 2 * max(1, errors["control", "recovered"] + errors["student", "recovered"]) ** 0.5
+    return said + (f". A gap of {abs(gap):,} is within chance (up to about {chance:,.0f} here)." if abs(gap) <= chance else f". A gap of {abs(gap):,} is beyond chance (about {chance:,.0f}).")
+
+
+def measured_before() -> None:
+    """Each technique alone, as it was measured for this page."""
+    found = state.measured_before(techniques.load)
+    if found is None:
+        return
+    st.header("Each technique alone, measured before", anchor=False)
+    st.markdown(
+        f"What became of a distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 test images) and of its control, which was never distilled "
+        f"({found['base']['control']['mean']:,.0f} errors): errors at once, and after {found['epochs']} epochs of recovery, with all labels and with {found['few']}."
+    )
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        techniques.lines(found), hide_index=True, width="stretch",
+        column_config={"what is done": st.column_config.TextColumn(pinned=True), "KB": number(format="%.0f"), "zipped KB": number(format="%.0f")}
+        | {f"ms at {batch}": number(format="%.3g", help="Median, one thread.") for batch in compression.BATCHES},
+    )
+    seeds = f"{found['seeds']} seeds, mean and deviation" if found["seeds"] > 1 else "One seed, so that small differences are within chance"
+    st.caption(f"{seeds}; shares were chosen beforehand, not on the test set. {found['machine']}; `{found['command']}`")

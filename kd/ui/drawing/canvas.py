@@ -1,0 +1,60 @@
+"""The drawing that all pages share: strokes on a canvas, and the 28x28 picture made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+from streamlit_drawable_canvas import st_canvas
+
+from kd.drawing import preprocess
+from kd.ui.distil import panels
+from kd.ui.shell import session_keys, url_state
+
+SIZE = 280
+PEN = 20
+
+
+def canvas(page: str) -> np.ndarray | None:
+    """Shows the canvas and returns the drawing as models see it, (28, 28) uint8, or None where it is empty.
+
+    The strokes are kept when the page changes. A canvas that is made anew tells its
+    picture only after the next stroke, so the picture is kept as well.
+    """
+    kept = _kept()
+    if kept["page"] != page:
+        # Frozen for this visit: a changed initial drawing would reset the canvas.
+        kept.update(page=page, initial=kept["strokes"], visit=kept["visit"] + 1)
+    try:
+        result = st_canvas(
+            stroke_width=PEN, stroke_color="#FFFFFF", background_color="#000000", height=SIZE, width=SIZE,
+            initial_drawing=kept["initial"], return_image_data=True, key=f"canvas_{page}_{kept['visit']}",
+        )
+        png, strokes = result.image_bytes, dict(result.json_data or {})
+        if png is not None and png != kept["png"]:
+            kept.update(png=png, strokes=strokes, picture=preprocess.prepare(preprocess.ink_from_canvas_file(png)))
+    except (AttributeError, TypeError, KeyError, ValueError):  # what no canvas sends; a UserError is one of the last
+        st.error("The drawing did not arrive whole; draw it again.")
+    if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
+        panels.model_view(kept["picture"])
+        st.caption(kept["whence"] + ("" if url_state.presenting() else " Draw another one above."))
+    return kept["picture"]
+
+
+def drawn() -> np.ndarray | None:
+    """The drawing as canvas() last returned it."""
+    return _kept()["picture"]
+
+
+def show(picture: np.ndarray, whence: str = "The drawing of the link.") -> None:
+    """The (28, 28) uint8 picture counts as drawn, until something is drawn. ``whence`` says in a sentence what it is."""
+    _kept().update(picture=picture, png=None, strokes=None, page=None, whence=whence)
+
+
+def clear() -> None:
+    """Nothing counts as drawn."""
+    _kept().update(picture=None, png=None, strokes=None, page=None)
+
+
+def _kept() -> dict:
+    empty = {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "whence": "", "visit": 0}
+    return st.session_state.setdefault(session_keys.DRAWING, empty)

@@ -1,0 +1,71 @@
+"""Your digit: a drawing that teacher, student and control answer while the student learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from kd.jobs.manager import Snapshot
+from kd.ui.distil import panels
+from kd.ui.drawing.canvas import canvas, clear, show
+from kd.ui.shell import present, session_keys, state, url_state, visitor
+from kd.ui.shell.error_boundary import plainly
+
+
+@st.fragment
+@plainly()
+def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: str = "Student and control join when you press Start.") -> None:
+    """The canvas and the answers to it.
+
+    Args:
+        snap: the run whose student and control answer; without one the teacher answers alone.
+        teacher: the name of the teacher.
+        temperature: of the settings; the answers can be shown at it or at 1.
+        alone: when student and control join, said where the teacher answers alone.
+    """
+    on_stage = url_state.presenting()
+    if not on_stage:
+        st.header("Your digit", anchor=False)
+    left, right = st.columns(2 if on_stage else [2, 3], gap="medium")
+    with left, st.container(key="kd_canvas"):
+        picture = canvas("distil")
+    with right:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            softened = st.segmented_control(
+                "Show answers at", [False, True], default=False, required=True, key=session_keys.SHOW_AT,
+                format_func=lambda soft: f"T = {temperature if soft else 1:g}",
+                help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
+            )
+            st.button("Test digit", key="test_digit", icon=":material/casino:", shortcut=present.key("D"), on_click=_take_test_digit,
+                      help="Takes the next picture of the test set instead of a drawing.")
+            if on_stage:
+                st.button("Clear", key="clear_drawing", icon=":material/ink_eraser:", shortcut=present.key("X"), on_click=clear)
+    # On a stage the two columns are narrow, and the answers go below both.
+    with st.container() if on_stage else right:
+        teacher = state.find_teacher(teacher).name
+        if picture is None:
+            state.familiar(teacher)  # made ready, so that the first drawing is answered at once
+            st.info(f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}")
+            return
+        # Only the answers are repeated while a student learns, and only where there is something to answer.
+        now = state.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
+        # At the pace for as many as watch now, not as when the page was opened. Of those who only watch half as often: each
+        # drawing costs the server a script run a look, while the charts are the same for all.
+        again = now.pace * (2 if now.followed else 1) if now is not None and now.active else None
+        st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
+
+
+def _take_test_digit() -> None:
+    """The next picture of the test set counts as drawn; by leaps, since the sample's are in the order of their digits."""
+    test, taken = state.manager().source.mnist().test, st.session_state.get(session_keys.TEST_DIGITS, 0)
+    st.session_state[session_keys.TEST_DIGITS] = taken + 1
+    place = (7 + 317 * taken) % len(test)
+    show(test.images[place].cpu().numpy(), f"Test picture {place + 1:,}, a {int(test.labels[place])}.")
+
+
+@plainly()
+def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
+    found = state.answers(picture, snap, teacher)
+    panels.answer_bars(found.logits, temperature, "chart_answers")
+    if not found.is_digit:
+        panels.not_a_digit()

@@ -1,0 +1,34 @@
+"""The presenter's way in, where the server has one."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd import permissions
+from kd.errors import UserError
+from kd.ui.shell import state, visitor
+
+_PASSWORD = "presenter_password"
+
+
+def show() -> None:
+    """Says who may do what, and takes the password. Nothing where everybody may do everything."""
+    if not permissions.closed():
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
+        if permissions.presenter(visitor.digest()):
+            st.caption(":material/co_present: You are the presenter: visitors only watch and draw.")
+            st.button("Leave", key="presenter_leave", type="tertiary", on_click=permissions.leave, args=(visitor.digest(),))
+            return
+        st.caption(":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw.")
+        with st.popover("I am the presenter", type="tertiary"):
+            with st.form("presenter", border=False, clear_on_submit=True):
+                st.text_input("Password", type="password", key=_PASSWORD, autocomplete="current-password")
+                st.form_submit_button("Enter", on_click=_enter)
+
+
+def _enter() -> None:
+    try:
+        permissions.enter(st.session_state[_PASSWORD], visitor.digest(), st.context.ip_address)
+    except UserError as error:
+        state.notify("error", str(error))

@@ -1,0 +1,108 @@
+"""Presenter mode: the app on a stage. Large type, no menus, keys for what a talk needs, and a code by which the room joins."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Callable, Sequence
+from urllib.parse import urlsplit
+
+import segno
+import streamlit as st
+
+from kd.ui.shell import full_screen, session_keys, url_state
+
+#: What can be done by a key: key -> what it does. A page gives the keys to its buttons by key(), so that none has two meanings.
+#: Streamlit keeps C and R for itself. They do nothing while somebody types into a field.
+ON_DISTIL = {"S": "start", "P": "pause or go on", "T": "one step", "D": "test digit", "X": "clear the drawing"}
+ANYWHERE = {"L": "replay the last run", "Q": "code to join", "F": "full screen", "N": "next page"}
+
+
+def key(letter: str) -> str | None:
+    """The shortcut for a button in presenter mode, and none outside it."""
+    assert letter in ON_DISTIL | ANYWHERE
+    return letter if url_state.presenting() else None
+
+
+def _switch(on: bool) -> None:
+    st.session_state[session_keys.PRESENT], st.session_state[session_keys.QR] = on, False
+
+
+def offer() -> None:
+    """A quiet button that begins presenter mode."""
+    if not url_state.presenting():
+        st.button("Present", key="stage_begin", type="tertiary", icon=":material/co_present:", on_click=_switch, args=(True,),
+                  help="For a stage: large type, no menus, keyboard shortcuts, and a code by which the room joins.")
+
+
+def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool]) -> None:
+    """What a presenter needs on each page, along its lower edge.
+
+    Args:
+        replay_last: lets the first page replay the last run; False where it cannot be.
+    """
+    url_state.keep_mode()
+    if not url_state.presenting():
+        return
+    following = pages[(list(pages).index(shown) + 1) % len(pages)]
+    first_page = shown is pages[0]
+    legend = (ON_DISTIL if first_page else {}) | ANYWHERE
+    with st.container(key="kd_stage_bar", horizontal=True, vertical_alignment="center"):
+        st.markdown(" · ".join(f"**{letter}** {words}" for letter, words in legend.items()))
+        if st.button("Replay", key="stage_replay", type="tertiary", icon=":material/history:", shortcut=key("L")) and replay_last():
+            st.switch_page(pages[0], query_params=url_state.mode())
+        st.button("Join", key="stage_qr", type="tertiary", icon=":material/qr_code_2:", shortcut=key("Q"), on_click=_turn_qr)
+        full_screen.button("F")
+        if st.button(following.title, key="stage_next", type="tertiary", icon=":material/arrow_forward:", shortcut=key("N")):
+            st.switch_page(following, query_params=url_state.mode())
+        st.button("Leave", key="stage_leave", type="tertiary", icon=":material/close:", on_click=_switch, args=(False,),
+                  help="Ends presenter mode.")
+    if st.session_state.get(session_keys.QR):
+        st.dialog("Watch on your own screen", width="large", on_dismiss=_turn_qr)(_code)(url_state.to_watch(first_page))
+
+
+def _turn_qr() -> None:
+    st.session_state[session_keys.QR] = not st.session_state.get(session_keys.QR)
+
+
+def _code(address: str) -> None:
+    """The code of ``address``, and the address in letters."""
+    if not address:
+        st.warning("This browser has not told its address; copy it from its address bar.")
+        return
+    code = segno.make(address, error="m").svg_data_uri(border=3, light="white", scale=8)
+    picture, words = st.columns([3, 2], vertical_alignment="center", gap="medium")
+    picture.html(f'<img class="kd-qr" src="{code}" alt="QR code of this page\'s address, which stands beside it">')
+    with words.container(key="kd_qr"):
+        st.code(address, language=None, wrap_lines=True)
+        if warning := unreachable(address):
+            st.warning(warning)
+
+
+def unreachable(address: str) -> str:
+    """Why phones cannot open an address, and what to do; empty where they may."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    try:
+        alone = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        alone = host == "localhost" or host.endswith(".localhost")
+    if not alone:
+        return ""
+    ours = _address_in_network()
+    there = f", probably http://{ours}:{parts.port or 80}" if ours else ""
+    return (
+        f"Phones cannot reach {host}: it is this machine's name for itself. Serve the room with "
+        f"`make app ARGS=--server.address=0.0.0.0`, and open the app at this machine's address in the network{there}."
+    )
+
+
+def _address_in_network() -> str:
+    """This machine's address in its network, or nothing where it has none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address that is kept for examples
+            found = probe.getsockname()[0]
+        except OSError:
+            return ""
+    return "" if ipaddress.ip_address(found).is_loopback else found

@@ -1,0 +1,37 @@
+"""The strip under the navigation: which data there are, and what the worker does."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd.ui.shell import state, url_state
+
+
+def strip() -> None:
+    """One quiet line; louder where the data are not the full MNIST."""
+    source = state.manager().source
+    drawn_for = source.state
+
+    @st.fragment(run_every=1.0 if drawn_for == "downloading" else None)
+    def lines() -> None:
+        if source.state != drawn_for:
+            st.rerun()
+        if source.state == "full":
+            return
+        if source.state == "downloading":
+            st.progress(source.progress(), "Downloading MNIST (11.6 MB) in the background. Meanwhile everything works on a sample of 5,000 of its images.")
+        elif url_state.presenting():  # a room needs to know it, and no more
+            st.container(key="kd_sample").caption("On 5,000 real MNIST images instead of all 70,000: students learn from 4,000 and are judged on the other 1,000.")
+        else:
+            text, button = st.columns([5, 1], vertical_alignment="center")
+            why = " ".join(source.messages)
+            text.warning(
+                f"{why} Working on 5,000 real MNIST images instead: students learn from 4,000 and are judged on the other 1,000. "
+                "The teacher never trained on these 5,000, but its recipe was chosen on them.".strip(),
+                icon=":material/dataset:",
+            )
+            if button.button("Try the download again", key="retry_download", width="stretch"):
+                source.retry()
+                st.rerun()
+
+    lines()

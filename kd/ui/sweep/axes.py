@@ -1,0 +1,77 @@
+"""A sweep's settings as widgets, and how many trainings they make."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd.config.grid import GridConfig
+from kd.errors import UserError
+from kd.models import registry
+from kd.objectives import METHODS
+from kd.sweeps import grid, grid_time, grid_weights
+from kd.ui.forms.form import Form
+from kd.ui.shell import session_keys, state
+from kd.ui.shell.escape import plain
+
+FORM = Form(GridConfig, session_keys.GRID)
+
+
+def method_title(name: str) -> str:
+    return METHODS[name].title if name in METHODS else name
+
+
+def settings() -> GridConfig | None:
+    """The widgets; returns the config that they make, or None, and says why, where it is not valid."""
+    left, right = st.columns(2)
+    with left:
+        FORM.names("student", registry.students(), new=True, placeholder="mlp-30, or a width of your own such as mlp-64")
+        FORM.text("temperature")
+        FORM.text("soft_weight")
+    with right:
+        FORM.names("method", list(METHODS), format_func=method_title)
+        FORM.text("labels")
+        few, many = st.columns(2)
+        with few:
+            FORM.number("seeds")
+        with many:
+            FORM.number("epochs")
+    with st.expander("Teacher, optimizer and first seed"):
+        first, second, third = st.columns(3)
+        with first:
+            FORM.teacher()
+            FORM.number("seed")
+        with second:
+            FORM.number("batch_size")
+            FORM.number("learning_rate", format="%.4f")
+        with third:
+            FORM.optimizer()
+    return FORM.config()
+
+
+def forecast(config: GridConfig) -> None:
+    """How many trainings there are, about how long they take, and what is not kept of them."""
+    controls = len(config.values("student")) * len(config.values("labels")) * config.seeds
+    said = f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and {many(controls, 'control')}, computed together in {many(len(grid.groups(config)), 'group')}"
+    manager = state.manager()
+    try:
+        if busy := manager.busy():
+            said += "" if grid_time.known(config) else ". The time is estimated when nothing else trains."
+        if not busy or grid_time.known(config):
+            seconds = grid_time.seconds(config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy)
+            if seconds is None:
+                said += ". They are of too many kinds to estimate the time beforehand; it is shown soon after Start."
+            else:
+                said += f"; about **{duration(seconds)}** on this machine if nothing else runs, by a moment's training of each kind."
+        st.markdown(f"{said} {grid_weights.bound(grid.cells(config))}")
+    except UserError as error:
+        st.error(plain(error))
+
+
+def many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds)):,} s"
+    return f"{round(seconds / 60):,} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

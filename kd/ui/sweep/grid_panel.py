@@ -1,0 +1,83 @@
+"""A grid of settings on the Sweep page: started, followed, and looked at cell by cell."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import streamlit as st
+
+from kd.errors import UserError
+from kd.jobs.manager import Snapshot
+from kd.sweeps import grid, grid_store
+from kd.ui.runs.running import Running
+from kd.ui.shell import session_keys, state, url_state
+from kd.ui.shell.escape import plain
+from kd.ui.sweep import axes, heat_map
+
+RUNNING = Running(session_keys.GRID_RUN, "grid", ("grid",), "a sweep")
+
+
+def show(query: Mapping[str, str]) -> None:
+    """The whole panel; ``query`` is what the link says of it."""
+    st.markdown(
+        "Which temperature? Small students train **together**, as one batched computation on the same batches, each with a temperature and a soft weight of its own, "
+        "in a fraction of the time that they would take one after the other. Each is compared with its **control**, which has the labels alone."
+    )
+    if axes.FORM.restore(query):
+        RUNNING.keep_settings(query.get("run"))
+    snap = RUNNING.on_show()
+    if RUNNING.brings(snap):
+        axes.FORM.adopt(snap.config.replace(continues=""))
+    with st.container():
+        state.show_notice()
+    config = axes.settings()
+    told = st.container()  # filled in last, since it is measured
+    stopped = snap is not None and snap.state == "stopped" and snap.saved and len(snap.measures["cells"]) < snap.config.count
+    RUNNING.buttons(config, snap, snap.config.replace(continues=snap.id) if stopped else None, "Cells that have ended are stored, and can be gone on from.")
+    _sweep(snap) if snap is not None else _measured_before()
+    run = st.session_state.get(session_keys.GRID_RUN)
+    url_state.write(axes.FORM.query() | ({"run": run} if run else {}) | heat_map.link())
+    with told:
+        if config is not None:
+            axes.forecast(config)
+
+
+def _sweep(snap: Snapshot) -> None:
+    open_cells = heat_map.held(snap)
+    heat_map.open_clicked(snap, open_cells)
+    how = {}
+
+    def draw(now: Snapshot) -> None:
+        cells, under_way = grid.read(now.config, now.rows)
+        heat_map.heat(now.config, cells, under_way if now.active else {}, how, "grid_heat")
+
+    RUNNING.show(snap, draw, lambda: st.session_state.pop(session_keys.GRID_NEWS, False), lambda: how.update(heat_map.view(snap.config)))
+    st.caption(heat_map.what_a_click_does(snap, open_cells))
+    cells = grid.read(snap.config, snap.rows)[0]
+    heat_map.result(snap.config, cells)
+    heat_map.picked(snap.config, cells, snap, open_cells)
+
+
+def _measured_before() -> None:
+    """What the command line measured, until somebody starts a sweep."""
+    try:
+        measured = grid_store.load()
+    except UserError as error:
+        st.error(plain(error))
+        return
+    if not measured:
+        return
+    st.subheader("Measured before", anchor=False)
+    names = [found["student"] for found in measured]
+    name = st.segmented_control("Student", names, default=names[0], required=True, key="grid_stored") if len(names) > 1 else names[0]
+    found = next(found for found in measured if found["student"] == name)
+    how = heat_map.view(found["config"])
+    st.caption(f"The paper's claim: {found['claim']}")
+    heat_map.heat(found["config"], found["cells"], {}, how, "grid_stored_heat")
+    st.session_state.pop(session_keys.GRID_OPEN, None)  # what ships has no networks
+    if st.session_state.pop(session_keys.GRID_NEWS, False):
+        st.rerun()
+    heat_map.result(found["config"], found["cells"])
+    st.markdown(found["said"])
+    heat_map.picked(found["config"], found["cells"])
+    st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}).")

@@ -1,0 +1,159 @@
+"""A search of settings on the Sweep page: started, followed trial by trial, and what searches came to."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import streamlit as st
+
+from kd.config.search import STARTED_TRIALS, SearchConfig
+from kd.errors import UserError
+from kd.figures.search import history, importances
+from kd.jobs.manager import Snapshot
+from kd.models import registry
+from kd.objectives import METHODS
+from kd.store import runs
+from kd.sweeps import grid_time, search
+from kd.ui.charts.chart import live_charts, packed
+from kd.ui.distil import controls
+from kd.ui.forms.form import Form
+from kd.ui.runs.running import Running
+from kd.ui.shell import session_keys, state, url_state
+from kd.ui.shell.escape import plain
+from kd.ui.sweep import axes
+
+FORM = Form(SearchConfig, session_keys.SEARCH)
+RUNNING = Running(session_keys.SEARCH_RUN, "search", ("search",), "a search")
+
+
+def show(query: Mapping[str, str]) -> None:
+    """The whole panel; ``query`` is what the link says of it."""
+    st.markdown(
+        "A grid tries everything. Here Optuna's sampler **proposes** the next method, temperature, soft weight and learning rate from what the last ones came to, and gives up "
+        "those that fall behind. It sees the validation images alone; the best is trained once more and only then reads the test images."
+    )
+    if FORM.restore(query):
+        RUNNING.keep_settings(query.get("run"))
+    snap = RUNNING.on_show()
+    if RUNNING.brings(snap):
+        FORM.adopt(snap.config)
+    with st.container():
+        state.show_notice()
+    config = _settings()
+    told = st.container()  # filled in last, since it is measured
+    RUNNING.buttons(config, snap, kept="Trials that have ended are kept: Start with the same settings goes on from them.")
+    if snap is not None:
+        RUNNING.show(snap, _live)
+        if snap.measures.get("search"):
+            _outcome(snap.measures["search"])
+    else:
+        _stored()
+    run = st.session_state.get(session_keys.SEARCH_RUN)
+    url_state.write({"way": "search"} | FORM.query() | ({"run": run} if run else {}))
+    with told:
+        if config is not None:
+            _forecast(config)
+
+
+def _settings() -> SearchConfig | None:
+    left, right = st.columns(2)
+    with left:
+        FORM.one_of("student", {name: name for name in registry.students()}, accept_new_options=True)
+        FORM.names("methods", list(METHODS), format_func=axes.method_title)
+    with right:
+        few, many = st.columns(2)
+        with few:
+            FORM.number("trials")
+            FORM.number("labels")
+        with many:
+            FORM.number("epochs")
+            FORM.number("seed")
+    with st.expander("Teacher and optimizer"):
+        first, second, third = st.columns(3)
+        with first:
+            FORM.teacher()
+        with second:
+            FORM.number("batch_size")
+        with third:
+            FORM.optimizer()
+    config = FORM.config()
+    try:
+        if config is not None:
+            config.for_visitors()
+        return config
+    except UserError as error:
+        st.error(plain(error))
+        return None
+
+
+def _forecast(config: SearchConfig) -> None:
+    """How much it is, and about how long it takes at most."""
+    said = f"**Up to {axes.many(config.trials, 'trial')}** of {axes.many(config.epochs, 'epoch')}, each a student with its control, and the best once more"
+    manager = state.manager()
+    try:
+        busy = manager.busy()
+        seconds = grid_time.trial(config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy)
+    except UserError as error:
+        st.error(plain(error))
+        return
+    if seconds is None:
+        st.markdown(f"{said}. The time is estimated when nothing else trains.")
+    else:
+        most = axes.duration(seconds * (config.trials + 2))
+        st.markdown(f"{said}; **at most about {most}** on this machine if nothing else runs, by a moment's training. How many trials are given up early cannot be known before.")
+
+
+def _live(now: Snapshot) -> None:
+    """The trials so far, while it searches. What it came to is told below when it has ended."""
+    if now.measures.get("search"):
+        return
+    trials = search.read(now.config, now.rows)
+    best = search.best(trials)
+    so_far = f"best so far {best['value']:.2%} of the validation images, by trial {best['number'] + 1}" if best else "none has ended yet"
+    if now.rows and now.rows[-1]["again"]:
+        doing = "All trials have ended; the best is trained once more"
+    else:
+        doing = f"Trial {len(trials)} of {now.config.trials}: {search.told(trials[-1]['params'])}" if trials else "Before the first trial"
+    st.caption(f"{doing}; {so_far}.")
+    figure = history({"trials": trials, "config": {"trials": now.config.trials}})
+    live_charts(packed({"search_live": (figure, f"What each trial came to on the validation images: {so_far}.")}), "search_live")
+
+
+def _outcome(found: Mapping[str, Any]) -> None:
+    """What a search came to: in words, in charts, and its best to be opened."""
+    st.markdown(search.said(found))
+    if "best" in found and st.button("Open the best in Distil", key="search_open", icon=":material/open_in_new:", help="The run that was stored of it; its settings where there is none."):
+        try:
+            controls.show_run(runs.load(found.get("run", "")).id)
+        except UserError:  # a search that was stopped, or whose run is gone
+            config = SearchConfig.from_dict(found["config"])
+            controls.show(config.distillation({name: value for name, value in found["best"].items() if name != "validation_accuracy"}))
+        st.switch_page("pages/distil.py")
+    charts = {"search_history": (history(found), f"What each trial came to. {search.said(found)}")}
+    if found["importances"]:
+        most = max(found["importances"], key=found["importances"].get)
+        charts["search_importances"] = (importances(found), f"How much each setting mattered; {most.replace('_', ' ')} the most.")
+    live_charts(packed(charts), "search_charts")
+    with st.expander("All trials"):
+        percent = st.column_config.NumberColumn(format="percent")
+        rows = [
+            {"trial": trial["number"] + 1, **trial["params"], "validation images": trial["value"], "its control": trial.get("control"), "given up": trial["state"] != "complete"}
+            for trial in found["trials"]
+        ]
+        st.dataframe(rows, hide_index=True, width="stretch", column_config={"validation images": percent, "its control": percent, "learning_rate": st.column_config.NumberColumn(format="%.4f")})
+
+
+def _stored() -> None:
+    """The searches that came to their end here before."""
+    found = search.stored()
+    if not found:
+        st.info("None has been made yet. Press **Start**, or use the command `python -m kd search --student mlp-30`; it is shown here when it has ended.")
+        return
+    st.subheader("Searched before", anchor=False)
+    by_command = {one["command"]: one for one in reversed(found)}
+    commands = list(by_command)[::-1]
+    one = by_command[st.selectbox("Search", commands, key="search_chosen") if len(commands) > 1 else commands[0]]
+    _outcome(one)
+    # What ships is a result alone, without its study.
+    on = f"With more trials the same settings go on from here: up to {STARTED_TRIALS} by Start, more by the command." if search.own() else "It is shown until you make a search of your own."
+    st.caption(f"`{one['command']}` gave this ({one['machine']}). {on}")
