@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
 
-from kd.teachers import catalogue  # noqa: E402
+from kd.config.grid import GridConfig  # noqa: E402
 from kd.sweeps import cluster, grid  # noqa: E402
 from kd.tables import cells  # noqa: E402
-from kd.config.grid import GridConfig  # noqa: E402
+from kd.teachers import catalogue  # noqa: E402
 
 RUNS, MACHINES = 100_000, 100
 EMPTY = 200  # tasks without work

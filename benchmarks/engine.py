@@ -22,17 +22,17 @@ import torch
 from torch import nn
 
 from benchmarks import conventional, watched
-from kd.teachers import catalogue
-from kd.metrics.size import network_size
 from kd import paths
-from kd.data import sources
-from kd.models import inference, registry
 from kd.config.distil import DistilConfig
+from kd.data import sources
 from kd.data.augmentation import SHIFTS, shifted
 from kd.data.digits import Digits, Mnist
+from kd.metrics.size import network_size
+from kd.models import inference, registry
 from kd.objectives import hinton, labels_only
-from kd.teachers.cached import CachedTeacher
 from kd.sweeps.together import Together
+from kd.teachers import catalogue
+from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Learner, Plan, Training, accuracy
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}

@@ -23,7 +23,21 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.serving import PATIENCE, Server, chart, clear, draw, launch, points, ranges, reset, start, until, visit, zoom
+from tests.serving import (
+    PATIENCE,
+    Server,
+    chart,
+    clear,
+    draw,
+    launch,
+    points,
+    ranges,
+    reset,
+    start,
+    until,
+    visit,
+    zoom,
+)
 from tests.strokes import DIGITS
 
 LOADS, STARTS, STROKES = 5, 5, 20

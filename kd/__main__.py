@@ -12,31 +12,29 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.jobs import kinds
-from kd.figures import training
-from kd.evaluation.comparison import measured, teacher_of, text
-from kd.experiments import compression
-from kd.teachers import catalogue, shipping
-from kd.store import checkpoints, runs
-from kd.training import distributed
-from kd.objectives import feature_matching
-from kd.data import digits, sources
-from kd.device import training_device
-from kd.sweeps import cluster, grid_summary, search
-from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
+from kd.config.grid import GridConfig
 from kd.config.mistake import MistakeConfig
+from kd.config.search import SearchConfig
 from kd.config.study import StudyConfig
 from kd.config.teacher import TeacherConfig
+from kd.data import digits, sources
+from kd.device import training_device
 from kd.errors import UserError
+from kd.evaluation.comparison import measured, teacher_of, text
+from kd.experiments import compression
 from kd.experiments.base import Experiment
-from kd.config.grid import GridConfig
-from kd.config.search import SearchConfig
-from kd.objectives import METHODS
+from kd.figures import training
+from kd.jobs import kinds
+from kd.objectives import METHODS, feature_matching
+from kd.store import checkpoints, runs
+from kd.sweeps import cluster, grid_summary, search
+from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
+from kd.teachers import catalogue, shipping
+from kd.training import distributed
 from kd.training.loop import Record
-
 
 TABLES = {"methods": comparison, "schemes": schemes, "distilbert": distilbert, "techniques": techniques, "paper": paper}
 

@@ -6,11 +6,9 @@ import streamlit as st
 import torch
 
 from kd.evaluation import comparison
-from kd.store import runs
 from kd.metrics import latency
-from kd.ui.compare import panels
-
-from kd.ui.compare import table
+from kd.store import runs
+from kd.ui.compare import panels, table
 from kd.ui.shell import entry, state
 
 entry.through_app()

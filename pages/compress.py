@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd.figures.compression import AXES
-from kd.experiments import compression
-from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
+from kd.experiments import compression
+from kd.figures.compression import AXES
 from kd.jobs.manager import Snapshot
+from kd.store import runs
 from kd.ui.compress import preview, recipe, results
 from kd.ui.distil import panels
-from kd.ui.shell import entry, session_keys, state
 from kd.ui.runs.running import Running
+from kd.ui.shell import entry, session_keys, state
 from kd.ui.shell.escape import plain
 
 entry.through_app()

@@ -3,8 +3,19 @@
 import streamlit as st
 
 from kd.lab.settings import PANELS
+from kd.ui.lab import (
+    break_it,
+    fidelity,
+    frame,
+    inside,
+    label_budget,
+    never_saw,
+    running,
+    shift,
+    soft_targets,
+    wrong_labels,
+)
 from kd.ui.shell import entry, session_keys, state
-from kd.ui.lab import break_it, fidelity, frame, inside, label_budget, never_saw, running, shift, soft_targets, wrong_labels
 
 entry.through_app()
 #: Panel -> how it is shown, and which run it is about.

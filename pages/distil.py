@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from kd.store import runs
 from kd import permissions
 from kd.errors import UserError
+from kd.store import runs
+from kd.ui.charts.watch import watch
 from kd.ui.distil import controls, panels
+from kd.ui.drawing.your_digit import your_digit
 from kd.ui.runs import replaying
 from kd.ui.shell import present, session_keys, state, url_state, visitor
-from kd.ui.drawing.your_digit import your_digit
-from kd.ui.charts.watch import watch
 
 if recording := replaying.wanted():
     replaying.show(recording)

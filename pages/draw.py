@@ -1,19 +1,19 @@
 """One picture, and what teacher, student and control make of it, side by side over temperature."""
 
-import torch
 import streamlit as st
+import torch
 
-from kd.figures import training
-from kd.store import drawings, runs
-from kd.metrics.latency import Latency, measure_latency
-from kd.drawing import preprocess
 from kd.device import training_device
-from kd.models import inference, registry
+from kd.drawing import preprocess
 from kd.errors import UserError
-from kd.ui.distil import panels
-from kd.ui.shell import entry, state, visitor
-from kd.ui.drawing.canvas import canvas
+from kd.figures import training
+from kd.metrics.latency import Latency, measure_latency
+from kd.models import inference, registry
+from kd.store import drawings, runs
 from kd.ui.charts.chart import live_chart
+from kd.ui.distil import panels
+from kd.ui.drawing.canvas import canvas
+from kd.ui.shell import entry, state, visitor
 from kd.ui.shell.error_boundary import plainly
 from kd.ui.shell.escape import plain
 

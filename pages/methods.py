@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from kd.tables import cells, comparison, distilbert, schemes
 from kd.config.distil import DistilConfig
 from kd.objectives import METHODS, Method
+from kd.tables import cells, comparison, distilbert, schemes
 from kd.ui.shell import entry, state
 
 entry.through_app()

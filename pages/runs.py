@@ -2,18 +2,18 @@
 
 import streamlit as st
 
-from kd.reports import report
-from kd.evaluation import comparison
-from kd.store import drawings, checkpoints, replay, runs
-from kd.data import digits
-from kd.models import inference
 from kd import permissions
 from kd.config.base import Settings
+from kd.data import digits
 from kd.errors import UserError
+from kd.evaluation import comparison
+from kd.models import inference
+from kd.reports import report
+from kd.store import checkpoints, drawings, replay, runs
 from kd.ui.distil import controls, panels
+from kd.ui.lab import frame
 from kd.ui.runs import export_panel, import_panel, replaying, storage_panel
 from kd.ui.shell import entry, session_keys, state, url_state, visitor
-from kd.ui.lab import frame
 from kd.ui.shell.escape import plain
 
 entry.through_app()

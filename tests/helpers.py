@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.models import registry
 from kd.data.digits import Mnist
+from kd.models import registry
 from kd.teachers.cached import CachedTeacher
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Mapping, Self
+from typing import Any, ClassVar, Self
 
 from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from kd.config.base import Config, check_augmentation, finite_number, shown, setting
+from kd.config.base import Config, check_augmentation, finite_number, setting, shown
+from kd.config.schemes import SCHEMES
 from kd.errors import UserError
 from kd.objectives import METHODS, feature_matching
-from kd.config.schemes import SCHEMES
 
 #: A change made by hand during training: after optimizer step ``step`` (counted
 #: from 1), the setting ``name`` becomes ``value``.

@@ -12,8 +12,9 @@ import functools
 import json
 import math
 import statistics
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generator, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn

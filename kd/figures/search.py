@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any, Mapping
+from typing import Any
 
 from kd.figures.training import COLOURS, Figure, base, short
 

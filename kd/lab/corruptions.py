@@ -5,8 +5,8 @@ After Mu & Gilmer 2019 (MNIST-C, arXiv 1906.02337), with severities of our own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torch.nn.functional as F

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kd.metrics import class_offsets
 from kd.config.distil import DistilConfig
+from kd.metrics import class_offsets
 from kd.models.registry import CLASSES
 
 PRESETS = {"No 3": "3", "Only 7 and 8": "01234569"}

@@ -9,7 +9,16 @@ add one entry here.
 from __future__ import annotations
 
 from kd.models.inference import Outputs
-from kd.objectives.base import Method, Objective, Settings, Terms, cross_entropy, hinton, labels_only, soft_loss
+from kd.objectives.base import (
+    Method,
+    Objective,
+    Settings,
+    Terms,
+    cross_entropy,
+    hinton,
+    labels_only,
+    soft_loss,
+)
 from kd.objectives.exits import from_the_deepest
 from kd.objectives.feature import attention, cosine, fitnets
 from kd.objectives.regularization import label_smoothing, virtual_teacher

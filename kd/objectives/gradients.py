@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from kd.objectives.feature_matching import Connection
 from kd.models.inference import Outputs
-from kd.objectives.base import Objective, Settings, Terms, hinton, hinton_with_gradient, labels_only, labels_only_with_gradient
+from kd.objectives.base import (
+    Objective,
+    Settings,
+    Terms,
+    hinton,
+    hinton_with_gradient,
+    labels_only,
+    labels_only_with_gradient,
+)
+from kd.objectives.feature_matching import Connection
 
 
 def wanted(

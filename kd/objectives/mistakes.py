@@ -7,8 +7,8 @@ lab alone, beside the right way: see kd.experiments.mistake.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torch.nn.functional as F

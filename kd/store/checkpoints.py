@@ -16,9 +16,10 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Protocol, Sequence
+from typing import Any, BinaryIO, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file

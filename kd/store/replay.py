@@ -9,8 +9,9 @@ import bisect
 import dataclasses
 import datetime
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping, Self
+from typing import Self
 
 from kd.errors import UserError
 from kd.store import runs

@@ -20,16 +20,16 @@ import secrets
 import shutil
 import threading
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd import paths
-from kd import permissions
+from kd import paths, permissions
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig

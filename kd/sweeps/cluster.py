@@ -15,18 +15,19 @@ import subprocess
 import sys
 import time
 import warnings
-from typing import Any, Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kd import paths
-from kd.sweeps import grid
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
+from kd.objectives import METHODS
+from kd.sweeps import grid
 from kd.sweeps.grid import Grid, GridRecord, Groups, Outcome, Table
 from kd.sweeps.grid_weights import Weights
-from kd.objectives import METHODS
 from kd.training.loop import every_epoch
 
 RETRIES = 4  # of a task whose node dies or that fails

@@ -17,31 +17,31 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kd.store import runs
-from kd.training import forward_backward
-from kd.metrics import classification, size
-from kd.objectives import feature_matching
-from kd.device import training_device
-from kd.models import inference, registry
 from kd.config.base import Config
 from kd.config.distil import DistilConfig
+from kd.config.grid import AXES, GridConfig
 from kd.data.digits import Digits, Mnist
+from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Distillation, Experiment, on
-from kd.training.learner import Learner
-from kd.objectives import METHODS, labels_only
+from kd.metrics import classification, size
+from kd.models import inference, registry
+from kd.objectives import METHODS, feature_matching, labels_only
+from kd.store import runs
 from kd.sweeps import grid_weights
-from kd.config.grid import AXES, GridConfig
 from kd.sweeps.grid_weights import Weights
 from kd.sweeps.together import Together
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
+from kd.training import forward_backward
+from kd.training.learner import Learner
 from kd.training.loop import Record, Training, every_epoch
 
 #: Weights, at most, that a group has, of all its cells: with their gradients and the optimizer's moments they should stay near the cache.

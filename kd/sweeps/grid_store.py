@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kd import paths
-from kd.errors import UserError
 from kd.config.grid import GridConfig
+from kd.errors import UserError
 from kd.sweeps.grid_summary import by_place, place, spread
 
 FOLDER = paths.MEASURED

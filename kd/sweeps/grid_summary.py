@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from kd.sweeps import grid
 from kd.config.grid import GridConfig
 from kd.objectives import METHODS
+from kd.sweeps import grid
 
 #: Measures of a cell -> what they are called.
 MEASURES = {

@@ -6,11 +6,11 @@ import math
 import time
 from typing import Any
 
+from kd.config.grid import GridConfig
+from kd.config.search import SearchConfig
 from kd.data.digits import Mnist
 from kd.experiments.base import Distillation
 from kd.sweeps.grid import Group, groups, start
-from kd.config.grid import GridConfig
-from kd.config.search import SearchConfig
 
 MOMENT = 0.3  # seconds of training that are measured of each kind of group
 STRETCH = 4  # steps between two looks at the clock

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Collection, Protocol, Sequence
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kd.store import runs
-from kd.metrics.size import network_size
-from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
+from kd.metrics.size import network_size
+from kd.models import registry
+from kd.store import runs
 from kd.training.loop import Training
 
 #: Bytes, at most, that a sweep's networks may take, as they are trained: in float32. Each checkpoint writes them all, which must stay

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from kd import paths
-from kd.store import quota, runs
-from kd import permissions
+from kd import paths, permissions
 from kd.config.distil import DistilConfig
+from kd.config.grid import GridConfig
 from kd.errors import UserError
+from kd.store import quota, runs
 from kd.sweeps import grid, grid_weights
 from kd.sweeps.grid import Cell
-from kd.config.grid import GridConfig
 
 _one_by_one = threading.Lock()
 

@@ -20,23 +20,23 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kd import paths
-from kd.store import checkpoints, runs
-from kd.objectives import feature_matching
-from kd.device import training_device
+from kd.config.search import SearchConfig
 from kd.data.digits import Mnist
+from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Distillation, Experiment
-from kd.objectives import METHODS
+from kd.objectives import METHODS, feature_matching
 from kd.randomness import seed
-from kd.config.search import SearchConfig
+from kd.store import checkpoints, runs
 from kd.tables.cells import machine
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from kd.data.digits import Digits, Mnist
-from kd.training.learner import Learner, Learning, Step, Sums
 from kd.objectives.stacked import Stacked
-from kd.training.optimizers import OPTIMIZERS
 from kd.training.forward_backward import Wide
+from kd.training.learner import Learner, Learning, Step, Sums
 from kd.training.loop import Plan, Teacher, Training
+from kd.training.optimizers import OPTIMIZERS
 
 CHUNK = 1000  # images that all students classify at once
 

@@ -15,8 +15,9 @@ import platform
 import signal
 import statistics
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -24,9 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kd import paths
+from kd.config.base import Config
 from kd.data import sources
 from kd.data.digits import Mnist
-from kd.config.base import Config
 from kd.errors import UserError
 from kd.experiments.base import Experiment
 

@@ -9,18 +9,18 @@ Methods that compare hidden layers are also tried alone, without soft targets.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
-
+from typing import Any
 
 from kd import paths
-from kd.teachers import cached, catalogue
+from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.tables import cells
-from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
 from kd.objectives import METHODS
+from kd.tables import cells
+from kd.teachers import cached, catalogue
 
 SEEDS = 5
 EPOCHS = 3

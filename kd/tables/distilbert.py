@@ -7,21 +7,22 @@ targets), 2 (task) and 1 (cosine of hidden states).
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
 from kd import paths
-from kd.teachers import cached, catalogue
-from kd.metrics import latency, size
+from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.models import registry
-from kd.tables import cells
-from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
+from kd.metrics import latency, size
+from kd.models import registry
 from kd.objectives.feature import COSINE
+from kd.tables import cells
+from kd.teachers import cached, catalogue
 
 SEEDS = 5
 TEACHER, STUDENT = "vit", "vit-half"

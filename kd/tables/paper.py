@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
 from kd import paths
-from kd.metrics import class_offsets
-from kd.data import digits
-from kd.device import training_device
-from kd.models import inference, registry
-from kd.tables import cells
 from kd.config.base import Config
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
+from kd.data import digits
+from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Distillation, Experiment, TeacherTraining
+from kd.metrics import class_offsets
+from kd.models import inference, registry
+from kd.tables import cells
 from kd.teachers.cached import CachedTeacher
 
 SEEDS = 5

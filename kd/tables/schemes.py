@@ -8,17 +8,18 @@ the other images have none, so that whoever has no teacher has only these 100 to
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from kd import paths
-from kd.teachers import averaged, cached, catalogue
+from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
 from kd.tables import cells, comparison
 from kd.tables.comparison import FEW, STUDENT
+from kd.teachers import averaged, cached, catalogue
 
 SEEDS = 5
 EPOCHS = comparison.EPOCHS

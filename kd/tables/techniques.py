@@ -10,22 +10,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from kd import paths
-from kd.teachers import cached, catalogue
-from kd.metrics import classification
-from kd.metrics.latency import compare
-from kd.data import digits
-from kd.device import training_device
-from kd.models import compress, inference, registry
-from kd.tables import cells
 from kd.config.base import Config
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
+from kd.data import digits
+from kd.device import training_device
 from kd.experiments.base import Distillation
-from kd.experiments.compression import BATCHES, Recovery, THREADS, Whole
+from kd.experiments.compression import BATCHES, THREADS, Recovery, Whole
+from kd.metrics import classification
+from kd.metrics.latency import compare
+from kd.models import compress, inference, registry
+from kd.tables import cells
+from kd.teachers import cached, catalogue
 
 SEEDS = 3
 STUDENT = "mlp-800x2"

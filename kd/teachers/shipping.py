@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from kd.config.teacher import TeacherConfig
 from kd.data.digits import Mnist
 from kd.errors import UserError
 from kd.store import runs
-from kd.teachers.cached import CachedTeacher
 from kd.teachers import catalogue
+from kd.teachers.cached import CachedTeacher
 
 CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")  # what is told of how a shipped teacher learned
 

@@ -7,7 +7,7 @@ once for all. Other networks are left to autograd.
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Generator, Iterator, Mapping, Protocol, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn

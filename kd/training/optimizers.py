@@ -5,7 +5,8 @@ Both work on each weight alone, so that networks trained together learn as they 
 
 from __future__ import annotations
 
-from typing import Callable, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor

@@ -6,7 +6,8 @@ import concurrent.futures
 import functools
 import queue
 import threading
-from typing import Any, Callable, ClassVar, Generic, Self, Sequence, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from kd.store import runs
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
+from kd.store import runs
 from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, query, said
 from tests.helpers import small_teacher, wait_until

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from kd.teachers import catalogue
-from kd.store import runs
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
+from kd.store import runs
+from kd.teachers import catalogue
 from kd.ui.shell import state
 from tests.apps import TOKEN, said
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kd.experiments import study
 from kd.drawing import links
+from kd.experiments import study
 from kd.lab.settings import LabSettings
 from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, query, said

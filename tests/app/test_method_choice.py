@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from kd.teachers import catalogue
-from kd.store import runs
-from kd.models import registry
-from kd.tables import comparison
-from kd.config.distil import DistilConfig, METHOD_SETTINGS
+from kd.config.distil import METHOD_SETTINGS, DistilConfig
 from kd.config.teacher import TeacherConfig
+from kd.models import registry
 from kd.objectives import METHODS
+from kd.store import runs
+from kd.tables import comparison
+from kd.teachers import catalogue
 from kd.ui.shell import session_keys
 from tests.apps import said
 from tests.helpers import MEASURES

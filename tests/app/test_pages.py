@@ -9,15 +9,15 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
-from kd.figures import training
-from kd.evaluation import comparison
 from kd import paths
-from kd.store import checkpoints, runs
-from kd.metrics import latency
-from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
+from kd.evaluation import comparison
 from kd.experiments.base import Distillation
+from kd.figures import training
+from kd.metrics import latency
+from kd.models import registry
+from kd.store import checkpoints, runs
 from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, said
 from tests.helpers import wait_until

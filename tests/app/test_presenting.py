@@ -3,8 +3,8 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kd.store import replay, runs
 from kd.config.distil import DistilConfig
+from kd.store import replay, runs
 from kd.ui.shell import present, session_keys, state
 from tests.apps import TOKEN, said
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kd.store import quota, runs
-from kd.models import registry
 from kd import permissions
 from kd.config.distil import DistilConfig
+from kd.models import registry
+from kd.store import quota, runs
 from tests.apps import TOKEN, said
 from tests.helpers import MEASURES
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from kd.store import runs
 from kd import permissions
-from kd.sweeps import grid_weights
 from kd.config.grid import GridConfig
+from kd.store import runs
+from kd.sweeps import grid_weights
 from kd.ui.shell import session_keys, state
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until

@@ -12,7 +12,18 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from tests.serving import NO_BROWSER, PATIENCE, Server, button, chromium_path, finish, idle, launch, start, visit
+from tests.serving import (
+    NO_BROWSER,
+    PATIENCE,
+    Server,
+    button,
+    chromium_path,
+    finish,
+    idle,
+    launch,
+    start,
+    visit,
+)
 
 HERE = Path(__file__).parent
 #: Entered at another page than the first, Streamlit's client asks for these below that page before it asks at the root.

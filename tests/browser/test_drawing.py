@@ -9,7 +9,21 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, button, cell, choose, clear, draw, errors, go_to, idle, says, until, visit
+from tests.serving import (
+    Server,
+    answers,
+    button,
+    cell,
+    choose,
+    clear,
+    draw,
+    errors,
+    go_to,
+    idle,
+    says,
+    until,
+    visit,
+)
 from tests.strokes import DIGITS, SCRIBBLES, Stroke, line, render
 
 

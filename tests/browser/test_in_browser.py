@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from kd.store import runs
-from kd.drawing import preprocess
 from kd.data import digits
+from kd.drawing import preprocess
+from kd.store import runs
 from tests.browser.test_runs import select, stored  # noqa: F401
 from tests.serving import Server, button, idle, visit
 from tests.strokes import DIGITS

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import Page, expect
 
-from kd.store import runs
-from kd.models import registry
 from kd.config.distil import DistilConfig
+from kd.models import registry
+from kd.store import runs
 from tests.helpers import MEASURES
 from tests.serving import Server, button, choose, until, visit
 from tests.stage import load, soak, starts

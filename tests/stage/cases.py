@@ -19,15 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
-from kd.figures import training
-from kd.evaluation import comparison
-from kd.export import importing
-from kd.teachers import catalogue
 from kd import paths
-from kd.store import checkpoints, drawings, runs
-from kd.metrics.size import network_size
-from kd.drawing import links, preprocess
-from kd.models import registry
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
@@ -36,9 +28,17 @@ from kd.config.mistake import MistakeConfig
 from kd.config.study import StudyConfig
 from kd.config.teacher import TeacherConfig
 from kd.data.digits import Digits, Mnist
+from kd.drawing import links, preprocess
 from kd.errors import UserError
+from kd.evaluation import comparison
 from kd.experiments.base import Distillation
+from kd.export import importing
+from kd.figures import training
 from kd.lab.settings import LabSettings
+from kd.metrics.size import network_size
+from kd.models import registry
+from kd.store import checkpoints, drawings, runs
+from kd.teachers import catalogue
 from tests.helpers import small_teacher
 
 CLASSES: list[type[Settings]] = [DistilConfig, TeacherConfig, StudyConfig, MistakeConfig, CompressConfig, ImportConfig, LabSettings]

@@ -22,9 +22,9 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
+from kd.config.grid import GridConfig
 from kd.config.teacher import TeacherConfig
 from kd.lab.settings import LabSettings
-from kd.config.grid import GridConfig
 from tests.server import Server
 from tests.stage.cases import NAMES, NUMBERS
 from tests.stage.promise import tell_problems

@@ -26,7 +26,21 @@ from playwright.sync_api import Error as PlaywrightError
 
 from tests.browser.conftest import PROBE
 from tests.server import COMPLAINT
-from tests.serving import PATIENCE, Server, answers, button, clear, draw, go_to, launch, points, reset, start, until, visit
+from tests.serving import (
+    PATIENCE,
+    Server,
+    answers,
+    button,
+    clear,
+    draw,
+    go_to,
+    launch,
+    points,
+    reset,
+    start,
+    until,
+    visit,
+)
 from tests.stage.promise import Promise, tell
 from tests.strokes import DIGITS
 

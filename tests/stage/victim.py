@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from kd.jobs.manager import BY_HAND, JobManager
-from kd.teachers import cached, catalogue
-from kd.store import checkpoints, runs
-from kd.data import sources
 from kd.config.distil import DistilConfig
+from kd.data import sources
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.jobs.manager import BY_HAND, JobManager
+from kd.store import checkpoints, runs
+from kd.teachers import cached, catalogue
 from tests.helpers import Given, small_teacher, weights
 
 ME = "the one who is at the browser"

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from kd.jobs.manager import JobManager
-from kd.export import importing
-from kd.store import checkpoints, drawings, runs
-from kd.models import registry
 from kd import permissions
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
+from kd.export import importing
+from kd.jobs.manager import JobManager
+from kd.models import registry
+from kd.store import checkpoints, drawings, runs
 from tests.helpers import Given, small_teacher
 
 PASSWORD = "correct horse battery"

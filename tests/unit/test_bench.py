@@ -9,11 +9,11 @@ import torch
 
 from benchmarks import conventional, engine
 from kd import __main__ as command_line
-from kd.training import loop
 from kd import paths
 from kd.data import sources
 from kd.data.digits import MEAN, STD
 from kd.models import registry
+from kd.training import loop
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from streamlit import runtime
 from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 
-from kd.jobs.manager import Snapshot
 from kd.config.distil import DistilConfig
+from kd.jobs.manager import Snapshot
 from kd.ui.charts import broadcast
 from tests.helpers import wait_until
 

@@ -6,13 +6,13 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd.teachers import catalogue
-from kd.metrics import classification
-from kd.models import inference, registry
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
 from kd.figures import lab
+from kd.metrics import classification
+from kd.models import inference, registry
 from kd.objectives import hinton, labels_only
+from kd.teachers import catalogue
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import small_teacher
 

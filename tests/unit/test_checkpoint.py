@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load, save
 
 from kd.models import registry
-from kd.training.learner import Learner
 from kd.objectives import hinton, labels_only
-from kd.training.optimizers import OPTIMIZERS
+from kd.training.learner import Learner
 from kd.training.loop import Plan, Training
+from kd.training.optimizers import OPTIMIZERS
 from tests.helpers import same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=64, learning_rate=2e-3, seed=3, augmentation="jitter")  # 16 steps an epoch

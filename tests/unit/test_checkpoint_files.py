@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kd.store import checkpoints, runs
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.store import checkpoints, runs
 from tests.helpers import small_teacher
 
 CONFIG = DistilConfig(student="mlp-30", epochs=2, batch_size=100)

@@ -10,16 +10,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kd import __main__ as cli
-from kd.evaluation import comparison
-from kd.teachers import catalogue
-from kd.store import checkpoints, runs
-from kd.training import loop
-from kd.data import sources
-from kd.models import inference
-from kd.config.distil import DistilConfig, METHOD_SETTINGS
+from kd.config.distil import METHOD_SETTINGS, DistilConfig
 from kd.config.teacher import TeacherConfig
+from kd.data import sources
+from kd.evaluation import comparison
 from kd.jobs.manager import JobManager
+from kd.models import inference
 from kd.objectives import METHODS
+from kd.store import checkpoints, runs
+from kd.teachers import catalogue
+from kd.training import loop
 from tests.helpers import Given, identical, small_teacher, wait_until
 
 FAST = ["--student", "mlp-30", "--epochs", "1", "--batch-size", "100"]

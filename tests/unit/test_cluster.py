@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from kd import __main__ as cli
-from kd.teachers import catalogue
 from kd import paths
+from kd.config.grid import GridConfig
 from kd.data import sources
+from kd.errors import UserError
 from kd.sweeps import cluster, grid
 from kd.sweeps.cluster import ClusterGrid
-from kd.errors import UserError
 from kd.sweeps.grid import Grid
-from kd.config.grid import GridConfig
+from kd.teachers import catalogue
 from tests.helpers import Given, identical, small_teacher, wait_until
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100)

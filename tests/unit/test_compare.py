@@ -6,14 +6,14 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd.figures.comparison import article, confusion, overlaid, pareto
-from kd.evaluation import comparison
-from kd.store import runs
-from kd.metrics.latency import BATCHES, ONNX
-from kd.evaluation.comparison import Point
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
+from kd.evaluation import comparison
+from kd.evaluation.comparison import Point
 from kd.experiments.base import Distillation
+from kd.figures.comparison import article, confusion, overlaid, pareto
+from kd.metrics.latency import BATCHES, ONNX
+from kd.store import runs
 from tests.helpers import small_teacher
 
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from kd import __main__ as command_line
-from kd.teachers import catalogue
-from kd.tables import cells, comparison
 from kd.experiments.base import Distillation
 from kd.objectives import METHODS
+from kd.tables import cells, comparison
+from kd.teachers import catalogue
 
 
 @pytest.fixture

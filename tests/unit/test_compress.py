@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from kd.errors import UserError
 from kd.metrics import size
 from kd.models import compress, registry
-from kd.errors import UserError
 from tests.helpers import identical, weights
 
 

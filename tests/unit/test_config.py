@@ -9,11 +9,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kd.models import registry
-from kd.config.distil import DistilConfig, INITIALIZATIONS, LIVE_SETTINGS, MAX_CHANGES, MAX_STEPS, METHOD_SETTINGS, check_live, format_schedule, parse_schedule
+from kd.config.distil import (
+    INITIALIZATIONS,
+    LIVE_SETTINGS,
+    MAX_CHANGES,
+    MAX_STEPS,
+    METHOD_SETTINGS,
+    DistilConfig,
+    check_live,
+    format_schedule,
+    parse_schedule,
+)
 from kd.config.presets import PRESETS
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
+from kd.models import registry
 from kd.objectives import METHODS
 
 CONFIGS = [DistilConfig, TeacherConfig]

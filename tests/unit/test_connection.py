@@ -7,18 +7,17 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from kd.metrics import size
-from kd.objectives import feature_matching
-from kd.data.augmentation import AUGMENTATIONS
-from kd.models import inference, registry
 from kd.config.distil import DistilConfig
+from kd.data.augmentation import AUGMENTATIONS
 from kd.data.digits import Mnist
-from kd.objectives.feature_matching import GRID, View, connect
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.metrics import size
+from kd.models import inference, registry
 from kd.models.layers import ClassToken
-from kd.objectives import METHODS, labels_only
-from kd.teachers.cached import CachedTeacher, MAX_FEATURES
+from kd.objectives import METHODS, feature_matching, labels_only
+from kd.objectives.feature_matching import GRID, View, connect
+from kd.teachers.cached import MAX_FEATURES, CachedTeacher
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import identical, small_teacher
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from kd.teachers import catalogue
-from kd.data import digits
-from kd.models import inference
 from kd.config.distil import DistilConfig
+from kd.data import digits
 from kd.experiments.base import Distillation
 from kd.lab.corruptions import CORRUPTIONS, blurred, noisy, rotated, shifted, thickened
+from kd.models import inference
+from kd.teachers import catalogue
 
 
 @pytest.fixture

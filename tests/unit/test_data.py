@@ -12,13 +12,11 @@ import torch
 from kd import paths
 from kd.data import augmentation, sources, transfer_set
 from kd.data.digits import UNLABELLED, Digits, normalize
-from kd.device import training_device
 from kd.data.sources import FileProblem, Source
+from kd.device import training_device
 from kd.errors import UserError
 from kd.randomness import generator
 from tests.helpers import threads, wait_until
-
-
 
 # -- the parts ------------------------------------------------------------------------
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from kd.teachers import cached
+from kd.errors import UserError
 from kd.metrics import size
 from kd.models import registry
-from kd.tables import cells, distilbert
-from kd.errors import UserError
 from kd.objectives.feature import COSINE
+from kd.tables import cells, distilbert
+from kd.teachers import cached
 
 
 @pytest.fixture

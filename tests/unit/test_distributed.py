@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from kd import __main__ as cli
+from kd.data import digits, sources
+from kd.data.digits import Mnist
+from kd.models import layers, registry
+from kd.objectives import labels_only
 from kd.store import runs
 from kd.training import distributed
-from kd.data import digits, sources
-from kd.models import layers, registry
-from kd.data.digits import Mnist
-from kd.objectives import labels_only
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import Given, identical
 

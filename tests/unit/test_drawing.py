@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kd.teachers import catalogue
+from kd.data.digits import Mnist, normalize
 from kd.drawing import familiarity, links, preprocess
-from kd.data.digits import normalize
-from kd.models import inference, registry
-from kd.data.digits import Mnist
 from kd.errors import UserError
+from kd.models import inference, registry
+from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 from tests.strokes import DIGITS, LETTERS, SCRIBBLES, Stroke, line, render
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from kd.export import formats
-from kd.teachers import catalogue
 from kd.drawing import preprocess
-from kd.models import inference, registry
 from kd.errors import UserError
+from kd.export import formats
+from kd.models import inference, registry
+from kd.teachers import catalogue
 from tests import strokes
 
 NAMES = ["linear", "mlp-30", "cnn-tiny"]

@@ -11,12 +11,12 @@ import time
 import pytest
 import torch
 
+from kd.config.distil import DistilConfig
+from kd.data import sources
+from kd.errors import UserError
+from kd.models import registry
 from kd.store import checkpoints, runs
 from kd.training import loop, memory
-from kd.data import sources
-from kd.models import registry
-from kd.config.distil import DistilConfig
-from kd.errors import UserError
 from tests.stage import fuzz, kills
 from tests.unit.test_jobs import ME, SHORT, alone, manage, manager, pause_after, wait_for  # noqa: F401
 

@@ -6,14 +6,14 @@ import math
 import pytest
 import torch
 
-from kd.jobs.manager import JobManager
-from kd.store import runs
-from kd.models import inference
-from kd.sweeps import grid, grid_time
+from kd.config.grid import GridConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.jobs.manager import JobManager
+from kd.models import inference
+from kd.store import runs
+from kd.sweeps import grid, grid_time
 from kd.sweeps.grid import Grid, Groups, Table, cells, groups
-from kd.config.grid import GridConfig
 from kd.sweeps.grid_summary import means
 from kd.training.loop import Training
 from tests.helpers import Given, small_teacher, wait_until

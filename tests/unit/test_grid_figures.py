@@ -5,9 +5,9 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd.sweeps import grid_store
-from kd.figures import grid
 from kd.config.grid import GridConfig
+from kd.figures import grid
+from kd.sweeps import grid_store
 from kd.sweeps.grid_summary import best, by_place, place, seeds
 
 CONFIG = GridConfig(temperature="1,4", soft_weight="0.5,1", seeds=2)

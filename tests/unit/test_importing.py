@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from kd.export import importing
-from kd.teachers import catalogue
-from kd.store import runs
 from kd.data import digits
-from kd.models import inference, registry
 from kd.errors import UserError
+from kd.export import importing
+from kd.models import inference, registry
+from kd.store import runs
+from kd.teachers import catalogue
 from tests.helpers import identical, small_teacher
 
 

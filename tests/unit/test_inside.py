@@ -5,9 +5,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd.models import registry
-from kd.lab import inside
 from kd.figures import lab
+from kd.lab import inside
+from kd.models import registry
 
 
 @pytest.mark.parametrize("name, shape", [("mlp-128", (5, 28, 28)), ("linear", (5, 28, 28)), ("cnn-tiny", (5, 3, 3))])

@@ -10,18 +10,17 @@ import time
 import pytest
 import torch
 
-from kd.jobs.manager import MAX_PER_OWNER, MAX_WAITING, pace
-from kd.experiments import base
 from kd import paths
-from kd.store import checkpoints, runs
-from kd.training import loop
-from kd.training.threads import _Other
-from kd.models import inference, registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
+from kd.experiments import base
 from kd.experiments.base import Distillation
-from kd.jobs.manager import JobManager
+from kd.jobs.manager import MAX_PER_OWNER, MAX_WAITING, JobManager, pace
+from kd.models import inference, registry
+from kd.store import checkpoints, runs
+from kd.training import loop
+from kd.training.threads import _Other
 from tests.helpers import Given, identical, small_teacher, threads, wait_until, weights
 
 ME, OTHER = "my token", "another token"

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kd.errors import UserError
 from kd.metrics import classification
 from kd.metrics.size import network_size
 from kd.models import registry
-from kd.errors import UserError
 
 
 def convolution(side, inputs, outputs):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.config.distil import DistilConfig, METHOD_SETTINGS
+from kd.config.distil import METHOD_SETTINGS, DistilConfig
 from kd.objectives import METHODS, Outputs, hinton
 
 DEFAULTS = {name: DistilConfig.setting(name)["default"] for name in METHOD_SETTINGS}

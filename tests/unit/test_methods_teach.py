@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch.nn.functional as F
 
-from kd.teachers import catalogue
-from kd.models import inference
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
+from kd.models import inference
 from kd.objectives import METHODS
+from kd.teachers import catalogue
 
 ANSWERS = [method.name for method in METHODS.values() if method.teacher and not method.looks]
 #: Method -> what is not as in most runs. Of one hidden layer the middle one is the last, so hints get a student of two.

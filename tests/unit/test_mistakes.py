@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from kd.models import inference, registry
-from kd.experiments.mistake import Breaking, gradient_ratio
 from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
-from kd.objectives.mistakes import MISTAKES
+from kd.experiments.mistake import Breaking, gradient_ratio
+from kd.models import inference, registry
 from kd.objectives import METHODS, hinton, soft_loss
+from kd.objectives.mistakes import MISTAKES
 from kd.randomness import generator
 from kd.teachers.cached import CachedTeacher, weights_digest
 from kd.teachers.catalogue import load

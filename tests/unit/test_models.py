@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kd.models import inference, registry
-from kd.config.distil import DistilConfig, INITIALIZATIONS
+from kd.config.distil import INITIALIZATIONS, DistilConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.models import inference, registry
 from kd.models.layers import transformer
 from tests.helpers import identical, same, small_teacher, weights
 

@@ -6,11 +6,11 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd.teachers import catalogue
-from kd.models import inference
 from kd.experiments.base import Distillation
-from kd.lab import never_saw
 from kd.figures import lab
+from kd.lab import never_saw
+from kd.models import inference
+from kd.teachers import catalogue
 
 LABELS = torch.tensor([3, 3, 5, 5])
 LOGITS = torch.zeros(4, 10)

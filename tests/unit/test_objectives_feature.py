@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd.objectives.feature_matching import View
 from kd.objectives import Outputs, hinton
 from kd.objectives.feature import ATTENTION, COSINE, HINT, attention, cosine, fitnets
+from kd.objectives.feature_matching import View
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.5, "feature_weight": 0.7}
 random = np.random.default_rng(6)

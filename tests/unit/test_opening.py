@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 import torch
 
-from kd.store import quota, runs
+from kd import permissions
+from kd.config.grid import GridConfig
+from kd.errors import UserError
+from kd.figures.training import accuracy, loss
 from kd.metrics import classification
 from kd.metrics.size import network_size
 from kd.models import inference
-from kd import permissions
-from kd.errors import UserError
-from kd.figures.training import accuracy, loss
+from kd.store import quota, runs
 from kd.sweeps import cluster, grid, grid_weights, opening
 from kd.sweeps.grid import Grid, cells
-from kd.config.grid import GridConfig
 from tests.helpers import identical, small_teacher
 
 SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100)

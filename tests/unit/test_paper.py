@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from kd import __main__ as command_line
-from kd.data import sources
-from kd.tables import cells, paper
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
+from kd.data import sources
+from kd.tables import cells, paper
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from kd.training import forward_backward
 from kd.models import inference, layers, registry
 from kd.models.inference import Outputs
+from kd.training import forward_backward
 from kd.training.forward_backward import Autograd, Perceptron, Wide
 
 IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kd.store import drawings, runs
 from kd.errors import UserError
+from kd.store import drawings, runs
 
 MINE, THEIRS = "a" * 32, "b" * 32
 

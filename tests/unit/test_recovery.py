@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 from torch import nn
 
-from kd.experiments import compression
-from kd.export import formats
-from kd.store import checkpoints, runs
-from kd.metrics import classification
-from kd.models import compress, inference, registry
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
+from kd.experiments import compression
 from kd.experiments.base import Distillation
 from kd.experiments.compression import Recovery
+from kd.export import formats
+from kd.metrics import classification
+from kd.models import compress, inference, registry
+from kd.store import checkpoints, runs
 from kd.teachers.cached import weights_digest
 from tests.helpers import identical, same, small_teacher, weights
 

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd.store import replay, runs
-from kd.training import loop
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
-from kd.store.replay import Player, SPEEDS
+from kd.store import replay, runs
+from kd.store.replay import SPEEDS, Player
+from kd.training import loop
 from tests.helpers import MEASURES
 
 OWNER, OTHER = "a" * 64, "b" * 64

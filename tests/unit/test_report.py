@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd.reports import report
-from kd.evaluation import comparison
-from kd.store import runs
 from kd.config.distil import DistilConfig
+from kd.evaluation import comparison
 from kd.experiments.base import Distillation
+from kd.reports import report
+from kd.store import runs
 from tests.helpers import small_teacher
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from kd.store import runs
-from kd.models import registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
+from kd.models import registry
+from kd.store import runs
 from tests.helpers import identical
 
 CONFIG = DistilConfig(student="mlp-30", temperature=7, schedule=((3, "temperature", 2.5),))

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from kd.teachers import catalogue
 from kd.config.schemes import SCHEMES
 from kd.tables import cells, schemes
+from kd.teachers import catalogue
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 
-from kd.models import registry
 from kd.config.distil import DistilConfig
-from kd.objectives.feature_matching import exits
+from kd.config.schemes import SCHEMES
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.models import registry
 from kd.objectives import Outputs, hinton
+from kd.objectives.feature_matching import exits
 from kd.randomness import seed
-from kd.config.schemes import SCHEMES
 from kd.teachers.cached import CachedTeacher
 from kd.teachers.catalogue import load as load_teacher
 from kd.training.loop import accuracy

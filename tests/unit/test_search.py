@@ -7,14 +7,14 @@ import plotly.graph_objects as go
 import pytest
 
 from kd import __main__ as cli
-from kd.jobs.manager import JobManager
-from kd.teachers import catalogue
-from kd.store import checkpoints, runs
-from kd.data import sources
-from kd.sweeps import search
-from kd.figures.search import history, importances
-from kd.errors import UserError
 from kd.config.search import SearchConfig
+from kd.data import sources
+from kd.errors import UserError
+from kd.figures.search import history, importances
+from kd.jobs.manager import JobManager
+from kd.store import checkpoints, runs
+from kd.sweeps import search
+from kd.teachers import catalogue
 from tests.helpers import Given, small_teacher, wait_until
 
 SMALL = SearchConfig(student="mlp-30", methods="hinton,mse", trials=12, epochs=2, batch_size=250)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from kd.teachers import catalogue
-from kd.lab import pictures, soft_targets
 from kd.figures import lab
+from kd.lab import pictures, soft_targets
+from kd.teachers import catalogue
 
 #: Four images of a 2 and one of a 3; the second 2 is nearly a 3, the third a little like a 7.
 LABELS = torch.tensor([2, 2, 2, 2, 3])

@@ -2,13 +2,13 @@
 
 import pytest
 
-from kd.jobs.manager import JobManager
-from kd.export import importing
-from kd.store import quota, runs
-from kd.models import registry
 from kd import permissions
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
+from kd.export import importing
+from kd.jobs.manager import JobManager
+from kd.models import registry
+from kd.store import quota, runs
 from tests.helpers import Given, small_teacher, wait_until
 
 ME, OTHER = "my token", "another token"

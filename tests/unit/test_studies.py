@@ -5,15 +5,15 @@ import statistics
 
 import pytest
 
-from kd.jobs.manager import JobManager
-from kd.experiments import study
-from kd.teachers import catalogue
-from kd.store import runs
-from kd.models import registry
 from kd.config.study import StudyConfig
 from kd.data.digits import UNLABELLED
-from kd.objectives import labels_only
+from kd.experiments import study
 from kd.experiments.study import Cell, Study
+from kd.jobs.manager import JobManager
+from kd.models import registry
+from kd.objectives import labels_only
+from kd.store import runs
+from kd.teachers import catalogue
 from kd.training.loop import Learner, Plan, Training
 from tests.helpers import Given, small_teacher, wait_until
 

@@ -6,20 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd.teachers import catalogue
-from kd.teachers.cached import ROWS, weights_digest
-from kd.store import runs
-from kd.metrics.size import network_size
-from kd.models import inference, registry
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import affine, jitter
 from kd.data.digits import Digits
 from kd.errors import UserError
 from kd.experiments.base import Distillation
+from kd.metrics.size import network_size
+from kd.models import inference, registry
 from kd.objectives import soft_loss
+from kd.store import runs
+from kd.teachers import catalogue
 from kd.teachers.averaged import MeanTeacher
-from kd.teachers.cached import CachedTeacher
+from kd.teachers.cached import ROWS, CachedTeacher, weights_digest
 from tests.helpers import identical, small_teacher, weights
 
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from kd.errors import UserError
 from kd.models import compress
 from kd.tables import cells, techniques
-from kd.errors import UserError
 from tests.helpers import small_teacher
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd.config.distil import DistilConfig
+from kd.evaluation import comparison
 from kd.figures.comparison import overlaid, pareto
 from kd.reports import report
-from kd.evaluation import comparison
 from kd.store import runs
-from kd.config.distil import DistilConfig
 from kd.ui.shell.escape import plain
 from tests.helpers import MEASURES
 

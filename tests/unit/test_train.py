@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kd.training import loop
-from kd.models import inference, registry
 from kd.config.distil import DistilConfig
-from kd.training.threads import Cores
-from kd.data.digits import Mnist, UNLABELLED
+from kd.data.digits import UNLABELLED, Mnist
 from kd.data.transfer_set import with_labels
 from kd.errors import UserError
 from kd.experiments.base import Distillation
-from kd.training.learner import Learner
+from kd.models import inference, registry
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
 from kd.teachers.catalogue import load
+from kd.training import loop
+from kd.training.learner import Learner
 from kd.training.loop import Diverged, Plan, Training, learning_rate_at
+from kd.training.threads import Cores
 from tests.helpers import identical, same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=100, learning_rate=2e-3, seed=0)

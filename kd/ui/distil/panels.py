@@ -6,7 +6,8 @@ import base64
 import contextlib
 import io
 import math
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import streamlit as st

@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from kd.config.mistake import MistakeConfig
-from kd.jobs.manager import Snapshot
 from kd.figures import lab
+from kd.jobs.manager import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.ui.distil import panels
-from kd.ui.shell import session_keys
 from kd.ui.lab import frame, running
+from kd.ui.shell import session_keys
 
 
 def show() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 from torch import Tensor
 
-from kd.metrics import classification
 from kd.device import training_device
-from kd.jobs.manager import Snapshot
 from kd.figures import lab
-from kd.ui.shell import state
+from kd.jobs.manager import Snapshot
+from kd.metrics import classification
 from kd.ui.lab import frame, running
+from kd.ui.shell import state
 
 
 def show() -> None:

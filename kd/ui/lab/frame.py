@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import base64
 import html
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from kd.drawing import links
 from kd.config.mistake import MistakeConfig
 from kd.config.study import StudyConfig
+from kd.drawing import links
 from kd.errors import UserError
 from kd.figures.training import Figure
 from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
+from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.drawing import canvas
 from kd.ui.shell import session_keys, state, url_state
-from kd.ui.charts.chart import live_chart, live_charts, packed
 
 DRAWN = "drawn"  # the link's parameter that holds a drawing
 

@@ -7,13 +7,13 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd.device import training_device
 from kd.data.digits import Digits
+from kd.device import training_device
+from kd.figures import lab
 from kd.jobs.manager import Snapshot
 from kd.lab import inside, soft_targets
-from kd.figures import lab
-from kd.ui.shell import state
 from kd.ui.lab import frame, running
+from kd.ui.shell import state
 
 UNITS = 32  # of the first layer
 EVERY = 4  # of the 1,000 images of the map each so manieth is drawn

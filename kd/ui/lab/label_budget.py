@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
 from kd.experiments import study
+from kd.figures import lab
 from kd.figures.training import Figure
 from kd.jobs.manager import Snapshot
-from kd.figures import lab
-from kd.ui.shell import state
 from kd.ui.lab import frame, running
+from kd.ui.shell import state
 
 
 def show() -> None:

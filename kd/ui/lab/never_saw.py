@@ -6,16 +6,16 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd.metrics import class_offsets
 from kd.device import training_device
+from kd.figures import lab
 from kd.jobs.manager import Snapshot
 from kd.lab import never_saw
-from kd.figures import lab
 from kd.lab.settings import DIGITS, OFFSETS
+from kd.metrics import class_offsets
 from kd.ui.distil import panels
-from kd.ui.shell import state
 from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame, running
+from kd.ui.shell import state
 from kd.ui.shell.error_boundary import plainly
 
 

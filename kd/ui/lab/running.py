@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import streamlit as st
 
-from kd.store import runs
 from kd.config.base import Settings
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.jobs.manager import Snapshot
-from kd.ui.distil import panels
-from kd.ui.shell import session_keys, state, visitor
-from kd.ui.lab import frame
-from kd.ui.shell.escape import plain
+from kd.store import runs
 from kd.ui.charts.watch import watch
+from kd.ui.distil import panels
+from kd.ui.lab import frame
+from kd.ui.shell import session_keys, state, visitor
+from kd.ui.shell.escape import plain
 
 
 def on_show(slot: str = session_keys.RUN) -> Snapshot | None:

@@ -7,14 +7,14 @@ import streamlit as st
 from torch import Tensor
 
 from kd.data import digits
-from kd.device import training_device
-from kd.models import inference
 from kd.data.digits import Digits
-from kd.jobs.manager import Snapshot
+from kd.device import training_device
 from kd.figures import lab
+from kd.jobs.manager import Snapshot
 from kd.lab.corruptions import CORRUPTIONS, Corruption
-from kd.ui.shell import state
+from kd.models import inference
 from kd.ui.lab import frame, running
+from kd.ui.shell import state
 from kd.ui.shell.error_boundary import plainly
 
 LIVE, ALL = 500, 2_000  # test images, while a run trains and afterwards

@@ -7,16 +7,15 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from kd.figures import training
-from kd.device import training_device
 from kd.data.digits import Digits
-from kd.figures import lab
+from kd.device import training_device
+from kd.figures import lab, training
 from kd.lab import pictures, soft_targets
 from kd.lab.settings import DIGITS, PICTURES
 from kd.ui.distil import panels
-from kd.ui.shell import state
 from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame
+from kd.ui.shell import state
 from kd.ui.shell.error_boundary import plainly
 
 STRIP = 12  # images in order

@@ -7,8 +7,8 @@ import json
 import streamlit as st
 
 from kd.experiments import study
-from kd.jobs.manager import Snapshot
 from kd.figures import lab
+from kd.jobs.manager import Snapshot
 from kd.ui.lab import frame, running
 
 

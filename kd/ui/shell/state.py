@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import sys
 from collections import Counter
-from typing import Callable, Mapping, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import streamlit as st
 import torch
