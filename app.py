@@ -9,7 +9,12 @@ from kd.ui.shell import login, present, state, status, style, url_state, visitor
 from kd.ui.shell.error_boundary import plainly
 
 streamlit_internals.mend()
-st.set_page_config(page_title="Distillation, live", page_icon="⚗️", layout="wide", initial_sidebar_state="collapsed" if url_state.presenting() else "auto")
+st.set_page_config(
+    page_title="Distillation, live",
+    page_icon="⚗️",
+    layout="wide",
+    initial_sidebar_state="collapsed" if url_state.presenting() else "auto",
+)
 style.apply(url_state.presenting())
 chart.provide_plotly()
 visitor.remember()

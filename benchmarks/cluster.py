@@ -28,10 +28,20 @@ ROUNDS = 3
 
 
 def main() -> None:
-    config, mnist, taught_by, cores = GridConfig(seeds=1), cells.full_mnist(), catalogue.load("cnn"), os.cpu_count() or 1
+    config, mnist, taught_by, cores = (
+        GridConfig(seeds=1),
+        cells.full_mnist(),
+        catalogue.load("cnn"),
+        os.cpu_count() or 1,
+    )
     (group,) = grid.groups(config)
     shared = cluster.packed(mnist, taught_by, config)
-    size = sum(array.nbytes for part in shared["mnist"].values() for array in part.values() if hasattr(array, "nbytes"))
+    size = sum(
+        array.nbytes
+        for part in shared["mnist"].values()
+        for array in part.values()
+        if hasattr(array, "nbytes")
+    )
     size += sum(table.nbytes for table in shared["logits"].values())
 
     began = time.perf_counter()
@@ -46,7 +56,9 @@ def main() -> None:
             ray.get([empty.remote([there]) for _ in range(EMPTY)])
             overheads.append((time.perf_counter() - began) * cores / EMPTY)
             began = time.perf_counter()
-            ray.get([work.remote([there], config.to_dict(), 0) for _ in range(cores)])  # all cores busy, as in a sweep
+            ray.get(
+                [work.remote([there], config.to_dict(), 0) for _ in range(cores)]
+            )  # all cores busy, as in a sweep
             seconds.append(time.perf_counter() - began)
     each, overhead = statistics.median(seconds), statistics.median(overheads)
     tasks, at_once = math.ceil(RUNS / len(group.cells)), MACHINES * cores

@@ -38,7 +38,13 @@ from kd.training.loop import Learner, Plan, Training, accuracy
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
 RATE = DistilConfig().learning_rate
 GOOD = 0.975
-CONFIGURATIONS = [("mlp-128", 128), ("mlp-128", 512), ("mlp-800x2", 128), ("mlp-800x2", 512), ("cnn-tiny", 128)]
+CONFIGURATIONS = [
+    ("mlp-128", 128),
+    ("mlp-128", 512),
+    ("mlp-800x2", 128),
+    ("mlp-800x2", 512),
+    ("cnn-tiny", 128),
+]
 TEMPERATURES, SOFT_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0), (0.5, 0.7, 0.9, 1.0)  # of the grid
 WORKERS = (0, 2)  # of the conventional loop's loader: the faster is taken
 
@@ -79,7 +85,9 @@ class Bench:
 
     # -- ours ----------------------------------------------------------------------
 
-    def training(self, student: str, batch_size: int, who: str = "student", mnist: Mnist | None = None) -> Training:
+    def training(
+        self, student: str, batch_size: int, who: str = "student", mnist: Mnist | None = None
+    ) -> Training:
         learners = []
         if "student" in who:
             learners.append(Learner("student", registry.build(student, 0), hinton))
@@ -95,7 +103,9 @@ class Bench:
 
     # -- the conventional loop -------------------------------------------------------
 
-    def conventional(self, student: str, batch_size: int, workers: int, taught: bool = True) -> Callable[[], Any]:
+    def conventional(
+        self, student: str, batch_size: int, workers: int, taught: bool = True
+    ) -> Callable[[], Any]:
         batches = conventional.loader(paths.data_folder(), batch_size, self.mnist.train.ids.tolist(), workers)
         model = registry.build(student, 0)
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -143,7 +153,9 @@ class Bench:
             found["seconds"]["conventional without teacher"] = spread(usual("plain"))
         flops = multiplications(student)
         if flops:
-            found["roof"] = flops * len(self.mnist.train) / statistics.median(times["ours"]) / statistics.median(roof)
+            found["roof"] = (
+                flops * len(self.mnist.train) / statistics.median(times["ours"]) / statistics.median(roof)
+            )
             found["gemm_gflops"] = statistics.median(roof) / 1e9
         return found
 
@@ -162,7 +174,9 @@ class Bench:
         roof = self.gemm()
         times = alternate(self.rounds, ours=ours, usual=usual)
         roof += self.gemm()
-        rate = 2 * network_size(self.reference.architecture).macs * len(train) / statistics.median(times["ours"])
+        rate = (
+            2 * network_size(self.reference.architecture).macs * len(train) / statistics.median(times["ours"])
+        )
         return {
             "ratio": ratio(times["usual"], times["ours"]),
             "roof": rate / statistics.median(roof),
@@ -179,7 +193,10 @@ class Bench:
             control=self.ours("mlp-128", 128, "control"),
         )
         apart = [a + b for a, b in zip(times["student"], times["control"])]
-        return {"ratio": ratio(times["together"], apart), "seconds": {name: spread(values) for name, values in times.items()}}
+        return {
+            "ratio": ratio(times["together"], apart),
+            "seconds": {name: spread(values) for name, values in times.items()},
+        }
 
     def grid(self, student: str = "mlp-30", batch_size: int = 128) -> dict[str, Any]:
         """An epoch of 32 students, each with its own temperature and soft weight, together against one after the other.
@@ -192,15 +209,28 @@ class Bench:
             return Learner(str(own), registry.build(student, 0), hinton, settings=own)
 
         def together(*owns: dict[str, float]) -> None:
-            list(Together([learner(own) for own in owns], self.mnist, Plan(1, batch_size, RATE, 0), self.reference).records())
+            list(
+                Together(
+                    [learner(own) for own in owns], self.mnist, Plan(1, batch_size, RATE, 0), self.reference
+                ).records()
+            )
 
         def loop() -> None:
             for own in settings:
-                list(Training([learner(own)], self.mnist, Plan(1, batch_size, RATE, 0), {}, self.reference).records())
+                list(
+                    Training(
+                        [learner(own)], self.mnist, Plan(1, batch_size, RATE, 0), {}, self.reference
+                    ).records()
+                )
 
         together(*settings)  # warm up
         roof = self.gemm()
-        times = alternate(self.rounds, together=lambda: together(*settings), loop=loop, alone=lambda: [together(own) for own in settings])
+        times = alternate(
+            self.rounds,
+            together=lambda: together(*settings),
+            loop=loop,
+            alone=lambda: [together(own) for own in settings],
+        )
         times["together"] += [seconds(lambda: together(*settings)) for _ in range(2 * self.rounds)]
         roof += self.gemm()
         flops = multiplications(student) * len(settings) * len(self.mnist.train)
@@ -215,13 +245,19 @@ class Bench:
 
     def time_to_good(self, usual_epoch: float) -> dict[str, Any]:
         """Seconds until the student passes 97.5% on the validation images, against the conventional loop's first epoch."""
+
         def reach(cached: bool) -> float:
             start = time.perf_counter()
-            asked = catalogue.load("cnn") if cached else CachedTeacher("cnn", "cnn", catalogue.load("cnn").model)
+            asked = (
+                catalogue.load("cnn") if cached else CachedTeacher("cnn", "cnn", catalogue.load("cnn").model)
+            )
             learner = Learner("student", registry.build("mlp-128", 0), hinton)
             training = Training([learner], self.mnist, Plan(3, 128, RATE, 0), SETTINGS, asked)
             for record in training.records(lambda step: step % 20 == 0):
-                if record.validation_accuracy["student"] >= GOOD and accuracy(learner.model, self.mnist.validation) >= GOOD:
+                if (
+                    record.validation_accuracy["student"] >= GOOD
+                    and accuracy(learner.model, self.mnist.validation) >= GOOD
+                ):
                     return time.perf_counter() - start
             return float("nan")
 
@@ -265,7 +301,9 @@ def enlarged(mnist: Mnist, size: int) -> Mnist:
     views = (torch.arange(size) // len(train)) % len(SHIFTS)
     moved = torch.cat([shifted(i, s) for i, s in zip(digits.images.split(5000), views.split(5000))])
     few = mnist.validation.take(slice(0, 100))  # judging takes as long for few images as for many
-    return dataclasses.replace(mnist, train=Digits(moved, digits.labels, digits.ids, digits.file), validation=few)
+    return dataclasses.replace(
+        mnist, train=Digits(moved, digits.labels, digits.ids, digits.file), validation=few
+    )
 
 
 MEMORY = """
@@ -287,13 +325,20 @@ def added_memory() -> float:
     """MB that the data and two epochs add to a process's peak after the imports. NaN where there is no /proc."""
     if not os.path.exists("/proc/self/status"):
         return float("nan")
-    return float(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
     """All figures. ``note`` is told what is being measured."""
     bench = Bench(sources.load_full(paths.data_folder()), rounds)
-    found: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds, "epochs": []}
+    found: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": rounds,
+        "epochs": [],
+    }
     for student, batch_size in CONFIGURATIONS:
         note(f"epochs of {student}, batch size {batch_size}")
         found["epochs"].append(bench.epochs(student, batch_size, plain=student == "mlp-128"))
@@ -318,8 +363,13 @@ def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dic
 
 def table(found: dict[str, Any]) -> str:
     """``found`` for people."""
-    lines = [f"{found['threads']} threads, torch {found['torch']}, {found['rounds']} rounds; seconds are medians", ""]
-    lines.append(f"{'an epoch of':12}{'batch':>6}{'ours':>9}{'conventional':>14}{'ratio':>8}{'no teacher':>12}{'ratio':>8}{'roof':>7}")
+    lines = [
+        f"{found['threads']} threads, torch {found['torch']}, {found['rounds']} rounds; seconds are medians",
+        "",
+    ]
+    lines.append(
+        f"{'an epoch of':12}{'batch':>6}{'ours':>9}{'conventional':>14}{'ratio':>8}{'no teacher':>12}{'ratio':>8}{'roof':>7}"
+    )
     for epoch in found["epochs"]:
         seconds = {name: f"{values['median']:.2f} s" for name, values in epoch["seconds"].items()}
         plain = f"{epoch['plain_ratio']:.1f}" if "plain_ratio" in epoch else ""
@@ -341,7 +391,10 @@ def table(found: dict[str, Any]) -> str:
         f"time_to_975             {good['ratio']:.3f} of a conventional epoch ({good['seconds']['shipped logits']['median']:.2f} s) with "
         f"shipped logits, {good['ratio_without_shipped_logits']:.3f} with logits computed on the way",
         "growth                  "
-        + ", ".join(f"{value:.2f} µs an image at {int(size):,}" for size, value in growth["microseconds_per_image"].items()),
+        + ", ".join(
+            f"{value:.2f} µs an image at {int(size):,}"
+            for size, value in growth["microseconds_per_image"].items()
+        ),
         f"memory                  training adds {growth['added_mb']:.0f} MB; the training images are {growth['images_mb']:.0f} MB",
         *(
             f"watched                 {seen['ratio']:.2f} of its speed with {seen['viewers']} polling, {seen['ticks_per_second']:.0f} ticks a second"

@@ -143,7 +143,11 @@ def node_counts(page: Page, server: Server, seconds: float) -> dict[str, Any]:
         counts.append(page.evaluate("document.querySelectorAll('*').length"))
         page.wait_for_timeout(1000)
     result = {
-        "seconds": seconds, "first": counts[0], "last": counts[-1], "most": max(counts), "points": len(points(page)) - ticks,
+        "seconds": seconds,
+        "first": counts[0],
+        "last": counts[-1],
+        "most": max(counts),
+        "points": len(points(page)) - ticks,
         "same_node": node.evaluate("div => div.marked === true"),
         "zoom_kept": ranges(page, "accuracy") == zoomed,
     }
@@ -154,7 +158,8 @@ def node_counts(page: Page, server: Server, seconds: float) -> dict[str, Any]:
 def spread(values: list[float], digits: int) -> dict[str, Any]:
     low, _, high = statistics.quantiles(values, n=4)
     return {
-        "median": round(statistics.median(values), digits), "iqr": round(high - low, digits),
+        "median": round(statistics.median(values), digits),
+        "iqr": round(high - low, digits),
         "each": [round(value, digits) for value in values],
     }
 
@@ -162,14 +167,22 @@ def spread(values: list[float], digits: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--nodes-seconds", type=float, default=120.0, metavar="S", help="how long the page's nodes are counted (default 120)")
+    parser.add_argument(
+        "--nodes-seconds",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="how long the page's nodes are counted (default 120)",
+    )
     given = parser.parse_args()
     expect.set_options(timeout=PATIENCE * 1000)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         with launch(playwright) as browser, Server(Path(folder)) as server:
             page = person(browser)
             result = {
-                "cores": os.cpu_count(), "browser": browser.version, "data": "full" if server.full else "sample",
+                "cores": os.cpu_count(),
+                "browser": browser.version,
+                "data": "full" if server.full else "sample",
                 "load_to_usable_seconds": spread(page_loads(browser, server), 2),
                 "start_to_first_point_seconds": spread(first_points(browser, server), 3),
                 "stroke_to_answer_milliseconds": spread(answer_times(page, server), 0),
@@ -186,9 +199,15 @@ def main() -> None:
         ("stroke_to_answer_milliseconds", "mouse-up to new answer while training, ms"),
     ]:
         values = result[name]
-        print(f"{what:45} median {values['median']:g}, IQR {values['iqr']:g}, each {' '.join(f'{v:g}' for v in values['each'])}")
-    print(f"{'DOM nodes while training':45} {nodes['first']} to {nodes['last']}, at most {nodes['most']}, in {nodes['seconds']:g} s")
-    print(f"{'chart node kept, zoom kept':45} {'yes' if nodes['same_node'] else 'no'}, {'yes' if nodes['zoom_kept'] else 'no'}")
+        print(
+            f"{what:45} median {values['median']:g}, IQR {values['iqr']:g}, each {' '.join(f'{v:g}' for v in values['each'])}"
+        )
+    print(
+        f"{'DOM nodes while training':45} {nodes['first']} to {nodes['last']}, at most {nodes['most']}, in {nodes['seconds']:g} s"
+    )
+    print(
+        f"{'chart node kept, zoom kept':45} {'yes' if nodes['same_node'] else 'no'}, {'yes' if nodes['zoom_kept'] else 'no'}"
+    )
 
 
 if __name__ == "__main__":

@@ -82,7 +82,13 @@ def main() -> None:
                     times.append(measure(browser, server, panel))
             data = "full" if server.full else "sample"
     result: dict[str, Any] = {
-        panel: {what: {"median": round(statistics.median(t[what] for t in times), 2), "each": [round(t[what], 2) for t in times]} for what in times[0]}
+        panel: {
+            what: {
+                "median": round(statistics.median(t[what] for t in times), 2),
+                "each": [round(t[what], 2) for t in times],
+            }
+            for what in times[0]
+        }
         for panel, times in found.items()
     }
     if given.json:
@@ -91,7 +97,9 @@ def main() -> None:
     print(f"MNIST: {data}; seconds to the first picture, median of {ROUNDS}")
     for panel, of in result.items():
         for what, values in of.items():
-            print(f"{panel:16} {what:8} {values['median']:6.2f}   each {' '.join(f'{v:g}' for v in values['each'])}")
+            print(
+                f"{panel:16} {what:8} {values['median']:6.2f}   each {' '.join(f'{v:g}' for v in values['each'])}"
+            )
 
 
 if __name__ == "__main__":

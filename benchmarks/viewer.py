@@ -54,7 +54,9 @@ class Viewer:
         self.epoch: float | None = None  # of the run on show, as the page says it
         self._page = ""
         self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
-        self._followed: tuple[str, str] | None = None  # where what is new of the run is fetched, and the fragment that shows it
+        self._followed: tuple[str, str] | None = (
+            None  # where what is new of the run is fetched, and the fragment that shows it
+        )
         self._seen = (-1, "")  # the version and the state of the run that was fetched last
         self._every = 0.0  # seconds between two looks at it
         self._follower: asyncio.Task | None = None
@@ -66,7 +68,12 @@ class Viewer:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._socket = await websockets.connect(f"ws://{self._address.netloc}/_stcore/stream", subprotocols=["streamlit"], max_size=None, ping_interval=None)
+        self._socket = await websockets.connect(
+            f"ws://{self._address.netloc}/_stcore/stream",
+            subprotocols=["streamlit"],
+            max_size=None,
+            ping_interval=None,
+        )
         self._listener = asyncio.create_task(self._listen())
         await self._rerun()
         return self
@@ -97,11 +104,14 @@ class Viewer:
             TimeoutError: it is not within ``seconds``.
             ConnectionError: the server ended the session.
         """
+
         async def wait() -> None:
             while not check():
                 if self._listener.done():
                     self._listener.result()
-                    raise ConnectionError(f"the server ended the connection ({self._socket.close_reason or self._socket.close_code})")
+                    raise ConnectionError(
+                        f"the server ended the connection ({self._socket.close_reason or self._socket.close_code})"
+                    )
                 self._news.clear()
                 await self._news.wait()
 
@@ -126,12 +136,34 @@ class Viewer:
             data: the picture of them, as the URL that holds it.
         """
         await self.until(lambda: self._canvas[0], "a canvas")
-        objects = [{"type": "Path", "stroke": "#FFFFFF", "strokeWidth": 20, "path": [["L", 280 * x, 280 * y] for x, y in stroke]} for stroke in strokes]
+        objects = [
+            {
+                "type": "Path",
+                "stroke": "#FFFFFF",
+                "strokeWidth": 20,
+                "path": [["L", 280 * x, 280 * y] for x, y in stroke],
+            }
+            for stroke in strokes
+        ]
         id, fragment = self._canvas
-        self._drawing = (id, json.dumps({"drawing": {"raw": {"version": "7.4.0", "objects": objects, "background": "#000000"}, "data": data}}))
+        self._drawing = (
+            id,
+            json.dumps(
+                {
+                    "drawing": {
+                        "raw": {"version": "7.4.0", "objects": objects, "background": "#000000"},
+                        "data": data,
+                    }
+                }
+            ),
+        )
         begin = time.monotonic()
         await self._repeat(fragment, automatic=False)
-        await self.until(lambda: self.said.get("teacher") == digit, f"a drawn {digit} read as one, instead of as {self.said.get('teacher')}", 30)
+        await self.until(
+            lambda: self.said.get("teacher") == digit,
+            f"a drawn {digit} read as one, instead of as {self.said.get('teacher')}",
+            30,
+        )
         return time.monotonic() - begin
 
     @property
@@ -182,11 +214,17 @@ class Viewer:
                 address, fragment = self._followed
                 try:
                     if writer is None or reader.at_eof():
-                        reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
+                        reader, writer = await asyncio.open_connection(
+                            self._address.hostname, self._address.port
+                        )
                         stack.callback(writer.close)
-                    writer.write(f"GET /{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode())
+                    writer.write(
+                        f"GET /{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode()
+                    )
                     head = await reader.readuntil(b"\r\n\r\n")
-                    content = await reader.readexactly(int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1]))
+                    content = await reader.readexactly(
+                        int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1])
+                    )
                 except (OSError, asyncio.IncompleteReadError):  # the next look may succeed
                     writer = None
                     continue

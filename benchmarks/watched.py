@@ -47,7 +47,9 @@ async def _phase(viewers: list[Viewer], polling: bool, seconds: float) -> tuple[
     begin, first = await mark(viewers[0])
     await asyncio.sleep(seconds)
     end, last = await mark(viewers[0])
-    return (last - first) / (end - begin), (sum(len(viewer.ticks) for viewer in viewers) - ticks) / (end - begin)
+    return (last - first) / (end - begin), (sum(len(viewer.ticks) for viewer in viewers) - ticks) / (
+        end - begin
+    )
 
 
 async def measure(
@@ -65,7 +67,9 @@ async def measure(
         viewers = [owner]
         for _ in range(count - 1):
             viewers.append(await stack.enter_async_context(Viewer(owner.link)))
-        await asyncio.gather(*(viewer.until(lambda viewer=viewer: viewer.epoch, "an epoch seen by each") for viewer in viewers))
+        await asyncio.gather(
+            *(viewer.until(lambda viewer=viewer: viewer.epoch, "an epoch seen by each") for viewer in viewers)
+        )
         await asyncio.sleep(PACE if count > 1 else 0)
         idle, polling, ticks = [], [], []
         for turn in range(rounds):

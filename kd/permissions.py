@@ -73,7 +73,9 @@ def enter(password: str, owner: str | None, address: str | None = None) -> None:
     if right is None or owner is None:
         raise UserError("This server has no presenter: everybody can start runs here.")
     if len(right) < SHORTEST:
-        raise UserError(f"{PASSWORD} has fewer than {SHORTEST} characters, so it lets nobody in; set a longer one and start the server again.")
+        raise UserError(
+            f"{PASSWORD} has fewer than {SHORTEST} characters, so it lets nobody in; set a longer one and start the server again."
+        )
     who = frozenset(filter(None, (owner, address)))
     with _lock:
         now = time.monotonic()
@@ -82,7 +84,9 @@ def enter(password: str, owner: str | None, address: str | None = None) -> None:
         if len(_wrong) >= ALL_TRIES or sum(bool(who & others) for _, others in _wrong) >= TRIES:
             raise UserError(f"Too many wrong passwords were tried; wait {WINDOW:.0f} seconds and try again.")
         # By digests, so that the time it takes tells nothing of the password, nor of its length.
-        if not hmac.compare_digest(*(hashlib.sha256(text.encode(errors="replace")).digest() for text in (password, right))):
+        if not hmac.compare_digest(
+            *(hashlib.sha256(text.encode(errors="replace")).digest() for text in (password, right))
+        ):
             _wrong.append((now, who))
             raise UserError("That is not the presenter's password.")
         _presenters[owner] = None

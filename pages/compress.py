@@ -39,13 +39,19 @@ def buttons(config: CompressConfig, snap: Snapshot | None) -> None:
     nothing = not any(config.percents.values())
     with st.container(horizontal=True):
         st.button(
-            "Recover with the teacher", key="recover", type="primary", icon=":material/healing:", disabled=RUNNING.mine(snap) or nothing,
+            "Recover with the teacher",
+            key="recover",
+            type="primary",
+            icon=":material/healing:",
+            disabled=RUNNING.mine(snap) or nothing,
             on_click=lambda: RUNNING.start(recipe.settings()),
         )
         RUNNING.pause(snap)
         RUNNING.stop(snap, "What was learned is measured and stored.")
     if nothing:
-        st.caption("There is nothing to recover from yet: move a slider. int8 alone is not trained; it comes after the recovery.")
+        st.caption(
+            "There is nothing to recover from yet: move a slider. int8 alone is not trained; it comes after the recovery."
+        )
 
 
 # -- the page -------------------------------------------------------------------------------------------
@@ -57,7 +63,9 @@ if RUNNING.brings(snap):
 with st.container():
     state.show_notice()
 if not any(run.kind == "distil" and run.measures for run in runs.list_runs()[0]):
-    st.info("There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up.")
+    st.info(
+        "There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up."
+    )
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
 recipe.network()
 recipe.amounts()
@@ -65,9 +73,21 @@ config = recipe.settings()
 try:
     preview.whole(config.network)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        batch = st.segmented_control("Images at once", compression.BATCHES, default=1, required=True, key="compress_batch", help="1 is an answer to one person; 256 is a queue.")
+        batch = st.segmented_control(
+            "Images at once",
+            compression.BATCHES,
+            default=1,
+            required=True,
+            key="compress_batch",
+            help="1 is an answer to one person; 256 is a queue.",
+        )
         st.segmented_control(
-            "The picture shows", list(AXES), default="file_bytes", required=True, key="compress_axis", format_func=AXES.get,
+            "The picture shows",
+            list(AXES),
+            default="file_bytes",
+            required=True,
+            key="compress_axis",
+            format_func=AXES.get,
         )
     results.steps(preview.rows(config, batch), batch, len(manager.source.mnist().validation))
 except UserError as error:
@@ -81,8 +101,14 @@ buttons(config, snap)
 
 def draw(now: Snapshot) -> None:
     panels.charts(now)
-    third = " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels." if any("loss alone hard" in found for found in now.rows[:1]) else ""
-    st.caption(f"*student*: recovers with the teacher. *control*: the same compressed network on the same batches, from the labels alone.{third}")
+    third = (
+        " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels."
+        if any("loss alone hard" in found for found in now.rows[:1])
+        else ""
+    )
+    st.caption(
+        f"*student*: recovers with the teacher. *control*: the same compressed network on the same batches, from the labels alone.{third}"
+    )
 
 
 with st.container():

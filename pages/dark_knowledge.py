@@ -41,10 +41,23 @@ frame.restore()
 with st.container():
     state.show_notice()  # what was wrong with the link
 st.title("Dark knowledge", anchor=False)
-panel = frame.chosen(st.segmented_control, "panel", options=list(PANELS), format_func=PANELS.get, required=True, label_visibility="collapsed")
+panel = frame.chosen(
+    st.segmented_control,
+    "panel",
+    options=list(PANELS),
+    format_func=PANELS.get,
+    required=True,
+    label_visibility="collapsed",
+)
 show, slot = SHOW[panel]
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.button("Reset", key="lab_reset", icon=":material/restart_alt:", on_click=reset, help="This experiment as it was at first.")
+    st.button(
+        "Reset",
+        key="lab_reset",
+        icon=":material/restart_alt:",
+        on_click=reset,
+        help="This experiment as it was at first.",
+    )
     st.caption("The page's address restores exactly what you see: copy it to share it.")
 show()
 frame.write_link()

@@ -20,9 +20,12 @@ run_id = state.shown_run()
 try:
     snap = state.snapshot(run_id)
     if snap is not None and snap.kind not in runs.ON_DISTIL:
-        where = {"compress": "is a compressed network; the Compress page shows it", "imported": "was imported; the Runs and Draw pages show it", "grid": "is a sweep; the Sweep page shows it", "search": "is a search; the Sweep page shows it"}.get(
-            snap.kind, "is an experiment of another kind; the Dark knowledge page shows it"
-        )
+        where = {
+            "compress": "is a compressed network; the Compress page shows it",
+            "imported": "was imported; the Runs and Draw pages show it",
+            "grid": "is a sweep; the Sweep page shows it",
+            "search": "is a search; the Sweep page shows it",
+        }.get(snap.kind, "is an experiment of another kind; the Dark knowledge page shows it")
         raise UserError(f"This run {where}.")
 except UserError as error:
     state.notify("error", str(error))
@@ -49,7 +52,9 @@ def command(what, *arguments) -> None:
 
 def step() -> None:
     command(manager.step)
-    if st.session_state.get("resume"):  # clicked right after, and told to the same run of the page, in whatever order
+    if st.session_state.get(
+        "resume"
+    ):  # clicked right after, and told to the same run of the page, in whatever order
         command(manager.resume)
 
 
@@ -82,8 +87,14 @@ def switch_mode() -> None:
 with st.sidebar:
     st.session_state[session_keys.MODE_WIDGET] = mode
     st.segmented_control(
-        "What to do", ["distil", "teacher"], key=session_keys.MODE_WIDGET, disabled=active and mine, on_change=switch_mode, width="stretch",
-        format_func={"distil": "Distil", "teacher": "Train a teacher"}.get, label_visibility="collapsed",
+        "What to do",
+        ["distil", "teacher"],
+        key=session_keys.MODE_WIDGET,
+        disabled=active and mine,
+        on_change=switch_mode,
+        width="stretch",
+        format_func={"distil": "Distil", "teacher": "Train a teacher"}.get,
+        label_visibility="collapsed",
     )
     config = controls.settings(mode, active and mine, change_live)
 
@@ -104,32 +115,76 @@ if not url_state.presenting():  # there somebody says it
 
 with st.container(horizontal=True):
     if interrupted or (active and mine and snap.state == "paused"):
-        st.button("Resume", key="resume", type="primary", icon=":material/play_arrow:", shortcut=present.key("P"), on_click=command,
-                  args=(manager.resume,))
+        st.button(
+            "Resume",
+            key="resume",
+            type="primary",
+            icon=":material/play_arrow:",
+            shortcut=present.key("P"),
+            on_click=command,
+            args=(manager.resume,),
+        )
     elif active and mine:
-        st.button("Pause", key="pause", icon=":material/pause:", shortcut=present.key("P"), on_click=command, args=(manager.pause,))
+        st.button(
+            "Pause",
+            key="pause",
+            icon=":material/pause:",
+            shortcut=present.key("P"),
+            on_click=command,
+            args=(manager.pause,),
+        )
     else:
-        wanted = st.button("Start", key="start", type="primary", icon=":material/play_arrow:", shortcut=present.key("S"), disabled=config is None or not may)
+        wanted = st.button(
+            "Start",
+            key="start",
+            type="primary",
+            icon=":material/play_arrow:",
+            shortcut=present.key("S"),
+            disabled=config is None or not may,
+        )
         if wanted and config is not None:
             start(config, False)
     # Commanded before anything of the page is run again: on a busy server a click on Resume may follow that soon.
     stepped = st.button(
-        "Step", key="step", icon=":material/skip_next:", shortcut=present.key("T"),
-        disabled=config is None or not may or interrupted or (active and not (mine and snap.state == "paused")),
-        help="One optimizer step, on one batch.", on_click=step if active else None,
+        "Step",
+        key="step",
+        icon=":material/skip_next:",
+        shortcut=present.key("T"),
+        disabled=config is None
+        or not may
+        or interrupted
+        or (active and not (mine and snap.state == "paused")),
+        help="One optimizer step, on one batch.",
+        on_click=step if active else None,
     )
     if stepped and not active:
         start(config, True)
-    st.button("Stop", key="stop", icon=":material/stop:", disabled=not (active and mine), on_click=command, args=(manager.stop,),
-              help="Ends training; what was learned is measured and stored.")
-    st.button("Reset", key="reset", icon=":material/restart_alt:", disabled=snap is None, on_click=reset,
-              help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.")
+    st.button(
+        "Stop",
+        key="stop",
+        icon=":material/stop:",
+        disabled=not (active and mine),
+        on_click=command,
+        args=(manager.stop,),
+        help="Ends training; what was learned is measured and stored.",
+    )
+    st.button(
+        "Reset",
+        key="reset",
+        icon=":material/restart_alt:",
+        disabled=snap is None,
+        on_click=reset,
+        help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.",
+    )
     if interrupted:
         panels.discard(snap)
     present.offer()
 with st.container():
     if active and not mine:
-        st.info("You are watching a run that somebody else started; only they can pause or stop it." + (" Press Start for one of your own." if may else ""))
+        st.info(
+            "You are watching a run that somebody else started; only they can pause or stop it."
+            + (" Press Start for one of your own." if may else "")
+        )
     if snap is not None:
         st.caption(panels.run_title(snap))
         panels.outcome(snap)
@@ -140,7 +195,9 @@ with st.container():
                 command(manager.save_again)
                 st.rerun()
     elif config is not None and mode == "distil":
-        st.caption(f"**{config.student}** has {panels.cost(config.student, state.find_teacher(config.teacher).architecture)}.")
+        st.caption(
+            f"**{config.student}** has {panels.cost(config.student, state.find_teacher(config.teacher).architecture)}."
+        )
 
 
 def live() -> None:

@@ -19,7 +19,13 @@ measured = state.measured_before(comparison.load)
 def family(method: Method) -> str:
     if not method.teacher:
         return "labels"
-    return "answers" if not method.looks else "hidden layers" if method.projection or method.looks == "maps" else "relations"
+    return (
+        "answers"
+        if not method.looks
+        else "hidden layers"
+        if method.projection or method.looks == "maps"
+        else "relations"
+    )
 
 
 def row(method: Method) -> dict[str, str]:
@@ -28,15 +34,30 @@ def row(method: Method) -> dict[str, str]:
         of = measured["methods"][method.name]
         line |= {column: comparison.shown(of.get(key)) for column, key in COLUMNS.items()}
     settings = [DistilConfig.setting(name)["label"].lower() for name in method.settings]
-    return line | {"what it does": method.purpose, "paper": method.paper, "settings": ", ".join(settings), "--method": method.name}
+    return line | {
+        "what it does": method.purpose,
+        "paper": method.paper,
+        "settings": ", ".join(settings),
+        "--method": method.name,
+    }
 
 
-COLUMNS = {f"{measured['labels']} labels": "few", "without soft targets": "alone", "all labels": "all"} if measured else {}
+COLUMNS = (
+    {f"{measured['labels']} labels": "few", "without soft targets": "alone", "all labels": "all"}
+    if measured
+    else {}
+)
 told = "Test images that it reads right in percent, mean ± standard deviation over the seeds, and in brackets the gain over the control."
 st.dataframe(
-    [row(method) for method in METHODS.values()], hide_index=True, width="stretch", height="content",
+    [row(method) for method in METHODS.values()],
+    hide_index=True,
+    width="stretch",
+    height="content",
     column_config={column: st.column_config.TextColumn(help=told) for column in COLUMNS}
-    | {"what it does": st.column_config.TextColumn(width="large"), "--method": st.column_config.TextColumn(help="Its name on the command line.")},
+    | {
+        "what it does": st.column_config.TextColumn(width="large"),
+        "--method": st.column_config.TextColumn(help="Its name on the command line."),
+    },
 )
 if measured:
     control = {column: cells.shown(of, unit="%") for column, of in measured["control"].items()}
@@ -57,10 +78,21 @@ if who:
     )
     st.dataframe(
         [
-            {"scheme": title, **{column: comparison.shown(of[key]) for column, key in ((f"{who['labels']} labels", "few"), ("all labels", "all"))}}
+            {
+                "scheme": title,
+                **{
+                    column: comparison.shown(of[key])
+                    for column, key in ((f"{who['labels']} labels", "few"), ("all labels", "all"))
+                },
+            }
             for title, of in who["schemes"].items()
         ],
-        hide_index=True, width="stretch", column_config={f"{who['labels']} labels": st.column_config.TextColumn(help=told), "all labels": st.column_config.TextColumn(help=told)},
+        hide_index=True,
+        width="stretch",
+        column_config={
+            f"{who['labels']} labels": st.column_config.TextColumn(help=told),
+            "all labels": st.column_config.TextColumn(help=told),
+        },
     )
     control = {column: cells.shown(of, unit="%") for column, of in who["control"].items()}
     st.caption(
@@ -76,12 +108,30 @@ if halved:
         "DistilBERT ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)) halves a Transformer: the student begins with every second layer of its teacher and learns "
         f"from soft targets at T = 2, from labels, and from the direction of the last hidden layer. Here `{distilbert.TEACHER}` is halved to `{distilbert.STUDENT}`."
     )
-    st.dataframe([{"the student": what, "ours": ours, "DistilBERT, of BERT": paper} for what, ours, paper in distilbert.summary(halved)], hide_index=True)
+    st.dataframe(
+        [
+            {"the student": what, "ours": ours, "DistilBERT, of BERT": paper}
+            for what, ours, paper in distilbert.summary(halved)
+        ],
+        hide_index=True,
+    )
     begun = {"inherited": "the teacher's layers", "random": "random weights"}
     st.dataframe(
-        [{"begun with": "itself the teacher", "network": distilbert.TEACHER, "% right": f"{halved['teacher']['accuracy']:.2f}", "its control": ""}]
+        [
+            {
+                "begun with": "itself the teacher",
+                "network": distilbert.TEACHER,
+                "% right": f"{halved['teacher']['accuracy']:.2f}",
+                "its control": "",
+            }
+        ]
         + [
-            {"begun with": begun[row], "network": distilbert.STUDENT, "% right": cells.shown(of), "its control": cells.shown(of["control"])}
+            {
+                "begun with": begun[row],
+                "network": distilbert.STUDENT,
+                "% right": cells.shown(of),
+                "its control": cells.shown(of["control"]),
+            }
             for row, of in halved["rows"].items()
         ],
         hide_index=True,

@@ -34,18 +34,30 @@ def significant(line: dict) -> str:
 st.dataframe(
     [
         {
-            "experiment": line["what"], "paper": line["paper"], "ours": shown(line, line), "control": shown(line, line.get("control")),
-            "difference": shown(line, line.get("difference")), "beyond chance": significant(line),
+            "experiment": line["what"],
+            "paper": line["paper"],
+            "ours": shown(line, line),
+            "control": shown(line, line.get("control")),
+            "difference": shown(line, line.get("difference")),
+            "beyond chance": significant(line),
         }
         for line in result["lines"]
     ],
-    hide_index=True, width="stretch", height="content",
+    hide_index=True,
+    width="stretch",
+    height="content",
     column_config={
         "experiment": st.column_config.TextColumn(width=350),
         "paper": st.column_config.TextColumn(width=225),
-        "ours": st.column_config.TextColumn(help="Mean and standard deviation over the seeds; errors on the 10,000 test images, or percent."),
-        "control": st.column_config.TextColumn(help="The same student, same seed and batches, taught by the labels alone."),
-        "beyond chance": st.column_config.TextColumn(help="In how many seeds McNemar's test tells student and control apart (p < 0.05)."),
+        "ours": st.column_config.TextColumn(
+            help="Mean and standard deviation over the seeds; errors on the 10,000 test images, or percent."
+        ),
+        "control": st.column_config.TextColumn(
+            help="The same student, same seed and batches, taught by the labels alone."
+        ),
+        "beyond chance": st.column_config.TextColumn(
+            help="In how many seeds McNemar's test tells student and control apart (p < 0.05)."
+        ),
     },
 )
 minutes = result["core_minutes"]
@@ -63,6 +75,10 @@ if students:
     )
     control = next(iter(students.values()))["control"]
     spoken = "; ".join(f"{point['mean']:.0f} at T = {t:g}" for t, point in students.items())
-    chart.live_chart(training.temperatures(students, control), "temperatures", f"Test errors: {spoken}; control {control['mean']:.0f}.")
+    chart.live_chart(
+        training.temperatures(students, control),
+        "temperatures",
+        f"Test errors: {spoken}; control {control['mean']:.0f}.",
+    )
 with st.expander("How each was trained"):
     st.json(result["recipes"], expanded=False)

@@ -26,9 +26,17 @@ for problem in problems + more_problems:
 import_panel.show()
 storage_panel.show(found)
 if not found and not unfinished:
-    st.info("Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`.")
+    st.info(
+        "Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`."
+    )
     st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
-    if st.button("Watch a recorded run", key="replay_recorded", type="tertiary", icon=":material/history:", help="Comes with the app: plays back as it went, and trains nothing."):
+    if st.button(
+        "Watch a recorded run",
+        key="replay_recorded",
+        type="tertiary",
+        icon=":material/history:",
+        help="Comes with the app: plays back as it went, and trains nothing.",
+    ):
         if replaying.begin_last():
             st.switch_page("pages/distil.py", query_params=url_state.mode())
         st.rerun()
@@ -40,7 +48,14 @@ pictures, labels = drawings.load(visitor.token())
 @st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
 def score(run_id: str, which: str, count: int, newest: int) -> int:
     """How many of the kept drawings the model reads right."""
-    return int((inference.logits_in_chunks(state.stored_model(run_id, which), digits.normalize(pictures)).argmax(1) == labels).sum())
+    return int(
+        (
+            inference.logits_in_chunks(state.stored_model(run_id, which), digits.normalize(pictures)).argmax(
+                1
+            )
+            == labels
+        ).sum()
+    )
 
 
 def when(moment: str) -> str:
@@ -58,15 +73,26 @@ def row(run: runs.Run) -> dict:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     line = {
-        "name": run.name, "student": f"{run.architecture} (teacher)" if "teacher" in run.models else run.architecture,
-        "method": getattr(run.config, "method", ""), "T": one_temperature(run.config), "epochs": run.config.epochs, "seed": getattr(run.config, "seed", None),
-        "student accuracy": test.get("student"), "control accuracy": test.get("control"), "teacher accuracy": test.get("teacher"),
-        "data": run.measures.get("source", ""), "state": run.state, "when": when(run.created),
+        "name": run.name,
+        "student": f"{run.architecture} (teacher)" if "teacher" in run.models else run.architecture,
+        "method": getattr(run.config, "method", ""),
+        "T": one_temperature(run.config),
+        "epochs": run.config.epochs,
+        "seed": getattr(run.config, "seed", None),
+        "student accuracy": test.get("student"),
+        "control accuracy": test.get("control"),
+        "teacher accuracy": test.get("teacher"),
+        "data": run.measures.get("source", ""),
+        "state": run.state,
+        "when": when(run.created),
         "yours": "✓" if run.owner == runs.owner_digest(visitor.token()) else "",
     }
     if len(labels) and run.models:
         try:
-            line["your drawings"] = " / ".join(str(score(run.id, which, len(labels), int(labels[-1]))) for which in run.models) + f" of {len(labels)}"
+            line["your drawings"] = (
+                " / ".join(str(score(run.id, which, len(labels), int(labels[-1]))) for which in run.models)
+                + f" of {len(labels)}"
+            )
         except UserError as error:
             line["your drawings"] = str(error)
     return line
@@ -75,18 +101,36 @@ def row(run: runs.Run) -> dict:
 def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
     """The same columns, without what is measured at the end."""
     return {
-        "name": runs.default_name(kept.config), "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
-        "method": getattr(kept.config, "method", ""), "T": one_temperature(kept.config), "epochs": kept.config.epochs, "seed": getattr(kept.config, "seed", None),
-        "student accuracy": None, "control accuracy": None, "teacher accuracy": None, "data": "", "state": "interrupted",
-        "when": when(kept.saved), "yours": "✓" if kept.owner == runs.owner_digest(visitor.token()) else "",
+        "name": runs.default_name(kept.config),
+        "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
+        "method": getattr(kept.config, "method", ""),
+        "T": one_temperature(kept.config),
+        "epochs": kept.config.epochs,
+        "seed": getattr(kept.config, "seed", None),
+        "student accuracy": None,
+        "control accuracy": None,
+        "teacher accuracy": None,
+        "data": "",
+        "state": "interrupted",
+        "when": when(kept.saved),
+        "yours": "✓" if kept.owner == runs.owner_digest(visitor.token()) else "",
     }
 
 
 percent = st.column_config.NumberColumn(format="percent")
 st.dataframe(
-    [*map(interrupted_row, unfinished), *map(row, found)], hide_index=True, width="stretch", placeholder="",
-    column_config={"student accuracy": percent, "control accuracy": percent, "teacher accuracy": percent,
-                   "your drawings": st.column_config.TextColumn(help="How many of your kept drawings student / control read right.")},
+    [*map(interrupted_row, unfinished), *map(row, found)],
+    hide_index=True,
+    width="stretch",
+    placeholder="",
+    column_config={
+        "student accuracy": percent,
+        "control accuracy": percent,
+        "teacher accuracy": percent,
+        "your drawings": st.column_config.TextColumn(
+            help="How many of your kept drawings student / control read right."
+        ),
+    },
 )
 st.caption("Accuracies are on the test set, on which nothing was chosen.")
 
@@ -100,18 +144,30 @@ def forget_drawings() -> None:
 
 if len(labels):
     with st.popover(f"Your {len(labels)} kept drawings"):
-        st.image([(255 - d).numpy() for d in pictures[-30:]], width=48, caption=[str(int(label)) for label in labels[-30:]])
+        st.image(
+            [(255 - d).numpy() for d in pictures[-30:]],
+            width=48,
+            caption=[str(int(label)) for label in labels[-30:]],
+        )
         st.button("Forget them all", key="forget", on_click=forget_drawings)
 
 
 def open_button(id: str, config: Settings, label: str = "Open") -> None:
-    if st.button(label, key="open", type="primary", icon=":material/open_in_new:", help="Shows it on its page, with its settings."):
+    if st.button(
+        label,
+        key="open",
+        type="primary",
+        icon=":material/open_in_new:",
+        help="Shows it on its page, with its settings.",
+    ):
         if runs.kind_of(config) == "compress":
             st.session_state[session_keys.COMPRESS_RUN] = id
             st.switch_page("pages/compress.py")
         if runs.kind_of(config) in ("grid", "search"):
             st.session_state[session_keys.WAY] = runs.kind_of(config)
-            st.session_state[session_keys.GRID_RUN if runs.kind_of(config) == "grid" else session_keys.SEARCH_RUN] = id
+            st.session_state[
+                session_keys.GRID_RUN if runs.kind_of(config) == "grid" else session_keys.SEARCH_RUN
+            ] = id
             st.switch_page("pages/sweep.py")
         if runs.kind_of(config) in runs.IN_LAB:
             frame.open_run(id, config)
@@ -139,7 +195,9 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
         panels.charts(snap)
 
 
-names = {kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished}
+names = {
+    kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished
+}
 names = state.distinct(names | {run.id: f"{run.name} ({when(run.created)})" for run in found})
 chosen = st.selectbox("Run", list(names), format_func=names.get, key="run_choice")
 chosen = chosen if chosen in names else next(iter(names))
@@ -148,7 +206,11 @@ for kept in unfinished:
         show_interrupted(kept)
         st.stop()
 run = next(run for run in found if run.id == chosen)
-mine = run.owner is not None and permissions.allowed(visitor.digest()) and (run.owner == visitor.digest() or permissions.presenter(visitor.digest()))
+mine = (
+    run.owner is not None
+    and permissions.allowed(visitor.digest())
+    and (run.owner == visitor.digest() or permissions.presenter(visitor.digest()))
+)
 
 
 def rename() -> None:
@@ -182,30 +244,60 @@ try:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if run.kind != "imported":
             open_button(run.id, run.config)
-        if run.kind in replay.KINDS and st.button("Replay", key="begin_replay", icon=":material/history:", help="Plays it back as it went, at any speed."):
+        if run.kind in replay.KINDS and st.button(
+            "Replay",
+            key="begin_replay",
+            icon=":material/history:",
+            help="Plays it back as it went, at any speed.",
+        ):
             replaying.begin(run.id, playing=True)
             st.switch_page("pages/distil.py", query_params=url_state.mode())
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
-            st.download_button(file, run.file(file).read_bytes(), f"{run.id}-{file}", key=f"download_{file}", icon=":material/download:", on_click="ignore")
+            st.download_button(
+                file,
+                run.file(file).read_bytes(),
+                f"{run.id}-{file}",
+                key=f"download_{file}",
+                icon=":material/download:",
+                on_click="ignore",
+            )
         if run.kind in runs.ON_DISTIL:
             # Made when it is asked for: it holds all of Plotly.
             st.download_button(
-                "report.html", lambda: report.page(run, comparison.stored(run)), f"{run.id}-report.html", "text/html", key="download_report",
-                icon=":material/summarize:", on_click="ignore", help="Settings, results and charts as one file that needs nothing else.",
+                "report.html",
+                lambda: report.page(run, comparison.stored(run)),
+                f"{run.id}-report.html",
+                "text/html",
+                key="download_report",
+                icon=":material/summarize:",
+                on_click="ignore",
+                help="Settings, results and charts as one file that needs nothing else.",
             )
     if run.models:
         export_panel.show(run, snap)
     if mine:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.text_input("Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename)
-            st.toggle("Pinned", run.pinned, key=f"pin_{run.id}", on_change=pin, help="A pinned run is not offered for removal when the store is nearly full.")
+            st.text_input(
+                "Name", run.name, max_chars=runs.NAME_LENGTH, key=f"name_{run.id}", on_change=rename
+            )
+            st.toggle(
+                "Pinned",
+                run.pinned,
+                key=f"pin_{run.id}",
+                on_change=pin,
+                help="A pinned run is not offered for removal when the store is nearly full.",
+            )
             with st.popover("Delete", icon=":material/delete:"):
                 st.write(f"Delete **{plain(run.name)}** and its weights? This cannot be undone.")
                 st.button("Delete it", key="delete", type="primary", on_click=delete)
     elif run.owner is None:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
     else:
-        st.caption("Somebody else's run: only they can rename or delete it." if permissions.allowed(visitor.digest()) else "Only the presenter renames and deletes runs here.")
+        st.caption(
+            "Somebody else's run: only they can rename or delete it."
+            if permissions.allowed(visitor.digest())
+            else "Only the presenter renames and deletes runs here."
+        )
     if run.kind in runs.ON_DISTIL:
         panels.charts(snap)
     if run.kind not in runs.EXPERIMENTS:

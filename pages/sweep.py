@@ -37,7 +37,13 @@ st.title("Sweep: every temperature at once", anchor=False)
 shown, query = way(), st.query_params.to_dict()
 st.session_state[session_keys.WAY_WIDGET] = shown
 st.segmented_control(
-    "How", list(WAYS), key=session_keys.WAY_WIDGET, on_change=switch, required=True, format_func={"grid": "Grid", "search": "Search"}.get, label_visibility="collapsed",
+    "How",
+    list(WAYS),
+    key=session_keys.WAY_WIDGET,
+    on_change=switch,
+    required=True,
+    format_func={"grid": "Grid", "search": "Search"}.get,
+    label_visibility="collapsed",
     help="A grid tries every combination; a search proposes the next settings from what the last ones came to.",
 )
 # A link's settings are those of the way that it names.

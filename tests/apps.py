@@ -20,7 +20,9 @@ def query(at: AppTest) -> dict[str, str]:
 
 
 def said(at: AppTest) -> str:
-    return " ".join(element.value for kind in (at.error, at.warning, at.info, at.markdown, at.caption) for element in kind)
+    return " ".join(
+        element.value for kind in (at.error, at.warning, at.info, at.markdown, at.caption) for element in kind
+    )
 
 
 def ended(at: AppTest, slot: str, seconds: float = 30.0) -> str:

@@ -20,7 +20,18 @@ ACCEPTED: dict[str, str] = {}
 
 def ask() -> dict[str, Any] | None:
     """pip-audit's report on this environment, or None where it made none."""
-    command = [sys.executable, "-m", "pip_audit", "--local", "--format", "json", "--progress-spinner", "off", "--timeout", "15"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--local",
+        "--format",
+        "json",
+        "--progress-spinner",
+        "off",
+        "--timeout",
+        "15",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         return json.loads(done.stdout)
@@ -28,15 +39,21 @@ def ask() -> dict[str, Any] | None:
         return None
 
 
-def verdict(report: Mapping[str, Any] | None, accepted: Mapping[str, str] = ACCEPTED) -> tuple[list[str], int]:
+def verdict(
+    report: Mapping[str, Any] | None, accepted: Mapping[str, str] = ACCEPTED
+) -> tuple[list[str], int]:
     """What there is to say of a report, and the exit code."""
     if report is None:
-        return ["NOT AUDITED: the database of vulnerabilities could not be asked. Try again with a network."], 0
+        return [
+            "NOT AUDITED: the database of vulnerabilities could not be asked. Try again with a network."
+        ], 0
     packages = report["dependencies"]
     asked = [package for package in packages if "skip_reason" not in package]
     lines, code = [f"{len(asked)} of {len(packages)} packages were audited."], 0
     if len(asked) < len(packages) / 2:
-        lines[0] = f"NOT AUDITED: the database of vulnerabilities knew only {len(asked)} of {len(packages)} packages; is it the real one?"
+        lines[0] = (
+            f"NOT AUDITED: the database of vulnerabilities knew only {len(asked)} of {len(packages)} packages; is it the real one?"
+        )
     for package in asked:
         for found in package["vulns"]:
             names = {found["id"], *found.get("aliases", ())}
@@ -45,7 +62,9 @@ def verdict(report: Mapping[str, Any] | None, accepted: Mapping[str, str] = ACCE
             if reason:
                 lines.append(f"accepted  {what}: {reason}")
             elif found["fix_versions"]:
-                lines.append(f"FAILS     {what}, mended in {', '.join(found['fix_versions'])}: raise the bound in requirements.txt, or accept it with a reason in tests/audit.py.")
+                lines.append(
+                    f"FAILS     {what}, mended in {', '.join(found['fix_versions'])}: raise the bound in requirements.txt, or accept it with a reason in tests/audit.py."
+                )
                 code = 1
             else:
                 lines.append(f"no fix    {what}")

@@ -73,6 +73,11 @@ class Given:
 
 #: What a finished run of 200 test images may have measured.
 MEASURES = {
-    "source": "sample", "seconds": 1.0, "test_images": 200,
-    "models": {who: {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1} for who in ("student", "control", "teacher")},
+    "source": "sample",
+    "seconds": 1.0,
+    "test_images": 200,
+    "models": {
+        who: {"test_accuracy": 0.9, "test_errors": 20, "agreement": 0.9, "kl": 0.1}
+        for who in ("student", "control", "teacher")
+    },
 }

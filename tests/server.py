@@ -20,7 +20,9 @@ from kd.data import sources
 
 ROOT = Path(__file__).parents[1]
 COMPLAINT = re.compile(r"Traceback|\bERROR\b|Uncaught")  # in a log
-PATIENCE = float(os.environ.get("KD_PATIENCE", "120"))  # seconds; busy machines are slow, and what goes right does not wait
+PATIENCE = float(
+    os.environ.get("KD_PATIENCE", "120")
+)  # seconds; busy machines are slow, and what goes right does not wait
 
 # Read now, before a fixture gives the tests a cache folder of their own.
 _DATA = paths.data_folder()
@@ -53,15 +55,35 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         nowhere = "http://127.0.0.1:9"
         environment = os.environ | {
-            "KD_HOME": str(self.home), "KD_CACHE_DIR": str(folder / "cache"), "KD_DATA_DIR": str(self.data_dir),
-            "http_proxy": nowhere, "https_proxy": nowhere, "no_proxy": "127.0.0.1",
+            "KD_HOME": str(self.home),
+            "KD_CACHE_DIR": str(folder / "cache"),
+            "KD_DATA_DIR": str(self.data_dir),
+            "http_proxy": nowhere,
+            "https_proxy": nowhere,
+            "no_proxy": "127.0.0.1",
         }
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), "--server.headless", "true"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(self.port),
+            "--server.headless",
+            "true",
+        ]
         self._read = 0
         with open(self.log_file, "wb") as log:
             # A process group of its own, so that what it started can be ended with it, and nothing else.
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._wait_until_healthy()
 

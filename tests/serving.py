@@ -57,7 +57,9 @@ def until(page: Page, check: Callable[[], Any], what: str, seconds: float = PATI
 
 def idle(page: Page, seconds: float = PATIENCE) -> None:
     """Waits until the server has nothing more to say for the moment."""
-    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=seconds * 1000)
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(
+        timeout=seconds * 1000
+    )
 
 
 def visit(page: Page, link: str) -> None:
@@ -125,7 +127,9 @@ def steps(page: Page, per_epoch: int) -> list[int]:
 
 def ranges(page: Page, which: str) -> list[list[float]]:
     """What a chart shows of its axes."""
-    return chart(page, which).evaluate("div => [div._fullLayout.xaxis.range, div._fullLayout.yaxis.range].map(r => [...r])")
+    return chart(page, which).evaluate(
+        "div => [div._fullLayout.xaxis.range, div._fullLayout.yaxis.range].map(r => [...r])"
+    )
 
 
 def zoom(page: Page, which: str) -> list[list[float]]:
@@ -166,7 +170,12 @@ def draw(page: Page, strokes: Sequence[Sequence[tuple[float, float]]]) -> None:
 def says(page: Page, digit: int, *names: str, seconds: float = PATIENCE) -> None:
     """Waits until the models of these names, or the teacher, answer ``digit``."""
     names = names or ("teacher",)
-    until(page, lambda: all(answers(page).get(name, (None,))[0] == digit for name in names), f"{names} saying {digit}", seconds)
+    until(
+        page,
+        lambda: all(answers(page).get(name, (None,))[0] == digit for name in names),
+        f"{names} saying {digit}",
+        seconds,
+    )
 
 
 def clear(page: Page) -> None:
@@ -178,7 +187,9 @@ def clear(page: Page) -> None:
 
 def cell(page: Page, text: str) -> Locator:
     """Cells of a table with exactly this text. The table is a canvas; its cells for screen readers lie within."""
-    return page.get_by_test_id("stDataFrame").locator("td").filter(has_text=re.compile(f"^{re.escape(text)}$"))
+    return (
+        page.get_by_test_id("stDataFrame").locator("td").filter(has_text=re.compile(f"^{re.escape(text)}$"))
+    )
 
 
 def errors(page: Page) -> list[str]:

@@ -23,7 +23,9 @@ from kd.training.optimizers import OPTIMIZERS
 MAX_TEACHERS = 5
 
 
-def setting(default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()) -> Any:
+def setting(
+    default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()
+) -> Any:
     """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
     return field(
         default=default,
@@ -84,7 +86,9 @@ class Settings:
             kind = int if spec.type == "int" else float
             value = finite_number(value, kind, label)
             if not low <= value <= high:
-                raise UserError(f"{label} must be between {plain_number(low)} and {plain_number(high)}, not {plain_number(value)}.")
+                raise UserError(
+                    f"{label} must be between {plain_number(low)} and {plain_number(high)}, not {plain_number(value)}."
+                )
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
             registry.architecture(getattr(self, name))  # raises UserError
@@ -159,7 +163,9 @@ class Settings:
                 "--" + spec.name.replace("_", "-"),
                 default=default,
                 metavar="X",
-                help=f"{spec.metadata['help']} (default: {'none' if default == '' else default})".replace("%", "%%"),
+                help=f"{spec.metadata['help']} (default: {'none' if default == '' else default})".replace(
+                    "%", "%%"
+                ),
             )
 
     @classmethod
@@ -175,16 +181,34 @@ class Config(Settings):
         5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
     )
     batch_size: int = setting(
-        128, "Batch size", "Images per optimizer step. Smaller learns more per image, larger is faster.", 1, 4096, 1
+        128,
+        "Batch size",
+        "Images per optimizer step. Smaller learns more per image, larger is faster.",
+        1,
+        4096,
+        1,
     )
     learning_rate: float = setting(
-        4e-3, "Learning rate", "The peak of the optimizer's step size; it warms up, then falls to zero. SGD likes about ten times AdamW's.", 1e-6, 1.0, 1e-4
+        4e-3,
+        "Learning rate",
+        "The peak of the optimizer's step size; it warms up, then falls to zero. SGD likes about ten times AdamW's.",
+        1e-6,
+        1.0,
+        1e-4,
     )
     optimizer: str = setting(
-        "adamw", "Optimizer", "adamw learns fast; sgd, with momentum, needs more epochs, and its networks often generalize better.", choices=tuple(OPTIMIZERS)
+        "adamw",
+        "Optimizer",
+        "adamw learns fast; sgd, with momentum, needs more epochs, and its networks often generalize better.",
+        choices=tuple(OPTIMIZERS),
     )
     seed: int = setting(
-        0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1
+        0,
+        "Seed",
+        "Fixes the initial weights and the order of the images. The same seed gives the same run.",
+        0,
+        2**31 - 1,
+        1,
     )
 
     @property
@@ -196,7 +220,9 @@ class Config(Settings):
 def check_teacher(name: str) -> None:
     names = name.split("+")
     if max(map(len, names)) > 100:
-        raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+        raise UserError(
+            "Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +."
+        )
     if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
         raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
 

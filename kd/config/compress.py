@@ -13,31 +13,92 @@ from kd.models import compress
 class CompressConfig(Config):
     """A trained network made smaller, and its recovery with a teacher: see kd.models.compress and kd.experiments.compression."""
 
-    network: str = setting("cnn", "Network", "What is made smaller: a shipped teacher by its name, or a run by its id.")
+    network: str = setting(
+        "cnn", "Network", "What is made smaller: a shipped teacher by its name, or a run by its id."
+    )
     neurons: int = setting(
-        50, "Neurons, by weight", "Percent of the neurons of each hidden layer, or channels of each convolution, to remove: those with the smallest weights.", 0, 99, 1
+        50,
+        "Neurons, by weight",
+        "Percent of the neurons of each hidden layer, or channels of each convolution, to remove: those with the smallest weights.",
+        0,
+        99,
+        1,
     )
-    activation: int = setting(0, "Neurons, by activation", "Percent of the neurons that are then left to remove: those that say least about 1,000 validation images.", 0, 99, 1)
-    rank: int = setting(0, "Low rank", "Percent of each layer's weights to save by splitting it into two thin ones; the last layer stays.", 0, 99, 1)
-    weights: int = setting(0, "Weights", "Percent of all weights to set to zero: the smallest. Nothing gets faster by it, and only a zipped file gets smaller.", 0, 99, 1)
+    activation: int = setting(
+        0,
+        "Neurons, by activation",
+        "Percent of the neurons that are then left to remove: those that say least about 1,000 validation images.",
+        0,
+        99,
+        1,
+    )
+    rank: int = setting(
+        0,
+        "Low rank",
+        "Percent of each layer's weights to save by splitting it into two thin ones; the last layer stays.",
+        0,
+        99,
+        1,
+    )
+    weights: int = setting(
+        0,
+        "Weights",
+        "Percent of all weights to set to zero: the smallest. Nothing gets faster by it, and only a zipped file gets smaller.",
+        0,
+        99,
+        1,
+    )
     int8: str = setting(
-        "off", "int8", "Linear layers in 8-bit integers, after the recovery: dynamic scales each image as it comes, static all alike.", choices=compress.INT8
+        "off",
+        "int8",
+        "Linear layers in 8-bit integers, after the recovery: dynamic scales each image as it comes, static all alike.",
+        choices=compress.INT8,
     )
-    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the smaller one recovers with.")
+    teacher: str = setting(
+        "cnn", "Teacher", "The trained network whose answers the smaller one recovers with."
+    )
     temperature: float = setting(
-        4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+        4.0,
+        "Temperature",
+        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        1.0,
+        20.0,
+        0.5,
     )
-    soft_weight: float = setting(0.9, "Soft weight", "Share of the loss that comes from the teacher; the rest comes from the labels.", 0.0, 1.0, 0.05)
+    soft_weight: float = setting(
+        0.9,
+        "Soft weight",
+        "Share of the loss that comes from the teacher; the rest comes from the labels.",
+        0.0,
+        1.0,
+        0.05,
+    )
     labels: int = setting(
-        0, "Labels", "How many training images have a label in the recovery, the digits alike. With few the teacher matters more. 0: all have one.", 0, 60_000, 10
+        0,
+        "Labels",
+        "How many training images have a label in the recovery, the digits alike. With few the teacher matters more. 0: all have one.",
+        0,
+        60_000,
+        10,
     )
-    epochs: int = setting(2, "Epochs", "How often the recovery goes through all the training images.", 1, 50, 1)
-    learning_rate: float = setting(1e-3, "Learning rate", "The peak of the optimizer's step size: lower than for a network that knows nothing.", 1e-6, 1.0, 1e-4)
+    epochs: int = setting(
+        2, "Epochs", "How often the recovery goes through all the training images.", 1, 50, 1
+    )
+    learning_rate: float = setting(
+        1e-3,
+        "Learning rate",
+        "The peak of the optimizer's step size: lower than for a network that knows nothing.",
+        1e-6,
+        1.0,
+        1e-4,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if max(len(self.network), len(self.teacher)) > 600:
-            raise UserError("Network and teacher must each be the name of a shipped teacher or the id of a run.")
+            raise UserError(
+                "Network and teacher must each be the name of a shipped teacher or the id of a run."
+            )
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
 

@@ -37,44 +37,102 @@ class DistilConfig(Config):
     assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
     generations: int = setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
     initialization: str = setting(
-        "random", "Initial weights", "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth."
+        "random",
+        "Initial weights",
+        "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth.",
     )
     temperature: float = setting(
-        4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+        4.0,
+        "Temperature",
+        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        1.0,
+        20.0,
+        0.5,
     )
     soft_weight: float = setting(
-        0.9, "Soft weight", "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.", 0.0, 1.0, 0.05
+        0.9,
+        "Soft weight",
+        "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.",
+        0.0,
+        1.0,
+        0.05,
     )
     feature_weight: float = setting(
-        1.0, "Feature weight", "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.", 0.0, 10.0, 0.1
+        1.0,
+        "Feature weight",
+        "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.",
+        0.0,
+        10.0,
+        0.1,
     )
     target_weight: float = setting(
         1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
     )
     nontarget_weight: float = setting(
-        2.0, "Non-target weight", "Weight of how the teacher compares the other classes with each other.", 0.0, 10.0, 0.5
+        2.0,
+        "Non-target weight",
+        "Weight of how the teacher compares the other classes with each other.",
+        0.0,
+        10.0,
+        0.5,
     )
     intra_weight: float = setting(
-        1.0, "Intra-class weight", "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.", 0.0, 10.0, 0.5
+        1.0,
+        "Intra-class weight",
+        "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.",
+        0.0,
+        10.0,
+        0.5,
     )
     jsd_mix: float = setting(
-        0.5, "Mix", "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.", 0.0, 1.0, 0.05
+        0.5,
+        "Mix",
+        "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.",
+        0.0,
+        1.0,
+        0.05,
     )
     smoothing: float = setting(
-        0.1, "Smoothing", "The probability that is taken from the label and spread evenly over all classes.", 0.0, 0.9, 0.05
+        0.1,
+        "Smoothing",
+        "The probability that is taken from the label and spread evenly over all classes.",
+        0.0,
+        0.9,
+        0.05,
     )
     certainty: float = setting(
-        0.99, "Certainty", "The probability that the virtual teacher gives the label; the rest is spread over the other classes.", 0.15, 0.999, 0.001
+        0.99,
+        "Certainty",
+        "The probability that the virtual teacher gives the label; the rest is spread over the other classes.",
+        0.15,
+        0.999,
+        0.001,
     )
     augmentation: str = setting(
-        "none", "Augmentation", "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow)."
+        "none",
+        "Augmentation",
+        "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow).",
     )
-    omitted: str = setting("", "Left out", "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.")
+    omitted: str = setting(
+        "",
+        "Left out",
+        "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.",
+    )
     labels: int = setting(
-        0, "Labels", "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.", 0, 60_000, 10
+        0,
+        "Labels",
+        "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.",
+        0,
+        60_000,
+        10,
     )
     label_noise: float = setting(
-        0.0, "Label noise", "Share of the labels that are replaced by a wrong digit before training. The teacher's answers stay what they are.", 0.0, 0.6, 0.05
+        0.0,
+        "Label noise",
+        "Share of the labels that are replaced by a wrong digit before training. The teacher's answers stay what they are.",
+        0.0,
+        0.6,
+        0.05,
     )
     schedule: tuple[Change, ...] = field(
         default=(),
@@ -88,9 +146,13 @@ class DistilConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.method not in METHODS:
-            raise UserError(f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}.")
+            raise UserError(
+                f"There is no method called {self.method[:40]!r}; the methods are {', '.join(METHODS)}."
+            )
         if self.scheme not in SCHEMES:
-            raise UserError(f"There is no scheme called {self.scheme[:40]!r}; the schemes are {', '.join(SCHEMES)}.")
+            raise UserError(
+                f"There is no scheme called {self.scheme[:40]!r}; the schemes are {', '.join(SCHEMES)}."
+            )
         for name in (*METHOD_SETTINGS, *SCHEME_SETTINGS):
             if not self.reads(name) and getattr(self, name) != self.setting(name)["default"]:
                 raise UserError(unread(name, self.method if name in METHOD_SETTINGS else self.scheme))
@@ -103,7 +165,9 @@ class DistilConfig(Config):
         if 0 < self.labels < 10:
             raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
         if self.label_noise and len(self.omitted) == 9:
-            raise UserError("With nine digits left out no other digit is there to be put in a label's place; set label noise to 0.")
+            raise UserError(
+                "With nine digits left out no other digit is there to be put in a label's place; set label noise to 0."
+            )
         object.__setattr__(self, "schedule", self._checked_schedule())
 
     @property
@@ -120,12 +184,18 @@ class DistilConfig(Config):
             return
         method = METHODS[self.method]
         if not method.teacher:
-            raise UserError(f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher.")
+            raise UserError(
+                f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher."
+            )
         if self.initialization != "random":
-            raise UserError("Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher.")
+            raise UserError(
+                "Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher."
+            )
         if self.scheme in ("mutual", "exits") and method.looks:
             who = "Students who teach each other hear" if self.scheme == "mutual" else "Exits hear"
-            raise UserError(f"{who} answers alone, but the method {self.method} compares hidden layers; choose another.")
+            raise UserError(
+                f"{who} answers alone, but the method {self.method} compares hidden layers; choose another."
+            )
         if self.scheme == "exits":
             feature_matching.check_exits(self.student)
         if self.scheme == "assistant":
@@ -159,7 +229,9 @@ class DistilConfig(Config):
 def checked_omitted(digits: str) -> str:
     """Digits to leave out, in order and once each, or a UserError."""
     if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
-        raise UserError(f"Left out must be digits such as 3 or 0169, and not all ten; {shown(digits)} is not.")
+        raise UserError(
+            f"Left out must be digits such as 3 or 0169, and not all ten; {shown(digits)} is not."
+        )
     return "".join(sorted(set(digits)))
 
 

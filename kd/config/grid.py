@@ -15,7 +15,13 @@ MAX_CELLS = 2_000
 MAX_VALUES = 50  # of an axis
 #: The settings with several values, in the order in which cells are counted: the last varies first.
 AXES = ("student", "labels", "method", "temperature", "soft_weight")
-_KINDS: dict[str, type] = {"student": str, "labels": int, "method": str, "temperature": float, "soft_weight": float}
+_KINDS: dict[str, type] = {
+    "student": str,
+    "labels": int,
+    "method": str,
+    "temperature": float,
+    "soft_weight": float,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +31,45 @@ class GridConfig(Config):
     An axis is written as its values with commas between them, and kept in that form, with each value once and numbers in order.
     """
 
-    student: str = setting("mlp-30", "Students", "The networks that learn from the teacher, with commas between them, such as mlp-30,mlp-300.")
+    student: str = setting(
+        "mlp-30",
+        "Students",
+        "The networks that learn from the teacher, with commas between them, such as mlp-30,mlp-300.",
+    )
     teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
     method: str = setting("hinton", "Methods", "How the students are taught, with commas between them.")
     temperature: str = setting(
-        "1,2,3,4,8,20", "Temperatures", "Soften the teacher's answers: 1 to 20, with commas between them. Methods without one ignore them."
+        "1,2,3,4,8,20",
+        "Temperatures",
+        "Soften the teacher's answers: 1 to 20, with commas between them. Methods without one ignore them.",
     )
     soft_weight: str = setting(
-        "0.5,0.9,1", "Soft weights", "Shares of the loss that match the teacher's answers: 0 to 1, with commas between them. 0 is the control, which is trained anyway."
+        "0.5,0.9,1",
+        "Soft weights",
+        "Shares of the loss that match the teacher's answers: 0 to 1, with commas between them. 0 is the control, which is trained anyway.",
     )
-    labels: str = setting("0", "Labels", "How many training images have a label, with commas between them; the teacher answers about all. 0: all have one.")
-    seeds: int = setting(3, "Seeds", "How often all is done again, with other initial weights and another order of the images.", 1, 100, 1)
-    epochs: int = setting(3, "Epochs", "How many times each training goes through all the training images.", 1, 200, 1)
+    labels: str = setting(
+        "0",
+        "Labels",
+        "How many training images have a label, with commas between them; the teacher answers about all. 0: all have one.",
+    )
+    seeds: int = setting(
+        3,
+        "Seeds",
+        "How often all is done again, with other initial weights and another order of the images.",
+        1,
+        100,
+        1,
+    )
+    epochs: int = setting(
+        3, "Epochs", "How many times each training goes through all the training images.", 1, 200, 1
+    )
     seed: int = setting(0, "First seed", "The seeds are this one and those after it.", 0, 2**31 - 101, 1)
-    continues: str = setting("", "Continues", "The id of a stopped sweep with the same settings, whose finished cells are taken over.")
+    continues: str = setting(
+        "",
+        "Continues",
+        "The id of a stopped sweep with the same settings, whose finished cells are taken over.",
+    )
 
     #: A grid counts its progress as one epoch.
     total_epochs: ClassVar[int] = 1
@@ -48,7 +79,9 @@ class GridConfig(Config):
         for name in AXES:
             object.__setattr__(self, name, ",".join(_written(value) for value in self._checked(name)))
         if max(len(self.teacher), len(self.continues)) > 600:
-            raise UserError("Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +.")
+            raise UserError(
+                "Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +."
+            )
         for student in self.values("student"):
             for method in self.values("method"):
                 DistilConfig(student=student, method=method)  # refuses those that do not fit
@@ -63,16 +96,22 @@ class GridConfig(Config):
         label, kind = self.setting(name)["label"], _KINDS[name]
         given = [part.strip() for part in getattr(self, name).split(",") if part.strip()]
         if not given:
-            raise UserError(f"{label} must have at least one value, such as {self.setting(name)['default'].split(',')[0]}.")
+            raise UserError(
+                f"{label} must have at least one value, such as {self.setting(name)['default'].split(',')[0]}."
+            )
         if len(given) > MAX_VALUES:
             raise UserError(f"{label} can have at most {MAX_VALUES} values, not {len(given)}.")
         if kind is str:
             for value in given if name == "student" else []:
                 registry.architecture(value)
             if name == "method" and (unknown := [value for value in given if value not in METHODS]):
-                raise UserError(f"There is no method called {unknown[0][:40]!r}; the methods are {', '.join(METHODS)}.")
+                raise UserError(
+                    f"There is no method called {unknown[0][:40]!r}; the methods are {', '.join(METHODS)}."
+                )
             return list(dict.fromkeys(given))
-        return sorted({getattr(DistilConfig(**{name: value}), name) for value in given})  # with the range and the message of one
+        return sorted(
+            {getattr(DistilConfig(**{name: value}), name) for value in given}
+        )  # with the range and the message of one
 
     def values(self, axis: str) -> list[Any]:
         """The values of one of AXES: names, or numbers in order."""
@@ -81,8 +120,12 @@ class GridConfig(Config):
     @property
     def command(self) -> str:
         """What trains this grid from the command line."""
-        told = {name: getattr(self, name) for name in ("student", "temperature", "soft_weight", "seeds")} | self.to_query()
-        options = [f"--{name.replace('_', '-')} {value}" for name, value in told.items() if name != "continues"]
+        told = {
+            name: getattr(self, name) for name in ("student", "temperature", "soft_weight", "seeds")
+        } | self.to_query()
+        options = [
+            f"--{name.replace('_', '-')} {value}" for name, value in told.items() if name != "continues"
+        ]
         return " ".join(["python -m kd sweep", *options, "--json"])
 
     @property
@@ -95,7 +138,8 @@ class GridConfig(Config):
         """How many cells there are, controls included."""
         weights = len([weight for weight in self.values("soft_weight") if weight])
         taught = sum(
-            (len(self.values("temperature")) if "temperature" in METHODS[method].settings else 1) * (weights if "soft_weight" in METHODS[method].settings else 1)
+            (len(self.values("temperature")) if "temperature" in METHODS[method].settings else 1)
+            * (weights if "soft_weight" in METHODS[method].settings else 1)
             for method in self.values("method")
         )
         return len(self.values("student")) * len(self.values("labels")) * self.seeds * (1 + taught)

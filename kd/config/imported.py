@@ -15,7 +15,12 @@ class ImportConfig(Settings):
     _architectures: ClassVar = ("network",)
 
     network: str = setting("mlp-128", "Network", "Its architecture.")
-    role: str = setting("student", "Used as", "Whether it is looked at as a student or can teach.", choices=("student", "teacher"))
+    role: str = setting(
+        "student",
+        "Used as",
+        "Whether it is looked at as a student or can teach.",
+        choices=("student", "teacher"),
+    )
 
     #: What it is held against.
     teacher: ClassVar[str] = "cnn"

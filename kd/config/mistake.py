@@ -19,12 +19,38 @@ class MistakeConfig(Settings):
     student: str = setting("mlp-128", "Student", "The network that all three are.")
     teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
     temperature: float = setting(
-        8.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+        8.0,
+        "Temperature",
+        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        1.0,
+        20.0,
+        0.5,
     )
-    soft_weight: float = setting(0.5, "Soft weight", "Share of the loss that comes from the teacher; the rest comes from the labels.", 0.0, 1.0, 0.05)
-    labels: int = setting(100, "Labels", "How many training images have a label. With few the teacher matters more. 0: all have one.", 0, 60_000, 10)
+    soft_weight: float = setting(
+        0.5,
+        "Soft weight",
+        "Share of the loss that comes from the teacher; the rest comes from the labels.",
+        0.0,
+        1.0,
+        0.05,
+    )
+    labels: int = setting(
+        100,
+        "Labels",
+        "How many training images have a label. With few the teacher matters more. 0: all have one.",
+        0,
+        60_000,
+        10,
+    )
     epochs: int = setting(3, "Epochs", "How many times all training images are seen.", 1, 50, 1)
-    seed: int = setting(0, "Seed", "Fixes the initial weights and the order of the images. The same seed gives the same run.", 0, 2**31 - 1, 1)
+    seed: int = setting(
+        0,
+        "Seed",
+        "Fixes the initial weights and the order of the images. The same seed gives the same run.",
+        0,
+        2**31 - 1,
+        1,
+    )
 
     @property
     def total_epochs(self) -> int:

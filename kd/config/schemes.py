@@ -20,24 +20,37 @@ class Scheme:
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in [
-        Scheme("teacher", "From the teacher", "The teacher teaches the student.", "Hinton, Vinyals & Dean 2015"),
         Scheme(
-            "assistant", "Through an assistant", "The teacher teaches a network of middle size, which then teaches the student.",
-            "Mirzadeh et al. 2020 (TAKD)", ("assistant",),
+            "teacher", "From the teacher", "The teacher teaches the student.", "Hinton, Vinyals & Dean 2015"
         ),
         Scheme(
-            "born-again", "Born again",
+            "assistant",
+            "Through an assistant",
+            "The teacher teaches a network of middle size, which then teaches the student.",
+            "Mirzadeh et al. 2020 (TAKD)",
+            ("assistant",),
+        ),
+        Scheme(
+            "born-again",
+            "Born again",
             "No teacher: the control, once trained, teaches a new copy of itself, which teaches the next. One generation is Tf-KD's self-training.",
-            "Furlanello et al. 2018; Yuan et al. 2020", ("generations",), teacher=False,
+            "Furlanello et al. 2018; Yuan et al. 2020",
+            ("generations",),
+            teacher=False,
         ),
         Scheme(
-            "mutual", "Two students together", "No teacher: two students with other initial weights teach each other as they learn.",
-            "Zhang et al. 2018 (deep mutual learning)", teacher=False,
+            "mutual",
+            "Two students together",
+            "No teacher: two students with other initial weights teach each other as they learn.",
+            "Zhang et al. 2018 (deep mutual learning)",
+            teacher=False,
         ),
         Scheme(
-            "exits", "From its own depth",
+            "exits",
+            "From its own depth",
             "No teacher: a classifier on each earlier hidden layer learns from what the student itself says in the end. They are dropped afterwards.",
-            "Zhang et al. 2019 (be your own teacher)", teacher=False,
+            "Zhang et al. 2019 (be your own teacher)",
+            teacher=False,
         ),
     ]
 }

@@ -24,12 +24,30 @@ class SearchConfig(Settings):
     student: str = setting("mlp-30", "Student", "The network that learns from the teacher.")
     teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
     trials: int = setting(30, "Trials", "How many settings are tried, at most.", 1, 1000, 1)
-    methods: str = setting("hinton,dist,reverse-kl,jsd", "Methods", "Those to choose among, with commas between them.")
-    labels: int = setting(0, "Labels", "How many training images have a label. 0: all have one.", 0, 60_000, 10)
-    epochs: int = setting(5, "Epochs", "How many times a trial goes through all the training images, unless it is given up.", 1, 200, 1)
+    methods: str = setting(
+        "hinton,dist,reverse-kl,jsd", "Methods", "Those to choose among, with commas between them."
+    )
+    labels: int = setting(
+        0, "Labels", "How many training images have a label. 0: all have one.", 0, 60_000, 10
+    )
+    epochs: int = setting(
+        5,
+        "Epochs",
+        "How many times a trial goes through all the training images, unless it is given up.",
+        1,
+        200,
+        1,
+    )
     batch_size: int = setting(128, "Batch size", "Images per optimizer step.", 1, 4096, 1)
     optimizer: str = setting("adamw", "Optimizer", "Of all trials.", choices=tuple(OPTIMIZERS))
-    seed: int = setting(0, "Seed", "Fixes what is proposed, and each trial's initial weights and order of the images.", 0, 2**31 - 1, 1)
+    seed: int = setting(
+        0,
+        "Seed",
+        "Fixes what is proposed, and each trial's initial weights and order of the images.",
+        0,
+        2**31 - 1,
+        1,
+    )
 
     #: A search counts its progress as one epoch.
     total_epochs: ClassVar[int] = 1
@@ -45,12 +63,17 @@ class SearchConfig(Settings):
 
     def distillation(self, found: Mapping[str, Any]) -> DistilConfig:
         """A trial's own settings."""
-        common = {name: getattr(self, name) for name in ("student", "teacher", "labels", "epochs", "batch_size", "optimizer", "seed")}
+        common = {
+            name: getattr(self, name)
+            for name in ("student", "teacher", "labels", "epochs", "batch_size", "optimizer", "seed")
+        }
         return DistilConfig(**common | dict(found))
 
     def for_visitors(self) -> None:
         if self.trials > STARTED_TRIALS:
-            raise UserError(f"A search that is started here can have at most {STARTED_TRIALS} trials, not {self.trials:,}; {_BY_COMMAND}")
+            raise UserError(
+                f"A search that is started here can have at most {STARTED_TRIALS} trials, not {self.trials:,}; {_BY_COMMAND}"
+            )
         if self.trials * self.epochs > STARTED_EPOCHS:
             raise UserError(
                 f"{self.trials} trials of {self.epochs} epochs are {self.trials * self.epochs:,} epochs, and a search that is started here can have at most "
@@ -60,7 +83,12 @@ class SearchConfig(Settings):
     @property
     def command(self) -> str:
         """What makes this search from the command line."""
-        return " ".join(["python -m kd search", *(f"--{name.replace('_', '-')} {value}" for name, value in self.to_query().items())])
+        return " ".join(
+            [
+                "python -m kd search",
+                *(f"--{name.replace('_', '-')} {value}" for name, value in self.to_query().items()),
+            ]
+        )
 
 
 _BY_COMMAND = "by the command line, python -m kd search, there can be more."

@@ -15,14 +15,24 @@ class StudyConfig(Settings):
     _architectures: ClassVar = ("student",)
 
     study: str = setting(
-        "labels", "Study", "What is varied: labels, how many there are; noise, the share of them that is wrong.", choices=("labels", "noise")
+        "labels",
+        "Study",
+        "What is varied: labels, how many there are; noise, the share of them that is wrong.",
+        choices=("labels", "noise"),
     )
     student: str = setting("mlp-128", "Student", "The network that student and control are.")
     teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
     temperature: float = setting(
-        4.0, "Temperature", "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.", 1.0, 20.0, 0.5
+        4.0,
+        "Temperature",
+        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        1.0,
+        20.0,
+        0.5,
     )
-    seeds: int = setting(5, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1)
+    seeds: int = setting(
+        5, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1
+    )
 
     #: A sweep counts its progress as one epoch.
     epochs: ClassVar[int] = 1

@@ -16,7 +16,9 @@ class TeacherConfig(Config):
 
     teacher: str = setting("cnn", "Architecture", "The network to train.")
     augmentation: str = setting(
-        "affine", "Augmentation", "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled)."
+        "affine",
+        "Augmentation",
+        "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled).",
     )
 
     def __post_init__(self) -> None:

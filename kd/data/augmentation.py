@@ -43,11 +43,21 @@ def affine(digits: Digits, generator: torch.Generator) -> Digits:
     shear = draw[3] * 0.15
     cos, sin = torch.cos(angle), torch.sin(angle)
     matrix = torch.stack(
-        [wide * cos, wide * (shear * cos - sin), draw[4] * 2 / 14, tall * sin, tall * (shear * sin + cos), draw[5] * 2 / 14], 1
+        [
+            wide * cos,
+            wide * (shear * cos - sin),
+            draw[4] * 2 / 14,
+            tall * sin,
+            tall * (shear * sin + cos),
+            draw[5] * 2 / 14,
+        ],
+        1,
     ).view(-1, 2, 3)
     pixels = digits.images.unsqueeze(1).float()
     grid = F.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
-    images = F.grid_sample(pixels, grid, align_corners=False).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
+    images = (
+        F.grid_sample(pixels, grid, align_corners=False).round_().clamp_(0, 255).to(torch.uint8).squeeze(1)
+    )
     return Digits(images, digits.labels, digits.ids, "")
 
 

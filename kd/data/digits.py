@@ -78,7 +78,9 @@ class Mnist:
     def digest(self) -> str:
         """Names the data that results came from."""
         parts = [self.train.images, self.train.labels, self.test.images, self.test.labels]
-        return hashlib.sha256(b"".join(hashlib.sha256(p.cpu().numpy().tobytes()).digest() for p in parts)).hexdigest()
+        return hashlib.sha256(
+            b"".join(hashlib.sha256(p.cpu().numpy().tobytes()).digest() for p in parts)
+        ).hexdigest()
 
     def to(self, where: torch.device) -> Mnist:
         if self.train.images.device == where:

@@ -29,10 +29,26 @@ from kd.paths import data_folder
 
 #: file -> (magic number, shape, SHA-256) of MNIST's four uncompressed files.
 FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
-    "train-images-idx3-ubyte": (2051, (60000, 28, 28), "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-    "train-labels-idx1-ubyte": (2049, (60000,), "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-    "t10k-images-idx3-ubyte": (2051, (10000, 28, 28), "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-    "t10k-labels-idx1-ubyte": (2049, (10000,), "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    "train-images-idx3-ubyte": (
+        2051,
+        (60000, 28, 28),
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "train-labels-idx1-ubyte": (
+        2049,
+        (60000,),
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    "t10k-images-idx3-ubyte": (
+        2051,
+        (10000, 28, 28),
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        2049,
+        (10000,),
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
 }
 #: Bytes of the four compressed files that torchvision downloads.
 DOWNLOAD_BYTES = 9912422 + 28881 + 1648877 + 4542
@@ -73,7 +89,9 @@ def read_idx(path: Path) -> np.ndarray:
     header = 4 + 4 * len(shape)
     expected = header + int(np.prod(shape))
     if len(content) != expected:
-        raise FileProblem(path, f"is {len(content):,} bytes long instead of {expected:,}: it is not complete.")
+        raise FileProblem(
+            path, f"is {len(content):,} bytes long instead of {expected:,}: it is not complete."
+        )
     if int.from_bytes(content[:4], "big") != magic:
         raise FileProblem(path, "does not begin with MNIST's magic number: it is another file.")
     if hashlib.sha256(content).hexdigest() != digest:
@@ -89,8 +107,15 @@ def load_full(folder: Path) -> Mnist:
         FileProblem: naming the first file that is missing or damaged.
     """
     arrays = {name: torch.from_numpy(read_idx(raw_folder(folder) / name)) for name in FILES}
-    whole = Digits(arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"].long(), torch.arange(60000), "train")
-    test = Digits(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"].long(), torch.arange(10000), "test")
+    whole = Digits(
+        arrays["train-images-idx3-ubyte"],
+        arrays["train-labels-idx1-ubyte"].long(),
+        torch.arange(60000),
+        "train",
+    )
+    test = Digits(
+        arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"].long(), torch.arange(10000), "test"
+    )
     held_out = torch.zeros(60000, dtype=torch.bool)
     held_out[validation_ids()] = True
     return Mnist(whole.take(~held_out), whole.take(validation_ids()), test, "full")
@@ -182,7 +207,9 @@ class Source:
     def progress(self) -> float:
         """The share of the download that has arrived, 0 to 1."""
         try:
-            files = [path for name in FILES for path in [raw_folder(self.folder) / f"{name}.gz"] if path.exists()]
+            files = [
+                path for name in FILES for path in [raw_folder(self.folder) / f"{name}.gz"] if path.exists()
+            ]
             return min(1.0, sum(path.stat().st_size for path in files) / DOWNLOAD_BYTES)
         except OSError:
             return 0.0
@@ -208,7 +235,10 @@ class Source:
             with tempfile.TemporaryFile(dir=raw_folder(self.folder)):
                 pass  # a folder that refuses files must not look like a missing network
             self._process = subprocess.Popen(
-                self._command(self.folder), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                self._command(self.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             if self._closed:  # closed in the meantime, when there was no process to end yet
                 self._process.kill()

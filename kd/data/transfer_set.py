@@ -42,7 +42,9 @@ def with_wrong_labels(digits: Digits, share: float, generator: torch.Generator) 
     Images without a label stay without one.
     """
     known = (digits.labels != UNLABELLED).nonzero().squeeze(1)
-    wrong = known[torch.randperm(len(known), generator=generator)[: round(share * len(known))].to(known.device)]
+    wrong = known[
+        torch.randperm(len(known), generator=generator)[: round(share * len(known))].to(known.device)
+    ]
     classes, places = digits.labels[known].unique(return_inverse=True)
     place = torch.zeros_like(digits.labels)
     place[known] = places

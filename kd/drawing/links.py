@@ -28,9 +28,13 @@ def from_text(text: str) -> np.ndarray:
         raise wrong
     unpack = zlib.decompressobj()
     try:
-        pixels = unpack.decompress(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), SIDE * SIDE + 1)  # no more, however much it would unfold to
+        pixels = unpack.decompress(
+            base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), SIDE * SIDE + 1
+        )  # no more, however much it would unfold to
     except (ValueError, binascii.Error, zlib.error):
         raise wrong from None
     if len(pixels) != SIDE * SIDE or not unpack.eof:
         raise wrong
-    return np.frombuffer(bytearray(pixels), np.uint8).reshape(SIDE, SIDE)  # bytes themselves could not be written to
+    return np.frombuffer(bytearray(pixels), np.uint8).reshape(
+        SIDE, SIDE
+    )  # bytes themselves could not be written to

@@ -176,7 +176,9 @@ def _opened(data: bytes, formats: tuple[str, ...], most: int) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise UserError(f"The picture is larger than {MAX_BYTES >> 20} MB; choose a smaller one.")
     if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > MAX_SCANS:
-        raise UserError("This JPEG is built of very many scans; save it anew in another program, or choose another picture.")
+        raise UserError(
+            "This JPEG is built of very many scans; save it anew in another program, or choose another picture."
+        )
     if data[8:12] == b"WEBP":
         most = min(most, MAX_WEBP)
     too_large = UserError(f"The picture has more than {most // 10**6} megapixels; choose a smaller one.")

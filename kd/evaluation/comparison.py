@@ -36,7 +36,11 @@ PRICES = (1.0, 0.5, 0.15)
 
 
 def measured(
-    run: runs.Run, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, rounds: int | None = None, seconds: float = 0.01,
+    run: runs.Run,
+    mnist: Mnist,
+    teacher: CachedTeacher | MeanTeacher,
+    rounds: int | None = None,
+    seconds: float = 0.01,
     disturbed: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Measures a run's networks and its teacher, on this machine and the test set, and keeps the outcome with the run.
@@ -55,15 +59,21 @@ def measured(
     if "teacher" not in networks:
         networks["teacher"], architectures["teacher"] = teacher.model, teacher.architecture
     test = mnist.to(device).test
-    answers = {name: inference.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models}
+    answers = {
+        name: inference.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models
+    }
     if "teacher" not in answers:
         answers["teacher"] = teacher.logits(test).cpu()  # which it has in its cache
 
     def check() -> None:
         if disturbed():
-            raise UserError("Something began to train while this was measured, so that its times could not be trusted and were not kept. Measure again when it has ended.")
+            raise UserError(
+                "Something began to train while this was measured, so that its times could not be trusted and were not kept. Measure again when it has ended."
+            )
 
-    latencies = compare(networks, rounds=rounds or ROUNDS, seconds=seconds, exported=_exported(networks), between=check)
+    latencies = compare(
+        networks, rounds=rounds or ROUNDS, seconds=seconds, exported=_exported(networks), between=check
+    )
     check()
     labels = test.labels.cpu()
     found = {
@@ -96,13 +106,23 @@ def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], fo
     """What runs the ONNX file of each network, but of a control, whose file is like the student's."""
     return {
         name: functools.partial(formats.run_onnx, formats.to_onnx(model))
-        for name, model in networks.items() if name != "control" or "student" not in networks
+        for name, model in networks.items()
+        if name != "control" or "student" not in networks
     }
 
 
-def latency(model: Mapping[str, Any], batch: int, threads: int, runtime: str = PYTORCH) -> dict[str, Any] | None:
+def latency(
+    model: Mapping[str, Any], batch: int, threads: int, runtime: str = PYTORCH
+) -> dict[str, Any] | None:
     """The row of a measured network's latencies for this many images and threads; None where it was not measured so."""
-    return next((row for row in model["latency"] if (row["batch"], row["threads"], row["runtime"]) == (batch, threads, runtime)), None)
+    return next(
+        (
+            row
+            for row in model["latency"]
+            if (row["batch"], row["threads"], row["runtime"]) == (batch, threads, runtime)
+        ),
+        None,
+    )
 
 
 def machine() -> str:
@@ -193,7 +213,9 @@ def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, 
     }
 
 
-def bargains(found: Mapping[str, Mapping[str, Any]], batch: int, threads: int) -> dict[float, tuple[str, dict[str, float]]]:
+def bargains(
+    found: Mapping[str, Mapping[str, Any]], batch: int, threads: int
+) -> dict[float, tuple[str, dict[str, float]]]:
     """For each of PRICES that some student keeps to, the quickest that does: price -> id and verdict."""
     verdicts = [(id, worth) for id, measures in found.items() if (worth := verdict(measures, batch, threads))]
     cheap = {price: [pair for pair in verdicts if pair[1]["points"] <= price + 1e-9] for price in PRICES}
@@ -202,13 +224,18 @@ def bargains(found: Mapping[str, Mapping[str, Any]], batch: int, threads: int) -
 
 def differences(*configs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """The settings in which configs, as dicts, differ, with the value of each; None where one has no such setting."""
-    settings = {key: tuple(config.get(key) for config in configs) for key in {key: None for config in configs for key in config}}
+    settings = {
+        key: tuple(config.get(key) for config in configs)
+        for key in {key: None for config in configs for key in config}
+    }
     return {key: values for key, values in settings.items() if any(value != values[0] for value in values)}
 
 
 def text(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The measured runs (id -> measures) as a table: each student against its teacher. Runs without a student are left out."""
-    lines = [f"{'run':34}{'student':16}{'accuracy':>9}{'control':>9}{'teacher':>9}{'points':>8}{'images':>8}{'threads':>8}{'ms':>9}{'teacher':>9}{'faster':>8}{'ONNX ms':>9}"]
+    lines = [
+        f"{'run':34}{'student':16}{'accuracy':>9}{'control':>9}{'teacher':>9}{'points':>8}{'images':>8}{'threads':>8}{'ms':>9}{'teacher':>9}{'faster':>8}{'ONNX ms':>9}"
+    ]
     for id, measures in found.items():
         models = measures["models"]
         for row in models.get("student", {}).get("latency", []):
@@ -217,13 +244,30 @@ def text(found: Mapping[str, Mapping[str, Any]]) -> str:
             if row["runtime"] != PYTORCH or worth is None:
                 continue
             exported = latency(models["student"], *at, ONNX)
-            shares = "".join(f"{models[who]['test_accuracy']:>9.2%}" if who in models else f"{'':9}" for who in ("student", "control", "teacher"))
+            shares = "".join(
+                f"{models[who]['test_accuracy']:>9.2%}" if who in models else f"{'':9}"
+                for who in ("student", "control", "teacher")
+            )
             lines.append(
                 f"{id:34}{models['student']['architecture']:16}{shares}{worth['points']:>8.2f}{at[0]:>8}{at[1]:>8}{1e3 * row['median']:>9.3f}"
                 f"{1e3 * latency(models['teacher'], *at)['median']:>9.3f}{worth['faster']:>7.1f}x{1e3 * exported['median'] if exported else math.nan:>9.3f}"
             )
-    for batch, threads in sorted({(row["batch"], row["threads"]) for measures in found.values() for model in measures["models"].values() for row in model["latency"]}):
+    for batch, threads in sorted(
+        {
+            (row["batch"], row["threads"])
+            for measures in found.values()
+            for model in measures["models"].values()
+            for row in model["latency"]
+        }
+    ):
         for price, (id, worth) in bargains(found, batch, threads).items():
             name = found[id]["models"]["student"]["architecture"]
-            lines.append(f"{batch} image{'s' if batch > 1 else ''}, {threads} thread{'s' if threads > 1 else ''}, at most {price:g} point{'s' if price > 1 else ''}: {name} ({worth['faster']:.1f}x for {worth['points']:.2f})")
-    return "\n".join([*lines, "Each in its quickest form, medians of alternating rounds; accuracies on the test set, on which nothing was chosen."])
+            lines.append(
+                f"{batch} image{'s' if batch > 1 else ''}, {threads} thread{'s' if threads > 1 else ''}, at most {price:g} point{'s' if price > 1 else ''}: {name} ({worth['faster']:.1f}x for {worth['points']:.2f})"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "Each in its quickest form, medians of alternating rounds; accuracies on the test set, on which nothing was chosen.",
+        ]
+    )

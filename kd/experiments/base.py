@@ -44,12 +44,19 @@ def few_labels(digits: Digits, config: DistilConfig | CompressConfig | MistakeCo
     Raises:
         UserError: there are fewer digits.
     """
-    return transfer_set.with_labels(digits, config.labels, generator(config.seed, "labels")) if config.labels else digits
+    return (
+        transfer_set.with_labels(digits, config.labels, generator(config.seed, "labels"))
+        if config.labels
+        else digits
+    )
 
 
 def on(digits: Digits) -> dict[str, Any]:
     """What something was measured with: ``device`` and ``versions``."""
-    return {"device": str(digits.labels.device), "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__}}
+    return {
+        "device": str(digits.labels.device),
+        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+    }
 
 
 class Experiment:
@@ -69,7 +76,9 @@ class Experiment:
     plan: Plan
     settings: dict[str, float]
     training: Chain | None = None  # since records() was called
-    owner: str | None = None  # whose are the runs that it stores itself, where it does: the digest of their token
+    owner: str | None = (
+        None  # whose are the runs that it stores itself, where it does: the digest of their token
+    )
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
@@ -83,12 +92,23 @@ class Experiment:
         if state is not None:
             try:
                 self.training.restore(state)
-                if not 0 < self.training.step <= self.training.steps or not all(map(math.isfinite, self.training.settings.values())):
+                if not 0 < self.training.step <= self.training.steps or not all(
+                    map(math.isfinite, self.training.settings.values())
+                ):
                     raise ValueError
-            except (KeyError, IndexError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # what a damaged one may hold
+            except (
+                KeyError,
+                IndexError,
+                ArithmeticError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:  # what a damaged one may hold
                 if isinstance(error, UserError):
                     raise
-                raise UserError("The checkpoint is damaged, or of another training; start the run anew.") from error
+                raise UserError(
+                    "The checkpoint is damaged, or of another training; start the run anew."
+                ) from error
         return self.training.records(due)
 
     def _training(self) -> Chain:
@@ -109,7 +129,10 @@ class Experiment:
     def measures(self, last: Record | None) -> dict[str, Any]:
         """The outcome on the test set, which is read here and nowhere else."""
         test = self.mnist.test
-        logits = {name: inference.logits_in_chunks(model, test.inputs(), 512) for name, model in self.trained.items()}
+        logits = {
+            name: inference.logits_in_chunks(model, test.inputs(), 512)
+            for name, model in self.trained.items()
+        }
         if self.reference:
             logits["teacher"] = self.reference.logits(test)
             self.reference.keep()
@@ -121,7 +144,10 @@ class Experiment:
             "train_images": len(self.transfer.train),
             "test_images": len(test),
             **on(test),
-            "models": {name: classification.scores(said, test.labels, logits["teacher"]) for name, said in logits.items()},
+            "models": {
+                name: classification.scores(said, test.labels, logits["teacher"])
+                for name, said in logits.items()
+            },
         }
 
 
@@ -146,15 +172,28 @@ class Distillation(Experiment):
         self.teacher = teacher if method.teacher and SCHEMES[config.scheme].teacher else None
         self._device = device
         self.stages = {
-            "teacher": self._from_teacher, "assistant": self._through_assistant, "born-again": self._born_again, "mutual": self._mutual,
+            "teacher": self._from_teacher,
+            "assistant": self._through_assistant,
+            "born-again": self._born_again,
+            "mutual": self._mutual,
             "exits": self._with_exits,
         }[config.scheme]()
         self._network(config.student)  # what does not fit is told now
         train = few_labels(transfer_set.without(self.mnist.train, config.omitted), config)
         if config.label_noise:
-            train = transfer_set.with_wrong_labels(train, config.label_noise, generator(config.seed, "label noise"))
+            train = transfer_set.with_wrong_labels(
+                train, config.label_noise, generator(config.seed, "label noise")
+            )
         self.transfer = dataclasses.replace(self.mnist, train=train)
-        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, config.schedule, config.optimizer)
+        self.plan = Plan(
+            config.epochs,
+            config.batch_size,
+            config.learning_rate,
+            config.seed,
+            config.augmentation,
+            config.schedule,
+            config.optimizer,
+        )
         self.settings = {name: getattr(config, name) for name in method.settings}
 
     # -- the schemes -----------------------------------------------------------------
@@ -167,7 +206,13 @@ class Distillation(Experiment):
             assistant = CachedTeacher("assistant", self.config.assistant, earlier["assistant"])
             return [self._learner("student", assistant), self._control()], assistant
 
-        return [lambda earlier: ([self._learner("assistant", self.reference, self.config.assistant)], self.teacher), last]
+        return [
+            lambda earlier: (
+                [self._learner("assistant", self.reference, self.config.assistant)],
+                self.teacher,
+            ),
+            last,
+        ]
 
     def _born_again(self) -> list[Stage]:
         names = ["control", *(f"generation-{i}" for i in range(1, self.config.generations)), "student"]
@@ -179,14 +224,18 @@ class Distillation(Experiment):
 
             return stage
 
-        return [lambda earlier: ([self._control()], None), *(next_generation(*pair) for pair in itertools.pairwise(names))]
+        return [
+            lambda earlier: ([self._control()], None),
+            *(next_generation(*pair) for pair in itertools.pairwise(names)),
+        ]
 
     def _mutual(self) -> list[Stage]:
         def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], None]:
             objective = METHODS[self.config.method].objective
             peer = registry.build(self.config.student, seed(self.config.seed, "peer")).to(self._device)
             return [
-                Learner("student", self._network(self.config.student), objective, peer="peer"), Learner("peer", peer, objective, peer="student"),
+                Learner("student", self._network(self.config.student), objective, peer="peer"),
+                Learner("peer", peer, objective, peer="student"),
                 self._control(),
             ], None
 
@@ -196,19 +245,26 @@ class Distillation(Experiment):
         def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], None]:
             objective = from_the_deepest(METHODS[self.config.method].objective)
             connection = exits(self.config.student, self.config.seed).to(self._device)
-            return [Learner("student", self._network(self.config.student), objective, connection), self._control()], None
+            return [
+                Learner("student", self._network(self.config.student), objective, connection),
+                self._control(),
+            ], None
 
         return [stage]
 
     def _control(self) -> Learner:
         return Learner("control", self._network(self.config.student), labels_only)
 
-    def _learner(self, name: str, taught_by: CachedTeacher | MeanTeacher, architecture: str | None = None) -> Learner:
+    def _learner(
+        self, name: str, taught_by: CachedTeacher | MeanTeacher, architecture: str | None = None
+    ) -> Learner:
         """A network that learns from ``taught_by`` by the config's method."""
         method = METHODS[self.config.method]
         architecture = architecture or self.config.student
         connection = connect(method, architecture, taught_by.architecture, self.config.seed)
-        return Learner(name, self._network(architecture), method.objective, connection and connection.to(self._device))
+        return Learner(
+            name, self._network(architecture), method.objective, connection and connection.to(self._device)
+        )
 
     def _network(self, architecture: str) -> nn.Module:
         """As it begins. Of one architecture all begin alike."""
@@ -227,6 +283,18 @@ class TeacherTraining(Experiment):
         device = training_device()
         self.config, self.mnist, self.reference, self.teacher = config, mnist.to(device), None, None
         self.transfer = self.mnist
-        self.stages = [lambda earlier: ([Learner("teacher", registry.build(config.teacher, config.seed).to(device), labels_only)], None)]
-        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, config.augmentation, optimizer=config.optimizer)
+        self.stages = [
+            lambda earlier: (
+                [Learner("teacher", registry.build(config.teacher, config.seed).to(device), labels_only)],
+                None,
+            )
+        ]
+        self.plan = Plan(
+            config.epochs,
+            config.batch_size,
+            config.learning_rate,
+            config.seed,
+            config.augmentation,
+            optimizer=config.optimizer,
+        )
         self.settings = {}

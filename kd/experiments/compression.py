@@ -53,13 +53,22 @@ def whole(network: str) -> Whole:
         found = catalogue.load(network)
         return Whole(network, found.architecture, found.model)
     if not runs.is_id(network):
-        raise UserError(f"There is no network called {network[:40]!r} to compress; choose one of {', '.join(catalogue.shipped())}, or the id of a run.")
+        raise UserError(
+            f"There is no network called {network[:40]!r} to compress; choose one of {', '.join(catalogue.shipped())}, or the id of a run."
+        )
     run = runs.load(network)
     if run.kind == "compress":
         raise UserError(f"{run.name} is compressed already; choose the run that it came from.")
     if not run.models or run.kind in runs.EXPERIMENTS:
-        raise UserError(f"{run.name} is an experiment of the Dark knowledge page; choose a run of a student or a teacher.")
-    return Whole(run.name, run.architecture, run.model(run.models[0]), run.model("control") if "control" in run.models else None)
+        raise UserError(
+            f"{run.name} is an experiment of the Dark knowledge page; choose a run of a student or a teacher."
+        )
+    return Whole(
+        run.name,
+        run.architecture,
+        run.model(run.models[0]),
+        run.model("control") if "control" in run.models else None,
+    )
 
 
 def compressed(model: nn.Module, config: CompressConfig, digits: Digits) -> nn.Module:
@@ -86,23 +95,44 @@ class Recovery(Experiment):
 
     kind = "compress"
 
-    def __init__(self, config: CompressConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher, source: Whole | None = None):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
+    def __init__(
+        self,
+        config: CompressConfig,
+        mnist: Mnist,
+        teacher: CachedTeacher | MeanTeacher,
+        source: Whole | None = None,
+    ):
+        self.config, self.mnist, self.reference, self.teacher = (
+            config,
+            mnist.to(training_device()),
+            teacher,
+            teacher,
+        )
         if not any(config.percents.values()):
-            raise UserError("Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0.")
+            raise UserError(
+                "Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0."
+            )
         self.whole = source or whole(config.network)
         self.architecture = compress.shaped(self.whole.architecture, config.percents)
-        self.begun = {name: compressed(model, config, self.mnist.validation) for name, model in self.whole.networks.items()}
+        self.begun = {
+            name: compressed(model, config, self.mnist.validation)
+            for name, model in self.whole.networks.items()
+        }
         self.transfer = dataclasses.replace(self.mnist, train=few_labels(self.mnist.train, config))
         self.stages: list[Stage] = [self._stage]
-        self.plan = Plan(config.epochs, config.batch_size, config.learning_rate, config.seed, optimizer=config.optimizer)
+        self.plan = Plan(
+            config.epochs, config.batch_size, config.learning_rate, config.seed, optimizer=config.optimizer
+        )
         self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
 
     def _stage(self, earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], Teacher]:
         def begins(name: str) -> nn.Module:
             return compress.held(self.begun[name]).requires_grad_(True)
 
-        learners = [Learner("student", begins("student"), hinton), Learner("control", begins("student"), labels_only)]
+        learners = [
+            Learner("student", begins("student"), hinton),
+            Learner("control", begins("student"), labels_only),
+        ]
         if "alone" in self.begun:
             learners.append(Learner("alone", begins("alone"), labels_only))
         return learners, self.teacher
@@ -120,19 +150,34 @@ class Recovery(Experiment):
         for name, model in self.trained.items():
             networks[name, "recovered"] = registry.as_stored(model, self.architecture)
             if self.config.int8 != "off":
-                networks[name, "int8"] = compress.quantize(networks[name, "recovered"], self.config.int8, images)
+                networks[name, "int8"] = compress.quantize(
+                    networks[name, "recovered"], self.config.int8, images
+                )
         timed: dict[str, Any] = {}
         if latencies:
-            timed = latency.compare({stage: model for (name, stage), model in networks.items() if name == "student"}, BATCHES, THREADS, ROUNDS)
+            timed = latency.compare(
+                {stage: model for (name, stage), model in networks.items() if name == "student"},
+                BATCHES,
+                THREADS,
+                ROUNDS,
+            )
         test = self.mnist.test
         taught, labels, inputs = self.reference.logits(test).cpu(), test.labels.cpu(), test.inputs().cpu()
         found = []
         for (name, stage), model in networks.items():
             quality = classification.quality(inference.logits_in_chunks(model, inputs, 512), labels, taught)
-            found.append({
-                "who": name, "stage": stage, **dataclasses.asdict(compress.cost(model)), "latency": timed.get(stage) if name == "student" else None,
-                **{key: quality[key] for key in ("test_accuracy", "test_errors", "interval", "agreement", "kl")},
-            })
+            found.append(
+                {
+                    "who": name,
+                    "stage": stage,
+                    **dataclasses.asdict(compress.cost(model)),
+                    "latency": timed.get(stage) if name == "student" else None,
+                    **{
+                        key: quality[key]
+                        for key in ("test_accuracy", "test_errors", "interval", "agreement", "kl")
+                    },
+                }
+            )
         return found
 
 
@@ -151,7 +196,9 @@ def called(row: Mapping[str, Any], distilled: bool) -> str:
     before = "never distilled, " if who == "alone" else "distilled, " if distilled else ""
     if stage in ("original", "compressed"):
         return before + stage
-    return f"{before}recovered {'with the teacher' if who == 'student' else 'from labels'}" + (", int8" if stage == "int8" else "")
+    return f"{before}recovered {'with the teacher' if who == 'student' else 'from labels'}" + (
+        ", int8" if stage == "int8" else ""
+    )
 
 
 def clock(before: Mapping[str, float], after: Mapping[str, float]) -> str:
@@ -165,9 +212,14 @@ def clock(before: Mapping[str, float], after: Mapping[str, float]) -> str:
 def text(stages: Sequence[Mapping[str, Any]]) -> str:
     """The stages to read in a terminal."""
     distilled = any(row["who"] == "alone" for row in stages)
-    lines = [f"{'':56}{'weights':>10}{'not 0':>10}{'KB':>8}{'zipped':>8}{'accuracy':>10}" + "".join(f"{f'ms at {batch}':>12}" for batch in BATCHES)]
+    lines = [
+        f"{'':56}{'weights':>10}{'not 0':>10}{'KB':>8}{'zipped':>8}{'accuracy':>10}"
+        + "".join(f"{f'ms at {batch}':>12}" for batch in BATCHES)
+    ]
     for row in stages:
-        took = [f"{1e3 * at['median']:.3g}" for at in row["latency"]] if row["latency"] else [""] * len(BATCHES)
+        took = (
+            [f"{1e3 * at['median']:.3g}" for at in row["latency"]] if row["latency"] else [""] * len(BATCHES)
+        )
         lines.append(
             f"{called(row, distilled):56}{row['parameters']:>10,}{row['nonzero']:>10,}{row['file_bytes'] / 1024:>8,.0f}{row['zipped_bytes'] / 1024:>8,.0f}"
             f"{row['test_accuracy']:>10.2%}" + "".join(f"{value:>12}" for value in took)

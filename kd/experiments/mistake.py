@@ -46,11 +46,17 @@ class Mistaken:
         self._mistake = mistake
         self._ratios: list[Tensor] = []
 
-    def __call__(self, student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> Terms:
+    def __call__(
+        self, student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]
+    ) -> Terms:
         temperature = settings["temperature"]
         taken = teacher.features[0] if teacher.features else teacher.logits
-        self._ratios.append(gradient_ratio(self._mistake, student.logits.detach(), taken, teacher.logits, temperature))
-        return beside_labels({"soft": self._mistake.loss(student.logits, taken, temperature)}, student, labels, settings)
+        self._ratios.append(
+            gradient_ratio(self._mistake, student.logits.detach(), taken, teacher.logits, temperature)
+        )
+        return beside_labels(
+            {"soft": self._mistake.loss(student.logits, taken, temperature)}, student, labels, settings
+        )
 
     def ratio(self) -> float:
         """The mean since it was last asked for."""
@@ -59,7 +65,9 @@ class Mistaken:
         return found
 
 
-def gradient_ratio(mistake: Mistake, student: Tensor, taken: Tensor, right: Tensor, temperature: float) -> Tensor:
+def gradient_ratio(
+    mistake: Mistake, student: Tensor, taken: Tensor, right: Tensor, temperature: float
+) -> Tensor:
     """The norm of the mistake's gradient by the student's logits (N, 10), over the norm of the right one.
 
     Args:
@@ -78,7 +86,12 @@ class Breaking(Experiment):
     kind = "mistake"
 
     def __init__(self, config: MistakeConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = (
+            config,
+            mnist.to(training_device()),
+            teacher,
+            teacher,
+        )
         self.transfer = dataclasses.replace(self.mnist, train=few_labels(self.mnist.train, config))
         self.stages: list[Stage] = [self._stage]
         usual = DistilConfig()
@@ -112,6 +125,8 @@ class Breaking(Experiment):
 
         def measured() -> Generator[Record, Any, None]:
             for record in inner:
-                yield dataclasses.replace(record, fidelity={**record.fidelity, "gradient ratio": self._mistaken.ratio()})
+                yield dataclasses.replace(
+                    record, fidelity={**record.fidelity, "gradient ratio": self._mistaken.ratio()}
+                )
 
         return measured()

@@ -40,11 +40,17 @@ class Point(Record):
 
     value: float = 0.0  # what the study varies
     seed: int = 0
-    test_accuracy: Mapping[str, float] = field(default_factory=dict)  # learner -> share right; empty until the training ends
+    test_accuracy: Mapping[str, float] = field(
+        default_factory=dict
+    )  # learner -> share right; empty until the training ends
 
     def row(self) -> dict[str, float]:
         # Points must not be thinned out, as the ends of epochs are not.
-        about = {"value": self.value, "seed": float(self.seed), "whole_validation": float(bool(self.test_accuracy))}
+        about = {
+            "value": self.value,
+            "seed": float(self.seed),
+            "whole_validation": float(bool(self.test_accuracy)),
+        }
         return super().row() | about | {f"test {name}": value for name, value in self.test_accuracy.items()}
 
 
@@ -78,12 +84,20 @@ def label_budget(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> l
     def student(seed: int) -> Training:
         learner = Learner("student", _new(config, seed), _soft_alone)
         unlabelled = dataclasses.replace(mnist.train, labels=torch.full_like(mnist.train.labels, UNLABELLED))
-        return Training([learner], dataclasses.replace(mnist, train=unlabelled), _plan(many, seed), {"temperature": config.temperature}, teacher)
+        return Training(
+            [learner],
+            dataclasses.replace(mnist, train=unlabelled),
+            _plan(many, seed),
+            {"temperature": config.temperature},
+            teacher,
+        )
 
     def control(name: str, seed: int, budget: int, epochs: int) -> Training:
         learner = Learner(name, _new(config, seed), labels_only)
         images = repeated(labelled(mnist.train, budget, seed), everything)
-        return Training([learner], dataclasses.replace(mnist, train=images), _plan(epochs, seed, CONTROLS[name]), {})
+        return Training(
+            [learner], dataclasses.replace(mnist, train=images), _plan(epochs, seed, CONTROLS[name]), {}
+        )
 
     cells = []
     for seed in range(config.seeds):
@@ -91,11 +105,15 @@ def label_budget(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> l
         for name in CONTROLS:
             for budget in budgets:
                 epochs = few if budget <= 1_000 else many
-                cells.append(Cell(budget, seed, epochs, functools.partial(control, name, seed, budget, epochs)))
+                cells.append(
+                    Cell(budget, seed, epochs, functools.partial(control, name, seed, budget, epochs))
+                )
     return cells
 
 
-def _soft_alone(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]) -> dict[str, Tensor]:
+def _soft_alone(
+    student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]
+) -> dict[str, Tensor]:
     return {"soft": soft_loss(student.logits, teacher.logits, settings["temperature"])}
 
 
@@ -130,17 +148,29 @@ def label_noise(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> li
 
     def both(seed: int, share: float) -> Training:
         settings = DistilConfig(
-            student=config.student, teacher=config.teacher, temperature=config.temperature, seed=seed, label_noise=share, epochs=epochs
+            student=config.student,
+            teacher=config.teacher,
+            temperature=config.temperature,
+            seed=seed,
+            label_noise=share,
+            epochs=epochs,
         )
         run = Distillation(settings, mnist, teacher)
         learners, taught_by = run.stages[0]({})
         return Training(learners, run.transfer, run.plan, run.settings, taught_by)
 
-    return [Cell(share, seed, epochs, functools.partial(both, seed, share)) for seed in range(config.seeds) for share in NOISE]
+    return [
+        Cell(share, seed, epochs, functools.partial(both, seed, share))
+        for seed in range(config.seeds)
+        for share in NOISE
+    ]
 
 
 #: Name -> the cells of a study, in the order of their training.
-STUDIES: dict[str, Callable[[StudyConfig, Mnist, CachedTeacher], list[Cell]]] = {"labels": label_budget, "noise": label_noise}
+STUDIES: dict[str, Callable[[StudyConfig, Mnist, CachedTeacher], list[Cell]]] = {
+    "labels": label_budget,
+    "noise": label_noise,
+}
 
 
 # -- the sweep -----------------------------------------------------------------------
@@ -153,7 +183,12 @@ class Study(Experiment):
     training: Trainings | None
 
     def __init__(self, config: StudyConfig, mnist: Mnist, teacher: CachedTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = (
+            config,
+            mnist.to(training_device()),
+            teacher,
+            teacher,
+        )
         self.stages, self.transfer, self.settings = [], self.mnist, {}
 
     def _training(self) -> Trainings:
@@ -191,20 +226,33 @@ class Trainings:
 
     @property
     def step(self) -> int:
-        return self._epochs(len(self.points)) * self._current.steps_per_epoch + (0 if self.ended else self._current.step)
+        return self._epochs(len(self.points)) * self._current.steps_per_epoch + (
+            0 if self.ended else self._current.step
+        )
 
     @property
     def seconds(self) -> float:
         return sum(point["seconds"] for point in self.points) + (0 if self.ended else self._current.seconds)
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
+    def records(
+        self, due: Callable[[int], bool] = every_epoch
+    ) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end. There are no settings to change."""
         while not self.ended:
             cell, training = self._cells[len(self.points)], self._current
             for record in training.records(due):
                 ended = record.step == record.steps
-                test = {learner.name: accuracy(learner.model, self._mnist.test) for learner in training.learners} if ended else {}
-                whole = {"step": self.step, "steps": self.steps, "epoch": self.step / self.steps, "seconds": self.seconds}
+                test = (
+                    {learner.name: accuracy(learner.model, self._mnist.test) for learner in training.learners}
+                    if ended
+                    else {}
+                )
+                whole = {
+                    "step": self.step,
+                    "steps": self.steps,
+                    "epoch": self.step / self.steps,
+                    "seconds": self.seconds,
+                }
                 point = Point(**vars(record) | whole, value=cell.value, seed=cell.seed, test_accuracy=test)
                 if ended:
                     self._keep(cell, test, training.seconds)
@@ -220,7 +268,12 @@ class Trainings:
     def state(self) -> dict[str, Tensor]:
         """All that going on from here needs, as tensors by name."""
         columns = dict.fromkeys(key for point in self.points for key in point)
-        points = {f"point.{key}": torch.tensor([point.get(key, math.nan) for point in self.points], dtype=torch.float64) for key in columns}
+        points = {
+            f"point.{key}": torch.tensor(
+                [point.get(key, math.nan) for point in self.points], dtype=torch.float64
+            )
+            for key in columns
+        }
         return self._current.state() | points
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -229,7 +282,11 @@ class Trainings:
         Raises:
             UserError: it is the state of another training.
         """
-        columns = {key.removeprefix("point."): value.tolist() for key, value in state.items() if key.startswith("point.")}
+        columns = {
+            key.removeprefix("point."): value.tolist()
+            for key, value in state.items()
+            if key.startswith("point.")
+        }
         rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
         self.points = [{key: value for key, value in row.items() if not math.isnan(value)} for row in rows]
         if not self.ended:
@@ -262,7 +319,12 @@ def curves(rows: list[Mapping[str, float]]) -> dict[str, list[dict[str, Any]]]:
                 found.setdefault(key.removeprefix("test "), {}).setdefault(row["value"], []).append(row[key])
     return {
         who: [
-            {"value": value, "mean": statistics.mean(shares), "sd": statistics.stdev(shares) if len(shares) > 1 else 0.0, "all": shares}
+            {
+                "value": value,
+                "mean": statistics.mean(shares),
+                "sd": statistics.stdev(shares) if len(shares) > 1 else 0.0,
+                "all": shares,
+            }
             for value, shares in sorted(by_value.items())
         ]
         for who, by_value in found.items()

@@ -77,8 +77,15 @@ def to_onnx(model: nn.Module) -> bytes:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            _own_copy(model), (torch.zeros(2, 28, 28, dtype=torch.uint8),), path, input_names=["pixels"], output_names=["logits"],
-            dynamic_shapes=[{0: torch.export.Dim("N")}], dynamo=True, external_data=False, verbose=False,
+            _own_copy(model),
+            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
+            path,
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_shapes=[{0: torch.export.Dim("N")}],
+            dynamo=True,
+            external_data=False,
+            verbose=False,
         )
         return path.read_bytes()
 
@@ -98,7 +105,9 @@ def to_torch_export(model: nn.Module) -> bytes:
     pixels, content = torch.zeros(2, 28, 28, dtype=torch.uint8), io.BytesIO()
     with _exporting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no tensor is "complete": weights in channels_last are views
-        program = torch.export.export(_own_copy(model), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}])
+        program = torch.export.export(
+            _own_copy(model), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}]
+        )
         torch.export.save(program, content)
     return content.getvalue()
 
@@ -162,7 +171,10 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
         files = {"model.onnx": to_onnx(model), "classify.py": SCRIPT.read_bytes()}
         run = run_onnx(files["model.onnx"])
     elif format == "safetensors":
-        files = {"model.safetensors": to_safetensors(model), "model.json": json.dumps(description(architecture), indent=1).encode()}
+        files = {
+            "model.safetensors": to_safetensors(model),
+            "model.json": json.dumps(description(architecture), indent=1).encode(),
+        }
         run = run_safetensors(files["model.safetensors"], architecture)
     elif format == "pt2":
         files = {"model.pt2": to_torch_export(model)}
@@ -171,7 +183,9 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
         raise UserError(f"There is no format called {format[:40]!r}; choose one of {', '.join(FORMATS)}.")
     difference = compare(run, model, digits)
     if not difference < TOLERANCE:
-        raise UserError(f"The {format} file's logits differ from the model's by {difference:.2g}, so it is not given out. Choose another format.")
+        raise UserError(
+            f"The {format} file's logits differ from the model's by {difference:.2g}, so it is not given out. Choose another format."
+        )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, file in files.items():

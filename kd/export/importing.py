@@ -37,7 +37,9 @@ def read(content: bytes) -> tuple[str, nn.Module]:
         UserError: it is no such file, is too large, or holds anything but one known network's finite float32 weights.
     """
     if len(content) > MAX_BYTES:
-        raise UserError(f"The file has {len(content) / 1e6:,.0f} MB, and no network of this program has more than {MAX_BYTES / 1e6:,.0f}; choose another.")
+        raise UserError(
+            f"The file has {len(content) / 1e6:,.0f} MB, and no network of this program has more than {MAX_BYTES / 1e6:,.0f}; choose another."
+        )
     shapes = _shapes(content)
     name = recognized(shapes)
     if name is None:
@@ -54,7 +56,9 @@ def read(content: bytes) -> tuple[str, nn.Module]:
 
 def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
     """Name -> shape, from the file's header alone: nothing is allocated for what it claims to hold."""
-    refused = UserError("This is no safetensors file, or it is damaged; choose another. (Pickled files such as .pt are never read: they can run code.)")
+    refused = UserError(
+        "This is no safetensors file, or it is damaged; choose another. (Pickled files such as .pt are never read: they can run code.)"
+    )
     size = int.from_bytes(content[:8], "little") if len(content) > 8 else 0
     if not 2 <= size <= min(_HEADER, len(content) - 8):
         raise refused
@@ -65,9 +69,16 @@ def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
             if name == "__metadata__":
                 continue
             shape = tuple(about["shape"])
-            if about["dtype"] != "F32" and not (about["dtype"] == "I64" and name.endswith("num_batches_tracked")):
-                raise UserError(f"The weights {name[:60]!r} are of type {str(about['dtype'])[:10]}; save the network in float32.")
-            if not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape) or math.prod(shape) > MAX_BYTES:
+            if about["dtype"] != "F32" and not (
+                about["dtype"] == "I64" and name.endswith("num_batches_tracked")
+            ):
+                raise UserError(
+                    f"The weights {name[:60]!r} are of type {str(about['dtype'])[:10]}; save the network in float32."
+                )
+            if (
+                not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape)
+                or math.prod(shape) > MAX_BYTES
+            ):
                 raise refused
             found[name] = shape
         return found
@@ -82,11 +93,21 @@ def recognized(shapes: dict[str, tuple[int, ...]]) -> str | None:
     for name in registry.ARCHITECTURES:
         if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(name).state_dict().items()}:
             return name
-    widths = [shapes[key][0] for key in sorted(shapes, key=_place) if re.fullmatch(r"\d{1,2}\.weight", key) and len(shapes[key]) == 2][:-1]
-    if not 1 <= len(widths) <= registry.MAX_LAYERS or not all(1 <= width <= registry.MAX_WIDTH for width in widths):
+    widths = [
+        shapes[key][0]
+        for key in sorted(shapes, key=_place)
+        if re.fullmatch(r"\d{1,2}\.weight", key) and len(shapes[key]) == 2
+    ][:-1]
+    if not 1 <= len(widths) <= registry.MAX_LAYERS or not all(
+        1 <= width <= registry.MAX_WIDTH for width in widths
+    ):
         return None
     own = registry.own_name(tuple(widths))
-    return own if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(own).state_dict().items()} else None
+    return (
+        own
+        if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(own).state_dict().items()}
+        else None
+    )
 
 
 def _place(key: str) -> int:
@@ -94,7 +115,14 @@ def _place(key: str) -> int:
     return int(number) if number.isdecimal() and len(number) < 5 else -1
 
 
-def store(content: bytes, role: str, name: str, mnist: digits.Mnist, reference: CachedTeacher | MeanTeacher, owner: str | None) -> runs.Run:
+def store(
+    content: bytes,
+    role: str,
+    name: str,
+    mnist: digits.Mnist,
+    reference: CachedTeacher | MeanTeacher,
+    owner: str | None,
+) -> runs.Run:
     """Checks, measures on the test set and stores a network.
 
     Args:
@@ -111,12 +139,20 @@ def store(content: bytes, role: str, name: str, mnist: digits.Mnist, reference: 
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
     test = mnist.to(training_device()).test
-    answers: dict[str, Tensor] = {role: inference.logits_in_chunks(model.to(training_device()), test.inputs(), 512)}
+    answers: dict[str, Tensor] = {
+        role: inference.logits_in_chunks(model.to(training_device()), test.inputs(), 512)
+    }
     taught = reference.logits(test)
     answers.setdefault("teacher", taught)
     measures = {
-        "seconds": 0.0, "steps": 0, "source": mnist.source, "data": mnist.digest, "train_images": 0, "test_images": len(test),
-        "device": str(test.labels.device), "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+        "seconds": 0.0,
+        "steps": 0,
+        "source": mnist.source,
+        "data": mnist.digest,
+        "train_images": 0,
+        "test_images": len(test),
+        "device": str(test.labels.device),
+        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
         "models": {who: classification.scores(said, test.labels, taught) for who, said in answers.items()},
     }
     return runs.save(runs.new_id(), config, "done", [], {role: model}, measures, owner, name=name)

@@ -9,7 +9,11 @@ from kd.figures.training import COLOURS, DASHES, Figure, base, log_ticks, percen
 
 #: Who -> what it is called in the legend, before and after a recovery, and its mark.
 BEFORE = {"student": ("distilled", "circle"), "alone": ("never distilled", "square")}
-AFTER = {"student": ("recovered with the teacher", "circle"), "control": ("recovered from labels", "triangle-up"), "alone": ("never distilled, from labels", "square")}
+AFTER = {
+    "student": ("recovered with the teacher", "circle"),
+    "control": ("recovered from labels", "triangle-up"),
+    "alone": ("never distilled, from labels", "square"),
+}
 
 AXES = {"file_bytes": "size of the file", "zipped_bytes": "size of the zipped file", "seconds": "time"}
 
@@ -29,18 +33,35 @@ def way(rows: Sequence[Mapping[str, Any]], axis: str, what: str, recovered: bool
         mine = [row for row in rows if row["who"] == who and row[axis] is not None]
         if not mine:
             continue
-        traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": name if who != "student" or recovered or len(rows) > len(mine) else "network",
-            "x": [scale * row[axis] for row in mine], "y": [row["wrong"] or None for row in mine], "text": [row["title"] for row in mine],
-            "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
-            "marker": {"size": [9] + [11] * (len(mine) - 1), "symbol": [f"{symbol}-open"] + [symbol] * (len(mine) - 1), "color": COLOURS[who]},
-            "hovertemplate": "%{text}: %{y:.2%} wrong, %{x:,.4~g} " + ("ms" if axis == "seconds" else "KB") + f"<extra>{name}</extra>",
-        })
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name if who != "student" or recovered or len(rows) > len(mine) else "network",
+                "x": [scale * row[axis] for row in mine],
+                "y": [row["wrong"] or None for row in mine],
+                "text": [row["title"] for row in mine],
+                "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+                "marker": {
+                    "size": [9] + [11] * (len(mine) - 1),
+                    "symbol": [f"{symbol}-open"] + [symbol] * (len(mine) - 1),
+                    "color": COLOURS[who],
+                },
+                "hovertemplate": "%{text}: %{y:.2%} wrong, %{x:,.4~g} "
+                + ("ms" if axis == "seconds" else "KB")
+                + f"<extra>{name}</extra>",
+            }
+        )
     found, wrong = ([value for trace in traces for value in trace[axis]] for axis in ("x", "y"))
     layout = base("")
     layout |= {
-        "height": 360, "hovermode": "closest",
-        "xaxis": {"type": "log", "title": {"text": what}, **log_ticks(found, lambda tick: f"{tick:,.0f}" if tick >= 10 else f"{tick:.3g}")},
+        "height": 360,
+        "hovermode": "closest",
+        "xaxis": {
+            "type": "log",
+            "title": {"text": what},
+            **log_ticks(found, lambda tick: f"{tick:,.0f}" if tick >= 10 else f"{tick:.3g}"),
+        },
         "yaxis": {"type": "log", "title": {"text": "share wrong"}, **log_ticks(wrong, percent)},
     }
     layout["margin"]["t"] = 60

@@ -17,25 +17,51 @@ def history(found: Mapping[str, Any]) -> Figure:
     margin = max(0.002, (values[-1] - values[len(values) // 4]) * 0.15) if values else 0.0
     low, high = (max(0, values[len(values) // 4] - margin), min(1, values[-1] + margin)) if values else (0, 1)
     ended = [trial for trial in found["trials"] if trial["state"] == "complete"]
-    best = [(trial["number"] + 1, so_far) for trial, so_far in zip(ended, accumulate((trial["value"] for trial in ended), max)) if so_far >= low]
-    traces.append({
-        "type": "scatter", "mode": "lines", "name": "best so far", "x": [number for number, _ in best], "y": [so_far for _, so_far in best],
-        "line": {"color": COLOURS["student"], "width": 2, "shape": "hv"}, "hoverinfo": "skip",
-    })
-    for name, state, symbol in (("to the end", "complete", "circle"), ("given up", "pruned", "circle-open"), ("under way", "running", "diamond-open")):
+    best = [
+        (trial["number"] + 1, so_far)
+        for trial, so_far in zip(ended, accumulate((trial["value"] for trial in ended), max))
+        if so_far >= low
+    ]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best so far",
+            "x": [number for number, _ in best],
+            "y": [so_far for _, so_far in best],
+            "line": {"color": COLOURS["student"], "width": 2, "shape": "hv"},
+            "hoverinfo": "skip",
+        }
+    )
+    for name, state, symbol in (
+        ("to the end", "complete", "circle"),
+        ("given up", "pruned", "circle-open"),
+        ("under way", "running", "diamond-open"),
+    ):
         if state == "running" and not any(trial["state"] == state for trial in found["trials"]):
             continue
         mine = [trial for trial in found["trials"] if trial["state"] == state and trial["value"] is not None]
-        traces.append({
-            "type": "scatter", "mode": "markers", "name": name, "x": [trial["number"] + 1 for trial in mine], "y": [trial["value"] for trial in mine],
-            "marker": {"color": COLOURS["student"], "symbol": symbol, "size": 8}, "text": [_settings(trial["params"]) for trial in mine],
-            "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
-        })
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [trial["number"] + 1 for trial in mine],
+                "y": [trial["value"] for trial in mine],
+                "marker": {"color": COLOURS["student"], "symbol": symbol, "size": 8},
+                "text": [_settings(trial["params"]) for trial in mine],
+                "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
+            }
+        )
     layout = base("Accuracy on validation images")
     # As wide as all trials from the first, so that nothing moves while they come in.
-    count = max([found.get("config", {}).get("trials", 1), *(trial["number"] + 1 for trial in found["trials"])])
+    count = max(
+        [found.get("config", {}).get("trials", 1), *(trial["number"] + 1 for trial in found["trials"])]
+    )
     layout |= {
-        "hovermode": "closest", "xaxis": {"title": {"text": "trial"}, "zeroline": False, "range": [0.5, count + 0.5]} | ({"dtick": 1} if count <= 12 else {}),
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": "trial"}, "zeroline": False, "range": [0.5, count + 0.5]}
+        | ({"dtick": 1} if count <= 12 else {}),
         "yaxis": {"tickformat": ".1%", "range": [low, high]},
     }
     return {"data": traces, "layout": layout}
@@ -45,14 +71,27 @@ def importances(found: Mapping[str, Any]) -> Figure:
     """How much of the trials' differences each setting explains, the most at the top."""
     shares = sorted(found["importances"].items(), key=lambda pair: pair[1])
     trace = {
-        "type": "bar", "orientation": "h", "y": [short(name) if name != "temperature" else name for name, _ in shares], "x": [share for _, share in shares],
-        "marker": {"color": COLOURS["student"]}, "text": [f"{share:.0%}" for _, share in shares], "textposition": "auto",
-        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>", "showlegend": False,
+        "type": "bar",
+        "orientation": "h",
+        "y": [short(name) if name != "temperature" else name for name, _ in shares],
+        "x": [share for _, share in shares],
+        "marker": {"color": COLOURS["student"]},
+        "text": [f"{share:.0%}" for _, share in shares],
+        "textposition": "auto",
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+        "showlegend": False,
     }
     layout = base("What mattered: share of the variance of that accuracy")
-    layout |= {"hovermode": "closest", "xaxis": {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": {"automargin": True}}
+    layout |= {
+        "hovermode": "closest",
+        "xaxis": {"tickformat": ".0%", "rangemode": "tozero"},
+        "yaxis": {"automargin": True},
+    }
     return {"data": [trace], "layout": layout}
 
 
 def _settings(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{short(name)} {value:.3g}" if isinstance(value, float) else str(value) for name, value in params.items())
+    return ", ".join(
+        f"{short(name)} {value:.3g}" if isinstance(value, float) else str(value)
+        for name, value in params.items()
+    )

@@ -68,12 +68,28 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
         name = f"{who}, {term}" if who == "student" else who  # all others have but one term
         traces.append(line(rows, [value or None for value in values], name, who, "%{y:.4f}"))
         if who == "student":
-            traces[-1]["line"] |= {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
+            traces[-1]["line"] |= (
+                {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
+            )
     layout = over_epochs("Loss", epochs, rows, changes)
-    layout["yaxis"] |= {"type": "log", "title": {"text": "weighted loss"}, "dtick": 1, "exponentformat": "none"}
+    layout["yaxis"] |= {
+        "type": "log",
+        "title": {"text": "weighted loss"},
+        "dtick": 1,
+        "exponentformat": "none",
+    }
     if rows and not kept:
         layout["yaxis"] = {"visible": False}
-        layout["annotations"] = [{"text": "No losses were kept of this run", "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}]
+        layout["annotations"] = [
+            {
+                "text": "No losses were kept of this run",
+                "showarrow": False,
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0.5,
+                "y": 0.5,
+            }
+        ]
     return {"data": traces, "layout": layout}
 
 
@@ -90,15 +106,36 @@ def accuracy(
         # Dots mark the ends of epochs, which are measured on all validation images. They are traces of their own,
         # since every marker is a node of the page, even one of size 0.
         dots.append(line(ends, [row.get(key) for row in ends], who, who, "") | {"legendgroup": who})
-        dots[-1] |= {"mode": "markers", "marker": {"size": 6, "color": COLOURS[who], "maxdisplayed": MAX_DOTS}, "showlegend": False, "hoverinfo": "skip"}
+        dots[-1] |= {
+            "mode": "markers",
+            "marker": {"size": 6, "color": COLOURS[who], "maxdisplayed": MAX_DOTS},
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
     traces = lines + dots
     if teacher is not None:
-        level = {"x": [0, epochs], "y": [teacher, teacher], "name": "teacher", "mode": "lines", "type": "scatter"}
-        traces.append(level | {"line": {"color": COLOURS["teacher"], "dash": DASHES["teacher"], "width": 2}, "hovertemplate": "%{y:.2%}"})
+        level = {
+            "x": [0, epochs],
+            "y": [teacher, teacher],
+            "name": "teacher",
+            "mode": "lines",
+            "type": "scatter",
+        }
+        traces.append(
+            level
+            | {
+                "line": {"color": COLOURS["teacher"], "dash": DASHES["teacher"], "width": 2},
+                "hovertemplate": "%{y:.2%}",
+            }
+        )
     layout = over_epochs("Accuracy on validation images", epochs, rows, changes)
     # Digits left out, or very few labels, keep a model below the usual range.
     low = any(value < 0.8 for row in ends for key, value in row.items() if key.startswith("validation "))
-    layout["yaxis"] |= {"range": [0.0 if low else 0.8, 1.003], "tickformat": ".0%", "title": {"text": "share right"}}
+    layout["yaxis"] |= {
+        "range": [0.0 if low else 0.8, 1.003],
+        "tickformat": ".0%",
+        "title": {"text": "share right"},
+    }
     return {"data": traces, "layout": layout}
 
 
@@ -109,16 +146,43 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
         shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
         traces.append(
             {
-                "type": "bar", "name": who, "x": [str(digit) for digit in range(10)], "y": [round(s, 5) for s in shares.tolist()],
-                "marker": {"color": COLOURS[who], "pattern": {"shape": PATTERNS[who], "size": 6, "fillmode": "overlay", "fgcolor": "#FFFFFF"}},
+                "type": "bar",
+                "name": who,
+                "x": [str(digit) for digit in range(10)],
+                "y": [round(s, 5) for s in shares.tolist()],
+                "marker": {
+                    "color": COLOURS[who],
+                    "pattern": {
+                        "shape": PATTERNS[who],
+                        "size": 6,
+                        "fillmode": "overlay",
+                        "fgcolor": "#FFFFFF",
+                    },
+                },
                 "hovertemplate": "%{x}: %{y:.1%}",
             }
         )
     layout = base("")
     layout |= {
-        "barmode": "group", "bargap": 0.2, "height": 260, "hovermode": "x unified",
-        "xaxis": {**FIXED, "type": "category", "dtick": 1, "tickangle": 0, "title": {"text": "digit"}, "fixedrange": True},
-        "yaxis": {**FIXED, "range": [0, 1], "tickformat": ".0%", "fixedrange": True, "title": {"text": f"probability at T={temperature:g}"}},
+        "barmode": "group",
+        "bargap": 0.2,
+        "height": 260,
+        "hovermode": "x unified",
+        "xaxis": {
+            **FIXED,
+            "type": "category",
+            "dtick": 1,
+            "tickangle": 0,
+            "title": {"text": "digit"},
+            "fixedrange": True,
+        },
+        "yaxis": {
+            **FIXED,
+            "range": [0, 1],
+            "tickformat": ".0%",
+            "fixedrange": True,
+            "title": {"text": f"probability at T={temperature:g}"},
+        },
     }
     layout["margin"]["t"] = 36
     return {"data": traces, "layout": layout}
@@ -133,23 +197,45 @@ def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str,
     """
     places = [f"{t:g}" for t in curve]
     student = {
-        "type": "scatter", "mode": "lines+markers", "name": "student", "x": places, "y": [point["mean"] for point in curve.values()],
-        "error_y": {"type": "data", "array": [point["sd"] for point in curve.values()], "color": COLOURS["student"]},
-        "line": {"color": COLOURS["student"], "width": 2.5}, "marker": {"size": 8}, "hovertemplate": "%{y:.1f} errors",
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "student",
+        "x": places,
+        "y": [point["mean"] for point in curve.values()],
+        "error_y": {
+            "type": "data",
+            "array": [point["sd"] for point in curve.values()],
+            "color": COLOURS["student"],
+        },
+        "line": {"color": COLOURS["student"], "width": 2.5},
+        "marker": {"size": 8},
+        "hovertemplate": "%{y:.1f} errors",
     }
     level = {
-        "type": "scatter", "mode": "lines", "name": "control", "x": places, "y": [control["mean"]] * len(places),
-        "line": {"color": COLOURS["control"], "dash": DASHES["control"], "width": 2}, "hovertemplate": "%{y:.1f} errors",
+        "type": "scatter",
+        "mode": "lines",
+        "name": "control",
+        "x": places,
+        "y": [control["mean"]] * len(places),
+        "line": {"color": COLOURS["control"], "dash": DASHES["control"], "width": 2},
+        "hovertemplate": "%{y:.1f} errors",
     }
     layout = base("Errors of a student of 30 units")
-    layout |= {"xaxis": {"type": "category", "title": {"text": "temperature"}}, "yaxis": {"title": {"text": "test errors"}}}
+    layout |= {
+        "xaxis": {"type": "category", "title": {"text": "temperature"}},
+        "yaxis": {"title": {"text": "test errors"}},
+    }
     return {"data": [student, level], "layout": layout}
 
 
 def last_accuracies(rows: Rows) -> str:
     """ "student 98.1%, control 97.9%": the newest validation accuracies, for those who cannot see the chart."""
     last = rows[-1] if rows else {}
-    return ", ".join(f"{key.removeprefix('validation ')} {value:.1%}" for key, value in last.items() if key.startswith("validation "))
+    return ", ".join(
+        f"{key.removeprefix('validation ')} {value:.1%}"
+        for key, value in last.items()
+        if key.startswith("validation ")
+    )
 
 
 def thin(rows: Rows) -> Rows:
@@ -157,7 +243,11 @@ def thin(rows: Rows) -> Rows:
     if len(rows) <= MAX_POINTS:
         return rows
     stride = -(-len(rows) // MAX_POINTS)
-    return [row for i, row in enumerate(rows) if i % stride == 0 or row.get("whole_validation") or i == len(rows) - 1]
+    return [
+        row
+        for i, row in enumerate(rows)
+        if i % stride == 0 or row.get("whole_validation") or i == len(rows) - 1
+    ]
 
 
 def columns(rows: Rows, prefix: str) -> list[str]:
@@ -167,7 +257,10 @@ def columns(rows: Rows, prefix: str) -> list[str]:
 
 def line(rows: Rows, values: list[float | None], name: str, who: str, hover: str) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "name": name, "x": [round(row["epoch"], 4) for row in rows],
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [round(row["epoch"], 4) for row in rows],
         "y": [None if value is None else round(value, 6) for value in values],
         "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
         "hovertemplate": hover,
@@ -186,14 +279,20 @@ def base(title: str) -> dict[str, Any]:
     }
 
 
-def log_ticks(values: Sequence[float | None], text: Callable[[float], str] = "{:.3g}".format) -> dict[str, Any]:
+def log_ticks(
+    values: Sequence[float | None], text: Callable[[float], str] = "{:.3g}".format
+) -> dict[str, Any]:
     """Ticks of a logarithmic axis around ``values``, the denser the nearer those are to each other: by Plotly's own an axis of less than a decade may have none."""
     shown = [value for value in values if value]
     if not shown:
         return {}
     low, high = min(shown), max(shown)
     steps = (1,) if high > 300 * low else (1, 2, 5) if high > 3.5 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    ticks = [step * 10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for step in steps]
+    ticks = [
+        step * 10.0**power
+        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for step in steps
+    ]
     return {"tickvals": ticks, "ticktext": [text(tick) for tick in ticks]}
 
 
@@ -202,7 +301,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
-def over_epochs(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]) -> dict[str, Any]:
+def over_epochs(
+    title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]
+) -> dict[str, Any]:
     layout = base(title)
     layout["xaxis"] = {**FIXED, "range": [0, epochs], "title": {"text": "epoch"}, "zeroline": False}
     layout["yaxis"] = {**FIXED}
@@ -210,13 +311,28 @@ def over_epochs(title: str, epochs: float, rows: Rows, changes: Sequence[tuple[i
     per_epoch = next((row["step"] / row["epoch"] for row in rows if row.get("epoch")), None)
     if per_epoch and changes:
         layout["shapes"] = [
-            {"type": "line", "x0": step / per_epoch, "x1": step / per_epoch, "yref": "paper", "y0": 0, "y1": 1,
-             "line": {"color": "#9CA3AF", "width": 1, "dash": "dot"}}
+            {
+                "type": "line",
+                "x0": step / per_epoch,
+                "x1": step / per_epoch,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "line": {"color": "#9CA3AF", "width": 1, "dash": "dot"},
+            }
             for step, _, _ in changes
         ]
         layout["annotations"] = [
-            {"x": step / per_epoch, "yref": "paper", "y": 0.02 + 0.1 * (i % 3), "yanchor": "bottom", "xanchor": "left", "showarrow": False,
-             "text": f"{short(name)} → {value:g}", "font": {"size": 11}}
+            {
+                "x": step / per_epoch,
+                "yref": "paper",
+                "y": 0.02 + 0.1 * (i % 3),
+                "yanchor": "bottom",
+                "xanchor": "left",
+                "showarrow": False,
+                "text": f"{short(name)} → {value:g}",
+                "font": {"size": 11},
+            }
             for i, (step, name, value) in enumerate(changes)
         ]
     return layout

@@ -21,7 +21,14 @@ from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 
 #: Those with a teacher, which is ready trained.
-_TAUGHT = {DistilConfig: Distillation, StudyConfig: Study, MistakeConfig: Breaking, CompressConfig: Recovery, GridConfig: Grid, SearchConfig: Search}
+_TAUGHT = {
+    DistilConfig: Distillation,
+    StudyConfig: Study,
+    MistakeConfig: Breaking,
+    CompressConfig: Recovery,
+    GridConfig: Grid,
+    SearchConfig: Search,
+}
 
 
 def has_teacher(config: Settings) -> bool:

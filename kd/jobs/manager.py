@@ -160,7 +160,9 @@ class JobManager:
         patience: seconds that a paused job keeps the worker from others.
     """
 
-    def __init__(self, source: sources.Source, tick: float = TICK, lease: float = LEASE, patience: float = PATIENCE):
+    def __init__(
+        self, source: sources.Source, tick: float = TICK, lease: float = LEASE, patience: float = PATIENCE
+    ):
         self.source = source
         self._tick, self._lease, self._patience = tick, lease, patience
         self._jobs: dict[str, _Job] = {}
@@ -194,7 +196,9 @@ class JobManager:
         quota.check(self.active())
         if isinstance(config, DistilConfig):
             # A wrong name, or a teacher that the method cannot look into, is told now.
-            feature_matching.check(METHODS[config.method], "teacher", self.teacher(config.teacher).architecture)
+            feature_matching.check(
+                METHODS[config.method], "teacher", self.teacher(config.teacher).architecture
+            )
         elif kinds.has_teacher(config):
             self.teacher(config.teacher)
         id = runs.new_id()
@@ -216,9 +220,22 @@ class JobManager:
             job.looks = {who: when for who, when in job.looks.items() if now - when < WATCHING}
             place = self._waiting.index(job) + 1 if job in self._waiting else 0
             return Snapshot(
-                job.id, job.kind, job.config, job.shown, job.message or job.unkept, place, job.owner == viewer,
-                job.version, tuple(job.rows), job.steps, tuple(job.changes), dict(job.settings), job.saved,
-                job.measures, job.source, len(job.looks),
+                job.id,
+                job.kind,
+                job.config,
+                job.shown,
+                job.message or job.unkept,
+                place,
+                job.owner == viewer,
+                job.version,
+                tuple(job.rows),
+                job.steps,
+                tuple(job.changes),
+                dict(job.settings),
+                job.saved,
+                job.measures,
+                job.source,
+                len(job.looks),
             )
 
     def active(self) -> int:
@@ -229,7 +246,9 @@ class JobManager:
     def busy(self) -> bool:
         """Whether something trains or is about to, so that no time measured now could be trusted. What is paused computes nothing."""
         with self._changed:
-            return any(job.state in ACTIVE and (job.state != "paused" or job.stop) for job in self._jobs.values())
+            return any(
+                job.state in ACTIVE and (job.state != "paused" or job.stop) for job in self._jobs.values()
+            )
 
     def pause(self, id: str, token: str) -> None:
         with self._owned(id, token) as job:
@@ -258,7 +277,9 @@ class JobManager:
     def step(self, id: str, token: str) -> None:
         """One optimizer step, then paused."""
         with self._owned(id, token) as job:
-            if job.state in ("paused", "running") or job.to_step < 0:  # the last: it waits for its turn, to pause there
+            if (
+                job.state in ("paused", "running") or job.to_step < 0
+            ):  # the last: it waits for its turn, to pause there
                 job.to_step = max(0, job.to_step) + 1
             if job.state == "paused":
                 self._go_on(job)
@@ -357,11 +378,15 @@ class JobManager:
                 raise UserError("The server is shutting down; start the run again in a minute.")
             active = [other for other in self._jobs.values() if other.state in ACTIVE]
             if sum(other.owner == job.owner for other in active) >= MAX_PER_OWNER:
-                raise UserError(f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end.")
+                raise UserError(
+                    f"You already have {MAX_PER_OWNER} runs under way; stop one or wait for it to end."
+                )
             if len(self._waiting) >= MAX_WAITING:
                 raise UserError(f"{MAX_WAITING} runs are already waiting; try again when one has ended.")
             if len(active) >= MAX_ACTIVE:
-                raise UserError(f"{MAX_ACTIVE} runs are already under way, most of them paused; try again when one has ended.")
+                raise UserError(
+                    f"{MAX_ACTIVE} runs are already under way, most of them paused; try again when one has ended."
+                )
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._forget_old()
@@ -377,7 +402,10 @@ class JobManager:
         keeper.claim()
         try:
             kept = checkpoints.owned(id, token)  # read again: until the claim another could go on with it
-            kept.check(self.source.mnist().digest, self.teacher(kept.config.teacher).digest if kinds.has_teacher(kept.config) else None)
+            kept.check(
+                self.source.mnist().digest,
+                self.teacher(kept.config.teacher).digest if kinds.has_teacher(kept.config) else None,
+            )
             job = _Job(id, kept.config, owner, self._lease, keeper, resumed=True, rows=kept.rows)
             job.changes = list(getattr(kept.config, "schedule", ()))
             self._enqueue(job)
@@ -425,7 +453,12 @@ class JobManager:
 
     def _expire(self) -> None:
         for job in self._jobs.values():
-            if job.state in ACTIVE and not job.stop and job.lease and time.monotonic() - job.touched > job.lease:
+            if (
+                job.state in ACTIVE
+                and not job.stop
+                and job.lease
+                and time.monotonic() - job.touched > job.lease
+            ):
                 self._end(job, "Ended because nobody was watching.")
 
     def _next(self) -> _Job | None:
@@ -548,7 +581,9 @@ class JobManager:
     def _begin(self, job: _Job) -> None:
         mnist = self.source.mnist()
         kept = checkpoints.load(job.id) if job.resumed else None
-        experiment = kinds.experiment(job.config, mnist, self.teacher(job.config.teacher) if kinds.has_teacher(job.config) else None)
+        experiment = kinds.experiment(
+            job.config, mnist, self.teacher(job.config.teacher) if kinds.has_teacher(job.config) else None
+        )
         job.changes = list(getattr(job.config, "schedule", ()))
         if kept:
             kept.check(mnist.digest, experiment.reference.digest if experiment.reference else None)
@@ -557,7 +592,9 @@ class JobManager:
         job.settings, job.source = dict(experiment.training.settings), mnist.source
         if kept:
             row, job.steps = kept.rows[-1], experiment.training.steps
-            job.last = Record(int(row["step"]), job.steps, row["epoch"], row["seconds"], 0.0, {}, {}, {}, False)
+            job.last = Record(
+                int(row["step"]), job.steps, row["epoch"], row["seconds"], 0.0, {}, {}, {}, False
+            )
             self._publish(job)
 
     def _due(self, job: _Job) -> bool:
@@ -570,7 +607,9 @@ class JobManager:
             for name, model in job.experiment.trained.items():
                 if name not in job.published:
                     job.published[name] = copy.deepcopy(model).eval()
-                for theirs, ours in zip(job.published[name].state_dict().values(), model.state_dict().values()):
+                for theirs, ours in zip(
+                    job.published[name].state_dict().values(), model.state_dict().values()
+                ):
                     theirs.copy_(ours)
 
     def _finish(self, job: _Job, state: str, message: str) -> None:
@@ -601,14 +640,26 @@ class JobManager:
         with self._changed:
             self._set(job, state, message)
             job.records, job.unkept = None, ""
-            if job.saved or state in ("failed", "interrupted") or job.last is None:  # else it can still be saved
+            if (
+                job.saved or state in ("failed", "interrupted") or job.last is None
+            ):  # else it can still be saved
                 job.experiment = None
             if self._current is job:
                 self._current = None
             self._changed.notify_all()
 
     def _save(self, job: _Job, state: str) -> None:
-        runs.save(job.id, self._config_so_far(job), state, job.rows, job.experiment.trained, job.measures, job.owner, message=job.ended, tensors=job.experiment.tensors)
+        runs.save(
+            job.id,
+            self._config_so_far(job),
+            state,
+            job.rows,
+            job.experiment.trained,
+            job.measures,
+            job.owner,
+            message=job.ended,
+            tensors=job.experiment.tensors,
+        )
         job.saved = True
         job.keeper.leave(ended=True)
 

@@ -25,7 +25,13 @@ def recipe(student: str, omitted: str, seed: int) -> DistilConfig:
     """A run with soft targets alone at the paper's T=20; as many steps whatever is left out."""
     epochs = round(EPOCHS[student] * CLASSES / (CLASSES - len(omitted)))
     return DistilConfig(
-        student=student, omitted=omitted, seed=seed, temperature=20.0, soft_weight=1.0, epochs=epochs, learning_rate=_LEARNING_RATE[student]
+        student=student,
+        omitted=omitted,
+        seed=seed,
+        temperature=20.0,
+        soft_weight=1.0,
+        epochs=epochs,
+        learning_rate=_LEARNING_RATE[student],
     )
 
 
@@ -56,4 +62,12 @@ class Errors(NamedTuple):
 
 def errors(logits: Tensor, labels: Tensor, omitted: str) -> Errors:
     wrong = logits.argmax(1) != labels
-    return Errors(int(wrong.sum()), int((wrong & torch.isin(labels, torch.tensor([int(digit) for digit in omitted], dtype=labels.dtype))).sum()))
+    return Errors(
+        int(wrong.sum()),
+        int(
+            (
+                wrong
+                & torch.isin(labels, torch.tensor([int(digit) for digit in omitted], dtype=labels.dtype))
+            ).sum()
+        ),
+    )

@@ -17,7 +17,12 @@ def sheet(images: Tensor, columns: int, between: float = 0) -> Tensor:
     count, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
-    page = torch.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), between, dtype=images.dtype, device=images.device)
+    page = torch.full(
+        (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP),
+        between,
+        dtype=images.dtype,
+        device=images.device,
+    )
     for place, image in enumerate(images):
         top, left = place // columns * (height + GAP), place % columns * (width + GAP)
         page[top : top + height, left : left + width] = image

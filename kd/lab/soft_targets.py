@@ -21,7 +21,9 @@ def entropy(probabilities: Tensor) -> Tensor:
     return torch.special.entr(probabilities).sum(-1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
 
 
-def most_like(logits: Tensor, labels: Tensor, digit: int, like: int, temperature: float, count: int) -> tuple[Tensor, Tensor]:
+def most_like(
+    logits: Tensor, labels: Tensor, digit: int, like: int, temperature: float, count: int
+) -> tuple[Tensor, Tensor]:
     """The images of ``digit`` in which the teacher sees most of another class, most first.
 
     Args:
@@ -37,7 +39,9 @@ def most_like(logits: Tensor, labels: Tensor, digit: int, like: int, temperature
     return places[order], shares[order]
 
 
-def look_alikes(logits: Tensor, labels: Tensor, digit: int, temperature: float) -> dict[int, tuple[int, float]]:
+def look_alikes(
+    logits: Tensor, labels: Tensor, digit: int, temperature: float
+) -> dict[int, tuple[int, float]]:
     """For each other class the image of ``digit`` that is most like it: class -> its place and the class's probability."""
     found = {}
     for like in range(CLASSES):

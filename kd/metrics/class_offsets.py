@@ -55,5 +55,8 @@ def by_labels(logits: Tensor, labels: Tensor, omitted: str, reach: float = 20.0,
     outside = logits.masked_fill(~mask.bool(), -torch.inf).max(1)
     right_inside, right_outside = inside.indices == labels, outside.indices == labels
     tried = torch.linspace(-reach, reach, steps, dtype=torch.float64)
-    errors = [int((~torch.where(outside.values + offset > inside.values, right_outside, right_inside)).sum()) for offset in tried]
+    errors = [
+        int((~torch.where(outside.values + offset > inside.values, right_outside, right_inside)).sum())
+        for offset in tried
+    ]
     return mask * tried[errors.index(min(errors))]

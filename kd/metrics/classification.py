@@ -79,7 +79,9 @@ def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str,
     (10,); and ``ece``.
     """
     guess = logits.argmax(1)
-    confusion = torch.bincount(labels * registry.CLASSES + guess, minlength=registry.CLASSES**2).view(registry.CLASSES, registry.CLASSES)
+    confusion = torch.bincount(labels * registry.CLASSES + guess, minlength=registry.CLASSES**2).view(
+        registry.CLASSES, registry.CLASSES
+    )
     return {
         **scores(logits, labels, teacher_logits),
         "interval": interval(int((guess == labels).sum()), len(labels)),

@@ -30,12 +30,17 @@ class Latency:
     rounds: int
 
 
-def alternating(works: Mapping[Name, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01) -> dict[Name, Latency]:
+def alternating(
+    works: Mapping[Name, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01
+) -> dict[Name, Latency]:
     """The time of one call of each of ``works``, warmed up: in each round every one has its turn of about ``seconds``."""
     from torch.utils import benchmark  # slow to import, and loud where there is no GPU
 
     with torch.inference_mode():
-        timers = {name: benchmark.Timer("work()", globals={"work": work}, num_threads=threads) for name, work in works.items()}
+        timers = {
+            name: benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
+            for name, work in works.items()
+        }
         calls = {name: max(1, round(seconds / _least(timer))) for name, timer in timers.items()}
         taken: dict[Name, list[Any]] = {name: [] for name in works}
         for _ in range(rounds):
@@ -89,8 +94,12 @@ def _laid_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
 
 
 def compare(
-    networks: Mapping[str, nn.Module], batches: tuple[int, ...] = BATCHES, threads: tuple[int, ...] | None = None, rounds: int = ROUNDS,
-    seconds: float = 0.01, exported: Mapping[str, Callable[[int], Callable[[np.ndarray], Any]]] | None = None,
+    networks: Mapping[str, nn.Module],
+    batches: tuple[int, ...] = BATCHES,
+    threads: tuple[int, ...] | None = None,
+    rounds: int = ROUNDS,
+    seconds: float = 0.01,
+    exported: Mapping[str, Callable[[int], Callable[[np.ndarray], Any]]] | None = None,
     between: Callable[[], Any] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
     """For each network its latency on each batch size with each number of threads, in the form that is quickest there.
@@ -117,12 +126,21 @@ def compare(
                 chosen[name] = min(tried, key=lambda form: times[form].median) if times else next(iter(tried))
                 works[PYTORCH, name] = tried[chosen[name]]
                 if (name, count) in ready:
-                    works[ONNX, name] = functools.partial(ready[name, count], np.zeros((batch, 28, 28), np.uint8))
+                    works[ONNX, name] = functools.partial(
+                        ready[name, count], np.zeros((batch, 28, 28), np.uint8)
+                    )
             for (runtime, name), took in alternating(works, count, rounds, seconds).items():
-                found[name].append({
-                    "batch": batch, "threads": count, "runtime": runtime, "median": took.median, "iqr": took.iqr,
-                    "images_per_second": batch / took.median, "form": chosen[name] if runtime == PYTORCH else "as exported",
-                })
+                found[name].append(
+                    {
+                        "batch": batch,
+                        "threads": count,
+                        "runtime": runtime,
+                        "median": took.median,
+                        "iqr": took.iqr,
+                        "images_per_second": batch / took.median,
+                        "form": chosen[name] if runtime == PYTORCH else "as exported",
+                    }
+                )
     return found
 
 

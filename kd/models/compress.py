@@ -89,8 +89,15 @@ class MaskedConv2d(nn.Conv2d):
 
     def __init__(self, layer: nn.Conv2d):
         super().__init__(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups,
-            layer.bias is not None, device="meta",
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+            layer.bias is not None,
+            device="meta",
         )
         self.weight, self.bias = layer.weight, layer.bias
         self.register_buffer("mask", layer.weight.detach() != 0, persistent=False)
@@ -136,7 +143,11 @@ def prune_neurons(model: nn.Module, share: float, images: Tensor | None = None) 
             between, count = layers[place + 1 : later], len(layer.weight)
             activation = next((module for module in between if isinstance(module, _ACTIVATIONS)), None)
             strength = strengths[activation] if strengths else _weight(layer, between)
-            keep = strength.argsort(descending=True, stable=True)[: max(1, count - round(share * count))].sort().values
+            keep = (
+                strength.argsort(descending=True, stable=True)[: max(1, count - round(share * count))]
+                .sort()
+                .values
+            )
             _keep_outputs(layer, keep)
             for module in between:
                 if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
@@ -171,7 +182,9 @@ def _activations(model: nn.Module, images: Tensor) -> dict[nn.Module, Tensor]:
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         sizes = output.abs()
-        found[layer] = (sizes.movedim(1, -1) if sizes.dim() == 4 else sizes).flatten(0, -2).mean(0)  # maps have their channels second
+        found[layer] = (
+            (sizes.movedim(1, -1) if sizes.dim() == 4 else sizes).flatten(0, -2).mean(0)
+        )  # maps have their channels second
 
     _watching(model, _ACTIVATIONS, note, images)
     return found
@@ -207,7 +220,11 @@ def _keep_outputs(layer: nn.Module, keep: Tensor) -> None:
 def _keep_inputs(layer: nn.Linear | nn.Conv2d, keep: Tensor, count: int) -> None:
     """Leaves ``layer`` what comes from the neurons ``keep`` of ``count``: after flattening each has several places."""
     weight = layer.weight.detach()
-    kept = weight.view(len(weight), count, -1)[:, keep].flatten(1) if isinstance(layer, nn.Linear) else weight[:, keep]
+    kept = (
+        weight.view(len(weight), count, -1)[:, keep].flatten(1)
+        if isinstance(layer, nn.Linear)
+        else weight[:, keep]
+    )
     _put(layer, "weight", kept)
     if isinstance(layer, nn.Linear):
         layer.in_features = kept.shape[1]
@@ -258,7 +275,9 @@ def factored(layer: nn.Linear | nn.Conv2d, rank: int) -> Factored:
         first = nn.Linear(layer.in_features, rank, bias=False, device="meta")
         second = nn.Linear(rank, layer.out_features, bias=bias, device="meta")
     else:
-        first = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False, device="meta")
+        first = nn.Conv2d(
+            layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False, device="meta"
+        )
         second = nn.Conv2d(rank, layer.out_channels, 1, bias=bias, device="meta")
     _put(first, "weight", (root.unsqueeze(1) * right[:rank]).view(first.weight.shape))
     _put(second, "weight", (left[:, :rank] * root).view(second.weight.shape))
@@ -304,7 +323,9 @@ def quantize(model: nn.Module, how: str, images: Tensor) -> nn.Module:
     with torch.no_grad():
         _watching(model, (nn.Linear,), note, images.cpu())
     for layer, scale in scales.items():
-        config = Int8StaticActivationInt8WeightConfig(act_quant_scale=scale, granularity=[PerTensor(), PerRow()], set_inductor_config=False)
+        config = Int8StaticActivationInt8WeightConfig(
+            act_quant_scale=scale, granularity=[PerTensor(), PerRow()], set_inductor_config=False
+        )
         quantize_(model, config, filter_fn=lambda module, name: module is layer)
     return model
 
@@ -316,20 +337,36 @@ TECHNIQUES: dict[str, Technique] = {
     technique.name: technique
     for technique in [
         Technique(
-            "neurons", "Neurons, by weight", "Removes whole neurons, or a convolution's channels, whose incoming weights are smallest. What remains is dense.",
-            "Li et al. 2017", "https://arxiv.org/abs/1608.08710", lambda model, share, images: prune_neurons(model, share),
+            "neurons",
+            "Neurons, by weight",
+            "Removes whole neurons, or a convolution's channels, whose incoming weights are smallest. What remains is dense.",
+            "Li et al. 2017",
+            "https://arxiv.org/abs/1608.08710",
+            lambda model, share, images: prune_neurons(model, share),
         ),
         Technique(
-            "activation", "Neurons, by activation", "Removes whole neurons that say least about 1,000 validation images.",
-            "Molchanov et al. 2017", "https://arxiv.org/abs/1611.06440", prune_neurons,
+            "activation",
+            "Neurons, by activation",
+            "Removes whole neurons that say least about 1,000 validation images.",
+            "Molchanov et al. 2017",
+            "https://arxiv.org/abs/1611.06440",
+            prune_neurons,
         ),
         Technique(
-            "rank", "Low rank", "Splits each layer into two thin ones by its singular values, with so many weights fewer.",
-            "Denton et al. 2014", "https://arxiv.org/abs/1404.0736", lambda model, share, images: low_rank(model, share),
+            "rank",
+            "Low rank",
+            "Splits each layer into two thin ones by its singular values, with so many weights fewer.",
+            "Denton et al. 2014",
+            "https://arxiv.org/abs/1404.0736",
+            lambda model, share, images: low_rank(model, share),
         ),
         Technique(
-            "weights", "Weights", "Sets the smallest weights to zero, wherever they are. The file only shrinks when it is zipped, and a dense layer gets no faster.",
-            "Han et al. 2015", "https://arxiv.org/abs/1506.02626", lambda model, share, images: prune_weights(model, share),
+            "weights",
+            "Weights",
+            "Sets the smallest weights to zero, wherever they are. The file only shrinks when it is zipped, and a dense layer gets no faster.",
+            "Han et al. 2015",
+            "https://arxiv.org/abs/1506.02626",
+            lambda model, share, images: prune_weights(model, share),
         ),
     ]
 }
@@ -393,7 +430,11 @@ def file(model: nn.Module) -> bytes:
     """The weights as a safetensors file. An int8 weight is its numbers and its scales."""
     tensors: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
-        tensors |= {f"{key}.{part}": getattr(value, part) for part in value.__tensor_flatten__()[0]} if _int8(value) else {key: value}
+        tensors |= (
+            {f"{key}.{part}": getattr(value, part) for part in value.__tensor_flatten__()[0]}
+            if _int8(value)
+            else {key: value}
+        )
     return save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
 
 
@@ -408,6 +449,8 @@ def cost(model: nn.Module) -> Cost:
         archive.writestr("model.safetensors", content)
     weights = [weight.dequantize() if _int8(weight) else weight for weight in model.parameters()]
     return Cost(
-        parameters=sum(weight.numel() for weight in weights), nonzero=sum(int((weight != 0).sum()) for weight in weights),
-        file_bytes=len(content), zipped_bytes=len(zipped.getvalue()),
+        parameters=sum(weight.numel() for weight in weights),
+        nonzero=sum(int((weight != 0).sum()) for weight in weights),
+        file_bytes=len(content),
+        zipped_bytes=len(zipped.getvalue()),
     )

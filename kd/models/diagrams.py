@@ -52,7 +52,11 @@ def stages(architecture: str) -> tuple[Stage, ...]:
         if isinstance(layer, _SMALL):
             before = found.pop()
             activation = f", {name}" if isinstance(layer, _ACTIVATIONS) else ""
-            found.append(Stage(before.label + activation, (*before.parts, name), before.shape, before.weights + weights))
+            found.append(
+                Stage(
+                    before.label + activation, (*before.parts, name), before.shape, before.weights + weights
+                )
+            )
         else:
             found.append(Stage(_label(layer), (name,), tuple(output.shape[1:]), weights))
     return tuple(found)
@@ -76,7 +80,13 @@ def _label(layer: nn.Module) -> str:
     match layer:
         case nn.Conv2d():
             size = "×".join(map(str, layer.kernel_size))
-            kind = "depthwise" if layer.groups == layer.in_channels > 1 else "pointwise" if layer.kernel_size == (1, 1) else "convolution"
+            kind = (
+                "depthwise"
+                if layer.groups == layer.in_channels > 1
+                else "pointwise"
+                if layer.kernel_size == (1, 1)
+                else "convolution"
+            )
             return f"{size} {kind}"
         case nn.Linear():
             return "dense"
@@ -85,7 +95,9 @@ def _label(layer: nn.Module) -> str:
         case nn.LayerNorm():
             return "normalization"
         case layers.Patches():
-            first = next(inner for inner in layer.embed.modules() if isinstance(inner, nn.Conv2d))  # of two, where it was factored
+            first = next(
+                inner for inner in layer.embed.modules() if isinstance(inner, nn.Conv2d)
+            )  # of two, where it was factored
             return "{}×{} patches".format(*first.kernel_size)
         case layers.Block():
             return "Transformer block"
@@ -96,7 +108,10 @@ def _label(layer: nn.Module) -> str:
 
 def in_words(architecture: str) -> str:
     """The picture for those who cannot see it."""
-    rows = [f"{row.label}, {_shape(row)}" + (f", {row.weights:,} weights" if row.weights else "") for row in stages(architecture)]
+    rows = [
+        f"{row.label}, {_shape(row)}" + (f", {row.weights:,} weights" if row.weights else "")
+        for row in stages(architecture)
+    ]
     return f"The layers of {architecture}: {'; '.join(rows)}."
 
 
@@ -110,20 +125,32 @@ def svg(architecture: str, colour: str, scale_with: str | None = None) -> str:
     rows = stages(architecture)
     widest = max(row.values for name in (architecture, scale_with or architecture) for row in stages(name))
     widths = [max(1.5, BARS * math.sqrt(row.values / widest)) for row in rows]
-    parts = [_text(BARS + 10, 0, "layer", muted=True), _text(GIVES, 0, "gives", "end", True), _text(WEIGHTS, 0, "weights", "end", True)]
+    parts = [
+        _text(BARS + 10, 0, "layer", muted=True),
+        _text(GIVES, 0, "gives", "end", True),
+        _text(WEIGHTS, 0, "weights", "end", True),
+    ]
     for i, (row, width) in enumerate(zip(rows, widths), 1):
         top, left = i * ROW + (ROW - BAR) / 2, (BARS - width) / 2
         if i < len(rows):
             below = (BARS - widths[i]) / 2
-            corners = [(left, top + BAR), (left + width, top + BAR), (below + widths[i], top + ROW), (below, top + ROW)]
+            corners = [
+                (left, top + BAR),
+                (left + width, top + BAR),
+                (below + widths[i], top + ROW),
+                (below, top + ROW),
+            ]
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
             parts.append(f'<polygon points="{points}" fill="{colour}" opacity="0.25"/>')
         title = f"<title>{html.escape(' + '.join(row.parts))}</title>"
         shape = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{BAR}" rx="1.5"'
         fill = f'fill="{colour}"' if i > 1 else 'fill="currentColor" opacity="0.6"'
         parts += [
-            f"<g>{title}<rect {shape} {fill}/>", _text(BARS + 10, i, row.label), _text(GIVES, i, _shape(row), "end", True),
-            _text(WEIGHTS, i, f"{row.weights:,}", "end", True) if row.weights else "", "</g>",
+            f"<g>{title}<rect {shape} {fill}/>",
+            _text(BARS + 10, i, row.label),
+            _text(GIVES, i, _shape(row), "end", True),
+            _text(WEIGHTS, i, f"{row.weights:,}", "end", True) if row.weights else "",
+            "</g>",
         ]
     height = (len(rows) + 1) * ROW
     return (

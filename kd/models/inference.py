@@ -53,7 +53,9 @@ def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Te
     return in_chunks(model, model, inputs, chunk)
 
 
-def in_chunks(model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK) -> Tensor:
+def in_chunks(
+    model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK
+) -> Tensor:
     """What ``ask``, which uses ``model``, gives for ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
 
     Small chunks in channels_last stay in the processor's cache: a convolutional
@@ -63,6 +65,8 @@ def in_chunks(model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor,
     model.eval()
     try:
         with torch.inference_mode():
-            return torch.cat([ask(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)])
+            return torch.cat(
+                [ask(part.contiguous(memory_format=torch.channels_last)) for part in inputs.split(chunk)]
+            )
     finally:
         model.train(was_training)

@@ -59,7 +59,9 @@ def regularized_mlp(*widths: int, bound: float, dropout: tuple[float, float]) ->
 # -- convolutional networks ------------------------------------------------------------
 
 
-def convolution(inputs: int, outputs: int, stride: int = 1, size: int = 3, groups: int = 1) -> list[nn.Module]:
+def convolution(
+    inputs: int, outputs: int, stride: int = 1, size: int = 3, groups: int = 1
+) -> list[nn.Module]:
     """A convolution that keeps the image's side (but for the stride), with batch normalization and ReLU."""
     return [
         nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, groups=groups, bias=False),
@@ -134,7 +136,9 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        split = self.query_key_value(tokens).unflatten(2, (3, self.heads, -1))  # (N, L, 3, heads, width / heads)
+        split = self.query_key_value(tokens).unflatten(
+            2, (3, self.heads, -1)
+        )  # (N, L, 3, heads, width / heads)
         mixed = F.scaled_dot_product_attention(*split.permute(2, 0, 3, 1, 4))
         return self.output(mixed.transpose(1, 2).flatten(2))
 
@@ -150,7 +154,11 @@ class Block(nn.Module):
         super().__init__()
         self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads), nn.Dropout(dropout))
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Dropout(dropout)
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -170,5 +178,7 @@ def transformer(depth: int, side: int, width: int, heads: int, dropout: float) -
     return nn.Sequential(
         Patches(side, width),
         *(Block(width, heads, 4 * width, dropout) for _ in range(depth)),
-        nn.LayerNorm(width), ClassToken(), nn.Linear(width, CLASSES),
+        nn.LayerNorm(width),
+        ClassToken(),
+        nn.Linear(width, CLASSES),
     )

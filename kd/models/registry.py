@@ -46,39 +46,61 @@ ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
     for entry in [
         Architecture("linear", "One matrix: the least a student can be.", lambda: mlp(), student=True),
-        Architecture("mlp-30", "30 hidden units: so small that the temperature matters.", lambda: mlp(30), student=True),
-        Architecture("mlp-128", "One hidden layer: quick to train, good to watch.", lambda: mlp(128), student=True),
-        Architecture("mlp-800x2", "Hinton's student: two layers of 800, no convolutions.", lambda: mlp(800, 800), student=True),
         Architecture(
-            "mlp-1200x2", "Hinton's teacher: two layers of 1,200 with dropout and bounded weights.",
+            "mlp-30", "30 hidden units: so small that the temperature matters.", lambda: mlp(30), student=True
+        ),
+        Architecture(
+            "mlp-128", "One hidden layer: quick to train, good to watch.", lambda: mlp(128), student=True
+        ),
+        Architecture(
+            "mlp-800x2",
+            "Hinton's student: two layers of 800, no convolutions.",
+            lambda: mlp(800, 800),
+            student=True,
+        ),
+        Architecture(
+            "mlp-1200x2",
+            "Hinton's teacher: two layers of 1,200 with dropout and bounded weights.",
             lambda: regularized_mlp(1200, 1200, bound=3.0, dropout=(0.1, 0.4)),
         ),
         Architecture(
-            "cnn-tiny", "Three small convolutions: few weights, well spent.",
-            lambda: cnn((8, 16, 32), (2, 2, 2), dropout=0.0), student=True,
+            "cnn-tiny",
+            "Three small convolutions: few weights, well spent.",
+            lambda: cnn((8, 16, 32), (2, 2, 2), dropout=0.0),
+            student=True,
         ),
         Architecture(
-            "cnn-small", "Four convolutions: smaller than the teacher, and close to it.",
-            lambda: cnn((16, 32, 48, 48), (2, 1, 2, 1), dropout=0.0), student=True,
+            "cnn-small",
+            "Four convolutions: smaller than the teacher, and close to it.",
+            lambda: cnn((16, 32, 48, 48), (2, 1, 2, 1), dropout=0.0),
+            student=True,
         ),
         Architecture(
-            "cnn-separable", "A small MobileNet: each convolution in two cheap halves.",
-            lambda: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1)), student=True,
+            "cnn-separable",
+            "A small MobileNet: each convolution in two cheap halves.",
+            lambda: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1)),
+            student=True,
         ),
         Architecture(
-            "vit-half", "Every second block of vit: a student in the manner of DistilBERT.",
-            lambda: transformer(3, **_VIT), student=True,
+            "vit-half",
+            "Every second block of vit: a student in the manner of DistilBERT.",
+            lambda: transformer(3, **_VIT),
+            student=True,
         ),
         Architecture(
-            "vit", "A Transformer of six blocks over patches of the image: a teacher.",
+            "vit",
+            "A Transformer of six blocks over patches of the image: a teacher.",
             lambda: transformer(6, **_VIT),
         ),
         Architecture(
-            "cnn-wide", "Wider and deeper than cnn: for a stronger teacher.",
+            "cnn-wide",
+            "Wider and deeper than cnn: for a stronger teacher.",
             lambda: cnn((32, 32, 64, 64, 128, 128), (1, 1, 2, 1, 2, 1), dropout=0.3),
         ),
         Architecture(
-            "cnn", "Five convolutions: the teacher.", lambda: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3)
+            "cnn",
+            "Five convolutions: the teacher.",
+            lambda: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3),
         ),
     ]
 }
@@ -130,7 +152,10 @@ def architecture(name: str) -> Architecture:
 def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
     """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
     with torch.device("meta"):
-        return tuple(tuple(feature.shape[1:]) for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features)
+        return tuple(
+            tuple(feature.shape[1:])
+            for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features
+        )
 
 
 def skeleton(name: str) -> nn.Module:
@@ -178,9 +203,13 @@ def inherited(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
     Source: Sanh et al. 2019 (DistilBERT, arXiv 1910.01108), section 2.
     """
     blocks = [place for place, layer in enumerate(teacher.children()) if isinstance(layer, Block)]
-    kept = nn.Sequential(*(layer for place, layer in enumerate(teacher.children()) if place not in blocks[1::2]))
+    kept = nn.Sequential(
+        *(layer for place, layer in enumerate(teacher.children()) if place not in blocks[1::2])
+    )
     weights, wanted = kept.state_dict(), student.state_dict()
-    if not blocks or {key: value.shape for key, value in weights.items()} != {key: value.shape for key, value in wanted.items()}:
+    if not blocks or {key: value.shape for key, value in weights.items()} != {
+        key: value.shape for key, value in wanted.items()
+    }:
         raise UserError(
             "This student cannot begin with this teacher's layers: that takes a Transformer of half the teacher's depth, with "
             "everything else alike, such as vit-half and vit. Choose those, or random initial weights."
@@ -224,4 +253,11 @@ def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
 
 def as_stored(model: nn.Module, architecture: str) -> nn.Module:
     """A copy of the network as it is stored and loaded, in eval mode: on the CPU, without masks, and with weights that lie as a fresh network's do."""
-    return with_weights(architecture, {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}, "The network")
+    return with_weights(
+        architecture,
+        {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in model.state_dict().items()
+        },
+        "The network",
+    )

@@ -34,8 +34,12 @@ class Method:
     objective: Objective
     settings: tuple[str, ...]  # the settings that it reads
     teacher: bool = True  # whether a teacher teaches
-    looks: str | None = None  # at which hidden layers of both networks, by the names in kd.objectives.feature_matching
-    projection: bool = False  # whether the student's are mapped to the teacher's shapes by a layer that is trained with it
+    looks: str | None = (
+        None  # at which hidden layers of both networks, by the names in kd.objectives.feature_matching
+    )
+    projection: bool = (
+        False  # whether the student's are mapped to the teacher's shapes by a layer that is trained with it
+    )
 
 
 def soft_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -83,7 +87,9 @@ def _hard(logits: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor
     """weight * cross_entropy() and its gradient by the logits, by the operations that autograd would call."""
     shares = F.log_softmax(logits, dim=1)
     loss, count = torch.ops.aten.nll_loss_forward(shares, labels, None, _MEAN, UNLABELLED)
-    by_shares = torch.ops.aten.nll_loss_backward(torch.full_like(loss, weight), shares, labels, None, _MEAN, UNLABELLED, count)
+    by_shares = torch.ops.aten.nll_loss_backward(
+        torch.full_like(loss, weight), shares, labels, None, _MEAN, UNLABELLED, count
+    )
     return loss * weight, torch.ops.aten._log_softmax_backward_data(by_shares, shares, 1, logits.dtype)
 
 
@@ -95,7 +101,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def beside_labels(soft: Mapping[str, Tensor], student: Outputs, labels: Tensor, settings: Settings) -> Terms:
     """soft_weight * each of the terms ``soft``, and (1 - soft_weight) * CE(labels)."""
     weight = settings["soft_weight"]
-    return {name: weight * term for name, term in soft.items()} | {"hard": (1 - weight) * cross_entropy(student.logits, labels)}
+    return {name: weight * term for name, term in soft.items()} | {
+        "hard": (1 - weight) * cross_entropy(student.logits, labels)
+    }
 
 
 def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -108,7 +116,9 @@ def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: 
     return beside_labels({"soft": soft}, student, labels, settings)
 
 
-def hinton_with_gradient(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, settings: Settings) -> tuple[Terms, Tensor]:
+def hinton_with_gradient(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, settings: Settings
+) -> tuple[Terms, Tensor]:
     """The terms of hinton(), and the gradient of their sum by the student's logits (N, 10)."""
     weight = settings["soft_weight"]
     soft, by_soft = _soft(student_logits, teacher_logits, settings["temperature"])

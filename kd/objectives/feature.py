@@ -40,7 +40,9 @@ def attention(student: Outputs, teacher: Outputs | None, labels: Tensor, setting
     """
     pairs = zip(student.features, teacher.features, strict=True)
     maps = sum((F.normalize(said) - F.normalize(taught)).square().sum(1).mean() / 2 for said, taught in pairs)
-    return hinton(student, teacher, labels, settings) | {"attention": settings["feature_weight"] * ATTENTION * maps}
+    return hinton(student, teacher, labels, settings) | {
+        "attention": settings["feature_weight"] * ATTENTION * maps
+    }
 
 
 def cosine(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -50,4 +52,6 @@ def cosine(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: 
     """
     (said,), (taught,) = student.features, teacher.features
     angle = 1 - F.cosine_similarity(said, taught).mean()
-    return hinton(student, teacher, labels, settings) | {"cosine": settings["feature_weight"] * COSINE * angle}
+    return hinton(student, teacher, labels, settings) | {
+        "cosine": settings["feature_weight"] * COSINE * angle
+    }

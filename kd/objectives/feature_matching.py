@@ -48,7 +48,9 @@ class View:
 
     def widths(self, shapes: Shapes) -> list[int]:
         """The D of each layer, of a network whose features have ``shapes``."""
-        return [vector.shape[1] for vector in self([torch.empty(1, *shape, device="meta") for shape in shapes])]
+        return [
+            vector.shape[1] for vector in self([torch.empty(1, *shape, device="meta") for shape in shapes])
+        ]
 
 
 class Connection:
@@ -87,7 +89,9 @@ def check(method: Method, who: str, architecture: str) -> None:
     if method.looks is None:
         return
     if "+" in architecture:
-        raise UserError(f"The method {method.name} compares hidden layers, which several teachers do not share; choose one teacher.")
+        raise UserError(
+            f"The method {method.name} compares hidden layers, which several teachers do not share; choose one teacher."
+        )
     shapes = registry.feature_shapes(architecture)
     missing = None
     if not shapes:
@@ -95,7 +99,9 @@ def check(method: Method, who: str, architecture: str) -> None:
     elif method.looks == "maps" and not any(map(_is_map, shapes)):
         missing = "feature maps (which convolutions make)"
     if missing:
-        raise UserError(f"The method {method.name} compares {missing}, and the {who} {architecture} has none; choose another {who} or method.")
+        raise UserError(
+            f"The method {method.name} compares {missing}, and the {who} {architecture} has none; choose another {who} or method."
+        )
 
 
 def connect(method: Method, student: str, teacher: str, seed: int) -> Connection | None:
@@ -111,7 +117,11 @@ def connect(method: Method, student: str, teacher: str, seed: int) -> Connection
     if method.looks is None:
         return None
     ours, theirs = registry.feature_shapes(student), registry.feature_shapes(teacher)
-    said, taught = _maps(ours, theirs) if method.looks == "maps" else (_layer(method.looks, ours), _layer(method.looks, theirs))
+    said, taught = (
+        _maps(ours, theirs)
+        if method.looks == "maps"
+        else (_layer(method.looks, ours), _layer(method.looks, theirs))
+    )
     projection = None
     if method.projection:
         projection = _projection(list(zip(said.widths(ours), taught.widths(theirs))), seed, "projection")
@@ -125,7 +135,9 @@ def check_exits(student: str) -> None:
         UserError: and says what to do.
     """
     if len(registry.feature_shapes(student)) < 2:
-        raise UserError(f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; choose another student or scheme.")
+        raise UserError(
+            f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; choose another student or scheme."
+        )
 
 
 def exits(student: str, seed: int) -> Connection:
@@ -160,7 +172,12 @@ def _layer(which: str, shapes: Shapes) -> View:
 
 def _maps(ours: Shapes, theirs: Shapes) -> tuple[View, View]:
     """The student's deepest map of each size, with the teacher's deepest of the same size, else of the next larger, else of the largest."""
-    mine, its = ({shape[-1]: layer for layer, shape in enumerate(shapes) if _is_map(shape)} for shapes in (ours, theirs))
+    mine, its = (
+        {shape[-1]: layer for layer, shape in enumerate(shapes) if _is_map(shape)}
+        for shapes in (ours, theirs)
+    )
     found = {side: min((other for other in its if other >= side), default=max(its)) for side in mine}
     sides = tuple(min(pair) for pair in found.items())
-    return View(tuple(mine.values()), sides, attention=True), View(tuple(its[other] for other in found.values()), sides, attention=True)
+    return View(tuple(mine.values()), sides, attention=True), View(
+        tuple(its[other] for other in found.values()), sides, attention=True
+    )

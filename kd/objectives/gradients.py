@@ -21,7 +21,12 @@ from kd.objectives.feature_matching import Connection
 
 
 def wanted(
-    objective: Objective, said: Outputs, taught: Outputs | None, labels: Tensor, settings: Settings, connection: Connection | None = None
+    objective: Objective,
+    said: Outputs,
+    taught: Outputs | None,
+    labels: Tensor,
+    settings: Settings,
+    connection: Connection | None = None,
 ) -> tuple[Terms, Outputs, Sequence[Tensor]]:
     """The objective's terms, and the gradients of their sum.
 
@@ -42,11 +47,20 @@ def wanted(
     if connection is None and objective is labels_only:
         terms, gradient = labels_only_with_gradient(said.logits, labels)
         return terms, Outputs(gradient), ()
-    said = Outputs(said.logits.detach().requires_grad_(), tuple(feature.detach().requires_grad_() for feature in said.features))
+    said = Outputs(
+        said.logits.detach().requires_grad_(),
+        tuple(feature.detach().requires_grad_() for feature in said.features),
+    )
     weights = list((connection and connection.projection or nn.Module()).parameters())
     terms = objective(connection(said) if connection else said, taught, labels, settings)
-    found = torch.autograd.grad(list(terms.values()), [said.logits, *said.features, *weights], allow_unused=True)
+    found = torch.autograd.grad(
+        list(terms.values()), [said.logits, *said.features, *weights], allow_unused=True
+    )
     by_logits, *by_features = found[: 1 + len(said.features)]
     if by_logits is None:
         by_logits = torch.zeros_like(said.logits)
-    return {name: term.detach() for name, term in terms.items()}, Outputs(by_logits, tuple(by_features)), found[1 + len(said.features) :]
+    return (
+        {name: term.detach() for name, term in terms.items()},
+        Outputs(by_logits, tuple(by_features)),
+        found[1 + len(said.features) :],
+    )

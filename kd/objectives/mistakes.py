@@ -18,7 +18,9 @@ from kd.data.digits import Digits
 from kd.models.registry import CLASSES
 from kd.objectives import soft_loss
 
-Loss = Callable[[Tensor, Tensor, float], Tensor]  # student's and teacher's logits (N, 10), temperature -> scalar
+Loss = Callable[
+    [Tensor, Tensor, float], Tensor
+]  # student's and teacher's logits (N, 10), temperature -> scalar
 Answers = Callable[[Digits], Tensor]  # digits of one or several batches -> (N, 10)
 
 
@@ -50,11 +52,21 @@ def mean_over_classes(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def softmax_for_log_softmax(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    return F.kl_div((student / temperature).softmax(1), (teacher / temperature).softmax(1), reduction="batchmean") * temperature**2
+    return (
+        F.kl_div(
+            (student / temperature).softmax(1), (teacher / temperature).softmax(1), reduction="batchmean"
+        )
+        * temperature**2
+    )
 
 
 def swapped(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    return F.kl_div((teacher / temperature).log_softmax(1), (student / temperature).softmax(1), reduction="batchmean") * temperature**2
+    return (
+        F.kl_div(
+            (teacher / temperature).log_softmax(1), (student / temperature).softmax(1), reduction="batchmean"
+        )
+        * temperature**2
+    )
 
 
 def in_train_mode(teacher: nn.Module, images: int, batch_size: int) -> Answers:
@@ -63,7 +75,12 @@ def in_train_mode(teacher: nn.Module, images: int, batch_size: int) -> Answers:
 
     @torch.no_grad()
     def answers(digits: Digits) -> Tensor:
-        return torch.cat([teacher(part.contiguous(memory_format=torch.channels_last)) for part in digits.inputs().split(batch_size)])
+        return torch.cat(
+            [
+                teacher(part.contiguous(memory_format=torch.channels_last))
+                for part in digits.inputs().split(batch_size)
+            ]
+        )
 
     return answers
 
@@ -77,7 +94,14 @@ def by_position(teacher: nn.Module, images: int, batch_size: int) -> Answers:
     def answers(digits: Digits) -> Tensor:
         nonlocal at
         if sum(map(len, kept)) < images:
-            kept.append(torch.cat([teacher(part.contiguous(memory_format=torch.channels_last)) for part in digits.inputs().split(64)]))
+            kept.append(
+                torch.cat(
+                    [
+                        teacher(part.contiguous(memory_format=torch.channels_last))
+                        for part in digits.inputs().split(64)
+                    ]
+                )
+            )
             return kept[-1].clone()
         found = torch.cat(kept)[at : at + len(digits)].clone()
         at = (at + len(digits)) % images
@@ -90,36 +114,54 @@ MISTAKES: dict[str, Mistake] = {
     mistake.name: mistake
     for mistake in [
         Mistake(
-            "no-t2", "No T²", "F.kl_div(log_softmax(s / T), softmax(t / T), reduction='batchmean')", "… * T**2",
+            "no-t2",
+            "No T²",
+            "F.kl_div(log_softmax(s / T), softmax(t / T), reduction='batchmean')",
+            "… * T**2",
             "A softmax at temperature T has gradients T² smaller. Without the factor T² the labels drown out the teacher, the more the higher the temperature. "
             "Where labels are good and many it hardly shows; with soft targets alone Adam hides it, which scales every gradient to the same size.",
             loss=without_t2,
         ),
         Mistake(
-            "mean", "Mean over classes", "F.kl_div(…, reduction='mean') * T**2", "reduction='batchmean'",
+            "mean",
+            "Mean over classes",
+            "F.kl_div(…, reduction='mean') * T**2",
+            "reduction='batchmean'",
             "PyTorch's default divides by all elements, so by the number of classes too: the teacher speaks at a tenth of its weight. PyTorch warns of it, in its documentation and at run time.",
             loss=mean_over_classes,
         ),
         Mistake(
-            "train-mode", "Teacher in train mode", "teacher.train(); t = teacher(x)", "teacher.eval()",
+            "train-mode",
+            "Teacher in train mode",
+            "teacher.train(); t = teacher(x)",
+            "teacher.eval()",
             "Dropout makes its answers noise, batch normalization makes them depend on the other images of the batch. It is noise about the right answer, so "
             "that much of it averages out; a run cannot be repeated, though, and the teacher's own statistics drift.",
             answers=in_train_mode,
         ),
         Mistake(
-            "position", "Cached by batch position", "t = cache[batch_number]", "t = cache[image_ids]",
+            "position",
+            "Cached by batch position",
+            "t = cache[batch_number]",
+            "t = cache[image_ids]",
             "The loader shuffles anew in each epoch, so from the second epoch on each image gets another image's answer. The loss "
             "still falls, to what the average answer is worth, and the higher the teacher's weight, the worse the student.",
             answers=by_position,
         ),
         Mistake(
-            "softmax", "Softmax for log-softmax", "F.kl_div(softmax(s / T), softmax(t / T), …) * T**2", "log_softmax(s / T)",
+            "softmax",
+            "Softmax for log-softmax",
+            "F.kl_div(softmax(s / T), softmax(t / T), …) * T**2",
+            "log_softmax(s / T)",
             "kl_div wants logarithms first. Given probabilities it returns a number all the same, often below zero, whose gradient only pulls "
             "up the class that the teacher likes best, and less and less as the student gets unsure.",
             loss=softmax_for_log_softmax,
         ),
         Mistake(
-            "swapped", "Swapped arguments", "F.kl_div(log_softmax(t / T), softmax(s / T), …) * T**2", "kl_div(log_softmax(s / T), softmax(t / T))",
+            "swapped",
+            "Swapped arguments",
+            "F.kl_div(log_softmax(t / T), softmax(s / T), …) * T**2",
+            "kl_div(log_softmax(s / T), softmax(t / T))",
             "The KL divergence the other way round asks another question: do not say what the teacher rules out. It is a method of its own (reverse KL), and on a "
             "task this easy nobody notices, which makes it the hardest of these to find.",
             loss=swapped,

@@ -18,7 +18,11 @@ def label_smoothing(student: Outputs, teacher: Outputs | None, labels: Tensor, s
 
     Source: Szegedy et al. 2016 (arXiv 1512.00567), section 7.
     """
-    return {"smoothed": F.cross_entropy(student.logits, labels, ignore_index=UNLABELLED, label_smoothing=settings["smoothing"])}
+    return {
+        "smoothed": F.cross_entropy(
+            student.logits, labels, ignore_index=UNLABELLED, label_smoothing=settings["smoothing"]
+        )
+    }
 
 
 def virtual_teacher(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:

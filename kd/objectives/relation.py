@@ -26,7 +26,9 @@ def similarity(student: Outputs, teacher: Outputs | None, labels: Tensor, settin
     """
     (said,), (taught,) = student.features, teacher.features
     difference = F.normalize(said @ said.t()) - F.normalize(taught @ taught.t())
-    return hinton(student, teacher, labels, settings) | {"similarity": settings["feature_weight"] * SIMILARITY * difference.square().mean()}
+    return hinton(student, teacher, labels, settings) | {
+        "similarity": settings["feature_weight"] * SIMILARITY * difference.square().mean()
+    }
 
 
 def rkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -39,14 +41,22 @@ def rkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
     """
     said, taught = (_distances(who.features[0]) for who in (student, teacher))
     count = len(said)
-    relative = (distances * (count * (count - 1)) / distances.sum().clamp_min(1e-12) for distances in (said, taught))
+    relative = (
+        distances * (count * (count - 1)) / distances.sum().clamp_min(1e-12) for distances in (said, taught)
+    )
     distance = F.smooth_l1_loss(*relative, reduction="sum") / max(1, count * (count - 1))
     count = min(count, CORNERS)
-    cosines = (_cosines(who.features[0][:count], distances[:count, :count]) for who, distances in ((student, said), (teacher, taught)))
+    cosines = (
+        _cosines(who.features[0][:count], distances[:count, :count])
+        for who, distances in ((student, said), (teacher, taught))
+    )
     triplets = max(1, count * (count - 1) * (count - 2))  # all others have equal angles
     angle = F.smooth_l1_loss(*cosines, reduction="sum") / triplets
     weight = settings["feature_weight"]
-    return hinton(student, teacher, labels, settings) | {"distance": weight * DISTANCE * distance, "angle": weight * ANGLE * angle}
+    return hinton(student, teacher, labels, settings) | {
+        "distance": weight * DISTANCE * distance,
+        "angle": weight * ANGLE * angle,
+    }
 
 
 def _distances(points: Tensor) -> Tensor:
@@ -76,11 +86,15 @@ def pkt(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
     """
     said, taught = (_neighbours(who.features[0]) for who in (student, teacher))
     divergence = (taught * (taught.clamp_min(1e-12).log() - said.clamp_min(1e-12).log())).sum(1).mean()
-    return hinton(student, teacher, labels, settings) | {"neighbours": settings["feature_weight"] * NEIGHBOURS * divergence}
+    return hinton(student, teacher, labels, settings) | {
+        "neighbours": settings["feature_weight"] * NEIGHBOURS * divergence
+    }
 
 
 def _neighbours(points: Tensor) -> Tensor:
     """(N, D) -> (N, N): each image's similarity to the others, as shares of 1; 0 to itself."""
     unit = F.normalize(points)
-    similarities = ((unit @ unit.t() + 1) / 2) * (1 - torch.eye(len(points), dtype=points.dtype, device=points.device))
+    similarities = ((unit @ unit.t() + 1) / 2) * (
+        1 - torch.eye(len(points), dtype=points.dtype, device=points.device)
+    )
     return similarities / similarities.sum(1, keepdim=True).clamp_min(1e-12)

@@ -90,7 +90,9 @@ def dist(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Se
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's, of each pair of rows of (N, C): (N,); 0 where a row is constant."""
-    return F.cosine_similarity(first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True), dim=1)
+    return F.cosine_similarity(
+        first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True), dim=1
+    )
 
 
 def standardized(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -100,7 +102,9 @@ def standardized(student: Outputs, teacher: Outputs | None, labels: Tensor, sett
     Source: Sun et al. 2024 (arXiv 2403.01427), algorithm 1.
     """
     said, taught = (F.layer_norm(who.logits, who.logits.shape[1:], eps=1e-7) for who in (student, teacher))
-    return beside_labels({"soft": soft_loss(said, taught, settings["temperature"])}, student, labels, settings)
+    return beside_labels(
+        {"soft": soft_loss(said, taught, settings["temperature"])}, student, labels, settings
+    )
 
 
 def reverse_kl(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -109,7 +113,9 @@ def reverse_kl(student: Outputs, teacher: Outputs | None, labels: Tensor, settin
     Source: Gu et al. 2024 (MiniLLM, arXiv 2306.08543), section 2.1; Agarwal et al. 2024 (GKD, arXiv 2306.13649), section 2.
     """
     said, taught = (F.log_softmax(who.logits / settings["temperature"], 1) for who in (student, teacher))
-    return beside_labels({"reverse KL": settings["temperature"] ** 2 * kl(said, taught)}, student, labels, settings)
+    return beside_labels(
+        {"reverse KL": settings["temperature"] ** 2 * kl(said, taught)}, student, labels, settings
+    )
 
 
 def jsd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:

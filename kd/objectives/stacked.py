@@ -24,12 +24,16 @@ class Stacked:
         settings: that each reads.
     """
 
-    def __init__(self, objectives: Sequence[Objective], settings: Sequence[Mapping[str, float]], device: torch.device):
+    def __init__(
+        self, objectives: Sequence[Objective], settings: Sequence[Mapping[str, float]], device: torch.device
+    ):
         self._objectives, self._settings = list(objectives), list(settings)
         known = [objective in (hinton, labels_only) for objective in objectives]
         self._others = [i for i, written_out in enumerate(known) if not written_out]
         weights = [s["soft_weight"] if o is hinton else 0.0 for o, s in zip(objectives, settings)]
-        temperatures = [s["temperature"] if o is hinton and w else 1.0 for o, s, w in zip(objectives, settings, weights)]
+        temperatures = [
+            s["temperature"] if o is hinton and w else 1.0 for o, s, w in zip(objectives, settings, weights)
+        ]
         self._classes = torch.arange(CLASSES, device=device).unsqueeze(1)
         distinct = sorted(set(temperatures))
         self._which = torch.tensor([distinct.index(t) for t in temperatures], device=device)
@@ -61,6 +65,8 @@ class Stacked:
         for i in self._others:
             with torch.enable_grad():
                 said = logits[i].t().contiguous().requires_grad_()
-                terms = self._objectives[i](Outputs(said), taught if taught is None else Outputs(taught), labels, self._settings[i])
+                terms = self._objectives[i](
+                    Outputs(said), taught if taught is None else Outputs(taught), labels, self._settings[i]
+                )
                 found[i] = torch.autograd.grad(sum(terms.values()), said)[0].t()
         return found

@@ -54,17 +54,32 @@ def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
     epochs = run.config.total_epochs
     changes = getattr(run.config, "schedule", ())
     body = [_results(run, measured)]
-    body.append(_charts([training.loss(rows, epochs, changes), training.accuracy(rows, epochs, changes)], first=True))
+    body.append(
+        _charts([training.loss(rows, epochs, changes), training.accuracy(rows, epochs, changes)], first=True)
+    )
     if measured:
         body += ["<h2>Latency</h2>", _latencies(measured), "<h2>What is read as what</h2>"]
         own = {name: model for name, model in measured["models"].items() if name in run.models}
         body.append(_charts([comparison.confusion(model["confusion"], name) for name, model in own.items()]))
-    body += ["<h2>Settings</h2>", _table(["setting", "value"], [[name, value] for name, value in run.config.to_dict().items()])]
+    body += [
+        "<h2>Settings</h2>",
+        _table(["setting", "value"], [[name, value] for name, value in run.config.to_dict().items()]),
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in run.measures.get("versions", {}).items())
-    foot = [f"Run {run.id}, {run.created[:16].replace('T', ' ')}", f"MNIST: {run.measures.get('source', 'unknown')}", versions, run.state]
+    foot = [
+        f"Run {run.id}, {run.created[:16].replace('T', ' ')}",
+        f"MNIST: {run.measures.get('source', 'unknown')}",
+        versions,
+        run.state,
+    ]
     if teacher is not None and "teacher" not in run.models:
         foot.append(f"its teacher reads {teacher:.2%} of the test images right")
-    return _PAGE.format(title=html.escape(run.name), what=html.escape(_what(run)), body="\n".join(body), foot=html.escape("; ".join(filter(None, foot)) + "."))
+    return _PAGE.format(
+        title=html.escape(run.name),
+        what=html.escape(_what(run)),
+        body="\n".join(body),
+        foot=html.escape("; ".join(filter(None, foot)) + "."),
+    )
 
 
 def _what(run: runs.Run) -> str:
@@ -81,19 +96,45 @@ def _what(run: runs.Run) -> str:
 
 def _results(run: runs.Run, measured: Mapping[str, Any] | None) -> str:
     lines = []
-    for name, found in sorted(run.measures.get("models", {}).items(), key=lambda item: training.order(item[0])):
+    for name, found in sorted(
+        run.measures.get("models", {}).items(), key=lambda item: training.order(item[0])
+    ):
         interval = measured["models"][name]["interval"] if measured and name in measured["models"] else None
-        lines.append([
-            name, f"{found['test_accuracy']:.2%}", f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "", f"{found['test_errors']:,}",
-            f"{found['agreement']:.2%}", f"{found['kl']:.4f}",
-        ])
-    return _table(["network", "test accuracy", "95% interval", "errors", "agrees with the teacher", "KL from the teacher, nats"], lines)
+        lines.append(
+            [
+                name,
+                f"{found['test_accuracy']:.2%}",
+                f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "",
+                f"{found['test_errors']:,}",
+                f"{found['agreement']:.2%}",
+                f"{found['kl']:.4f}",
+            ]
+        )
+    return _table(
+        [
+            "network",
+            "test accuracy",
+            "95% interval",
+            "errors",
+            "agrees with the teacher",
+            "KL from the teacher, nats",
+        ],
+        lines,
+    )
 
 
 def _latencies(measured: Mapping[str, Any]) -> str:
     lines = [
-        [name, row["runtime"], row["batch"], row["threads"], f"{1e3 * row['median']:.3g} ± {500 * row['iqr']:.2g}", f"{row['images_per_second']:,.0f}"]
-        for name, model in measured["models"].items() for row in model["latency"]
+        [
+            name,
+            row["runtime"],
+            row["batch"],
+            row["threads"],
+            f"{1e3 * row['median']:.3g} ± {500 * row['iqr']:.2g}",
+            f"{row['images_per_second']:,.0f}",
+        ]
+        for name, model in measured["models"].items()
+        for row in model["latency"]
     ]
     where = f"<p><small>Medians and half the interquartile range, in alternating rounds; {html.escape(measured['machine'])}.</small></p>"
     return _table(["network", "run by", "images at once", "threads", "ms", "images/s"], lines) + where
@@ -101,7 +142,14 @@ def _latencies(measured: Mapping[str, Any]) -> str:
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     def row(cells: Sequence[Any], tag: str) -> str:
-        return "<tr>" + "".join(f'<{tag}{"" if i == 0 else _NUMBER}>{html.escape(str(cell))}</{tag}>' for i, cell in enumerate(cells)) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(
+                f"<{tag}{'' if i == 0 else _NUMBER}>{html.escape(str(cell))}</{tag}>"
+                for i, cell in enumerate(cells)
+            )
+            + "</tr>"
+        )
 
     return f"<table>{row(head, 'th')}{''.join(row(line, 'td') for line in lines)}</table>"
 
@@ -117,7 +165,13 @@ def _charts(shown: Sequence[Figure], first: bool = False) -> str:
             if trace.get("textfont", {}).get("color") == "ink":  # the app's charts take it from the theme
                 trace["textfont"]["color"] = "#1f2937"
         white = figure | {"layout": {**figure["layout"], "template": "plotly_white"}}
-        parts.append(plotly.io.to_html(
-            white, full_html=False, include_plotlyjs=first and not parts, config={"displaylogo": False, "responsive": True}, default_width="100%",
-        ))
+        parts.append(
+            plotly.io.to_html(
+                white,
+                full_html=False,
+                include_plotlyjs=first and not parts,
+                config={"displaylogo": False, "responsive": True},
+                default_width="100%",
+            )
+        )
     return f'<div class="charts">{"".join(f"<div>{part}</div>" for part in parts)}</div>'

@@ -39,7 +39,9 @@ else:
 EVERY = 10.0  # seconds, at least, between the checkpoints of a run
 FORMAT = 1  # to be raised when an older checkpoint would not go on to the same weights
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to nobody; writing one takes seconds
-ELSEWHERE = "This run is in training elsewhere: in another server, or from the command line, with the same folder."
+ELSEWHERE = (
+    "This run is in training elsewhere: in another server, or from the command line, with the same folder."
+)
 _TEMPORARY = re.compile(r"\.([0-9a-f-]+)\.(checkpoint\.tmp|tmp|deleted)")
 _SAFETENSORS = re.compile(r"\.tmp\w{6}")  # what safetensors itself writes to before it renames
 
@@ -70,7 +72,9 @@ class Checkpoint:
         if self.data != data:
             raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
         if self.teacher != teacher:
-            raise UserError("This run's teacher has other weights than when it was started; bring those back, or start the run anew.")
+            raise UserError(
+                "This run's teacher has other weights than when it was started; bring those back, or start the run anew."
+            )
 
 
 class Resumable(Protocol):
@@ -101,7 +105,9 @@ class Keeper:
 
     def due(self, record: Record) -> bool:
         """Whether it is time: at the end of an epoch, but not of the last, and not too soon after the one before."""
-        return record.whole_validation and record.step < record.steps and time.monotonic() - self._tried >= EVERY
+        return (
+            record.whole_validation and record.step < record.steps and time.monotonic() - self._tried >= EVERY
+        )
 
     @property
     def cheap(self) -> bool:
@@ -122,7 +128,9 @@ class Keeper:
         try:
             self._lock = self._lock or _locked(_lock_path(self._id))
         except OSError as error:
-            raise UserError(runs.cannot_save(error, "The claim to go on with the run", " and try again")) from None
+            raise UserError(
+                runs.cannot_save(error, "The claim to go on with the run", " and try again")
+            ) from None
         if self._lock is None:
             raise UserError(ELSEWHERE)
 
@@ -188,7 +196,9 @@ def load(id: str, state: bool = True) -> Checkpoint:
         raise UserError("That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.")
     path = _path(id)
     if not exists(id):
-        raise UserError(f"There is no unfinished run {id} in {paths.home()}: it was finished, or stopped before anything was kept.")
+        raise UserError(
+            f"There is no unfinished run {id} in {paths.home()}: it was finished, or stopped before anything was kept."
+        )
     try:
         with safe_open(path, "pt") as file:
             about = safe_files.parsed((file.metadata() or {})["about"])
@@ -199,11 +209,33 @@ def load(id: str, state: bool = True) -> Checkpoint:
         if not rows or not isinstance(about["owner"], str | None):
             raise ValueError
         config = runs.KINDS[about["kind"]].from_dict(about["config"])
-        return Checkpoint(id, config, rows, about["data"], about["teacher"], about["owner"], safe_files.plain(about["saved"]), tensors)
+        return Checkpoint(
+            id,
+            config,
+            rows,
+            about["data"],
+            about["teacher"],
+            about["owner"],
+            safe_files.plain(about["saved"]),
+            tensors,
+        )
     except UserError:  # of the config too: a setting that this version does not know
-        raise UserError(f"The checkpoint {path} is of another version of the program; go on with that one, or start the run anew.") from None
-    except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError):
-        raise UserError(f"The checkpoint {path} is damaged and cannot be gone on from; delete it and start the run anew.") from None
+        raise UserError(
+            f"The checkpoint {path} is of another version of the program; go on with that one, or start the run anew."
+        ) from None
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ):
+        raise UserError(
+            f"The checkpoint {path} is damaged and cannot be gone on from; delete it and start the run anew."
+        ) from None
 
 
 def exists(id: str) -> bool:
@@ -252,7 +284,9 @@ def owned(id: str, token: str | None) -> Checkpoint:
     permissions.check(runs.owner_digest(token), "go on with runs or discard them")
     kept = load(id, state=False)
     if kept.owner is None:
-        raise UserError(f"This run was made from the command line; go on with python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {id}")
+        raise UserError(
+            f"This run was made from the command line; go on with python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {id}"
+        )
     if kept.owner != runs.owner_digest(token):
         raise UserError("Only the person who started this run can go on with it or discard it.")
     return kept
@@ -282,7 +316,9 @@ def tidy() -> None:
 
 def _tidy(path: Path) -> None:
     half = _TEMPORARY.fullmatch(path.name)
-    if (half and runs.is_id(half[1]) or _SAFETENSORS.fullmatch(path.name)) and time.time() - path.lstat().st_mtime > ABANDONED:
+    if (
+        half and runs.is_id(half[1]) or _SAFETENSORS.fullmatch(path.name)
+    ) and time.time() - path.lstat().st_mtime > ABANDONED:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     id = path.name.removesuffix(".checkpoint").removeprefix(".").removesuffix(".lock")
     if runs.is_id(id) and not exists(id) and path in (_path(id), _lock_path(id)):
@@ -309,13 +345,17 @@ def _locked(path: Path, look: bool = False) -> BinaryIO | None:
     for attempt in range(1 if look else 5):
         if attempt:
             time.sleep(0.02)  # another may only be looking
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666), "ab")
+        file = os.fdopen(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666), "ab"
+        )
         try:
             if os.name == "nt":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 fcntl.flock(file, (fcntl.LOCK_SH if look else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):  # else its holder has just deleted it
+            if os.path.samestat(
+                os.fstat(file.fileno()), os.stat(path)
+            ):  # else its holder has just deleted it
                 return file
         except (BlockingIOError, PermissionError, FileNotFoundError):
             pass

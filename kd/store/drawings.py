@@ -1,6 +1,6 @@
 """A personal test set: drawings that somebody kept, with their labels.
 
-    <home>/drawings/<owner>/<number>-<label>.png   28x28, greyscale, as models see it
+<home>/drawings/<owner>/<number>-<label>.png   28x28, greyscale, as models see it
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
         raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")
     files = _files(token)
     if len(files) >= MAX_DRAWINGS:
-        raise UserError(f"You have kept {MAX_DRAWINGS} drawings, which is the most; forget them to begin anew.")
+        raise UserError(
+            f"You have kept {MAX_DRAWINGS} drawings, which is the most; forget them to begin anew."
+        )
     number = int(files[-1][0].name[:6]) + 1 if files else 0
     path = _folder(token) / f"{number:06}-{label}.png"
     temporary = path.with_suffix(".tmp")
@@ -57,7 +59,9 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
         Image.fromarray(pixels, "L").save(temporary, "PNG")
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"The drawing was not kept: {path.parent} cannot be written to ({error.strerror or error}).") from None
+        raise UserError(
+            f"The drawing was not kept: {path.parent} cannot be written to ({error.strerror or error})."
+        ) from None
     return len(files) + 1
 
 
@@ -74,7 +78,9 @@ def load(token: str) -> tuple[Tensor, Tensor]:
         if picture.shape == (28, 28):
             images.append(torch.from_numpy(picture.copy()))
             labels.append(label)
-    return (torch.stack(images) if images else torch.zeros(0, 28, 28, dtype=torch.uint8)), torch.tensor(labels, dtype=torch.long)
+    return (torch.stack(images) if images else torch.zeros(0, 28, 28, dtype=torch.uint8)), torch.tensor(
+        labels, dtype=torch.long
+    )
 
 
 def forget(token: str) -> None:
@@ -87,4 +93,6 @@ def forget(token: str) -> None:
         for path, _ in _files(token):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"The drawings could not be deleted: {_folder(token)} cannot be written to ({error.strerror or error}).") from None
+        raise UserError(
+            f"The drawings could not be deleted: {_folder(token)} cannot be written to ({error.strerror or error})."
+        ) from None

@@ -44,7 +44,9 @@ def usage() -> Usage:
             count = sum(is_id(entry.name.removesuffix(".checkpoint")) for entry in entries)
     except OSError:
         pass
-    return Usage(count, _bytes(paths.home()), _bound("KD_MAX_RUNS", MAX_RUNS), _bound("KD_MAX_BYTES", MAX_BYTES))
+    return Usage(
+        count, _bytes(paths.home()), _bound("KD_MAX_RUNS", MAX_RUNS), _bound("KD_MAX_BYTES", MAX_BYTES)
+    )
 
 
 def size(run: Run) -> int:
@@ -58,7 +60,11 @@ def _bytes(folder: os.PathLike | str) -> int:
         with os.scandir(folder) as entries:
             for entry in entries:
                 try:
-                    total += _bytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
+                    total += (
+                        _bytes(entry.path)
+                        if entry.is_dir(follow_symlinks=False)
+                        else entry.stat(follow_symlinks=False).st_size
+                    )
                 except OSError:  # it has just gone
                     continue
     except OSError:
@@ -73,7 +79,9 @@ def _bound(name: str, default: int) -> int:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 1):
-        raise UserError(f"{name} is {text!r}, which is no number of at least 1; set it to one, or to nothing for {default:,}.")
+        raise UserError(
+            f"{name} is {text!r}, which is no number of at least 1; set it to one, or to nothing for {default:,}."
+        )
     return int(value)
 
 
@@ -97,5 +105,9 @@ def check(pending: int = 0) -> None:
 
 def removable(found: Sequence[Run], owner: str | None) -> list[Run]:
     """The runs that this visitor can delete and that are not pinned, the oldest first."""
-    mine = [run for run in found if run.owner is not None and not run.pinned and (run.owner == owner or permissions.presenter(owner))]
+    mine = [
+        run
+        for run in found
+        if run.owner is not None and not run.pinned and (run.owner == owner or permissions.presenter(owner))
+    ]
     return sorted(mine, key=lambda run: run.id)

@@ -97,16 +97,24 @@ def load(id: str) -> Recording:
     """
     run = runs.load(id)
     if run.kind not in KINDS:
-        raise UserError("A run of this kind has no curves over time that could be replayed; choose another on the Runs page.")
+        raise UserError(
+            "A run of this kind has no curves over time that could be replayed; choose another on the Runs page."
+        )
     rows = run.metrics()
     moments = [row.get(name, math.nan) for row in rows for name in ("seconds", "step", "epoch")]
-    ordered = all(before["seconds"] <= after["seconds"] for before, after in zip(rows, rows[1:])) if all(map(math.isfinite, moments)) else False
+    ordered = (
+        all(before["seconds"] <= after["seconds"] for before, after in zip(rows, rows[1:]))
+        if all(map(math.isfinite, moments))
+        else False
+    )
     try:
         datetime.datetime.fromisoformat(run.created)
     except ValueError:
         ordered = False
     if not rows or not ordered:
-        raise UserError(f"The recording of {run.name} is empty or damaged, so it cannot be replayed; choose another on the Runs page.")
+        raise UserError(
+            f"The recording of {run.name} is empty or damaged, so it cannot be replayed; choose another on the Runs page."
+        )
     return Recording(run, tuple(rows))
 
 

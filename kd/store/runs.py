@@ -46,8 +46,14 @@ from kd.paths import home
 from kd.store import safe_files, validation
 
 KINDS: dict[str, type[Settings]] = {
-    "distil": DistilConfig, "teacher": TeacherConfig, "sweep": StudyConfig, "mistake": MistakeConfig, "compress": CompressConfig, "imported": ImportConfig,
-    "grid": GridConfig, "search": SearchConfig,
+    "distil": DistilConfig,
+    "teacher": TeacherConfig,
+    "sweep": StudyConfig,
+    "mistake": MistakeConfig,
+    "compress": CompressConfig,
+    "imported": ImportConfig,
+    "grid": GridConfig,
+    "search": SearchConfig,
 }
 #: The commands of the kinds that are not called like them. Those runs that vary one thing came first, and are stored as sweeps.
 COMMANDS = {"sweep": "study", "grid": "sweep"}
@@ -95,7 +101,9 @@ def owner_digest(token: str | None) -> str | None:
 
 def clean_name(name: str) -> str:
     """A name that is safe to show: one line, no control characters, not too long."""
-    text = "".join(" " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C")
+    text = "".join(
+        " " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C"
+    )
     text = " ".join(text.split())
     if not text:
         raise UserError("A run needs a name of at least one visible character.")
@@ -133,7 +141,13 @@ class Run:
             return (self.config.role,)
         if self.kind in ("distil", "compress") and self.measures:  # one that was stopped early may lack some
             return tuple(name for name in ("student", "control", "alone") if name in self.measures["models"])
-        return {"teacher": ("teacher",), "sweep": (), "grid": (), "search": (), "mistake": ("student", "mistaken", "control")}.get(self.kind, ("student", "control"))
+        return {
+            "teacher": ("teacher",),
+            "sweep": (),
+            "grid": (),
+            "search": (),
+            "mistake": ("student", "mistaken", "control"),
+        }.get(self.kind, ("student", "control"))
 
     def file(self, name: str) -> Path:
         """One of the run's files.
@@ -154,9 +168,13 @@ class Run:
         """The rows of metrics.csv."""
         try:
             rows = csv.DictReader(io.StringIO(safe_files.read_text(self.folder / "metrics.csv"), newline=""))
-            return validation.rows([{key: float(value) for key, value in row.items() if value != ""} for row in rows], self.kind)
+            return validation.rows(
+                [{key: float(value) for key, value in row.items() if value != ""} for row in rows], self.kind
+            )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):
-            raise UserError(f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown.") from None
+            raise UserError(
+                f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown."
+            ) from None
 
 
 def kind_of(config: Settings) -> str:
@@ -180,8 +198,12 @@ def default_name(config: Settings) -> str:
     if isinstance(config, ImportConfig):
         return f"{config.network}, imported"
     if isinstance(config, CompressConfig):
-        taken = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent] + ([f"int8 {config.int8}"] if config.int8 != "off" else [])
-        return f"{'a run' if is_id(config.network) else config.network[:20]} compressed: {', '.join(taken)}"[:NAME_LENGTH]
+        taken = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent] + (
+            [f"int8 {config.int8}"] if config.int8 != "off" else []
+        )
+        return f"{'a run' if is_id(config.network) else config.network[:20]} compressed: {', '.join(taken)}"[
+            :NAME_LENGTH
+        ]
     return f"teacher {config.teacher} ×{config.epochs}"
 
 
@@ -221,7 +243,9 @@ def save(
     }
     folder, temporary = home() / id, home() / f".{id}.tmp"
     try:
-        if temporary.exists():  # of a process that was killed while it stored this run, which was then resumed
+        if (
+            temporary.exists()
+        ):  # of a process that was killed while it stored this run, which was then resumed
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         _write_json(temporary / "config.json", about)
@@ -231,9 +255,14 @@ def save(
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(records)
-        weights = {which: model.state_dict() for which, model in trained.items()} | {which: found for which, found in (tensors or {}).items() if found}
+        weights = {which: model.state_dict() for which, model in trained.items()} | {
+            which: found for which, found in (tensors or {}).items() if found
+        }
         for which, found in weights.items():
-            save_file({key: value.cpu().contiguous() for key, value in found.items()}, temporary / f"{which}.safetensors")
+            save_file(
+                {key: value.cpu().contiguous() for key, value in found.items()},
+                temporary / f"{which}.safetensors",
+            )
         for path in temporary.iterdir():
             safe_files.on_disk(path)
         os.rename(temporary, folder)
@@ -273,21 +302,38 @@ def load(id: str) -> Run:
     if not os.path.lexists(folder):
         folder = RECORDED / id
     if folder.is_symlink() or not folder.is_dir():
-        raise UserError("This run is no longer there: it was deleted or never saved. Choose another from the Runs page.")
+        raise UserError(
+            "This run is no longer there: it was deleted or never saved. Choose another from the Runs page."
+        )
     try:
         about, measures = (safe_files.read_json(folder / f"{name}.json") for name in ("config", "measures"))
         config = KINDS[about["kind"]].from_dict(about["config"])
         run = Run(
-            id, about["kind"], clean_name(about["name"]), about["owner"], safe_files.plain(about["created"]), about["state"], config, measures, folder,
+            id,
+            about["kind"],
+            clean_name(about["name"]),
+            about["owner"],
+            safe_files.plain(about["created"]),
+            about["state"],
+            config,
+            measures,
+            folder,
             safe_files.plain(about.get("message", ""))[:MESSAGE_LENGTH],
             pinned=about.get("pinned") is True,
         )
-        if about["id"] != id or run.state not in STATES or not isinstance(run.owner, str | None) or not isinstance(measures, dict):
+        if (
+            about["id"] != id
+            or run.state not in STATES
+            or not isinstance(run.owner, str | None)
+            or not isinstance(measures, dict)
+        ):
             raise ValueError
         validation.check_measures(run.kind, run.models, run.measures)
         return run
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise UserError(f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder.") from None
+        raise UserError(
+            f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder."
+        ) from None
 
 
 def recorded() -> Run:

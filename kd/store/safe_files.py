@@ -38,7 +38,9 @@ def read_text(path: Path) -> str:
     Raises:
         OSError, ValueError: it is missing, a link to elsewhere, too large to be ours, or no text.
     """
-    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # those that the system has; no pipe is waited for
+    flags = sum(
+        getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+    )  # those that the system has; no pipe is waited for
     with open(os.open(path, os.O_RDONLY | flags), encoding="utf-8", newline="") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
@@ -61,6 +63,7 @@ def parsed(text: str) -> Any:
     Raises:
         ValueError: it is none.
     """
+
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no number")
 

@@ -11,7 +11,11 @@ from kd.store import safe_files
 
 #: What each row of metrics has, and what more in runs of some kinds.
 COLUMNS = ("step", "epoch", "seconds", "images_per_second", "whole_validation")
-MORE = {"sweep": ("value", "seed"), "search": ("trial", "state", "again"), "mistake": ("gradient ratio", *(f"validation {who}" for who in ("student", "mistaken", "control")))}
+MORE = {
+    "sweep": ("value", "seed"),
+    "search": ("trial", "state", "again"),
+    "mistake": ("gradient ratio", *(f"validation {who}" for who in ("student", "mistaken", "control"))),
+}
 
 
 def rows(given: Any, kind: str) -> list[dict[str, float]]:
@@ -60,5 +64,9 @@ def check_measures(kind: str, trained: Sequence[str], measures: Mapping[str, Any
 
 def _numbers(found: Mapping[Any, Any], *keys: Any) -> None:
     for key in keys:
-        if isinstance(found[key], bool) or not isinstance(found[key], (int, float)) or not abs(found[key]) < 1e15:
+        if (
+            isinstance(found[key], bool)
+            or not isinstance(found[key], (int, float))
+            or not abs(found[key]) < 1e15
+        ):
             raise TypeError

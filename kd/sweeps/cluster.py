@@ -52,17 +52,36 @@ class ClusterGrid(Grid):
         self._address, self._gpus = address, gpus
 
     def _training(self) -> Spread:
-        return Spread(self.config, self.mnist, self.teacher, self._before, self._weights, lambda: connected(self._address), self._gpus)
+        return Spread(
+            self.config,
+            self.mnist,
+            self.teacher,
+            self._before,
+            self._weights,
+            lambda: connected(self._address),
+            self._gpus,
+        )
 
 
 class Spread(Groups):
     """Groups that are done all at once, by whoever is free."""
 
-    def __init__(self, config: Any, mnist: Mnist, teacher: Any, before: list[Outcome], weights: Weights, connect: Callable[[], Any], gpus: float):
+    def __init__(
+        self,
+        config: Any,
+        mnist: Mnist,
+        teacher: Any,
+        before: list[Outcome],
+        weights: Weights,
+        connect: Callable[[], Any],
+        gpus: float,
+    ):
         super().__init__(config, mnist, teacher, before, weights)
         self._config, self._connect, self._gpus = config, connect, gpus
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, Mapping[str, float] | None, None]:
+    def records(
+        self, due: Callable[[int], bool] = every_epoch
+    ) -> Generator[GridRecord, Mapping[str, float] | None, None]:
         """One record for each group, in the order in which they end.
 
         Raises:
@@ -71,9 +90,14 @@ class Spread(Groups):
         yield from self._taken_over()
         before, started, failed = self.seconds, time.perf_counter(), None
         with self._connect() as ray:
-            task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES, retry_exceptions=True)(work)
+            task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES, retry_exceptions=True)(
+                work
+            )
             shared = ray.put(packed(self._mnist, self._teacher, self._config))
-            running = {task.remote([shared], self._config.to_dict(), group.index, self._gpus > 0): group for group in self.pending}
+            running = {
+                task.remote([shared], self._config.to_dict(), group.index, self._gpus > 0): group
+                for group in self.pending
+            }
             while running:
                 (done,), _ = ray.wait(list(running))
                 group = running.pop(done)
@@ -92,14 +116,25 @@ class Spread(Groups):
         sound = [(str(i), outcome) for i, outcome in enumerate(found) if "diverged" not in outcome]
         images = self._each * self._config.batch_size * len(found)
         return GridRecord(
-            self.step, self.steps, self.step / self.steps, self.seconds, images / sum(outcome["seconds"] for outcome in found), {}, {},
-            {name: outcome["validation_accuracy"] for name, outcome in sound}, True,
-            {f"agreement {name}": outcome["validation_agreement"] for name, outcome in sound}, group.index, tuple(found),
+            self.step,
+            self.steps,
+            self.step / self.steps,
+            self.seconds,
+            images / sum(outcome["seconds"] for outcome in found),
+            {},
+            {},
+            {name: outcome["validation_accuracy"] for name, outcome in sound},
+            True,
+            {f"agreement {name}": outcome["validation_agreement"] for name, outcome in sound},
+            group.index,
+            tuple(found),
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         # A group that another engine had begun is begun anew.
-        super().restore({key: value for key, value in state.items() if key.startswith(("outcome.", "cell.", "seconds."))})
+        super().restore(
+            {key: value for key, value in state.items() if key.startswith(("outcome.", "cell.", "seconds."))}
+        )
 
 
 # -- what travels ------------------------------------------------------------------------------
@@ -111,13 +146,21 @@ def packed(mnist: Mnist, teacher: Any, config: Any) -> dict[str, Any]:
     Methods that look at the teacher's hidden layers get all of it.
     """
     parts = {name: getattr(mnist, name) for name in PARTS}
-    arrays = {name: {key: getattr(digits, key).cpu().numpy() for key in ("images", "labels", "ids")} | {"file": digits.file} for name, digits in parts.items()}
+    arrays = {
+        name: {key: getattr(digits, key).cpu().numpy() for key in ("images", "labels", "ids")}
+        | {"file": digits.file}
+        for name, digits in parts.items()
+    }
     if any(METHODS[method].looks for method in config.values("method")):
         return {"mnist": arrays, "source": mnist.source, "teacher": teacher}
     logits = {file: torch.zeros(rows, 10) for file, rows in (("train", 60_000), ("test", 10_000))}
     for digits in parts.values():
         logits[digits.file][digits.ids.cpu()] = teacher.logits(digits).cpu()
-    return {"mnist": arrays, "source": mnist.source, "logits": {file: table.numpy() for file, table in logits.items()}}
+    return {
+        "mnist": arrays,
+        "source": mnist.source,
+        "logits": {file: table.numpy() for file, table in logits.items()},
+    }
 
 
 def unpacked(shared: Mapping[str, Any]) -> tuple[Mnist, Any]:
@@ -128,11 +171,15 @@ def unpacked(shared: Mapping[str, Any]) -> tuple[Mnist, Any]:
             Digits(*(torch.from_numpy(arrays[key]) for key in ("images", "labels", "ids")), arrays["file"])
             for arrays in map(shared["mnist"].get, PARTS)
         ]
-        teacher = shared.get("teacher") or Table({file: torch.from_numpy(logits) for file, logits in shared["logits"].items()})
+        teacher = shared.get("teacher") or Table(
+            {file: torch.from_numpy(logits) for file, logits in shared["logits"].items()}
+        )
     return Mnist(*parts, shared["source"]), teacher
 
 
-def work(shared: list[Any], config: Mapping[str, Any], index: int, gpu: bool = False) -> tuple[list[Outcome], dict[str, Any]]:
+def work(
+    shared: list[Any], config: Mapping[str, Any], index: int, gpu: bool = False
+) -> tuple[list[Outcome], dict[str, Any]]:
     """A task: one group from start to end, with one thread, and on a GPU only where it has declared one. Its outcomes, and the weights that are kept as arrays."""
     import ray
 
@@ -154,25 +201,37 @@ def connected(address: str) -> Iterator[Any]:
         UserError: Ray is not installed, or there is no cluster to reach.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report over the network
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it would print the last words of nodes that die, to stdout
+    os.environ.setdefault(
+        "RAY_DEDUP_LOGS_SKIP_REGEX", "."
+    )  # it would print the last words of nodes that die, to stdout
     try:
         import ray
     except ImportError:
-        raise UserError("The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt") from None
+        raise UserError(
+            "The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt"
+        ) from None
     alone = {"num_cpus": os.cpu_count(), "object_store_memory": STORE, "include_dashboard": False}
     # Whatever version of this package the nodes have: they get this one, without what only the app needs.
     package = {"py_modules": [str(paths.PACKAGE)], "excludes": ["ui", "weights", "lab", "__pycache__"]}
     try:
         if address and address != "auto":
             _reach(address)
-        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", runtime_env=package if address else None, **({} if address else alone))
+        ray.init(
+            address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env=package if address else None,
+            **({} if address else alone),
+        )
     except (ConnectionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         raise UserError(
             f"There is no Ray cluster to reach at {address or 'this machine'}: {_first_line(error)}. Start one by: ray start --head; see the README."
         ) from None
     try:
         if ray.cluster_resources().get("CPU", 0) < 1:
-            raise UserError("The Ray cluster has no CPU to offer; add a machine to it by: ray start --address=HEAD:6379")
+            raise UserError(
+                "The Ray cluster has no CPU to offer; add a machine to it by: ray start --address=HEAD:6379"
+            )
         yield ray
     finally:
         ray.shutdown()
@@ -186,7 +245,12 @@ def _reach(address: str) -> None:
     socket.create_connection((host, int(port)), REACH / 4).close()
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        healthy = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH).returncode == 0
+        healthy = (
+            subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH
+            ).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         healthy = False
     if not healthy:

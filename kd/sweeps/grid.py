@@ -81,9 +81,13 @@ class Group:
 @functools.lru_cache(maxsize=16)  # a page asks with each tick, and the largest grids take a while to check
 def cells(config: GridConfig) -> tuple[Cell, ...]:
     """All cells, controls first within those that they are the control of; the first seed's before the second's."""
-    common = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(Config)} | {"teacher": config.teacher}
+    common = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(Config)} | {
+        "teacher": config.teacher
+    }
     found: list[Cell] = []
-    for seed, student, labels in itertools.product(range(config.seed, config.seed + config.seeds), config.values("student"), config.values("labels")):
+    for seed, student, labels in itertools.product(
+        range(config.seed, config.seed + config.seeds), config.values("student"), config.values("labels")
+    ):
         about = common | {"student": student, "labels": labels, "seed": seed}
         found.append(Cell(len(found), DistilConfig(**about, soft_weight=0.0), True))
         for settings in taught(config):
@@ -94,8 +98,14 @@ def cells(config: GridConfig) -> tuple[Cell, ...]:
 def taught(config: GridConfig) -> list[dict[str, Any]]:
     """Method, temperature and soft weight of all students that are not controls; only what the method reads."""
     found: dict[tuple, dict[str, Any]] = {}
-    for method, temperature, soft_weight in itertools.product(config.values("method"), config.values("temperature"), config.values("soft_weight")):
-        read = {name: value for name, value in [("temperature", temperature), ("soft_weight", soft_weight)] if name in METHODS[method].settings}
+    for method, temperature, soft_weight in itertools.product(
+        config.values("method"), config.values("temperature"), config.values("soft_weight")
+    ):
+        read = {
+            name: value
+            for name, value in [("temperature", temperature), ("soft_weight", soft_weight)]
+            if name in METHODS[method].settings
+        }
         if read.get("soft_weight") != 0:
             found[(method, *read.items())] = {"method": method} | read
     return list(found.values())
@@ -105,7 +115,9 @@ def taught(config: GridConfig) -> list[dict[str, Any]]:
 def groups(config: GridConfig) -> tuple[Group, ...]:
     """The cells in groups. Those that cannot be batched, since they are no MLPs or look at hidden layers, are groups of one."""
     parts: list[list[Cell]] = []
-    for _, same in itertools.groupby(cells(config), lambda cell: (cell.config.seed, cell.config.student, cell.config.labels)):
+    for _, same in itertools.groupby(
+        cells(config), lambda cell: (cell.config.seed, cell.config.student, cell.config.labels)
+    ):
         together, alone = [], []
         for cell in same:
             (together if _batchable(cell) else alone).append(cell)
@@ -143,7 +155,12 @@ def start(group: Group, mnist: Mnist, teacher: Any) -> Training:
     run = Distillation(first.config, mnist, teacher)
     if _batchable(first):
         learners = [
-            Learner(str(i), registry.build(cell.config.student, cell.config.seed).to(training_device()), _objective(cell), settings=_settings(cell))
+            Learner(
+                str(i),
+                registry.build(cell.config.student, cell.config.seed).to(training_device()),
+                _objective(cell),
+                settings=_settings(cell),
+            )
             for i, cell in enumerate(group.cells)
         ]
         return Together(learners, run.transfer, run.plan, teacher)
@@ -166,15 +183,28 @@ def outcomes(group: Group, training: Training, mnist: Mnist, teacher: Any) -> li
     It is read by each network alone, as it is stored and loaded: together their sums may round otherwise, and an image that is
     a toss-up would be told differently of the run that a cell is opened as.
     """
-    guesses, taught, inputs, found = _said(training, mnist.validation).argmax(2), teacher.logits(mnist.test), mnist.test.inputs(), []
-    errors, agreement = (guesses != mnist.validation.labels).sum(1).tolist(), (guesses == teacher.logits(mnist.validation).argmax(1)).double().mean(1).tolist()
+    guesses, taught, inputs, found = (
+        _said(training, mnist.validation).argmax(2),
+        teacher.logits(mnist.test),
+        mnist.test.inputs(),
+        [],
+    )
+    errors, agreement = (
+        (guesses != mnist.validation.labels).sum(1).tolist(),
+        (guesses == teacher.logits(mnist.validation).argmax(1)).double().mean(1).tolist(),
+    )
     for i, (cell, learner) in enumerate(zip(group.cells, training.learners)):
         about = {"cell": cell.index, "seconds": training.seconds / len(group.cells)}
         if not grid_weights.sound(learner.model):
             found.append(about | {"diverged": 1})
             continue
-        said = inference.logits_in_chunks(registry.as_stored(learner.model, cell.config.student).to(inputs.device), inputs, 512)
-        judged = {"validation_accuracy": 1 - errors[i] / len(mnist.validation), "validation_agreement": agreement[i]} | classification.scores(said, mnist.test.labels, taught)
+        said = inference.logits_in_chunks(
+            registry.as_stored(learner.model, cell.config.student).to(inputs.device), inputs, 512
+        )
+        judged = {
+            "validation_accuracy": 1 - errors[i] / len(mnist.validation),
+            "validation_agreement": agreement[i],
+        } | classification.scores(said, mnist.test.labels, taught)
         found.append(about | (judged if all(map(math.isfinite, judged.values())) else {"diverged": 1}))
     return found
 
@@ -183,7 +213,9 @@ def _said(training: Training, digits: Digits) -> Tensor:
     """Logits (L, N, 10) of all learners."""
     if isinstance(training, Together):
         return training.said(digits)
-    return torch.stack([inference.logits_in_chunks(learner.model, digits.inputs(), 512) for learner in training.learners])
+    return torch.stack(
+        [inference.logits_in_chunks(learner.model, digits.inputs(), 512) for learner in training.learners]
+    )
 
 
 class Table:
@@ -202,7 +234,14 @@ class Table:
         return self._logits[digits.file][digits.ids]
 
 
-def run_group(config: Mapping[str, Any], index: int, mnist: Mnist, teacher: Any, note: Callable[[Record], None] = lambda record: None, weights: Weights | None = None) -> list[Outcome]:
+def run_group(
+    config: Mapping[str, Any],
+    index: int,
+    mnist: Mnist,
+    teacher: Any,
+    note: Callable[[Record], None] = lambda record: None,
+    weights: Weights | None = None,
+) -> list[Outcome]:
     """One group from start to end.
 
     Args:
@@ -234,10 +273,18 @@ class GridRecord(Record):
 
     def row(self) -> dict[str, float]:
         """With columns for the places in the group, so that a grid of any size has few."""
-        about = {name: getattr(self, name) for name in ("step", "epoch", "seconds", "images_per_second", "group")}
+        about = {
+            name: getattr(self, name) for name in ("step", "epoch", "seconds", "images_per_second", "group")
+        }
         live = {f"validation {name}": value for name, value in self.validation_accuracy.items()}
-        live |= {f"validation {name}": value for name, value in self.fidelity.items() if name.startswith("agreement")}
-        ended = {f"{what} {i}": value for i, outcome in enumerate(self.outcomes) for what, value in outcome.items()}
+        live |= {
+            f"validation {name}": value
+            for name, value in self.fidelity.items()
+            if name.startswith("agreement")
+        }
+        ended = {
+            f"{what} {i}": value for i, outcome in enumerate(self.outcomes) for what, value in outcome.items()
+        }
         return about | live | ended | {"whole_validation": float(self.whole_validation)}
 
 
@@ -253,7 +300,12 @@ class Grid(Experiment):
     training: Groups | None
 
     def __init__(self, config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = (
+            config,
+            mnist.to(training_device()),
+            teacher,
+            teacher,
+        )
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.values("method"):
             feature_matching.check(METHODS[method], "teacher", teacher.architecture)
@@ -296,7 +348,14 @@ class Groups:
 
     trained: Mapping[str, nn.Module] = {}
 
-    def __init__(self, config: GridConfig, mnist: Mnist, teacher: Any, before: Sequence[Outcome] = (), weights: Mapping[str, Tensor] | None = None):
+    def __init__(
+        self,
+        config: GridConfig,
+        mnist: Mnist,
+        teacher: Any,
+        before: Sequence[Outcome] = (),
+        weights: Mapping[str, Tensor] | None = None,
+    ):
         self.settings: dict[str, float] = {}
         self.groups = groups(config)
         self.outcomes: dict[int, Outcome] = {int(outcome["cell"]): outcome for outcome in before}  # by cell
@@ -307,12 +366,16 @@ class Groups:
         self.steps = self._each * config.count
         self.seconds = sum(outcome["seconds"] for outcome in before)
         self._current: tuple[Group, Training] | None = None
-        self._untold = [group for group in self.groups if all(cell.index in self.outcomes for cell in group.cells)]
+        self._untold = [
+            group for group in self.groups if all(cell.index in self.outcomes for cell in group.cells)
+        ]
 
     @property
     def pending(self) -> list[Group]:
         """The groups with a cell that has no outcome yet."""
-        return [group for group in self.groups if any(cell.index not in self.outcomes for cell in group.cells)]
+        return [
+            group for group in self.groups if any(cell.index not in self.outcomes for cell in group.cells)
+        ]
 
     @property
     def step(self) -> int:
@@ -324,7 +387,9 @@ class Groups:
         self.weights |= weights or {}
         self.outcomes |= {int(outcome["cell"]): outcome for outcome in found}
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, Mapping[str, float] | None, None]:
+    def records(
+        self, due: Callable[[int], bool] = every_epoch
+    ) -> Generator[GridRecord, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end; what was trained earlier is told first. There are no settings to change."""
         yield from self._taken_over()
         for group in self.pending:
@@ -332,7 +397,11 @@ class Groups:
                 self._current = group, start(group, self._mnist, self._teacher)
             training, before = self._current[1], self.seconds
             for record in training.records(due):
-                found = outcomes(group, training, self._mnist, self._teacher) if record.step == record.steps else []
+                found = (
+                    outcomes(group, training, self._mnist, self._teacher)
+                    if record.step == record.steps
+                    else []
+                )
                 if found:
                     self.keep(found, grid_weights.of(group.cells, training, self._kept))
                     self.seconds, self._current = before + training.seconds, None
@@ -342,23 +411,56 @@ class Groups:
         """What was trained earlier, where this has not been told yet."""
         while self._untold:
             group = self._untold.pop(0)
-            done = {"step": self.step, "steps": self.steps, "epoch": self.step / self.steps, "seconds": self.seconds}
+            done = {
+                "step": self.step,
+                "steps": self.steps,
+                "epoch": self.step / self.steps,
+                "seconds": self.seconds,
+            }
             found = tuple(self.outcomes[cell.index] for cell in group.cells)
-            yield GridRecord(**done, images_per_second=0.0, losses={}, train_accuracy={}, validation_accuracy={}, whole_validation=True, group=group.index, outcomes=found)
+            yield GridRecord(
+                **done,
+                images_per_second=0.0,
+                losses={},
+                train_accuracy={},
+                validation_accuracy={},
+                whole_validation=True,
+                group=group.index,
+                outcomes=found,
+            )
 
     def _whole(self, record: Record, group: Group, found: list[Outcome], before: float) -> GridRecord:
         """``record`` of a group as one of the grid."""
-        whole = {"step": self.step, "steps": self.steps, "epoch": self.step / self.steps, "seconds": before + record.seconds,
-                 "images_per_second": record.images_per_second * len(group.cells)}
+        whole = {
+            "step": self.step,
+            "steps": self.steps,
+            "epoch": self.step / self.steps,
+            "seconds": before + record.seconds,
+            "images_per_second": record.images_per_second * len(group.cells),
+        }
         return GridRecord(**vars(record) | whole, group=group.index, outcomes=tuple(found))
 
     def state(self) -> dict[str, Tensor]:
         """All that going on from here needs, as tensors by name."""
         kept = list(self.outcomes.values())
         columns = dict.fromkeys(key for outcome in kept for key in outcome)
-        ended = {f"outcome.{key}": torch.tensor([outcome.get(key, math.nan) for outcome in kept], dtype=torch.float64) for key in columns}
-        under_way = self._current[1].state() | {"group": torch.tensor(self._current[0].index)} if self._current else {}
-        return ended | {f"cell.{name}": value for name, value in self.weights.items()} | under_way | {"seconds.before": torch.tensor(self.seconds, dtype=torch.float64)}
+        ended = {
+            f"outcome.{key}": torch.tensor(
+                [outcome.get(key, math.nan) for outcome in kept], dtype=torch.float64
+            )
+            for key in columns
+        }
+        under_way = (
+            self._current[1].state() | {"group": torch.tensor(self._current[0].index)}
+            if self._current
+            else {}
+        )
+        return (
+            ended
+            | {f"cell.{name}": value for name, value in self.weights.items()}
+            | under_way
+            | {"seconds.before": torch.tensor(self.seconds, dtype=torch.float64)}
+        )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Takes up what state() gave.
@@ -366,9 +468,16 @@ class Groups:
         Raises:
             UserError: it is the state of another training.
         """
-        columns = {key.removeprefix("outcome."): value.tolist() for key, value in state.items() if key.startswith("outcome.")}
+        columns = {
+            key.removeprefix("outcome."): value.tolist()
+            for key, value in state.items()
+            if key.startswith("outcome.")
+        }
         rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
-        self.outcomes, self.weights = {}, {key.removeprefix("cell."): value for key, value in state.items() if key.startswith("cell.")}
+        self.outcomes, self.weights = (
+            {},
+            {key.removeprefix("cell."): value for key, value in state.items() if key.startswith("cell.")},
+        )
         self.keep([{key: value for key, value in row.items() if not math.isnan(value)} for row in rows])
         self.seconds = float(state["seconds.before"])
         self._current, self._untold = None, []
@@ -378,27 +487,50 @@ class Groups:
             self._current[1].restore(state)
 
 
-def _finished(config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher) -> tuple[list[Outcome], Weights]:
+def _finished(
+    config: GridConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher
+) -> tuple[list[Outcome], Weights]:
     """The outcomes of the stopped run that ``config`` continues, and the weights that it kept.
 
     Raises:
         UserError: no such run, or one of other settings, data or another teacher.
     """
     run = runs.load(config.continues)
-    if not isinstance(run.config, GridConfig) or run.config.replace(continues="") != config.replace(continues=""):
-        raise UserError(f"{run.name} has other settings than this sweep, so that it cannot be continued with them; start this one anew.")
+    if not isinstance(run.config, GridConfig) or run.config.replace(continues="") != config.replace(
+        continues=""
+    ):
+        raise UserError(
+            f"{run.name} has other settings than this sweep, so that it cannot be continued with them; start this one anew."
+        )
     if (run.measures.get("data"), run.measures.get("teacher")) != (mnist.digest, teacher.digest):
-        raise UserError(f"{run.name} was made with other data or another teacher, so that it cannot be continued; start it anew.")
-    found = [{key: value for key, value in cell.items() if isinstance(value, (int, float)) and key in _NUMBERS} for cell in run.measures["cells"]]
+        raise UserError(
+            f"{run.name} was made with other data or another teacher, so that it cannot be continued; start it anew."
+        )
+    found = [
+        {key: value for key, value in cell.items() if isinstance(value, (int, float)) and key in _NUMBERS}
+        for cell in run.measures["cells"]
+    ]
     return found, grid_weights.read(run)
 
 
 # -- reading a run --------------------------------------------------------------------------------
 
-_NUMBERS = ("cell", "seconds", "validation_accuracy", "validation_agreement", "test_accuracy", "test_errors", "agreement", "kl", "diverged")
+_NUMBERS = (
+    "cell",
+    "seconds",
+    "validation_accuracy",
+    "validation_agreement",
+    "test_accuracy",
+    "test_errors",
+    "agreement",
+    "kl",
+    "diverged",
+)
 
 
-def read(config: GridConfig, rows: Sequence[Mapping[str, float]]) -> tuple[list[dict[str, Any]], dict[int, dict[str, float]]]:
+def read(
+    config: GridConfig, rows: Sequence[Mapping[str, float]]
+) -> tuple[list[dict[str, Any]], dict[int, dict[str, float]]]:
     """From the rows of a run: the cells that have ended, as described(), and of those under way, by their index, what the last row says of them."""
     found: dict[int, Outcome] = {}
     parts = groups(config)
@@ -409,7 +541,10 @@ def read(config: GridConfig, rows: Sequence[Mapping[str, float]]) -> tuple[list[
     live = {}
     if rows and "seconds 0" not in rows[-1]:
         for i, cell in enumerate(parts[int(rows[-1]["group"])].cells):
-            live[cell.index] = {"validation_accuracy": rows[-1][f"validation {i}"], "validation_agreement": rows[-1].get(f"validation agreement {i}")}
+            live[cell.index] = {
+                "validation_accuracy": rows[-1][f"validation {i}"],
+                "validation_agreement": rows[-1].get(f"validation agreement {i}"),
+            }
     return described(config, found), live
 
 
@@ -417,6 +552,8 @@ def described(config: GridConfig, found: Mapping[int, Outcome]) -> list[dict[str
     """Settings and outcome of all cells that have ended, in order, as json takes them."""
     whole = ("cell", "test_errors", "diverged")
     return [
-        cell.settings | {key: int(value) if key in whole else value for key, value in found[cell.index].items()}
-        for cell in cells(config) if cell.index in found
+        cell.settings
+        | {key: int(value) if key in whole else value for key, value in found[cell.index].items()}
+        for cell in cells(config)
+        if cell.index in found
     ]

@@ -20,7 +20,9 @@ CLAIMS = {
 
 
 #: What else was measured here.
-NOTES = {"mlp-30": " After 25 epochs, on the page *The paper*, high temperatures are less far behind, and T = 2 makes the fewest errors."}
+NOTES = {
+    "mlp-30": " After 25 epochs, on the page *The paper*, high temperatures are less far behind, and T = 2 makes the fewest errors."
+}
 
 
 def path(student: str) -> Path:
@@ -41,7 +43,15 @@ def load() -> list[dict[str, Any]]:
             stored = json.loads(path(student).read_text())
             config = GridConfig.from_dict(stored["config"])
             about = {name: stored[name] for name in ("cells", "command", "machine")}
-            found.append(about | {"student": student, "claim": claim, "config": config, "said": said(config, about["cells"]) + NOTES.get(student, "")})
+            found.append(
+                about
+                | {
+                    "student": student,
+                    "claim": claim,
+                    "config": config,
+                    "said": said(config, about["cells"]) + NOTES.get(student, ""),
+                }
+            )
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"The stored sweep is damaged; restore {path(student).name}.") from None
     return found
@@ -50,8 +60,15 @@ def load() -> list[dict[str, Any]]:
 def said(config: GridConfig, cells: list[dict[str, Any]]) -> str:
     """What was measured of the claim: test errors by temperature at the highest soft weight, and what the highest temperature changes against 8."""
     weight, rows = max(config.values("soft_weight")), by_place(cells)
-    settings = {"student": config.values("student")[0], "labels": config.values("labels")[0], "method": config.values("method")[0], "soft_weight": weight}
-    by_temperature = {t: rows[place(settings | {"temperature": t})]["test_errors"] for t in config.values("temperature")}
+    settings = {
+        "student": config.values("student")[0],
+        "labels": config.values("labels")[0],
+        "method": config.values("method")[0],
+        "soft_weight": weight,
+    }
+    by_temperature = {
+        t: rows[place(settings | {"temperature": t})]["test_errors"] for t in config.values("temperature")
+    }
     lowest = min(by_temperature, key=lambda t: by_temperature[t]["mean"])
     shown = ", ".join(f"{_spread(errors)} at T = {t:g}" for t, errors in by_temperature.items())
     text = f"Here, after {config.epochs} epochs, with soft weight {weight:g}, test errors are {shown}; fewest at **T = {lowest:g}**."
@@ -61,9 +78,16 @@ def said(config: GridConfig, cells: list[dict[str, Any]]) -> str:
     return text
 
 
-def _change(cells: list[dict[str, Any]], settings: dict[str, Any], low: float, high: float) -> dict[str, float | None]:
+def _change(
+    cells: list[dict[str, Any]], settings: dict[str, Any], low: float, high: float
+) -> dict[str, float | None]:
     by_seed = {
-        t: {cell["seed"]: cell["test_errors"] for cell in cells if place(cell) == place(settings | {"temperature": t})} for t in (low, high)
+        t: {
+            cell["seed"]: cell["test_errors"]
+            for cell in cells
+            if place(cell) == place(settings | {"temperature": t})
+        }
+        for t in (low, high)
     }
     return spread([by_seed[high][seed] - errors for seed, errors in by_seed[low].items()])
 

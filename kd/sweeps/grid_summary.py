@@ -18,7 +18,10 @@ MEASURES = {
 }
 #: Measures of a cell -> columns of a table of one place's seeds.
 COLUMNS = {
-    "validation_accuracy": "right, validation", "validation_agreement": "agreement, validation", "test_errors": "test errors", "test_accuracy": "right, test",
+    "validation_accuracy": "right, validation",
+    "validation_agreement": "agreement, validation",
+    "test_errors": "test errors",
+    "test_accuracy": "right, test",
     "agreement": "agreement, test",
 }
 _SETTINGS = ("student", "labels", "method", "temperature", "soft_weight")
@@ -32,7 +35,10 @@ def place(settings: Mapping[str, Any]) -> Place:
     if settings.get("soft_weight") == 0:  # a control has no method
         return settings["student"], settings["labels"], None, None, 0.0
     read = METHODS[settings["method"]].settings
-    return tuple(settings.get(name) if name in read or name not in ("temperature", "soft_weight") else None for name in _SETTINGS)
+    return tuple(
+        settings.get(name) if name in read or name not in ("temperature", "soft_weight") else None
+        for name in _SETTINGS
+    )
 
 
 def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -49,10 +55,17 @@ def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for same in same_place.values():
         sound = [cell for cell in same if "diverged" not in cell]
-        about = {name: same[0][name] for name in (*_SETTINGS, "control") if name in same[0]} | {"n": len(sound), "diverged": len(same) - len(sound)}
+        about = {name: same[0][name] for name in (*_SETTINGS, "control") if name in same[0]} | {
+            "n": len(sound),
+            "diverged": len(same) - len(sound),
+        }
         for measure in (*MEASURES, "test_accuracy", "agreement"):
             values = [cell[measure] for cell in sound]
-            pairs = [(cell, controls.get((cell["student"], cell["labels"], cell["seed"]), {})) for cell in sound if not cell["control"]]
+            pairs = [
+                (cell, controls.get((cell["student"], cell["labels"], cell["seed"]), {}))
+                for cell in sound
+                if not cell["control"]
+            ]
             gains = [cell[measure] - control[measure] for cell, control in pairs if measure in control]
             about[measure] = spread(values) | ({"gain": spread(gains)} if gains else {}) if values else None
         found.append(about)
@@ -68,7 +81,11 @@ def best(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Of means() the student that reads most validation images right, of those with most seeds; None before any has ended."""
     taught = [row for row in means(cells) if not row["control"] and row["n"]]
     most = max((row["n"] for row in taught), default=0)
-    return max((row for row in taught if row["n"] == most), key=lambda row: row["validation_accuracy"]["mean"], default=None)
+    return max(
+        (row for row in taught if row["n"] == most),
+        key=lambda row: row["validation_accuracy"]["mean"],
+        default=None,
+    )
 
 
 def seeds(cells: Sequence[Mapping[str, Any]], where: Place) -> list[dict[str, Any]]:
@@ -88,7 +105,9 @@ def seeds(cells: Sequence[Mapping[str, Any]], where: Place) -> list[dict[str, An
     return rows
 
 
-def under_way(config: GridConfig, live: Mapping[int, Mapping[str, float | None]]) -> dict[Place, Mapping[str, float | None]]:
+def under_way(
+    config: GridConfig, live: Mapping[int, Mapping[str, float | None]]
+) -> dict[Place, Mapping[str, float | None]]:
     """What is known of cells that train, of grid.read(), by place."""
     places = {cell.index: place(cell.settings) for cell in grid.cells(config)} if live else {}
     return {places[index]: known for index, known in live.items()}
@@ -100,7 +119,9 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 def text(cells: Sequence[Mapping[str, Any]]) -> str:
     """The means as a table to read."""
-    lines = [f"{'student':14}{'labels':>7}  {'method':16}{'T':>5}{'weight':>7}{'n':>3}{'validation':>18}{'agreement':>11}{'test errors':>16}{'less than control':>20}"]
+    lines = [
+        f"{'student':14}{'labels':>7}  {'method':16}{'T':>5}{'weight':>7}{'n':>3}{'validation':>18}{'agreement':>11}{'test errors':>16}{'less than control':>20}"
+    ]
     for row in means(cells):
         head = f"{row['student']:14}{row['labels'] or 'all':>7}  {row.get('method', 'control'):16}{row.get('temperature', ''):>5}{row.get('soft_weight', ''):>7}{row['n']:>3}"
         if not row["n"]:

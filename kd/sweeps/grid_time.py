@@ -36,12 +36,17 @@ def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     kinds = _kinds(config)
     if len(kinds) > MAX_KINDS:
         return None
-    judged = ((config.epochs + 1) * len(mnist.validation) + len(mnist.test)) / config.batch_size / 2  # in steps: without the way back
+    judged = (
+        ((config.epochs + 1) * len(mnist.validation) + len(mnist.test)) / config.batch_size / 2
+    )  # in steps: without the way back
     steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + judged
     total = 0.0
     for kind, same in kinds.items():
         if kind not in _measured or again and time.monotonic() - _measured[kind][1] > FRESH:
-            _measured[kind] = min(_step(same[0], mnist, teacher), _measured.get(kind, (math.inf, 0.0))[0]), time.monotonic()
+            _measured[kind] = (
+                min(_step(same[0], mnist, teacher), _measured.get(kind, (math.inf, 0.0))[0]),
+                time.monotonic(),
+            )
         total += _measured[kind][0] * steps * len(same)
     return total
 
@@ -52,14 +57,23 @@ def trial(config: SearchConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     Raises:
         UserError: the settings do not fit the data.
     """
-    kind = ("trial", config.student, config.methods.split(",")[0], config.batch_size, min(config.labels, config.batch_size))
+    kind = (
+        "trial",
+        config.student,
+        config.methods.split(",")[0],
+        config.batch_size,
+        min(config.labels, config.batch_size),
+    )
     if again and (kind not in _measured or time.monotonic() - _measured[kind][1] > FRESH):
         run = Distillation(config.distillation({"method": config.methods.split(",")[0]}), mnist, teacher)
         step = moment(run, len(mnist.glance) / config.batch_size)  # student and control, without the way back
         _measured[kind] = min(step, _measured.get(kind, (math.inf, 0.0))[0]), time.monotonic()
     if kind not in _measured:
         return None
-    steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + config.epochs * len(mnist.validation) / config.batch_size
+    steps = (
+        config.epochs * math.ceil(len(mnist.train) / config.batch_size)
+        + config.epochs * len(mnist.validation) / config.batch_size
+    )
     return _measured[kind][0] * steps
 
 
@@ -69,7 +83,9 @@ def _kinds(config: GridConfig) -> dict[tuple, list[Group]]:
     for group in groups(config):
         its = group.cells[0].config
         method = its.method if len(group.cells) == 1 and not group.cells[0].control else ""
-        found.setdefault((its.student, len(group.cells), method, its.batch_size, min(its.labels, its.batch_size)), []).append(group)
+        found.setdefault(
+            (its.student, len(group.cells), method, its.batch_size, min(its.labels, its.batch_size)), []
+        ).append(group)
     return found
 
 
@@ -78,7 +94,9 @@ def _step(group: Group, mnist: Mnist, teacher: Any) -> float:
 
     The first steps, which are slower anyway, are not counted.
     """
-    judging = len(mnist.glance) / group.cells[0].config.batch_size / 2  # that each record takes, in steps: without the way back
+    judging = (
+        len(mnist.glance) / group.cells[0].config.batch_size / 2
+    )  # that each record takes, in steps: without the way back
     return moment(start(group, mnist, teacher), judging)
 
 

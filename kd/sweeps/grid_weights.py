@@ -45,14 +45,19 @@ def bound(cells: Sequence[Cell]) -> str:
     if count == len(cells):
         return ""
     why = f"Its {len(cells):,} networks take {size / 1e6:,.0f} MB, and a sweep keeps at most {MAX_BYTES / 1e6:.0f}"
-    return f"{why}: those of seed {cells[0].config.seed}." if count else f"{why}, which one seed alone exceeds: none."
+    return (
+        f"{why}: those of seed {cells[0].config.seed}."
+        if count
+        else f"{why}, which one seed alone exceeds: none."
+    )
 
 
 def of(cells: Sequence[Cell], training: Training, kept: Collection[int]) -> Weights:
     """The weights that are kept of the cells that trained together. Those that went out of bounds are not."""
     return {
         f"{cell.index}.{name}": value.detach().cpu().clone()
-        for cell, learner in zip(cells, training.learners) if cell.index in kept and sound(learner.model)
+        for cell, learner in zip(cells, training.learners)
+        if cell.index in kept and sound(learner.model)
         for name, value in learner.model.state_dict().items()
     }
 
@@ -81,8 +86,14 @@ def load(run: runs.Run, cell: Cell) -> nn.Module:
     start = f"{cell.index}."
     found = _tensors(run, [name for name in _names(run) if name.startswith(start)])
     if not found:
-        raise UserError(f"{run.name} did not keep the network of this cell; open the cell's settings instead.")
-    return registry.with_weights(cell.config.student, {name.removeprefix(start): value for name, value in found.items()}, f"{FILE}.safetensors")
+        raise UserError(
+            f"{run.name} did not keep the network of this cell; open the cell's settings instead."
+        )
+    return registry.with_weights(
+        cell.config.student,
+        {name.removeprefix(start): value for name, value in found.items()},
+        f"{FILE}.safetensors",
+    )
 
 
 def _names(run: runs.Run) -> list[str]:
@@ -100,4 +111,6 @@ def _tensors(run: runs.Run, names: Collection[str]) -> Weights:
         with safe_open(run.file(f"{FILE}.safetensors"), "pt") as file:
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RuntimeError):
-        raise UserError(f"{FILE}.safetensors of {run.name} is damaged and cannot be read; open the cell's settings instead.") from None
+        raise UserError(
+            f"{FILE}.safetensors of {run.name} is damaged and cannot be read; open the cell's settings instead."
+        ) from None

@@ -49,26 +49,52 @@ def open_cell(sweep: str, index: int, token: str) -> runs.Run:
             raise UserError(f"{run.name} has no such cell.")
         control = control_of(run.config, cell)
         has_control = control.index in grid_weights.held(run)
-        trained = {"student": grid_weights.load(run, cell)} | ({"control": grid_weights.load(run, control)} if has_control else {})
+        trained = {"student": grid_weights.load(run, cell)} | (
+            {"control": grid_weights.load(run, control)} if has_control else {}
+        )
         whose = {"student": cell} | ({"control": control} if has_control else {})
         rows = curve(run.config, run.metrics(), whose)
-        return runs.save(id, cell.config, "done", rows, trained, _measures(run, whose, rows), owner, name=_name(cell.config), message=_told(run, cell, control))
+        return runs.save(
+            id,
+            cell.config,
+            "done",
+            rows,
+            trained,
+            _measures(run, whose, rows),
+            owner,
+            name=_name(cell.config),
+            message=_told(run, cell, control),
+        )
 
 
 def control_of(config: GridConfig, cell: Cell) -> Cell:
     """The cell that learned from the labels alone, of the same network, labels and seed; of a control itself."""
     same = (cell.config.seed, cell.config.student, cell.config.labels)
-    return next(other for other in grid.cells(config) if other.control and (other.config.seed, other.config.student, other.config.labels) == same)
+    return next(
+        other
+        for other in grid.cells(config)
+        if other.control and (other.config.seed, other.config.student, other.config.labels) == same
+    )
 
 
-def curve(config: GridConfig, rows: Sequence[Mapping[str, float]], whose: Mapping[str, Cell]) -> list[dict[str, float]]:
+def curve(
+    config: GridConfig, rows: Sequence[Mapping[str, float]], whose: Mapping[str, Cell]
+) -> list[dict[str, float]]:
     """What a sweep's rows tell of some cells, as the rows of a run of their own.
 
     Args:
         whose: "student" or "control" -> its cell. Where they trained in different groups, only the ends of epochs are common to both.
     """
     by_step: dict[int, dict[str, float]] = {}
-    places = {who: next((group, i) for group in grid.groups(config) for i, other in enumerate(group.cells) if other.index == cell.index) for who, cell in whose.items()}
+    places = {
+        who: next(
+            (group, i)
+            for group in grid.groups(config)
+            for i, other in enumerate(group.cells)
+            if other.index == cell.index
+        )
+        for who, cell in whose.items()
+    }
     together = len({group.index for group, _ in places.values()}) == 1
     for who, (group, i) in places.items():
         mine = [row for row in rows if row["group"] == group.index and (together or row["whole_validation"])]
@@ -82,12 +108,20 @@ def curve(config: GridConfig, rows: Sequence[Mapping[str, float]], whose: Mappin
             seconds = max(0.0, end[f"seconds {i}"] - (end["seconds"] - row["seconds"]) / len(group.cells))
             if not 0 < step <= each:
                 continue
-            found = by_step.setdefault(step, {
-                "step": step, "epoch": step / each * config.epochs, "seconds": 0.0, "images_per_second": row["images_per_second"] / len(group.cells),
-                "whole_validation": row["whole_validation"],
-            })
+            found = by_step.setdefault(
+                step,
+                {
+                    "step": step,
+                    "epoch": step / each * config.epochs,
+                    "seconds": 0.0,
+                    "images_per_second": row["images_per_second"] / len(group.cells),
+                    "whole_validation": row["whole_validation"],
+                },
+            )
             found["seconds"] += seconds
-            accuracy = row.get(f"validation {i}", row.get(f"validation_accuracy {i}"))  # the latter alone of what was taken over from a stopped sweep
+            accuracy = row.get(
+                f"validation {i}", row.get(f"validation_accuracy {i}")
+            )  # the latter alone of what was taken over from a stopped sweep
             if accuracy is not None:
                 found[f"validation {who}"] = accuracy
             if f"validation agreement {i}" in row:
@@ -95,28 +129,55 @@ def curve(config: GridConfig, rows: Sequence[Mapping[str, float]], whose: Mappin
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _measures(run: runs.Run, whose: Mapping[str, Cell], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _measures(
+    run: runs.Run, whose: Mapping[str, Cell], rows: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
     """As of a run by itself; the sweep measured them on the test images."""
     try:
         by_cell = {found["cell"]: found for found in run.measures["cells"]}
-        scores = {who: {name: by_cell[cell.index][name] for name in ("test_accuracy", "test_errors", "agreement", "kl")} for who, cell in whose.items()}
-        about = {name: run.measures[name] for name in ("source", "data", "train_images", "test_images", "device", "versions")}
+        scores = {
+            who: {
+                name: by_cell[cell.index][name]
+                for name in ("test_accuracy", "test_errors", "agreement", "kl")
+            }
+            for who, cell in whose.items()
+        }
+        about = {
+            name: run.measures[name]
+            for name in ("source", "data", "train_images", "test_images", "device", "versions")
+        }
         seconds = sum(by_cell[index]["seconds"] for index in {cell.index for cell in whose.values()})
         teacher = run.measures["taught"]
     except (KeyError, TypeError):
-        raise UserError(f"The measures of {run.name} are damaged, so that its cells cannot be opened; open the cell's settings instead.") from None
-    return {"seconds": seconds, "steps": rows[-1]["step"] if rows else 0} | about | {"models": scores | {"teacher": teacher}, "sweep": run.id}
+        raise UserError(
+            f"The measures of {run.name} are damaged, so that its cells cannot be opened; open the cell's settings instead."
+        ) from None
+    return (
+        {"seconds": seconds, "steps": rows[-1]["step"] if rows else 0}
+        | about
+        | {"models": scores | {"teacher": teacher}, "sweep": run.id}
+    )
 
 
 def _name(config: DistilConfig) -> str:
-    what = f"{config.student}, control" if not config.soft_weight and config.reads("soft_weight") else runs.default_name(config).rpartition(" ×")[0]
+    what = (
+        f"{config.student}, control"
+        if not config.soft_weight and config.reads("soft_weight")
+        else runs.default_name(config).rpartition(" ×")[0]
+    )
     if config.soft_weight and config.reads("soft_weight"):
         what += f", weight {config.soft_weight:g}"
     return f"{what[: runs.NAME_LENGTH - 30]}, seed {config.seed}, of a sweep"
 
 
 def _told(run: runs.Run, cell: Cell, control: Cell) -> str:
-    group = next(group for group in grid.groups(run.config) if any(other.index == cell.index for other in group.cells))
-    shared = f"It was trained there together with {len(group.cells) - 1} others on the same batches" if len(group.cells) > 1 else "It was trained there by itself"
+    group = next(
+        group for group in grid.groups(run.config) if any(other.index == cell.index for other in group.cells)
+    )
+    shared = (
+        f"It was trained there together with {len(group.cells) - 1} others on the same batches"
+        if len(group.cells) > 1
+        else "It was trained there by itself"
+    )
     alone = "; it is its own control" if cell.control else ""
     return f"{runs.FROM_SWEEP} {run.id}. {shared}{alone}. A sweep keeps accuracies over the epochs, but no losses."

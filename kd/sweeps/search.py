@@ -44,7 +44,11 @@ from kd.training.loop import Diverged, Record, every_epoch
 
 STORED = paths.MEASURED / "search.json"
 #: What is searched beside the method, from where to where; logarithmic where factors matter.
-SPACE: dict[str, tuple[float, float, bool]] = {"temperature": (1.0, 20.0, True), "soft_weight": (0.0, 1.0, False), "learning_rate": (3e-4, 3e-2, True)}
+SPACE: dict[str, tuple[float, float, bool]] = {
+    "temperature": (1.0, 20.0, True),
+    "soft_weight": (0.0, 1.0, False),
+    "learning_rate": (3e-4, 3e-2, True),
+}
 RANDOM = 8  # trials at first that are drawn at random, before there is enough to learn from
 PATIENCE = 1  # epochs of a trial before it may be given up
 MAX_ROWS = 1_000  # of the best's curve
@@ -57,7 +61,12 @@ def folder(config: SearchConfig, mnist: Mnist, teacher: Any) -> Path:
     return paths.home() / "searches" / hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
-def search(config: SearchConfig, mnist: Mnist, teacher: Any, note: Callable[[int, Record], None] = lambda trial, record: None) -> dict[str, Any]:
+def search(
+    config: SearchConfig,
+    mnist: Mnist,
+    teacher: Any,
+    note: Callable[[int, Record], None] = lambda trial, record: None,
+) -> dict[str, Any]:
     """Searches, from where it was stopped if it was; stores and returns what it came to.
 
     Args:
@@ -79,14 +88,28 @@ class SearchRecord(Record):
 
     trial: int = 0  # its place among those that count
     state: str = "running"  # one of STATES
-    params: Mapping[str, float] = field(default_factory=dict)  # its settings; the method by its place in the list
+    params: Mapping[str, float] = field(
+        default_factory=dict
+    )  # its settings; the method by its place in the list
     again: bool = False  # the training that is stored in the end
     fresh: bool = True  # trained just now
 
     def row(self) -> dict[str, float]:
-        about = {name: getattr(self, name) for name in ("step", "epoch", "seconds", "images_per_second", "trial")}
-        live = {f"validation {name}": value for name, value in self.validation_accuracy.items()} | {f"setting {name}": value for name, value in self.params.items()}
-        return about | live | {"state": float(STATES.index(self.state)), "again": float(self.again), "whole_validation": float(self.whole_validation)}
+        about = {
+            name: getattr(self, name) for name in ("step", "epoch", "seconds", "images_per_second", "trial")
+        }
+        live = {f"validation {name}": value for name, value in self.validation_accuracy.items()} | {
+            f"setting {name}": value for name, value in self.params.items()
+        }
+        return (
+            about
+            | live
+            | {
+                "state": float(STATES.index(self.state)),
+                "again": float(self.again),
+                "whole_validation": float(self.whole_validation),
+            }
+        )
 
 
 class Search(Experiment):
@@ -101,7 +124,12 @@ class Search(Experiment):
     training: Trials | None
 
     def __init__(self, config: SearchConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = config, mnist.to(training_device()), teacher, teacher
+        self.config, self.mnist, self.reference, self.teacher = (
+            config,
+            mnist.to(training_device()),
+            teacher,
+            teacher,
+        )
         self.stages, self.transfer, self.settings = [], self.mnist, {}
         for method in config.methods.split(","):
             feature_matching.check(METHODS[method], "teacher", teacher.architecture)
@@ -113,8 +141,13 @@ class Search(Experiment):
         """What it came to; of one that was stopped without a word on test images, which it has not read."""
         self.reference.keep()
         return {
-            "seconds": last.seconds if last else 0.0, "source": self.mnist.source, "data": self.mnist.digest, "teacher": self.reference.digest,
-            "test_images": len(self.mnist.test), "models": {}, "search": self.training.found or self.training.so_far() if self.training else None,
+            "seconds": last.seconds if last else 0.0,
+            "source": self.mnist.source,
+            "data": self.mnist.digest,
+            "teacher": self.reference.digest,
+            "test_images": len(self.mnist.test),
+            "models": {},
+            "search": self.training.found or self.training.so_far() if self.training else None,
         }
 
 
@@ -132,11 +165,15 @@ class Trials:
         self.found: dict[str, Any] = {}  # what it came to; empty until it has ended
         self._config, self._mnist, self._teacher, self._owner = config, mnist, teacher, owner
         self._each = config.epochs * math.ceil(len(mnist.train) / config.batch_size)  # steps of a trial
-        self.steps = self._each * (config.trials + 2)  # with the best, and the best control where it is another's
+        self.steps = self._each * (
+            config.trials + 2
+        )  # with the best, and the best control where it is another's
         self.step, self.seconds = 0, 0.0
         self._study: Any = None
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[SearchRecord, Mapping[str, float] | None, None]:
+    def records(
+        self, due: Callable[[int], bool] = every_epoch
+    ) -> Generator[SearchRecord, Mapping[str, float] | None, None]:
         """Searches, from where the journal stands; what it has is told first. There are no settings to change."""
         import optuna
 
@@ -150,12 +187,16 @@ class Trials:
         _claim(keeper)
         try:
             study = self._study = _study(at)
-            for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # those of a process that is no more
+            for trial in study.get_trials(
+                states=[optuna.trial.TrialState.RUNNING]
+            ):  # those of a process that is no more
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             for place, trial in enumerate(_ended(study)[: self._config.trials]):
                 yield self._earlier(place, trial)
             while (done := len(_ended(study))) < self._config.trials:
-                study.sampler = optuna.samplers.TPESampler(seed=seed(self._config.seed, "trial", done) % 2**32, n_startup_trials=RANDOM)
+                study.sampler = optuna.samplers.TPESampler(
+                    seed=seed(self._config.seed, "trial", done) % 2**32, n_startup_trials=RANDOM
+                )
                 yield from self._tried(study.ask(), done, due)
             found = yield from self._came_to(due)
             try:
@@ -164,11 +205,15 @@ class Trials:
                 raise UserError(runs.cannot_save(error, "The search", " and try again")) from None
             self.found = found
             self.step = self.steps
-            yield SearchRecord(self.step, self.steps, 1.0, self.seconds, 0.0, {}, {}, {}, True, again=True, fresh=False)
+            yield SearchRecord(
+                self.step, self.steps, 1.0, self.seconds, 0.0, {}, {}, {}, True, again=True, fresh=False
+            )
         finally:
             keeper.leave(ended=False)
 
-    def _tried(self, trial: Any, place: int, due: Callable[[int], bool]) -> Generator[SearchRecord, None, None]:
+    def _tried(
+        self, trial: Any, place: int, due: Callable[[int], bool]
+    ) -> Generator[SearchRecord, None, None]:
         """Trains a trial's student, and its control, to the end or until it is given up: judged by the student's accuracy on the validation images."""
         from optuna.trial import TrialState
 
@@ -176,15 +221,26 @@ class Trials:
         for name, (low, high, factors) in SPACE.items():
             if name == "learning_rate" or name in METHODS[found["method"]].settings:
                 found[name] = trial.suggest_float(name, low, high, log=factors)
-        about, before = SearchRecord(0, 0, 0.0, 0.0, 0.0, {}, {}, {}, False, trial=place, params=self._numbers(found)), self.seconds
+        about, before = (
+            SearchRecord(0, 0, 0.0, 0.0, 0.0, {}, {}, {}, False, trial=place, params=self._numbers(found)),
+            self.seconds,
+        )
         try:
-            for record in Distillation(self._config.distillation(found), self._mnist, self._teacher).records(due):
+            for record in Distillation(self._config.distillation(found), self._mnist, self._teacher).records(
+                due
+            ):
                 state = "running"
                 if record.whole_validation:
                     trial.report(record.validation_accuracy["student"], round(record.epoch))
                     trial.set_user_attr("control", record.validation_accuracy["control"])
                     trial.set_user_attr("seconds", round(record.seconds, 2))
-                    state = "complete" if record.step == record.steps else "pruned" if trial.should_prune() else "running"
+                    state = (
+                        "complete"
+                        if record.step == record.steps
+                        else "pruned"
+                        if trial.should_prune()
+                        else "running"
+                    )
                 if state == "complete":
                     self._study.tell(trial, record.validation_accuracy["student"])
                 elif state == "pruned":
@@ -199,47 +255,99 @@ class Trials:
         """``record`` of the training at ``place`` as one of the search. One that is given up takes no more steps."""
         self.step = self._each * place + (record.step if about.state == "running" else self._each)
         self.seconds = before + record.seconds
-        same = {name: getattr(record, name) for name in ("images_per_second", "validation_accuracy", "whole_validation")}
-        return dataclasses.replace(about, step=self.step, steps=self.steps, epoch=self.step / self.steps, seconds=self.seconds, **same)
+        same = {
+            name: getattr(record, name)
+            for name in ("images_per_second", "validation_accuracy", "whole_validation")
+        }
+        return dataclasses.replace(
+            about,
+            step=self.step,
+            steps=self.steps,
+            epoch=self.step / self.steps,
+            seconds=self.seconds,
+            **same,
+        )
 
     def _earlier(self, place: int, trial: Any) -> SearchRecord:
         """A trial that had ended before, as its last record."""
         self.step = self._each * (place + 1)
-        known = {} if trial.value is None else {"student": trial.value, "control": trial.user_attrs["control"]}
+        known = (
+            {} if trial.value is None else {"student": trial.value, "control": trial.user_attrs["control"]}
+        )
         return SearchRecord(
-            self.step, self.steps, self.step / self.steps, self.seconds, 0.0, {}, {}, known, True, trial=place, state=trial.state.name.lower(),
-            params=self._numbers(trial.params), fresh=False,
+            self.step,
+            self.steps,
+            self.step / self.steps,
+            self.seconds,
+            0.0,
+            {},
+            {},
+            known,
+            True,
+            trial=place,
+            state=trial.state.name.lower(),
+            params=self._numbers(trial.params),
+            fresh=False,
         )
 
     def _numbers(self, params: Mapping[str, Any]) -> dict[str, float]:
-        return {name: float(self._config.methods.split(",").index(value) if name == "method" else value) for name, value in params.items()}
+        return {
+            name: float(self._config.methods.split(",").index(value) if name == "method" else value)
+            for name, value in params.items()
+        }
 
     def _came_to(self, due: Callable[[int], bool]) -> Generator[SearchRecord, None, dict[str, Any]]:
         """The trials, what mattered, and the best of them on the test images."""
         complete = _complete(self._study)
         if not complete:
-            raise Diverged("No trial went to its end: all went out of bounds. Try another student or optimizer.")
+            raise Diverged(
+                "No trial went to its end: all went out of bounds. Try another student or optimizer."
+            )
         best, fair = self._study.best_trial, max(complete, key=lambda trial: trial.user_attrs["control"])
         run = yield from self._again(best, 0, due)
         tuned = run if fair.number == best.number else (yield from self._again(fair, 1, due))
         return self.so_far() | {
-            "run": run.id, "tuned_control": {"learning_rate": fair.params["learning_rate"], "run": tuned.id},
-            "models": run.measures["models"] | {"tuned control": tuned.measures["models"]["control"]}, "test_images": len(self._mnist.test),
+            "run": run.id,
+            "tuned_control": {"learning_rate": fair.params["learning_rate"], "run": tuned.id},
+            "models": run.measures["models"] | {"tuned control": tuned.measures["models"]["control"]},
+            "test_images": len(self._mnist.test),
         }
 
-    def _again(self, trial: Any, place: int, due: Callable[[int], bool]) -> Generator[SearchRecord, None, runs.Run]:
+    def _again(
+        self, trial: Any, place: int, due: Callable[[int], bool]
+    ) -> Generator[SearchRecord, None, runs.Run]:
         """A trial trained again, and stored as a run; as the one that it was stored as before, where that is still there."""
         with contextlib.suppress(KeyError, UserError):
             return runs.load(self._study.user_attrs[f"run {trial.number}"])
-        run, rows, last, before = Distillation(self._config.distillation(trial.params), self._mnist, self._teacher), [], None, self.seconds
+        run, rows, last, before = (
+            Distillation(self._config.distillation(trial.params), self._mnist, self._teacher),
+            [],
+            None,
+            self.seconds,
+        )
         number = next(i for i, other in enumerate(_ended(self._study)) if other.number == trial.number)
-        about = SearchRecord(0, 0, 0.0, 0.0, 0.0, {}, {}, {}, False, trial=number, params=self._numbers(trial.params), again=True)
+        about = SearchRecord(
+            0,
+            0,
+            0.0,
+            0.0,
+            0.0,
+            {},
+            {},
+            {},
+            False,
+            trial=number,
+            params=self._numbers(trial.params),
+            again=True,
+        )
         for last in run.records(due):
             if last.whole_validation or len(rows) < MAX_ROWS:
                 rows.append(last.row())
             yield self._whole(last, self._config.trials + place, before, about)
         name = f"{self._config.student}, trial {number + 1} of a search"
-        saved = runs.save(runs.new_id(), run.config, "done", rows, run.trained, run.measures(last), self._owner, name=name)
+        saved = runs.save(
+            runs.new_id(), run.config, "done", rows, run.trained, run.measures(last), self._owner, name=name
+        )
         self._study.set_user_attr(f"run {trial.number}", saved.id)
         return saved
 
@@ -248,13 +356,29 @@ class Trials:
         if self._study is None:
             return {}
         trials = [
-            {"number": i, "state": trial.state.name.lower(), "value": trial.value, "params": trial.params, "epochs": trial.intermediate_values, **trial.user_attrs}
+            {
+                "number": i,
+                "state": trial.state.name.lower(),
+                "value": trial.value,
+                "params": trial.params,
+                "epochs": trial.intermediate_values,
+                **trial.user_attrs,
+            }
             for i, trial in enumerate(_ended(self._study))
         ]
-        best = {"best": self._study.best_trial.params | {"validation_accuracy": self._study.best_value}} if _complete(self._study) else {}
+        best = (
+            {"best": self._study.best_trial.params | {"validation_accuracy": self._study.best_value}}
+            if _complete(self._study)
+            else {}
+        )
         return {
-            "command": self._config.command, "machine": machine(), "config": self._config.to_dict(), "source": self._mnist.source, **best,
-            "importances": importances(self._study), "trials": trials,
+            "command": self._config.command,
+            "machine": machine(),
+            "config": self._config.to_dict(),
+            "source": self._mnist.source,
+            **best,
+            "importances": importances(self._study),
+            "trials": trials,
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -283,9 +407,13 @@ def _study(at: Path) -> Any:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=RANDOM // 2, n_warmup_steps=PATIENCE)
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(at / "study.journal")))
-        return optuna.create_study(storage=storage, study_name="search", direction="maximize", pruner=pruner, load_if_exists=True)
+        return optuna.create_study(
+            storage=storage, study_name="search", direction="maximize", pruner=pruner, load_if_exists=True
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"The search in {at} is damaged ({error}); delete that folder to begin anew.") from None
+        raise UserError(
+            f"The search in {at} is damaged ({error}); delete that folder to begin anew."
+        ) from None
 
 
 def _ended(study: Any) -> list[Any]:
@@ -310,7 +438,12 @@ def importances(study: Any) -> dict[str, float]:
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     try:
-        return {name: float(share) for name, share in get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)).items()}
+        return {
+            name: float(share)
+            for name, share in get_param_importances(
+                study, evaluator=FanovaImportanceEvaluator(seed=0)
+            ).items()
+        }
     except (ValueError, RuntimeError):
         return {}
 
@@ -325,11 +458,17 @@ def read(config: SearchConfig, rows: Sequence[Mapping[str, float]]) -> list[dict
     for row in rows:
         if row["again"]:
             continue
-        given = {name.removeprefix("setting "): value for name, value in row.items() if name.startswith("setting ")}
+        given = {
+            name.removeprefix("setting "): value for name, value in row.items() if name.startswith("setting ")
+        }
         trial = found.setdefault(int(row["trial"]), {"value": None})
         trial |= {
-            "number": int(row["trial"]), "state": STATES[int(row["state"])], "epochs": {},
-            "params": {name: names[int(value)] if name == "method" else value for name, value in given.items()},
+            "number": int(row["trial"]),
+            "state": STATES[int(row["state"])],
+            "epochs": {},
+            "params": {
+                name: names[int(value)] if name == "method" else value for name, value in given.items()
+            },
         }
         if row["whole_validation"] and "validation student" in row:
             trial |= {"value": row["validation student"], "control": row["validation control"]}
@@ -360,12 +499,19 @@ def stored() -> list[dict[str, Any]]:
 
 def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Of trials the one that went to its end and reads most validation images right."""
-    return max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"], default=None)
+    return max(
+        (trial for trial in trials if trial["state"] == "complete"),
+        key=lambda trial: trial["value"],
+        default=None,
+    )
 
 
 def told(params: Mapping[str, Any]) -> str:
     """ "hinton, temperature 3.9, soft weight 0.5": a trial's settings."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{value}" for name, value in params.items())
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{value}"
+        for name, value in params.items()
+    )
 
 
 def said(found: Mapping[str, Any]) -> str:
@@ -380,7 +526,10 @@ def said(found: Mapping[str, Any]) -> str:
             f"The best of {count} trials so far ({given_up} given up early), by the validation images: {settings}. It reads {best['validation_accuracy']:.2%} of those. "
             "Test images are read when a search has come to its end."
         )
-    chosen, same = len(best) - 1, "; in the sample they are the same images" if found["source"] == "sample" else ""
+    chosen, same = (
+        len(best) - 1,
+        "; in the sample they are the same images" if found["source"] == "sample" else "",
+    )
     return (
         f"The best of {count} trials ({given_up} given up early), by the validation images: {settings}. It reads {best['validation_accuracy']:.2%} of those, which flatters it, "
         f"since it was chosen by them. On the {found['test_images']:,} test images, read once{same}, it makes {scores['student']['test_errors']} errors; its control, with the "

@@ -25,7 +25,11 @@ class _All:
     def __init__(self, learners: list[Learner], optimizer: str, device: torch.device):
         self.passes, self.sums = Wide([learner.model for learner in learners]), Sums(self.name)
         self.parameters = self.passes.parameters
-        self._losses = Stacked([learner.objective for learner in learners], [learner.settings or {} for learner in learners], device)
+        self._losses = Stacked(
+            [learner.objective for learner in learners],
+            [learner.settings or {} for learner in learners],
+            device,
+        )
         self._optimizer = OPTIMIZERS[optimizer](self.parameters)
 
     @property
@@ -34,7 +38,9 @@ class _All:
 
     @torch.no_grad()
     def step(self, step: Step) -> None:
-        by_logits = self._losses.gradient(self.passes.logits(step.images), step.taught and step.taught.logits, step.labels)
+        by_logits = self._losses.gradient(
+            self.passes.logits(step.images), step.taught and step.taught.logits, step.labels
+        )
         self._optimizer.step(self.passes.backward(by_logits), step.learning_rate)
 
 
@@ -72,4 +78,6 @@ class Together(Training):
     @torch.no_grad()
     def said(self, digits: Digits) -> Tensor:
         """The logits (L, N, 10) of all learners."""
-        return torch.cat([self._all.passes.logits(part) for part in digits.inputs().split(CHUNK)], 2).transpose(1, 2)
+        return torch.cat(
+            [self._all.passes.logits(part) for part in digits.inputs().split(CHUNK)], 2
+        ).transpose(1, 2)

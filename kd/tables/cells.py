@@ -46,7 +46,9 @@ def full_mnist() -> Mnist:
     try:
         return sources.load_full(paths.data_folder())
     except sources.FileProblem as problem:
-        raise UserError(f"This table needs all of MNIST; set KD_DATA_DIR to a folder that has it. {problem}") from None
+        raise UserError(
+            f"This table needs all of MNIST; set KD_DATA_DIR to a folder that has it. {problem}"
+        ) from None
 
 
 def path(table: str, cell: Cell, recipes: Sequence[Config]) -> Path:
@@ -71,7 +73,13 @@ def finish(to: Path, cell: Cell, experiment: Experiment, progress: Progress) -> 
     """Trains to the end, and keeps the cell with what each network came to on the test set."""
     seconds = train(experiment, to.with_suffix(".partial"), progress)
     measured = experiment.measures(None)["models"]
-    outcome = {"row": cell[0], "seed": cell[1], "config": experiment.config.to_dict(), "models": measured, "seconds": seconds}
+    outcome = {
+        "row": cell[0],
+        "seed": cell[1],
+        "config": experiment.config.to_dict(),
+        "models": measured,
+        "seconds": seconds,
+    }
     keep(to, outcome)
     return outcome
 
@@ -103,8 +111,12 @@ def _read_partial(partial: Path) -> tuple[dict[str, Tensor] | None, float]:
 
 
 def compute(
-    cost: Mapping[Cell, float], where: Callable[[Cell], Path], work: Callable[[str, int, Progress], Any], progress: Progress,
-    needs: Callable[[Cell], list[Cell]] = lambda cell: [], workers: int | None = None,
+    cost: Mapping[Cell, float],
+    where: Callable[[Cell], Path],
+    work: Callable[[str, int, Progress], Any],
+    progress: Progress,
+    needs: Callable[[Cell], list[Cell]] = lambda cell: [],
+    workers: int | None = None,
 ) -> list[dict[str, Any]]:
     """Computes all cells that are not kept yet, several at once; returns the outcomes of all, in their order.
 
@@ -193,7 +205,10 @@ def command(whole: str, seeds: int, usual: int) -> str:
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Mean and standard deviation, which is 0 of a single value."""
-    return {"mean": round(statistics.mean(values), digits), "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0}
+    return {
+        "mean": round(statistics.mean(values), digits),
+        "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0,
+    }
 
 
 def shown(of: Mapping[str, float], digits: int = 2, unit: str = "") -> str:
@@ -218,4 +233,6 @@ def stored(file: Path, command: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        raise UserError(f"The stored table is damaged; restore {file.name}, or make it by: {command}") from None
+        raise UserError(
+            f"The stored table is damaged; restore {file.name}, or make it by: {command}"
+        ) from None

@@ -43,7 +43,12 @@ def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
     return found
 
 
-def run(seeds: int = SEEDS, epochs: int = EPOCHS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+def run(
+    seeds: int = SEEDS,
+    epochs: int = EPOCHS,
+    progress: cells.Progress = lambda share: None,
+    workers: int | None = None,
+) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, and returns the table.
 
     Raises:
@@ -53,7 +58,8 @@ def run(seeds: int = SEEDS, epochs: int = EPOCHS, progress: cells.Progress = lam
     # With few labels every batch has a second one of labelled images. Row by row, for what _given() keeps.
     cost = {
         (name, seed): (1.8 if config.labels else 1.0) * (2 if config.method == BASE else 1)
-        for name, config in rows(epochs).items() for seed in range(seeds)
+        for name, config in rows(epochs).items()
+        for seed in range(seeds)
     }
     work = functools.partial(run_cell, epochs)
     return table(cells.compute(cost, lambda cell: cell_path(epochs, *cell), work, progress, workers=workers))
@@ -63,7 +69,9 @@ def cell_path(epochs: int, row: str, seed: int) -> Path:
     return cells.path("methods", (row, seed), [rows(epochs)[row]])
 
 
-def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
+def run_cell(
+    epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None
+) -> dict[str, Any]:
     """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
     path, config = cell_path(epochs, row, seed), rows(epochs)[row].replace(seed=seed)
     mnist, cnn = _given()
@@ -93,7 +101,11 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         "teacher": 100 * outcomes[0]["models"]["teacher"]["test_accuracy"],
         "control": {column: cells.spread(list(control[column].values())) for column in ("few", "all")},
         "methods": {
-            name: {column: _gain(by_row[name + ending], control[column]) for column, ending in columns.items() if name + ending in by_row}
+            name: {
+                column: _gain(by_row[name + ending], control[column])
+                for column, ending in columns.items()
+                if name + ending in by_row
+            }
             for name in METHODS
         },
     }
@@ -109,7 +121,12 @@ def _gain(same: list[dict[str, Any]], control: Mapping[int, float]) -> dict[str,
     gains = [value - control[seed] for seed, value in student.items()]
     agreement = [100 * cell["models"]["student"]["agreement"] for cell in same]
     values = list(student.values())
-    return {"values": values, **cells.spread(values), "gain": cells.spread(gains), "agreement": cells.spread(agreement)}
+    return {
+        "values": values,
+        **cells.spread(values),
+        "gain": cells.spread(gains),
+        "agreement": cells.spread(agreement),
+    }
 
 
 def load() -> dict[str, Any] | None:
@@ -134,7 +151,9 @@ def text(result: Mapping[str, Any]) -> str:
         f"{'control':32}{control['few']:>26}{'':26}{control['all']:>26}",
     ]
     for name, of in result["methods"].items():
-        lines.append(f"{name:32}" + "".join(f"{shown(of.get(column)):>26}" for column in ("few", "alone", "all")))
+        lines.append(
+            f"{name:32}" + "".join(f"{shown(of.get(column)):>26}" for column in ("few", "alone", "all"))
+        )
     lines.append(
         f"{result['student']}, {result['epochs']} epochs, {result['seeds']} seeds, {result['core_minutes']:.0f} core-minutes; "
         f"the teacher has {result['teacher']:.2f}%"

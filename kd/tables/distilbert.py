@@ -32,8 +32,15 @@ BATCH = 256  # images at once, for the throughput
 
 #: A feature_weight of 1 is COSINE in the loss.
 _RECIPE = DistilConfig(
-    student=STUDENT, teacher=TEACHER, method="cosine", temperature=2.0, soft_weight=5 / 7, feature_weight=1 / 7 / COSINE, augmentation="jitter",
-    epochs=6, learning_rate=1e-3,
+    student=STUDENT,
+    teacher=TEACHER,
+    method="cosine",
+    temperature=2.0,
+    soft_weight=5 / 7,
+    feature_weight=1 / 7 / COSINE,
+    augmentation="jitter",
+    epochs=6,
+    learning_rate=1e-3,
 )
 ROWS: dict[str, DistilConfig] = {"inherited": _RECIPE.replace(initialization="teacher"), "random": _RECIPE}
 
@@ -41,7 +48,9 @@ ROWS: dict[str, DistilConfig] = {"inherited": _RECIPE.replace(initialization="te
 PAPER = {"fewer parameters": "40%", "faster": "60%", "of the teacher's accuracy": "97%"}
 
 
-def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+def run(
+    seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None
+) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, measures the throughput, and returns the table.
 
     Raises:
@@ -49,7 +58,13 @@ def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, worke
     """
     cells.full_mnist()
     reference = catalogue.load(TEACHER)
-    outcomes = cells.compute(dict.fromkeys(((row, seed) for seed in range(seeds) for row in ROWS), 1.0), cell_path, run_cell, progress, workers=workers)
+    outcomes = cells.compute(
+        dict.fromkeys(((row, seed) for seed in range(seeds) for row in ROWS), 1.0),
+        cell_path,
+        run_cell,
+        progress,
+        workers=workers,
+    )
     return table(outcomes, throughput(reference.model))
 
 
@@ -82,10 +97,16 @@ def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]
     rows = {}
     for row in ROWS:
         same = [cell for cell in outcomes if cell["row"] == row]
-        student, control = ([100 * cell["models"][who]["test_accuracy"] for cell in same] for who in ("student", "control"))
+        student, control = (
+            [100 * cell["models"][who]["test_accuracy"] for cell in same] for who in ("student", "control")
+        )
         rows[row] = {"values": student, **cells.spread(student), "control": cells.spread(control)}
     return cells.about(outcomes, COMMAND, SEEDS) | {
-        "teacher": {"accuracy": reference, "parameters": large.parameters, "images_per_second": images_per_second["teacher"]},
+        "teacher": {
+            "accuracy": reference,
+            "parameters": large.parameters,
+            "images_per_second": images_per_second["teacher"],
+        },
         "student": {"parameters": small.parameters, "images_per_second": images_per_second["student"]},
         "fewer_parameters": 1 - small.parameters / large.parameters,
         "faster": images_per_second["student"] / images_per_second["teacher"],
@@ -116,10 +137,21 @@ def summary(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def text(result: Mapping[str, Any]) -> str:
     """The table to read in a terminal."""
-    lines = [f"{'':36}{'ours':>16}{'DistilBERT':>16}", *(f"{what:36}{ours:>16}{paper:>16}" for what, ours, paper in summary(result)), ""]
+    lines = [
+        f"{'':36}{'ours':>16}{'DistilBERT':>16}",
+        *(f"{what:36}{ours:>16}{paper:>16}" for what, ours, paper in summary(result)),
+        "",
+    ]
     lines.append(f"{'teacher ' + TEACHER:36}{result['teacher']['accuracy']:>15.2f}%")
-    for row, begun in (("inherited", "begun with the teacher's layers"), ("random", "begun with random weights")):
+    for row, begun in (
+        ("inherited", "begun with the teacher's layers"),
+        ("random", "begun with random weights"),
+    ):
         of = result["rows"][row]
-        lines.append(f"{STUDENT + ', ' + begun:48}{cells.shown(of, unit='%')}   (control {cells.shown(of['control'], unit='%')})")
-    lines.append(f"{result['seeds']} seeds, {result['epochs']} epochs, {result['core_minutes']:.0f} core-minutes; {result['points_below']:.2f} points below the teacher")
+        lines.append(
+            f"{STUDENT + ', ' + begun:48}{cells.shown(of, unit='%')}   (control {cells.shown(of['control'], unit='%')})"
+        )
+    lines.append(
+        f"{result['seeds']} seeds, {result['epochs']} epochs, {result['core_minutes']:.0f} core-minutes; {result['points_below']:.2f} points below the teacher"
+    )
     return "\n".join(lines)

@@ -77,7 +77,14 @@ def _omitted(model: Mapping[str, Any]) -> float:
 
 
 LINES = [
-    Line("Teacher 784-1200-1200-10: dropout, bounded weights, jitter", "mlp-1200x2", "teacher", "67", 70, _errors),
+    Line(
+        "Teacher 784-1200-1200-10: dropout, bounded weights, jitter",
+        "mlp-1200x2",
+        "teacher",
+        "67",
+        70,
+        _errors,
+    ),
     Line("CNN, the other teacher", "cnn", "teacher", "none", None, _errors),
     Line("Student 784-800-800-10, labels alone", "soft", "control", "146", None, _errors),
     Line("The same, soft targets of the teacher at T = 20", "soft", "student", "74", 70, _errors),
@@ -85,15 +92,41 @@ LINES = [
     Line("The same, soft targets of the CNN, jittered images", "jittered", "student", "none", 50, _errors),
     Line("No 3 in the transfer set, as trained", "no-3", "student", "206", 206, _errors),
     Line("… of them on the 1,010 threes", "no-3", "student", "133", None, _omitted),
-    Line("No 3, offset by class frequency", "no-3", "student", "109, offset chosen on the test set", 109, lambda m: m["by_frequency"]["errors"]),
-    Line("… of them on the 1,010 threes", "no-3", "student", "14", 14, lambda m: m["by_frequency"]["errors_on_omitted"]),
+    Line(
+        "No 3, offset by class frequency",
+        "no-3",
+        "student",
+        "109, offset chosen on the test set",
+        109,
+        lambda m: m["by_frequency"]["errors"],
+    ),
+    Line(
+        "… of them on the 1,010 threes",
+        "no-3",
+        "student",
+        "14",
+        14,
+        lambda m: m["by_frequency"]["errors_on_omitted"],
+    ),
     Line("Only 7 and 8, as trained", "only-7-8", "student", "47.3%", 47.3, lambda m: m["errors"] / 100, "%"),
     Line(
-        "Only 7 and 8, offsets by class frequency", "only-7-8", "student", "13.2%, offset chosen on the test set", 13.2,
-        lambda m: m["by_frequency"]["errors"] / 100, "%",
+        "Only 7 and 8, offsets by class frequency",
+        "only-7-8",
+        "student",
+        "13.2%, offset chosen on the test set",
+        13.2,
+        lambda m: m["by_frequency"]["errors"] / 100,
+        "%",
     ),
     *[
-        Line(f"30 units, T = {t}", f"30-units-T{t}", "student", "best" if t in (3, 4) else "worse", None, _errors)
+        Line(
+            f"30 units, T = {t}",
+            f"30-units-T{t}",
+            "student",
+            "best" if t in (3, 4) else "worse",
+            None,
+            _errors,
+        )
         for t in (1, 2, 3, 4, 8, 20)
     ],
 ]
@@ -128,11 +161,19 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
     if isinstance(config, DistilConfig):
         weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
         teacher = registry.load(weights, config.teacher).to(training_device())
-        experiment: Experiment = Distillation(config, mnist, CachedTeacher(config.teacher, config.teacher, teacher))
+        experiment: Experiment = Distillation(
+            config, mnist, CachedTeacher(config.teacher, config.teacher, teacher)
+        )
     else:
         experiment = TeacherTraining(config, mnist)
     seconds = cells.train(experiment, path.with_suffix(".partial"), progress)
-    outcome = {"row": row, "seed": seed, "config": config.to_dict(), **_outcome(experiment), "seconds": seconds}
+    outcome = {
+        "row": row,
+        "seed": seed,
+        "config": config.to_dict(),
+        **_outcome(experiment),
+        "seconds": seconds,
+    }
     if not _needs(row):
         cells.save(path.with_suffix(".safetensors"), experiment.trained["teacher"].state_dict())
     cells.keep(path, outcome)
@@ -150,10 +191,18 @@ def _outcome(experiment: Experiment) -> dict[str, Any]:
         if omitted:
             # Without labels: only how often each digit comes, which is alike for all in the validation images.
             validation = inference.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
-            moved = class_offsets.by_frequency(validation, omitted, torch.full((registry.CLASSES,), 1 / registry.CLASSES))
-            found[name]["by_frequency"] = {"offsets": [round(o, 3) for o in moved.tolist()], **_count(logits + moved, test.labels.cpu(), omitted)}
+            moved = class_offsets.by_frequency(
+                validation, omitted, torch.full((registry.CLASSES,), 1 / registry.CLASSES)
+            )
+            found[name]["by_frequency"] = {
+                "offsets": [round(o, 3) for o in moved.tolist()],
+                **_count(logits + moved, test.labels.cpu(), omitted),
+            }
             tuned = class_offsets.by_labels(logits, test.labels, omitted)
-            found[name]["by_test_labels"] = {"offsets": tuned.tolist(), **_count(logits + tuned, test.labels.cpu(), omitted)}
+            found[name]["by_test_labels"] = {
+                "offsets": tuned.tolist(),
+                **_count(logits + tuned, test.labels.cpu(), omitted),
+            }
     outcome: dict[str, Any] = {"models": found}
     if "control" in wrong:
         outcome["mcnemar"] = mcnemar(wrong["student"], wrong["control"])
@@ -164,7 +213,9 @@ def _count(logits: Tensor, labels: Tensor, omitted: str) -> dict[str, int]:
     wrong = logits.argmax(1) != labels
     counts = {"errors": int(wrong.sum())}
     if omitted:
-        counts["errors_on_omitted"] = int((wrong & torch.isin(labels, torch.tensor([int(d) for d in omitted]))).sum())
+        counts["errors_on_omitted"] = int(
+            (wrong & torch.isin(labels, torch.tensor([int(d) for d in omitted]))).sum()
+        )
     return counts
 
 
@@ -184,7 +235,10 @@ def mcnemar(student_wrong: Tensor, control_wrong: Tensor) -> dict[str, float]:
 
 
 def run(
-    seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None, before: Mapping[str, Any] | None = None
+    seeds: int = SEEDS,
+    progress: cells.Progress = lambda share: None,
+    workers: int | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, and returns the table.
 
@@ -199,10 +253,22 @@ def run(
     if before and not still_made(before):
         before = None
     done = range(before["seeds"] if before else 0)
-    cost = {(row, seed): _WEIGHTS.get(row, 1) * ROWS[row].epochs for seed in range(len(done), seeds) for row in ROWS}
-    return table(cells.compute(
-        cost, lambda cell: cell_path(*cell), run_cell, progress, lambda cell: [(row, cell[1]) for row in _needs(cell[0])], workers
-    ), before)
+    cost = {
+        (row, seed): _WEIGHTS.get(row, 1) * ROWS[row].epochs
+        for seed in range(len(done), seeds)
+        for row in ROWS
+    }
+    return table(
+        cells.compute(
+            cost,
+            lambda cell: cell_path(*cell),
+            run_cell,
+            progress,
+            lambda cell: [(row, cell[1]) for row in _needs(cell[0])],
+            workers,
+        ),
+        before,
+    )
 
 
 def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -211,15 +277,22 @@ def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = Non
     lines = [line for line in LINES if line.row in (before["recipes"] if before else by_row)]
     earlier = before["lines"] if before else [None] * len(lines)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
-    teachers = sum(seconds.get(row, 0) for row, config in ROWS.items() if not isinstance(config, DistilConfig))
+    teachers = sum(
+        seconds.get(row, 0) for row, config in ROWS.items() if not isinstance(config, DistilConfig)
+    )
     minutes = {"teachers": teachers / 60, "students": (sum(seconds.values()) - teachers) / 60}
     seeds = max(map(len, by_row.values()), default=0) + (before["seeds"] if before else 0)
     return {
         "command": COMMAND if seeds == SEEDS else f"{COMMAND} --seeds {seeds}",
         "seeds": seeds,
-        "core_minutes": {who: round(found + (before["core_minutes"][who] if before else 0), 1) for who, found in minutes.items()},
+        "core_minutes": {
+            who: round(found + (before["core_minutes"][who] if before else 0), 1)
+            for who, found in minutes.items()
+        },
         "machine": cells.machine(),
-        "lines": [_line(line, by_row.get(line.row, []), found) for line, found in zip(lines, earlier, strict=True)],
+        "lines": [
+            _line(line, by_row.get(line.row, []), found) for line, found in zip(lines, earlier, strict=True)
+        ],
         "recipes": {row: _recipe(same[0]["config"]) for row, same in by_row.items()} or before["recipes"],
     }
 
@@ -227,7 +300,9 @@ def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = Non
 def still_made(result: Mapping[str, Any]) -> bool:
     """Whether the recipes of a stored table are today's."""
     recipes = result["recipes"]
-    return recipes.keys() == ROWS.keys() and all(config == type(config).from_dict(recipes[row] | {"seed": config.seed}) for row, config in ROWS.items())
+    return recipes.keys() == ROWS.keys() and all(
+        config == type(config).from_dict(recipes[row] | {"seed": config.seed}) for row, config in ROWS.items()
+    )
 
 
 def _recipe(config: dict[str, Any]) -> dict[str, Any]:
@@ -239,11 +314,20 @@ def _line(line: Line, outcomes: list[dict[str, Any]], before: Mapping[str, Any] 
         return (earlier["values"] if earlier else []) + [line.read(cell["models"][who]) for cell in outcomes]
 
     ours = values(line.learner, before)
-    found = {"what": line.what, "paper": line.paper, "aim": line.aim, "unit": line.unit, "values": ours, **cells.spread(ours)}
+    found = {
+        "what": line.what,
+        "paper": line.paper,
+        "aim": line.aim,
+        "unit": line.unit,
+        "values": ours,
+        **cells.spread(ours),
+    }
     if line.learner == "student":
         controls = values("control", before and before["control"])
         found["control"] = {"values": controls, **cells.spread(controls)}
-        found["difference"] = cells.spread([value - control for value, control in zip(ours, controls, strict=True)])
+        found["difference"] = cells.spread(
+            [value - control for value, control in zip(ours, controls, strict=True)]
+        )
         if line.read is _errors:
             found["mcnemar"] = (before["mcnemar"] if before else []) + [cell["mcnemar"] for cell in outcomes]
     return found
@@ -252,7 +336,11 @@ def _line(line: Line, outcomes: list[dict[str, Any]], before: Mapping[str, Any] 
 def curve(result: Mapping[str, Any]) -> dict[float, Mapping[str, Any]]:
     """Temperature -> the line of the student of 30 units."""
     by_title = {line["what"]: line for line in result["lines"]}
-    rows = [(config.temperature, line) for line in LINES if line.row.startswith("30-units") and isinstance(config := ROWS.get(line.row), DistilConfig)]
+    rows = [
+        (config.temperature, line)
+        for line in LINES
+        if line.row.startswith("30-units") and isinstance(config := ROWS.get(line.row), DistilConfig)
+    ]
     return {temperature: by_title[line.what] for temperature, line in rows if line.what in by_title}
 
 
@@ -265,7 +353,9 @@ def load() -> dict[str, Any]:
     try:
         return json.loads(STORED.read_text())
     except (OSError, ValueError):
-        raise UserError(f"The stored table is missing or damaged; restore {STORED.name}, or make it by: {COMMAND}") from None
+        raise UserError(
+            f"The stored table is missing or damaged; restore {STORED.name}, or make it by: {COMMAND}"
+        ) from None
 
 
 def store(result: Mapping[str, Any]) -> None:
@@ -277,8 +367,13 @@ def text(result: Mapping[str, Any]) -> str:
     """The table to read in a terminal."""
     lines = [f"{'':62}{'paper':>10}{'ours':>16}{'control':>16}"]
     for line in result["lines"]:
-        ours, control = (cells.shown(m, 1, "" if line["unit"] == "errors" else line["unit"]) if m else "" for m in (line, line.get("control")))
+        ours, control = (
+            cells.shown(m, 1, "" if line["unit"] == "errors" else line["unit"]) if m else ""
+            for m in (line, line.get("control"))
+        )
         lines.append(f"{line['what']:62}{line['paper'].split(',')[0]:>10}{ours:>16}{control:>16}")
     minutes = result["core_minutes"]
-    lines.append(f"{result['seeds']} seeds; {minutes['teachers']:.0f} core-minutes for teachers, {minutes['students']:.0f} for students")
+    lines.append(
+        f"{result['seeds']} seeds; {minutes['teachers']:.0f} core-minutes for teachers, {minutes['students']:.0f} for students"
+    )
     return "\n".join(lines)

@@ -44,18 +44,28 @@ def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
     plain = DistilConfig(student=STUDENT, epochs=epochs)
     return {
         f"{column}-{i}": plain.replace(**changes, labels=labels)
-        for column, labels in COLUMNS.items() for i, changes in enumerate(SCHEMES.values())
+        for column, labels in COLUMNS.items()
+        for i, changes in enumerate(SCHEMES.values())
     }
 
 
-def run(seeds: int = SEEDS, epochs: int = EPOCHS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+def run(
+    seeds: int = SEEDS,
+    epochs: int = EPOCHS,
+    progress: cells.Progress = lambda share: None,
+    workers: int | None = None,
+) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, and returns the table.
 
     Raises:
         UserError: the full MNIST or a teacher is not there.
     """
     cells.full_mnist()
-    cost = {(name, seed): float(config.total_epochs) * (1.8 if config.labels else 1.0) for name, config in rows(epochs).items() for seed in range(seeds)}
+    cost = {
+        (name, seed): float(config.total_epochs) * (1.8 if config.labels else 1.0)
+        for name, config in rows(epochs).items()
+        for seed in range(seeds)
+    }
     work = functools.partial(run_cell, epochs)
     return table(cells.compute(cost, lambda cell: cell_path(epochs, *cell), work, progress, workers=workers))
 
@@ -64,7 +74,9 @@ def cell_path(epochs: int, row: str, seed: int) -> Path:
     return cells.path("schemes", (row, seed), [rows(epochs)[row]])
 
 
-def run_cell(epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
+def run_cell(
+    epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None
+) -> dict[str, Any]:
     """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
     config = rows(epochs)[row].replace(seed=seed)
     experiment = Distillation(config, _mnist(), _teacher(config.teacher))
@@ -89,15 +101,25 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         "student": STUDENT,
         "labels": FEW,
         # Of one student the control is one, whoever teaches: the same weights, batches and labels.
-        "control": {column: cells.spread(list(comparison.accuracies(same, "control").values())) for column, same in first.items()},
-        "schemes": {title: {column: _gain(by_row[f"{column}-{i}"]) for column in COLUMNS} for i, title in enumerate(SCHEMES)},
+        "control": {
+            column: cells.spread(list(comparison.accuracies(same, "control").values()))
+            for column, same in first.items()
+        },
+        "schemes": {
+            title: {column: _gain(by_row[f"{column}-{i}"]) for column in COLUMNS}
+            for i, title in enumerate(SCHEMES)
+        },
     }
 
 
 def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
     student, control = comparison.accuracies(same, "student"), comparison.accuracies(same, "control")
     values = list(student.values())
-    return {"values": values, **cells.spread(values), "gain": cells.spread([value - control[seed] for seed, value in student.items()])}
+    return {
+        "values": values,
+        **cells.spread(values),
+        "gain": cells.spread([value - control[seed] for seed, value in student.items()]),
+    }
 
 
 def load() -> dict[str, Any] | None:
@@ -115,7 +137,10 @@ def text(result: Mapping[str, Any]) -> str:
     lines = [
         f"{'% right on the test set (gain)':42}{str(result['labels']) + ' labels':>26}{'all labels':>26}",
         f"{'control':42}{cells.shown(control['few']):>26}{cells.shown(control['all']):>26}",
-        *(f"{title:42}{comparison.shown(of['few']):>26}{comparison.shown(of['all']):>26}" for title, of in result["schemes"].items()),
+        *(
+            f"{title:42}{comparison.shown(of['few']):>26}{comparison.shown(of['all']):>26}"
+            for title, of in result["schemes"].items()
+        ),
         f"{result['student']}, {result['epochs']} epochs a stage, {result['seeds']} seeds, {result['core_minutes']:.0f} core-minutes",
     ]
     return "\n".join(lines)

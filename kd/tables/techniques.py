@@ -45,14 +45,24 @@ ROWS: dict[str, tuple[str, CompressConfig]] = {
     "weights": ("95% of the weights set to zero", _PLAIN.replace(weights=95)),
     "int8 dynamic": ("int8, dynamic", _PLAIN.replace(int8="dynamic")),
     "int8 static": ("int8, static", _PLAIN.replace(int8="static")),
-    "chain": ("50% of the neurons, then 50% by low rank, then int8, dynamic", _PLAIN.replace(neurons=50, rank=50, int8="dynamic")),
+    "chain": (
+        "50% of the neurons, then 50% by low rank, then int8, dynamic",
+        _PLAIN.replace(neurons=50, rank=50, int8="dynamic"),
+    ),
 }
 #: Labels in the recovery: name -> how many; 0 for all.
 LABELS = {"all": 0, "few": FEW}
-_WEIGHTS = {"base": 20.0, "weights": 8.0, "int8 dynamic": 0.1, "int8 static": 0.1}  # how long a cell takes, about
+_WEIGHTS = {
+    "base": 20.0,
+    "weights": 8.0,
+    "int8 dynamic": 0.1,
+    "int8 static": 0.1,
+}  # how long a cell takes, about
 
 
-def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None) -> dict[str, Any]:
+def run(
+    seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None
+) -> dict[str, Any]:
     """Computes all cells that are not kept yet, several at once, measures the latencies, and returns the table.
 
     Raises:
@@ -60,7 +70,14 @@ def run(seeds: int = SEEDS, progress: cells.Progress = lambda share: None, worke
     """
     cells.full_mnist()
     cost = {(row, seed): _WEIGHTS.get(row, 3.0) for seed in range(seeds) for row in ("base", *ROWS)}
-    outcomes = cells.compute(cost, cell_path, run_cell, progress, lambda cell: [] if cell[0] == "base" else [("base", cell[1])], workers)
+    outcomes = cells.compute(
+        cost,
+        cell_path,
+        run_cell,
+        progress,
+        lambda cell: [] if cell[0] == "base" else [("base", cell[1])],
+        workers,
+    )
     return table(outcomes, costs())
 
 
@@ -80,7 +97,9 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
             cells.save(_weights(name, seed), model.state_dict())
         return outcome
     config, began = ROWS[row][1].replace(seed=seed), time.process_time()
-    source = Whole(STUDENT, STUDENT, *(registry.load(_weights(name, seed), STUDENT) for name in ("student", "control")))
+    source = Whole(
+        STUDENT, STUDENT, *(registry.load(_weights(name, seed), STUDENT) for name in ("student", "control"))
+    )
     if not any(config.percents.values()):
         found = {name: _quantized(source, config, mnist, reference) for name in LABELS}
     else:
@@ -90,7 +109,13 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
             for record in experiment.records():
                 progress((place + record.step / record.steps) / len(LABELS))
             found[name] = experiment.measured(latencies=False)
-    outcome = {"row": row, "seed": seed, "config": config.to_dict(), "stages": found, "seconds": round(time.process_time() - began, 1)}
+    outcome = {
+        "row": row,
+        "seed": seed,
+        "config": config.to_dict(),
+        "stages": found,
+        "seconds": round(time.process_time() - began, 1),
+    }
     cells.keep(cell_path((row, seed)), outcome)
     return outcome
 
@@ -104,14 +129,26 @@ def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
     return cells.full_mnist(), catalogue.load("cnn", training_device())
 
 
-def _quantized(source: Whole, config: CompressConfig, mnist: digits.Mnist, reference: cached.CachedTeacher) -> list[dict[str, Any]]:
+def _quantized(
+    source: Whole, config: CompressConfig, mnist: digits.Mnist, reference: cached.CachedTeacher
+) -> list[dict[str, Any]]:
     """As Recovery.measured, of int8 alone, which is not trained."""
     images, test = mnist.validation.take(slice(compress.CALIBRATION)).inputs(), mnist.test
     found = []
     for who, model in source.networks.items():
-        for stage, network in {"original": model, "compressed": compress.quantize(model, config.int8, images)}.items():
+        for stage, network in {
+            "original": model,
+            "compressed": compress.quantize(model, config.int8, images),
+        }.items():
             said = inference.logits_in_chunks(network, test.inputs(), 512)
-            found.append({"who": who, "stage": stage, **dataclasses.asdict(compress.cost(network)), **classification.scores(said, test.labels, reference.logits(test).cpu())})
+            found.append(
+                {
+                    "who": who,
+                    "stage": stage,
+                    **dataclasses.asdict(compress.cost(network)),
+                    **classification.scores(said, test.labels, reference.logits(test).cpu()),
+                }
+            )
     return found
 
 
@@ -141,12 +178,22 @@ def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str,
             for cell in same:
                 for stage in cell["stages"][name]:
                     by_network.setdefault((stage["who"], stage["stage"]), []).append(stage["test_errors"])
-            errors[name] = {f"{who} {stage}": cells.spread(values, 1) for (who, stage), values in by_network.items() if stage != "original"}
+            errors[name] = {
+                f"{who} {stage}": cells.spread(values, 1)
+                for (who, stage), values in by_network.items()
+                if stage != "original"
+            }
         rows[row] = {
-            "title": title, "errors": errors, "latency": latencies[row],
+            "title": title,
+            "errors": errors,
+            "latency": latencies[row],
             **{key: last[key] for key in ("parameters", "nonzero", "file_bytes", "zipped_bytes")},
         }
-    first = next(stage for stage in by_row["neurons"][0]["stages"]["all"] if (stage["who"], stage["stage"]) == ("student", "original"))
+    first = next(
+        stage
+        for stage in by_row["neurons"][0]["stages"]["all"]
+        if (stage["who"], stage["stage"]) == ("student", "original")
+    )
     return {
         "command": cells.command(COMMAND, len(base), SEEDS),
         "student": STUDENT,
@@ -156,8 +203,12 @@ def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str,
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
         "machine": cells.machine(),
         "base": {
-            "latency": latencies["base"], **{key: first[key] for key in ("parameters", "nonzero", "file_bytes", "zipped_bytes")},
-            **{who: cells.spread([cell["models"][who]["test_errors"] for cell in base], 1) for who in ("student", "control")},
+            "latency": latencies["base"],
+            **{key: first[key] for key in ("parameters", "nonzero", "file_bytes", "zipped_bytes")},
+            **{
+                who: cells.spread([cell["models"][who]["test_errors"] for cell in base], 1)
+                for who in ("student", "control")
+            },
         },
         "rows": rows,
     }
@@ -179,22 +230,44 @@ def final(errors: Mapping[str, Any], who: str, stage: str = "recovered") -> dict
 
 def lines(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table's rows, by their headings: errors as text, sizes and latencies as numbers."""
+
     def shown(found: Mapping[str, float] | None) -> str:
         return "" if found is None else cells.shown(found, 0)
 
     base = result["base"]
-    found = [{"what is done": "nothing", "KB": base["file_bytes"] / 1024, "zipped KB": base["zipped_bytes"] / 1024, **_times(base["latency"]),
-              "at once": shown(base["student"]), "with the teacher": "", "from labels": "", "never distilled": shown(base["control"]),
-              **{f"{heading}, {result['few']} labels": "" for heading in ("with the teacher", "from labels", "never distilled")}}]
+    found = [
+        {
+            "what is done": "nothing",
+            "KB": base["file_bytes"] / 1024,
+            "zipped KB": base["zipped_bytes"] / 1024,
+            **_times(base["latency"]),
+            "at once": shown(base["student"]),
+            "with the teacher": "",
+            "from labels": "",
+            "never distilled": shown(base["control"]),
+            **{
+                f"{heading}, {result['few']} labels": ""
+                for heading in ("with the teacher", "from labels", "never distilled")
+            },
+        }
+    ]
     for of in result["rows"].values():
         every, few = of["errors"]["all"], of["errors"]["few"]
-        found.append({
-            "what is done": of["title"], "KB": of["file_bytes"] / 1024, "zipped KB": of["zipped_bytes"] / 1024, **_times(of["latency"]),
-            "at once": shown(final(every, "student", "compressed")), "with the teacher": shown(final(every, "student")), "from labels": shown(final(every, "control")),
-            "never distilled": shown(final(every, "alone") or final(every, "alone", "compressed")),
-            f"with the teacher, {result['few']} labels": shown(final(few, "student")), f"from labels, {result['few']} labels": shown(final(few, "control")),
-            f"never distilled, {result['few']} labels": shown(final(few, "alone")),
-        })
+        found.append(
+            {
+                "what is done": of["title"],
+                "KB": of["file_bytes"] / 1024,
+                "zipped KB": of["zipped_bytes"] / 1024,
+                **_times(of["latency"]),
+                "at once": shown(final(every, "student", "compressed")),
+                "with the teacher": shown(final(every, "student")),
+                "from labels": shown(final(every, "control")),
+                "never distilled": shown(final(every, "alone") or final(every, "alone", "compressed")),
+                f"with the teacher, {result['few']} labels": shown(final(few, "student")),
+                f"from labels, {result['few']} labels": shown(final(few, "control")),
+                f"never distilled, {result['few']} labels": shown(final(few, "alone")),
+            }
+        )
     return found
 
 
@@ -205,8 +278,23 @@ def _times(latency: list[Mapping[str, Any]]) -> dict[str, float]:
 def text(result: Mapping[str, Any]) -> str:
     """The table to read in a terminal, in Markdown."""
     rows = lines(result)
-    written = [[f"{value:.3g}" if isinstance(value, float) and value < 100 else f"{value:,.0f}" if isinstance(value, float) else value for value in row.values()] for row in rows]
-    return "\n".join([
-        "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0]), *("| " + " | ".join(row) + " |" for row in written), "",
-        f"{result['student']}, {result['seeds']} seeds, {result['epochs']} epochs of recovery, {result['core_minutes']:.0f} core-minutes; errors in 10,000 test images",
-    ])
+    written = [
+        [
+            f"{value:.3g}"
+            if isinstance(value, float) and value < 100
+            else f"{value:,.0f}"
+            if isinstance(value, float)
+            else value
+            for value in row.values()
+        ]
+        for row in rows
+    ]
+    return "\n".join(
+        [
+            "| " + " | ".join(rows[0]) + " |",
+            "|" + "---|" * len(rows[0]),
+            *("| " + " | ".join(row) + " |" for row in written),
+            "",
+            f"{result['student']}, {result['seeds']} seeds, {result['epochs']} epochs of recovery, {result['core_minutes']:.0f} core-minutes; errors in 10,000 test images",
+        ]
+    )

@@ -152,7 +152,11 @@ class CachedTeacher:
     def save_logits(self, path: Path) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
-            save_file({file: self._table(file, False)[0].cpu() for file in ROWS}, temporary, {"teacher": self.digest})
+            save_file(
+                {file: self._table(file, False)[0].cpu() for file in ROWS},
+                temporary,
+                {"teacher": self.digest},
+            )
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -19,7 +19,11 @@ WEIGHTS = paths.WEIGHTS
 
 def shipped() -> list[str]:
     """The names of the teachers in the repository."""
-    return sorted(path.name.removesuffix(".safetensors") for path in WEIGHTS.glob("*.safetensors") if "." not in path.stem)
+    return sorted(
+        path.name.removesuffix(".safetensors")
+        for path in WEIGHTS.glob("*.safetensors")
+        if "." not in path.stem
+    )
 
 
 def describe(name: str) -> dict:
@@ -29,7 +33,9 @@ def describe(name: str) -> dict:
         registry.architecture(about["architecture"])
         return about
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"The description of the teacher {name} is missing or damaged; restore kd/teachers/weights/{name}.json.") from None
+        raise UserError(
+            f"The description of the teacher {name} is missing or damaged; restore kd/teachers/weights/{name}.json."
+        ) from None
 
 
 def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:

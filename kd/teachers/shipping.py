@@ -13,7 +13,12 @@ from kd.store import runs
 from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 
-CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")  # what is told of how a shipped teacher learned
+CURVE = (
+    "epoch",
+    "loss teacher hard",
+    "validation teacher",
+    "whole_validation",
+)  # what is told of how a shipped teacher learned
 
 
 def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
@@ -23,7 +28,9 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
         UserError: it was not trained on all of MNIST.
     """
     if mnist.source != "full" or run.measures.get("data") != mnist.digest:
-        raise UserError("Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it.")
+        raise UserError(
+            "Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it."
+        )
     target = catalogue.WEIGHTS / f"{name}.safetensors"
     target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
     shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
@@ -57,10 +64,23 @@ def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
         UserError: another recipe or other data, or no such teacher.
     """
     about = catalogue.describe(name)
-    if TeacherConfig.from_dict(about["config"]) != run.config or run.measures.get("data") != about["data_sha256"]:
-        raise UserError(f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}")
+    if (
+        TeacherConfig.from_dict(about["config"]) != run.config
+        or run.measures.get("data") != about["data_sha256"]
+    ):
+        raise UserError(
+            f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}"
+        )
     again = CachedTeacher(name, run.architecture, run.model("teacher"))
-    _describe(name, about | {"curve": _curve(run), "curve_weights_sha256": again.digest, "curve_validation_errors": _validation_errors(again, mnist)})
+    _describe(
+        name,
+        about
+        | {
+            "curve": _curve(run),
+            "curve_weights_sha256": again.digest,
+            "curve_validation_errors": _validation_errors(again, mnist),
+        },
+    )
 
 
 def _validation_errors(teacher: CachedTeacher, mnist: Mnist) -> int:

@@ -42,7 +42,10 @@ class Ranks:
         """Has those layers of ``model`` that look at the whole batch, or draw for it, do so over all processes."""
         for layer in model.modules():
             if self.size > 1 and type(layer) in _SPREAD:
-                layer.__class__, layer.ranks = _SPREAD[type(layer)], self  # the same weights under the same names
+                layer.__class__, layer.ranks = (
+                    _SPREAD[type(layer)],
+                    self,
+                )  # the same weights under the same names
 
     def share(self, digits: Digits, sizes: list[int]) -> tuple[Digits, list[int]]:
         """This process's part of batches of these sizes that lie one after another, and the sizes of the parts."""
@@ -54,7 +57,11 @@ class Ranks:
 
     def begin(self, images: Tensor) -> int:
         """Takes note of this process's part of a batch; returns how many images all of it has."""
-        self.whole = len(images) if self.size == 1 else int(self.total(torch.tensor(len(images), device=images.device)))
+        self.whole = (
+            len(images)
+            if self.size == 1
+            else int(self.total(torch.tensor(len(images), device=images.device)))
+        )
         return self.whole
 
     def weighted(self, terms: dict[str, Tensor], images: int) -> dict[str, Tensor]:
@@ -62,14 +69,22 @@ class Ranks:
         if self.size == 1:
             return terms
         # The mean of no image is no number, but no part of the batch's either.
-        return {name: (term if images else term.nan_to_num()) * (images / self.whole) for name, term in terms.items()}
+        return {
+            name: (term if images else term.nan_to_num()) * (images / self.whole)
+            for name, term in terms.items()
+        }
 
     def summed(self, gradients: list[Tensor], images: int) -> list[Tensor]:
         """Gradients of means over this process's ``images``, as those of the means over the batch, sent as one tensor."""
         if self.size == 1:
             return gradients
-        parts = self.total(torch.cat([gradient.flatten() for gradient in gradients]) * (images / self.whole)).split([gradient.numel() for gradient in gradients])
-        return [torch.empty_like(gradient).copy_(part.view(gradient.shape)) for part, gradient in zip(parts, gradients)]
+        parts = self.total(
+            torch.cat([gradient.flatten() for gradient in gradients]) * (images / self.whole)
+        ).split([gradient.numel() for gradient in gradients])
+        return [
+            torch.empty_like(gradient).copy_(part.view(gradient.shape))
+            for part, gradient in zip(parts, gradients)
+        ]
 
 
 class _Dropout(nn.Dropout):
@@ -78,7 +93,9 @@ class _Dropout(nn.Dropout):
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training:
             return inputs
-        ones = torch.empty_strided((self.ranks.whole, *inputs.shape[1:]), inputs.stride(), dtype=inputs.dtype, device=inputs.device).fill_(1)
+        ones = torch.empty_strided(
+            (self.ranks.whole, *inputs.shape[1:]), inputs.stride(), dtype=inputs.dtype, device=inputs.device
+        ).fill_(1)
         return inputs * F.dropout(ones, self.p)[self.ranks.rank :: self.ranks.size]
 
 
@@ -89,7 +106,9 @@ class _BatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(inputs)
         count = self.ranks.whole * inputs.shape[2] * inputs.shape[3]
-        outputs, mean, variance = _Normalize.apply(inputs, self.weight, self.bias, self.ranks, count, self.eps)
+        outputs, mean, variance = _Normalize.apply(
+            inputs, self.weight, self.bias, self.ranks, count, self.eps
+        )
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
@@ -100,7 +119,9 @@ class _Normalize(torch.autograd.Function):
     """Batch normalization of (N, C, H, W) over ``count`` numbers a channel in all processes. Source: Ioffe & Szegedy 2015, section 3."""
 
     @staticmethod
-    def forward(ctx, inputs: Tensor, weight: Tensor, bias: Tensor, ranks: Ranks, count: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx, inputs: Tensor, weight: Tensor, bias: Tensor, ranks: Ranks, count: int, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         mean = ranks.total(inputs.sum((0, 2, 3))) / count
         variance = ranks.total((inputs - _wide(mean)).square_().sum((0, 2, 3))) / count
         ctx.ranks, ctx.count = ranks, count
@@ -112,7 +133,9 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         inputs, weight, mean, scale = ctx.saved_tensors
         normal = (inputs - _wide(mean)) * _wide(scale)
-        own = torch.stack([gradient.sum((0, 2, 3)), (gradient * normal).sum((0, 2, 3))])  # by bias and by weight
+        own = torch.stack(
+            [gradient.sum((0, 2, 3)), (gradient * normal).sum((0, 2, 3))]
+        )  # by bias and by weight
         every = ctx.ranks.total(own) / ctx.count
         by_inputs = _wide(weight * scale) * (gradient - _wide(every[0]) - normal * _wide(every[1]))
         return by_inputs, own[1], own[0], None, None, None
@@ -130,7 +153,11 @@ def _wide(channels: Tensor) -> Tensor:
 
 def rank() -> int | None:
     """This process's number, from 0, among several that torchrun started; None where it is alone."""
-    return int(os.environ["RANK"]) if "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
+    return (
+        int(os.environ["RANK"])
+        if "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+        else None
+    )
 
 
 @contextlib.contextmanager
@@ -169,4 +196,6 @@ def agree(digest: str) -> None:
         digests = [""] * dist.get_world_size()
         dist.all_gather_object(digests, digest)
         if len(set(digests)) > 1:
-            raise UserError("The processes see different images; let KD_DATA_DIR name the same data for all of them.")
+            raise UserError(
+                "The processes see different images; let KD_DATA_DIR name the same data for all of them."
+            )

@@ -44,7 +44,11 @@ class Autograd:
 
     def gradients(self, by: Outputs) -> list[Tensor]:
         """By each of ``parameters``, of a loss whose gradients by the last outputs are given, None by features that do not matter."""
-        pairs = [(end, start) for end, start in zip((self._said.logits, *self._said.features), (by.logits, *by.features)) if start is not None]
+        pairs = [
+            (end, start)
+            for end, start in zip((self._said.logits, *self._said.features), (by.logits, *by.features))
+            if start is not None
+        ]
         self._said = Outputs(torch.empty(0))
         ends, starts = zip(*pairs)
         return list(torch.autograd.grad(ends, self.parameters, starts))
@@ -112,7 +116,9 @@ class Perceptron(_WrittenOut):
 
     def __init__(self, model: nn.Module):
         super().__init__([model])
-        self._weights, self._gradients = ([its for its, in same] for same in (self._weights, self._gradients))
+        self._weights, self._gradients = (
+            [its for (its,) in same] for same in (self._weights, self._gradients)
+        )
 
     def outputs(self, images: Tensor, key: Key, features: bool = False) -> Outputs:
         """As Autograd's."""
@@ -142,7 +148,9 @@ class Wide(_WrittenOut):
     _product, _layer = staticmethod(torch.bmm), staticmethod(torch.baddbmm)
 
     def _first(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), images.t()).unflatten(0, weight.shape[:2])
+        return torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), images.t()).unflatten(
+            0, weight.shape[:2]
+        )
 
     def _first_gradient(self, back: Tensor, images: Tensor, out: Tensor) -> None:
         torch.mm(back.flatten(0, 1), images, out=out.flatten(0, 1))
@@ -156,7 +164,10 @@ def alike(models: list[nn.Module]) -> bool:
 
 def _views(flat: Tensor, shapes: list[Tensor]) -> list[Tensor]:
     """Parts of a flat tensor, one after the other, in the shapes of others."""
-    return [part.view(tensor.shape) for part, tensor in zip(flat.split([tensor.numel() for tensor in shapes]), shapes)]
+    return [
+        part.view(tensor.shape)
+        for part, tensor in zip(flat.split([tensor.numel() for tensor in shapes]), shapes)
+    ]
 
 
 def _linear(model: nn.Module) -> list[nn.Linear]:

@@ -83,7 +83,14 @@ class One:
     def learn(self, said: Outputs, against: Outputs | None, step: Step) -> None:
         """One step of the optimizer, from what was answered last and what it is held against."""
         learner, images = self._learner, len(step.images)
-        terms, by_said, by_projection = wanted(learner.objective, said, against, step.labels, learner.settings or step.settings, learner.connection)
+        terms, by_said, by_projection = wanted(
+            learner.objective,
+            said,
+            against,
+            step.labels,
+            learner.settings or step.settings,
+            learner.connection,
+        )
         gradients = [*self._passes.gradients(by_said), *by_projection]
         self._optimizer.step(self._ranks.summed(gradients, images), step.learning_rate)
         self.sums.add(self._ranks.weighted(terms, images), said.logits, step.labels)
@@ -132,7 +139,13 @@ class Sums:
             return {}, {}
         if self._labels:
             self._sum()
-        counts = torch.stack([torch.stack(self._labelled).sum(), torch.stack(self._right).sum(), *(sums[0] for sums in self._losses.values())])
+        counts = torch.stack(
+            [
+                torch.stack(self._labelled).sum(),
+                torch.stack(self._right).sum(),
+                *(sums[0] for sums in self._losses.values()),
+            ]
+        )
         labelled, right, *losses = total(counts).tolist()
         return (
             {f"{self._name} {name}": loss / self._steps for name, loss in zip(self._losses, losses)},

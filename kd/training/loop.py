@@ -55,10 +55,14 @@ class Record:
     seconds: float  # spent training and measuring, pauses left out
     images_per_second: float  # since the record before
     losses: Mapping[str, float]  # "student soft" -> mean since the record before
-    train_accuracy: Mapping[str, float]  # learner -> share right of the labelled images since the record before
+    train_accuracy: Mapping[
+        str, float
+    ]  # learner -> share right of the labelled images since the record before
     validation_accuracy: Mapping[str, float]  # learner -> share right
     whole_validation: bool  # on all validation images, or on the fixed 1,000
-    fidelity: Mapping[str, float] = field(default_factory=dict)  # "agreement student", "kl student", "ece student", on the same images
+    fidelity: Mapping[str, float] = field(
+        default_factory=dict
+    )  # "agreement student", "kl student", "ece student", on the same images
 
     def row(self) -> dict[str, float]:
         """The record as one flat row of metrics.csv."""
@@ -136,8 +140,12 @@ class Training:
             )
         self._labelled = (mnist.train.labels != UNLABELLED).nonzero().squeeze(1)
         # Where only some images have labels, each batch has a second one of labelled images after it: by chance alone, most would have none.
-        self._extra = min(plan.batch_size, len(self._labelled)) if len(self._labelled) < len(mnist.train) else 0
-        memory.check([learner.model for learner in learners], plan.batch_size + self._extra, mnist.train.images.device)
+        self._extra = (
+            min(plan.batch_size, len(self._labelled)) if len(self._labelled) < len(mnist.train) else 0
+        )
+        memory.check(
+            [learner.model for learner in learners], plan.batch_size + self._extra, mnist.train.images.device
+        )
         self.learners, self.mnist, self.plan, self.teacher = learners, mnist, plan, teacher
         self.settings = {**settings, **_changes_after(0, plan.schedule)}
         self.step, self.seconds = 0, 0.0
@@ -150,15 +158,26 @@ class Training:
         self._view = next((learner.connection.teacher for learner in learners if learner.connection), None)
         # A peer has to answer first; dropout draws from a generator that is one for all; a GPU is shared by itself.
         self._peers = any(learner.peer for learner in learners)
-        self._apart = not (self._peers or any(has_dropout(learner.model) for learner in learners) or self._ranks.size > 1) and mnist.train.images.device.type == "cpu"
-        self._projections = {learner.name: learner.connection.projection for learner in learners if learner.connection and learner.connection.projection}
+        self._apart = (
+            not (
+                self._peers or any(has_dropout(learner.model) for learner in learners) or self._ranks.size > 1
+            )
+            and mnist.train.images.device.type == "cpu"
+        )
+        self._projections = {
+            learner.name: learner.connection.projection
+            for learner in learners
+            if learner.connection and learner.connection.projection
+        }
         self._good: list[dict[str, Tensor]] = [{} for _ in learners]
 
     def _prepared(self) -> Sequence[Learning]:
         """The learners as they learn. Each has an optimizer of its own, and comes to what it comes to by itself."""
         return [One(learner, self.plan.optimizer, self._ranks) for learner in self.learners]
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
+    def records(
+        self, due: Callable[[int], bool] = every_epoch
+    ) -> Generator[Record, Mapping[str, float] | None, None]:
         """Trains, from where it stands to the end.
 
         Yields a Record at the end of each epoch and after every step for which
@@ -180,12 +199,22 @@ class Training:
                     cores.wait()
                     losses, train_accuracy = self._means()
                     self._check(losses)
-                    measured, fidelity = self._judge(self.mnist.validation if epoch_ends else self.mnist.glance)
+                    measured, fidelity = self._judge(
+                        self.mnist.validation if epoch_ends else self.mnist.glance
+                    )
                     now = time.perf_counter()
                     self.seconds += now - started
                     record = Record(
-                        self.step, self.steps, self.step / self.steps_per_epoch, self.seconds, images / (now - started),
-                        losses, train_accuracy, measured, epoch_ends, fidelity,
+                        self.step,
+                        self.steps,
+                        self.step / self.steps_per_epoch,
+                        self.seconds,
+                        images / (now - started),
+                        losses,
+                        train_accuracy,
+                        measured,
+                        epoch_ends,
+                        fidelity,
                     )
                     self._remember()
                     self.settings = self.settings | ((yield record) or {})
@@ -210,12 +239,17 @@ class Training:
     def _check(self, losses: Mapping[str, float]) -> None:
         """Raises Diverged, with the weights of the last record, where something is not finite."""
         # A step can spoil the weights without a loss that shows it yet; what batch normalization counts too.
-        learned = [*(weight for learning in self._learning for weight in learning.parameters), *(buffer for learner in self.learners for buffer in learner.model.buffers())]
+        learned = [
+            *(weight for learning in self._learning for weight in learning.parameters),
+            *(buffer for learner in self.learners for buffer in learner.model.buffers()),
+        ]
         if all(map(math.isfinite, losses.values())) and _finite(learned):
             return
         for learner, weights in zip(self.learners, self._good):
             learner.model.load_state_dict(weights)
-        raise Diverged(f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate.")
+        raise Diverged(
+            f"Training went out of bounds after {self.step:,} steps (a loss is not a number); try a lower learning rate."
+        )
 
     def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy by learner; agreement with the teacher, where there is one, and calibration."""
@@ -224,9 +258,13 @@ class Training:
         for learner in self.learners:
             logits = logits_in_chunks(learner.model, inputs, 512)
             found[learner.name] = (logits.argmax(1) == digits.labels).float().mean().item()
-            measured = (classification.fidelity(logits, taught) if taught is not None else {}) | {"ece": classification.ece(logits, digits.labels)}
+            measured = (classification.fidelity(logits, taught) if taught is not None else {}) | {
+                "ece": classification.ece(logits, digits.labels)
+            }
             # Just before a training is found to have gone out of bounds some may be no numbers.
-            fidelity |= {f"{what} {learner.name}": value for what, value in measured.items() if math.isfinite(value)}
+            fidelity |= {
+                f"{what} {learner.name}": value for what, value in measured.items() if math.isfinite(value)
+            }
         return found, fidelity
 
     def _batches(self, cores: Cores[Step]) -> Iterator[Batch]:
@@ -251,7 +289,9 @@ class Training:
         """Epoch, number, places of the images, and batches that were done before a checkpoint, of all blocks that are still to come."""
         plan, batches, done = self.plan, max(1, BLOCK // self.plan.batch_size), self.step
         for epoch in range(done // self.steps_per_epoch, plan.epochs):
-            order = torch.randperm(len(self.mnist.train), generator=generator(plan.seed, "order", epoch)).to(self.mnist.train.labels.device)
+            order = torch.randperm(len(self.mnist.train), generator=generator(plan.seed, "order", epoch)).to(
+                self.mnist.train.labels.device
+            )
             for block, places in enumerate(order.split(plan.batch_size * batches)):
                 first = epoch * self.steps_per_epoch + block * batches
                 if done < first + batches:
@@ -262,22 +302,42 @@ class Training:
         plan, groups = self.plan, list(places.split(self.plan.batch_size))
         if self._extra:
             draw = generator(plan.seed, "labelled", epoch, block)
-            groups = [torch.cat([group, self._labelled[torch.randperm(len(self._labelled), generator=draw)[: self._extra]]]) for group in groups]
+            groups = [
+                torch.cat(
+                    [
+                        group,
+                        self._labelled[torch.randperm(len(self._labelled), generator=draw)[: self._extra]],
+                    ]
+                )
+                for group in groups
+            ]
         digits = self.mnist.train.take(torch.cat(groups))
         if augment := AUGMENTATIONS[plan.augmentation]:
             digits = augment(digits, generator(plan.seed, "augment", epoch, block))
         digits, sizes = self._ranks.share(digits, [len(group) for group in groups])
         parts = [digits.inputs(), digits.labels]
         if self.teacher:
-            said = self.teacher.outputs(digits, self._view) if self._view else Outputs(self.teacher.logits(digits))
+            said = (
+                self.teacher.outputs(digits, self._view)
+                if self._view
+                else Outputs(self.teacher.logits(digits))
+            )
             parts += [said.logits, *said.features]
         batches = list(zip(*(part.split(sizes) for part in parts)))[done:]
-        return [(images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None) for images, labels, *taught in batches]
+        return [
+            (images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None)
+            for images, labels, *taught in batches
+        ]
 
     def _train(self, batch: Batch, cores: Cores[Step]) -> int:
         """One optimizer step of each learner, done at the latest when ``cores`` has been waited for. Returns the images in the batch."""
         whole = self._ranks.begin(batch[0])
-        step = Step(*batch, (self.plan.seed, "dropout", self.step), self.settings, learning_rate_at(self.step, self.steps, self.plan.learning_rate))
+        step = Step(
+            *batch,
+            (self.plan.seed, "dropout", self.step),
+            self.settings,
+            learning_rate_at(self.step, self.steps, self.plan.learning_rate),
+        )
         if self._peers:
             self._train_peers(step)
         else:
@@ -301,10 +361,25 @@ class Training:
         return {
             "step": torch.tensor(self.step),
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
-            **{f"setting.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.settings.items()},
-            **{f"weights.{learner.name}.{key}": value for learner in self.learners for key, value in learner.model.state_dict().items()},
-            **{f"projection.{name}.{key}": value for name, projection in self._projections.items() for key, value in projection.state_dict().items()},
-            **{f"moments.{learning.name}.{i}": value for learning in self._learning for i, value in enumerate(learning.moments)},
+            **{
+                f"setting.{name}": torch.tensor(value, dtype=torch.float64)
+                for name, value in self.settings.items()
+            },
+            **{
+                f"weights.{learner.name}.{key}": value
+                for learner in self.learners
+                for key, value in learner.model.state_dict().items()
+            },
+            **{
+                f"projection.{name}.{key}": value
+                for name, projection in self._projections.items()
+                for key, value in projection.state_dict().items()
+            },
+            **{
+                f"moments.{learning.name}.{i}": value
+                for learning in self._learning
+                for i, value in enumerate(learning.moments)
+            },
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -313,6 +388,7 @@ class Training:
         Raises:
             UserError: it is the state of another training.
         """
+
         def under(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
@@ -327,11 +403,17 @@ class Training:
             self.settings = {name: value.item() for name, value in under("setting.").items()}
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (KeyError, RuntimeError) as error:
-            raise UserError("The checkpoint is of another training, or of another version of the program; start the run anew.") from error
+            raise UserError(
+                "The checkpoint is of another training, or of another version of the program; start the run anew."
+            ) from error
 
 
 def _finite(values: list[Tensor]) -> bool:
-    return bool(torch.cat([torch.stack(torch.aminmax(value.detach())).double() for value in values if value.numel()]).isfinite().all())
+    return bool(
+        torch.cat([torch.stack(torch.aminmax(value.detach())).double() for value in values if value.numel()])
+        .isfinite()
+        .all()
+    )
 
 
 def _changes_after(step: int, schedule: tuple[tuple[int, str, float], ...]) -> dict[str, float]:

@@ -21,7 +21,11 @@ _GROUPS = [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "m
 
 def needed(networks: Sequence[nn.Module], images: int) -> int:
     """Bytes, about, that a training of ``networks`` on batches of ``images`` takes at its peak."""
-    weights = sum(value.numel() * value.element_size() for network in networks for value in network.state_dict().values())
+    weights = sum(
+        value.numel() * value.element_size()
+        for network in networks
+        for value in network.state_dict().values()
+    )
     return round(COPIES * weights + OUTPUTS * images * sum(map(_outputs, networks)))
 
 
@@ -29,8 +33,11 @@ def _outputs(network: nn.Module) -> int:
     """Bytes that the layers of ``network`` put out for one image."""
     found: list[int] = []
     handles = [
-        layer.register_forward_hook(lambda layer, inputs, output: found.append(output.numel() * output.element_size()))
-        for layer in network.modules() if not list(layer.children())
+        layer.register_forward_hook(
+            lambda layer, inputs, output: found.append(output.numel() * output.element_size())
+        )
+        for layer in network.modules()
+        if not list(layer.children())
     ]
     was_training = network.training
     try:
@@ -54,7 +61,9 @@ def available(device: torch.device) -> int | None:
         return None
     for limit, used in _GROUPS:  # a container may have less than its machine
         try:
-            free.append(int(Path("/sys/fs/cgroup", limit).read_text()) - int(Path("/sys/fs/cgroup", used).read_text()))
+            free.append(
+                int(Path("/sys/fs/cgroup", limit).read_text()) - int(Path("/sys/fs/cgroup", used).read_text())
+            )
         except (OSError, ValueError):
             pass
     return max(0, min(free))
@@ -80,8 +89,10 @@ def _size(count: int) -> str:
 def ran_out(error: BaseException) -> bool:
     """Whether ``error`` says that memory was asked for and not there."""
     said = str(error)
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error, RuntimeError) and (
-        "can't allocate memory" in said or "not enough memory" in said or "out of memory" in said
+    return (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or isinstance(error, RuntimeError)
+        and ("can't allocate memory" in said or "not enough memory" in said or "out of memory" in said)
     )
 
 

@@ -41,8 +41,20 @@ class AdamW:
     @torch.no_grad()
     def step(self, gradients: list[Tensor], learning_rate: float) -> None:
         adamw(
-            self._parameters, gradients, self._means, self._squares, [], self._steps, fused=True, amsgrad=False, maximize=False,
-            lr=learning_rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2,
+            self._parameters,
+            gradients,
+            self._means,
+            self._squares,
+            [],
+            self._steps,
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            lr=learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=1e-2,
         )
 
 
@@ -64,8 +76,16 @@ class Sgd:
     @torch.no_grad()
     def step(self, gradients: list[Tensor], learning_rate: float) -> None:
         sgd(
-            self._parameters, gradients, self._momenta, fused=True, weight_decay=0.0, momentum=0.9, lr=learning_rate, dampening=0.0,
-            nesterov=True, maximize=False,
+            self._parameters,
+            gradients,
+            self._momenta,
+            fused=True,
+            weight_decay=0.0,
+            momentum=0.9,
+            lr=learning_rate,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
         )
 
 

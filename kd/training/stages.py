@@ -37,9 +37,15 @@ class Chain:
         self._at = at
         self._before = at * self._steps  # of finished stages
         # A schedule counts the steps of all stages; what it changed before is in the settings.
-        later = tuple((step - self._before, name, value) for step, name, value in self._plan.schedule if step > self._before or at == 0)
+        later = tuple(
+            (step - self._before, name, value)
+            for step, name, value in self._plan.schedule
+            if step > self._before or at == 0
+        )
         learners, teacher = self._stages[at](self._earlier)
-        self._training = Training(learners, self._mnist, dataclasses.replace(self._plan, schedule=later), settings, teacher)
+        self._training = Training(
+            learners, self._mnist, dataclasses.replace(self._plan, schedule=later), settings, teacher
+        )
 
     @property
     def settings(self) -> dict[str, float]:
@@ -60,7 +66,9 @@ class Chain:
         """All networks so far, by the learners' names."""
         return self._earlier | {learner.name: learner.model for learner in self._training.learners}
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, Mapping[str, float] | None, None]:
+    def records(
+        self, due: Callable[[int], bool] = every_epoch
+    ) -> Generator[Record, Mapping[str, float] | None, None]:
         """As Training.records, over all stages: steps and epochs count on from stage to stage."""
         while True:
             inner = self._training.records(lambda step: due(self._before + step))
@@ -80,20 +88,32 @@ class Chain:
     def _finish(self) -> None:
         self._earlier = self.trained
         for model in self._earlier.values():
-            for weight in model.parameters():  # perhaps views of the training's stack, from whose places matrix products may round otherwise
+            for weight in (
+                model.parameters()
+            ):  # perhaps views of the training's stack, from whose places matrix products may round otherwise
                 weight.data = weight.data.clone()
 
     def _whole(self, record: Record) -> Record:
         """``record`` of a stage as one of the chain."""
         return dataclasses.replace(
-            record, step=record.step + self._before, steps=record.steps * len(self._stages),
-            epoch=record.epoch + self._at * self._plan.epochs, seconds=record.seconds + self._seconds,
+            record,
+            step=record.step + self._before,
+            steps=record.steps * len(self._stages),
+            epoch=record.epoch + self._at * self._plan.epochs,
+            seconds=record.seconds + self._seconds,
         )
 
     def state(self) -> dict[str, Tensor]:
         """As Training.state, with the networks of finished stages."""
-        earlier = {f"earlier.{name}.{key}": value for name, model in self._earlier.items() for key, value in model.state_dict().items()}
-        here = {"stage": torch.tensor(self._at), "stage.seconds": torch.tensor(self._seconds, dtype=torch.float64)}
+        earlier = {
+            f"earlier.{name}.{key}": value
+            for name, model in self._earlier.items()
+            for key, value in model.state_dict().items()
+        }
+        here = {
+            "stage": torch.tensor(self._at),
+            "stage.seconds": torch.tensor(self._seconds, dtype=torch.float64),
+        }
         return self._training.state() | earlier | here
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -102,7 +122,9 @@ class Chain:
         Raises:
             UserError: it is the state of another training.
         """
-        wrong = UserError("The checkpoint is of another training, or of another version of the program; start the run anew.")
+        wrong = UserError(
+            "The checkpoint is of another training, or of another version of the program; start the run anew."
+        )
         try:
             stage, self._seconds = int(state["stage"]), float(state["stage.seconds"])
             if not 0 <= stage < len(self._stages):
@@ -110,7 +132,13 @@ class Chain:
             while self._at < stage:
                 for name, model in self.trained.items():
                     prefix = f"earlier.{name}."
-                    model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+                    model.load_state_dict(
+                        {
+                            key.removeprefix(prefix): value
+                            for key, value in state.items()
+                            if key.startswith(prefix)
+                        }
+                    )
                 self._finish()
                 self._begin(self._at + 1, self._training.settings)
         except (KeyError, RuntimeError, ValueError) as error:

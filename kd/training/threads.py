@@ -41,7 +41,9 @@ class Cores(Generic[T]):
         self._others = [_Other.free() for _ in self._theirs]
         for other, calls in zip(self._others, self._theirs):
             other.begin(calls, self._share)
-        torch.set_num_threads(self._threads)  # the others have set theirs, which threads that are new would take over
+        torch.set_num_threads(
+            self._threads
+        )  # the others have set theirs, which threads that are new would take over
         return self
 
     def __exit__(self, *_: object) -> None:

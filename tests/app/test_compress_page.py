@@ -29,7 +29,15 @@ def stored_student(mnist) -> runs.Run:
     experiment = Distillation(config, mnist, small_teacher())
     for last in experiment.records():
         pass
-    return runs.save(runs.new_id(), config, "done", [last.row()], experiment.trained, experiment.measures(last), runs.owner_digest(TOKEN))
+    return runs.save(
+        runs.new_id(),
+        config,
+        "done",
+        [last.row()],
+        experiment.trained,
+        experiment.measures(last),
+        runs.owner_digest(TOKEN),
+    )
 
 
 def metrics(at) -> dict[str, tuple[str, str]]:
@@ -49,7 +57,10 @@ def test_sliders_show_at_once_what_is_left(app, mnist):
     at = app(PAGE)
     assert not at.exception and not at.error
     assert shown(at).network == run.id  # the newest student, with its control
-    assert metrics(at)["Size of the file"] == ("47 KB", "-50%")  # 15 x 785 + 16 x 10 weights of 4 bytes, and the file's head
+    assert metrics(at)["Size of the file"] == (
+        "47 KB",
+        "-50%",
+    )  # 15 x 785 + 16 x 10 weights of 4 bytes, and the file's head
     slider(at, "neurons").set_value(0).run()
     assert metrics(at)["Size of the file"][0] == "93 KB" and "Nothing is taken away" in said(at)
     assert at.button(key="recover").disabled
@@ -64,7 +75,10 @@ def test_int8_is_told_by_file_and_clock(app, mnist):
     stored_student(mnist)
     at = app(PAGE, neurons="0", int8="static")
     assert not at.exception and not at.error
-    told = re.search(r"\*\*int8 static\*\*: the file is (\d\d)% of what it was; the network is (as fast|[\d.e+]+ times)", said(at))
+    told = re.search(
+        r"\*\*int8 static\*\*: the file is (\d\d)% of what it was; the network is (as fast|[\d.e+]+ times)",
+        said(at),
+    )
     assert told and 25 <= int(told[1]) < 30
 
 
@@ -78,9 +92,16 @@ def test_a_recovery_is_followed_and_its_stages_are_shown_and_kept(app, mnist):
     at.run()
     assert not at.exception and not at.error
     kept = runs.load(id)
-    assert kept.kind == "compress" and kept.config.network == run.id and kept.models == ("student", "control", "alone")
+    assert (
+        kept.kind == "compress"
+        and kept.config.network == run.id
+        and kept.models == ("student", "control", "alone")
+    )
     assert "recovered with the teacher" in said(at) and "without any distillation" in said(at)
-    assert [line["network"] for line in at.dataframe[-1].value.to_dict("records")][:2] == ["distilled, original", "distilled, compressed"]
+    assert [line["network"] for line in at.dataframe[-1].value.to_dict("records")][:2] == [
+        "distilled, original",
+        "distilled, compressed",
+    ]
     assert query(at)["run"] == id
 
     again = app(PAGE, run=id)  # another session finds it by its link, settings and all
@@ -103,10 +124,15 @@ def test_other_pages_know_a_compressed_network(app, mnist):
     assert "the Compress page shows it" in said(at)
 
 
-@pytest.mark.parametrize(("bad", "words"), [
-    ({"neurons": "120"}, "must be between 0 and 99"), ({"int8": "int2"}, "int8 must be one of off, dynamic, static"), ({"network": "nobody"}, "no network called 'nobody'"),
-    ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
-])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"neurons": "120"}, "must be between 0 and 99"),
+        ({"int8": "int2"}, "int8 must be one of off, dynamic, static"),
+        ({"network": "nobody"}, "no network called 'nobody'"),
+        ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
+    ],
+)
 def test_a_bad_link_is_told_in_a_sentence(app, bad, words):
     at = app(PAGE, **bad)
     assert not at.exception

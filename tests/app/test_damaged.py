@@ -23,7 +23,15 @@ def stored(app, mnist):
     rows, last = [], None
     for last in experiment.records():
         rows.append(last.row())
-    return runs.save(runs.new_id(), config, "done", rows, experiment.trained, experiment.measures(last), runs.owner_digest(TOKEN))
+    return runs.save(
+        runs.new_id(),
+        config,
+        "done",
+        rows,
+        experiment.trained,
+        experiment.measures(last),
+        runs.owner_digest(TOKEN),
+    )
 
 
 def damaged_metrics(run):
@@ -42,7 +50,9 @@ DAMAGES = [damaged_metrics, damaged_measures, all_gone]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_run_that_is_damaged_or_deleted_under_an_open_page_is_told_and_the_page_goes_on(app, stored, damage):
+def test_a_run_that_is_damaged_or_deleted_under_an_open_page_is_told_and_the_page_goes_on(
+    app, stored, damage
+):
     at = app(None, run=stored.id)
     assert not at.exception and "gone" not in said(at)
     damage(stored)
@@ -74,8 +84,12 @@ def test_a_damaged_teacher_is_told_by_its_file_and_every_page_opens(app, monkeyp
 
 @pytest.mark.parametrize(
     "page, query",
-    [(None, {"student": "mlp-1", "schedule": "1:temperature=2;" * 1001}), (None, {"student": "vit_rank-50"}), ("dark_knowledge", {"panel": "<b>", "run": "../x", "lab_run": "/etc/passwd", "drawn": "x" * 3000}),
-     ("compress", {"network": "../x", "teacher": "+".join(["cnn"] * 200)})],
+    [
+        (None, {"student": "mlp-1", "schedule": "1:temperature=2;" * 1001}),
+        (None, {"student": "vit_rank-50"}),
+        ("dark_knowledge", {"panel": "<b>", "run": "../x", "lab_run": "/etc/passwd", "drawn": "x" * 3000}),
+        ("compress", {"network": "../x", "teacher": "+".join(["cnn"] * 200)}),
+    ],
 )
 def test_no_address_makes_a_page_fail(app, page, query):
     """Many more are in tests/stage/pages.py."""
@@ -86,7 +100,16 @@ def test_an_early_stopped_chain_lacks_a_student_and_every_page_knows(app, mnist)
     config = DistilConfig(student="mlp-30", epochs=2, scheme="born-again", generations=1)
     experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
     last = next(experiment.records())
-    run = runs.save(runs.new_id(), config, "stopped", [last.row()], experiment.trained, experiment.measures(last), runs.owner_digest(TOKEN), message="Ended.")
+    run = runs.save(
+        runs.new_id(),
+        config,
+        "stopped",
+        [last.row()],
+        experiment.trained,
+        experiment.measures(last),
+        runs.owner_digest(TOKEN),
+        message="Ended.",
+    )
     assert runs.load(run.id).models == ("control",)
     assert all(not app(page, run=run.id).exception for page in ("runs", "compare"))
     at = app(None, run=run.id)

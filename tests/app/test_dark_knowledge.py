@@ -74,7 +74,9 @@ def test_a_doubtful_digit_can_be_asked_for_again_and_again(app):
 
 
 def wait_for_end(at, slot: str = session_keys.RUN) -> None:
-    wait_until(lambda: not state.manager().snapshot(at.session_state[slot], TOKEN).active, "the end of the run", 120)
+    wait_until(
+        lambda: not state.manager().snapshot(at.session_state[slot], TOKEN).active, "the end of the run", 120
+    )
     at.run()
 
 
@@ -85,7 +87,9 @@ def test_digits_left_out_come_back_by_an_offset_that_needs_no_label(app):
     run = at.session_state[session_keys.RUN]
     assert query(at) == {"panel": "never-saw", "run": run}
     wait_for_end(at)
-    assert "which neither has ever seen" in said(at) and "the control reads 0% right (0% without an offset)" in said(at)
+    assert "which neither has ever seen" in said(
+        at
+    ) and "the control reads 0% right (0% without an offset)" in said(at)
     at.segmented_control(key="lab_offset_by").set_value("frequency").run()
     assert not at.exception and "Chosen without a label" in said(at)
     assert query(at) == {"panel": "never-saw", "offset_by": "frequency", "run": run}
@@ -110,10 +114,16 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     monkeypatch.setattr(study, "FEW", 2_000)
     monkeypatch.setattr(study, "MANY", 3_000)
     at = app(PAGE, panel="label-budget", seeds="1")
-    assert "Until then, what `python -m kd study --study labels" in said(at) and "reads **98.4% ± 0.1** of the test images right" in said(at)
+    assert "Until then, what `python -m kd study --study labels" in said(
+        at
+    ) and "reads **98.4% ± 0.1** of the test images right" in said(at)
     at.button(key="lab_start").click().run()
     wait_for_end(at, session_keys.LAB_RUN)
-    assert not at.exception and "The student, with no label, reads" in said(at) and "with 100 labels the control reads" in said(at)
+    assert (
+        not at.exception
+        and "The student, with no label, reads" in said(at)
+        and "with 100 labels the control reads" in said(at)
+    )
     link = query(at)
     assert link == {"panel": "label-budget", "seeds": "1", "lab_run": at.session_state[session_keys.LAB_RUN]}
     again = app(PAGE, **link)
@@ -161,12 +171,19 @@ def test_a_mistake_is_shown_beside_the_right_way_and_its_link_restores_it(app):
     wait_for_end(at, session_keys.LAB_RUN)
     assert not at.exception and "is **0.1 times** as long as the right one's" in said(at)
     link = query(at)
-    assert link == {"panel": "break-it", "mistake": "mean", "break_temperature": "4.0", "lab_run": at.session_state[session_keys.LAB_RUN]}
+    assert link == {
+        "panel": "break-it",
+        "mistake": "mean",
+        "break_temperature": "4.0",
+        "lab_run": at.session_state[session_keys.LAB_RUN],
+    }
     again = app(PAGE, **link)
     assert not again.exception and "is **0.1 times** as long" in said(again)
     again.segmented_control(key="lab_mistake").set_value("swapped").run()
     assert not again.exception and "Press **Start**" in said(again), "another mistake is another run"
     listed = app("runs")
-    assert not listed.exception and list(listed.dataframe[0].value["name"]) == ["mlp-128 taught with a mistake: Mean over classes ×3"]
+    assert not listed.exception and list(listed.dataframe[0].value["name"]) == [
+        "mlp-128 taught with a mistake: Mean over classes ×3"
+    ]
     listed.button(key="open").click().run()
     assert not listed.exception and "is **0.1 times** as long" in said(listed)

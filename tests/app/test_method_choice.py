@@ -52,7 +52,9 @@ def test_a_student_that_the_method_cannot_look_into_is_told_and_start_waits(app)
 def test_the_title_of_a_run_tells_its_method_and_settings(app):
     at = app(method="label-smoothing", student="mlp-30", epochs="1")
     at.button(key="start").click().run()
-    assert not at.exception and "mlp-30 without a teacher: Label smoothing, smoothing = 0.1, seed 0" in said(at)
+    assert not at.exception and "mlp-30 without a teacher: Label smoothing, smoothing = 0.1, seed 0" in said(
+        at
+    )
 
 
 def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
@@ -60,7 +62,11 @@ def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
     at = app()
     assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
     run = runs.save(
-        runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": registry.build("cnn-tiny", 0)},
+        runs.new_id(),
+        TeacherConfig(teacher="cnn-tiny"),
+        "done",
+        [],
+        {"teacher": registry.build("cnn-tiny", 0)},
         MEASURES,
     )
     at = app(teacher=f"cnn+{run.id}")
@@ -80,7 +86,16 @@ def test_the_methods_page_lists_all_of_them_measured_or_not(app, monkeypatch, tm
     assert list(at.dataframe[0].value["--method"]) == list(METHODS)
     spread = {"mean": 91.5, "sd": 0.25}
     few = spread | {"gain": {"mean": 16.0, "sd": 1.0}}
-    about = {"command": "x", "student": "cnn-tiny", "labels": 100, "epochs": 5, "seeds": 2, "core_minutes": 3.0, "machine": "m", "teacher": 99.0}
+    about = {
+        "command": "x",
+        "student": "cnn-tiny",
+        "labels": 100,
+        "epochs": 5,
+        "seeds": 2,
+        "core_minutes": 3.0,
+        "machine": "m",
+        "teacher": 99.0,
+    }
     table = about | {"control": {"few": spread, "all": spread}, "methods": {"hinton": {"few": few}}}
     comparison.STORED.write_text(json.dumps(table))
     at = at.run()

@@ -33,15 +33,25 @@ def stored(app, mnist):
     rows, last = [], None
     for last in experiment.records():
         rows.append(last.row())
-    return runs.save(runs.new_id(), config, "done", rows, experiment.trained, experiment.measures(last), runs.owner_digest(TOKEN))
+    return runs.save(
+        runs.new_id(),
+        config,
+        "done",
+        rows,
+        experiment.trained,
+        experiment.measures(last),
+        runs.owner_digest(TOKEN),
+    )
 
 
 @pytest.fixture
 def one_more(monkeypatch):
     """An architecture that was just added."""
     entry = registry.Architecture(
-        "tanh-12", "Twelve units that bend both ways.",
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 10)), student=True,
+        "tanh-12",
+        "Twelve units that bend both ways.",
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 10)),
+        student=True,
     )
     monkeypatch.setitem(registry.ARCHITECTURES, entry.name, entry)
     return entry
@@ -49,7 +59,11 @@ def one_more(monkeypatch):
 
 def picture(at: AppTest, who: str) -> str:
     """The drawing of the teacher's or the student's layers."""
-    return next(json.loads(found.proto.json)["svg"] for found in at.get("bidi_component") if found.key == f"network_{who}")
+    return next(
+        json.loads(found.proto.json)["svg"]
+        for found in at.get("bidi_component")
+        if found.key == f"network_{who}"
+    )
 
 
 @pytest.fixture
@@ -77,11 +91,25 @@ def test_the_sample_is_labelled_and_a_retry_is_offered(app):
 
 
 def test_a_link_restores_every_setting(app):
-    at = app(student="mlp-64-32", temperature="7.5", soft_weight="0.25", epochs="3", batch_size="64", learning_rate="0.01", seed="9")
+    at = app(
+        student="mlp-64-32",
+        temperature="7.5",
+        soft_weight="0.25",
+        epochs="3",
+        batch_size="64",
+        learning_rate="0.01",
+        seed="9",
+    )
     assert not at.error
     config = DistilConfig.from_dict(at.session_state[session_keys.SETTINGS]["distil"])
     assert config == DistilConfig(
-        student="mlp-64-32", temperature=7.5, soft_weight=0.25, epochs=3, batch_size=64, learning_rate=0.01, seed=9
+        student="mlp-64-32",
+        temperature=7.5,
+        soft_weight=0.25,
+        epochs=3,
+        batch_size=64,
+        learning_rate=0.01,
+        seed=9,
     )
     assert at.slider(key="distil_width0").value == 64 and at.slider(key="distil_width1").value == 32
 
@@ -137,7 +165,13 @@ def test_runs_of_one_name_are_told_apart_wherever_one_is_chosen(app, stored):
         folder = shutil.copytree(stored.folder, stored.folder.with_name(id))
         (folder / "config.json").write_text((folder / "config.json").read_text().replace(stored.id, id))
     for page, label in (("runs", "Run"), ("draw", "Whose student answers"), ("compress", "Network")):
-        options = [option for box in app(page).selectbox if box.label == label for option in box.options if stored.name in option]
+        options = [
+            option
+            for box in app(page).selectbox
+            if box.label == label
+            for option in box.options
+            if stored.name in option
+        ]
         assert len(options) == len(set(options)) == 3, page
 
 
@@ -160,7 +194,10 @@ def test_the_teacher_is_asked_once_about_a_picture(app, mnist):
     asked.clear()
     again = state.answers(one, None, "cnn")
     assert torch.equal(found.logits["teacher"], again.logits["teacher"]) and not asked
-    assert not torch.equal(state.answers(other, None, "cnn").logits["teacher"], again.logits["teacher"]) and asked
+    assert (
+        not torch.equal(state.answers(other, None, "cnn").logits["teacher"], again.logits["teacher"])
+        and asked
+    )
 
 
 def test_a_damaged_run_is_named_and_the_others_are_still_listed(app, stored):
@@ -182,8 +219,13 @@ def test_metrics_that_cannot_be_read_are_told_and_lose_nothing(app, stored):
 
 def test_teacher_and_student_are_drawn_layer_by_layer(app):
     at = app(student="mlp-64-32")
-    assert "The layers of cnn: image" in picture(at, "teacher") and picture(at, "teacher").count("3×3 convolution, ReLU</text>") == 5
-    assert "The layers of mlp-64-32: image" in picture(at, "student") and ">2,080</text>" in picture(at, "student")
+    assert (
+        "The layers of cnn: image" in picture(at, "teacher")
+        and picture(at, "teacher").count("3×3 convolution, ReLU</text>") == 5
+    )
+    assert "The layers of mlp-64-32: image" in picture(at, "student") and ">2,080</text>" in picture(
+        at, "student"
+    )
 
 
 def test_one_entry_makes_an_architecture_that_can_be_chosen_is_drawn_and_learns(app, one_more):
@@ -201,7 +243,9 @@ def test_one_entry_makes_an_architecture_that_can_be_chosen_is_drawn_and_learns(
 @pytest.fixture
 def vit(app):
     """The id of a run that trained a Transformer."""
-    return runs.save(runs.new_id(), TeacherConfig(teacher="vit"), "done", [], {"teacher": registry.build("vit", 5)}, {}).id
+    return runs.save(
+        runs.new_id(), TeacherConfig(teacher="vit"), "done", [], {"teacher": registry.build("vit", 5)}, {}
+    ).id
 
 
 def test_initial_weights_are_offered_from_the_teacher_where_they_fit(app, vit):
@@ -235,7 +279,10 @@ def test_resume_clicked_right_after_step_goes_on(app):
 def test_an_interrupted_run_is_told_and_its_owner_resumes_it(app, interrupted):
     at = app(run=interrupted)
     assert not at.exception and not at.error
-    assert "This run was interrupted by the server's end or by an error. It is kept as of epoch 1.00 of 2." in said(at)
+    assert (
+        "This run was interrupted by the server's end or by an error. It is kept as of epoch 1.00 of 2."
+        in said(at)
+    )
     assert at.slider(key="distil_temperature").value == 8.0 and "after step 3 temperature → 2" in said(at)
     assert "Discard it" in labels(at) and "Start" not in labels(at)
     assert at.button(key="step").disabled
@@ -248,7 +295,11 @@ def test_an_interrupted_run_is_discarded_by_its_owner(app, interrupted):
     at = app(run=interrupted)
     at.button(key="discard").click().run()
     assert not at.exception and "was discarded" in " ".join(element.value for element in at.success)
-    assert not checkpoints.exists(interrupted) and at.session_state[session_keys.RUN] is None and "Start" in labels(at)
+    assert (
+        not checkpoints.exists(interrupted)
+        and at.session_state[session_keys.RUN] is None
+        and "Start" in labels(at)
+    )
 
 
 def test_others_see_an_interrupted_run_but_cannot_command_it(app, interrupted):
@@ -273,7 +324,9 @@ def test_the_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     at = app("runs")
     assert not at.exception
     assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
-    assert "interrupted by the server's end" in said(at) and {"Open, to resume it", "Discard it"} <= set(labels(at))
+    assert "interrupted by the server's end" in said(at) and {"Open, to resume it", "Discard it"} <= set(
+        labels(at)
+    )
     at.button(key="open").click().run()
     assert at.session_state[session_keys.RUN] == interrupted
 
@@ -282,7 +335,11 @@ def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stor
     path = paths.home() / f"{interrupted}.checkpoint"
     path.write_bytes(path.read_bytes()[:500])
     at = app("runs")
-    assert not at.exception and f"The checkpoint {path} is damaged" in said(at) and len(at.dataframe[0].value) == 1
+    assert (
+        not at.exception
+        and f"The checkpoint {path} is damaged" in said(at)
+        and len(at.dataframe[0].value) == 1
+    )
     at = app(run=interrupted)
     assert not at.exception and "is damaged" in said(at) and at.button(key="start")
 
@@ -294,7 +351,11 @@ def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored,
     at.button(key="measure").click().run(timeout=240)
     assert not at.exception and at.button(key="measure").disabled, "all are measured"
     line = at.dataframe[0].value.iloc[0]
-    assert line["ms"] > 0 and line["weights"] == 23860 and line["accuracy"] == pytest.approx(stored.measures["models"]["student"]["test_accuracy"])
+    assert (
+        line["ms"] > 0
+        and line["weights"] == 23860
+        and line["accuracy"] == pytest.approx(stored.measures["models"]["student"]["test_accuracy"])
+    )
     assert "less time** than its teacher" in said(at) and comparison.ARTICLE in said(at)
     at.segmented_control(key="compare_batch").set_value(256).run()
     assert not at.exception and at.dataframe[0].value["images/s"].iloc[0] > 0
@@ -310,15 +371,21 @@ def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
 def test_imported_weights_are_a_run_that_every_page_can_take(app, mnist, tmp_path):
     at = app("runs")
     content = save(registry.build("mlp-30", 3).state_dict())
-    at.file_uploader(key="import_file").set_value(("my student.safetensors", content, "application/octet-stream")).run()
+    at.file_uploader(key="import_file").set_value(
+        ("my student.safetensors", content, "application/octet-stream")
+    ).run()
     at.button(key="import").click().run()
-    assert not at.exception and "my student was imported: mlp-30, which reads" in said(at) + " ".join(note.value for note in at.success)
+    assert not at.exception and "my student was imported: mlp-30, which reads" in said(at) + " ".join(
+        note.value for note in at.success
+    )
     run = runs.list_runs()[0][0]
     assert run.owner == runs.owner_digest(TOKEN)
     for page in ("draw", "compare", None):
         other = app(page, run=run.id)
         assert not other.exception
     assert "was imported" in said(other)
-    at.file_uploader(key="import_file").set_value(("other.safetensors", content[:500], "application/octet-stream")).run()
+    at.file_uploader(key="import_file").set_value(
+        ("other.safetensors", content[:500], "application/octet-stream")
+    ).run()
     at.button(key="import").click().run()
     assert not at.exception and "or it is damaged" in said(at) and len(runs.list_runs()[0]) == 1

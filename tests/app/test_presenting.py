@@ -15,10 +15,26 @@ pytestmark = pytest.mark.app
 def recorded(app):
     """A finished run of this visitor, of ten seconds."""
     rows = [
-        {"step": i, "epoch": i / 5, "seconds": float(i), "images_per_second": 9.0, "loss student soft": 1 / i, "validation student": 0.9, "whole_validation": 0.0}
+        {
+            "step": i,
+            "epoch": i / 5,
+            "seconds": float(i),
+            "images_per_second": 9.0,
+            "loss student soft": 1 / i,
+            "validation student": 0.9,
+            "whole_validation": 0.0,
+        }
         for i in range(1, 11)
     ]
-    return runs.save(runs.new_id(), DistilConfig(student="linear", epochs=2), "done", rows, {}, {}, runs.owner_digest(TOKEN))
+    return runs.save(
+        runs.new_id(),
+        DistilConfig(student="linear", epochs=2),
+        "done",
+        rows,
+        {},
+        {},
+        runs.owner_digest(TOKEN),
+    )
 
 
 def shortcuts(at) -> dict[str, str]:
@@ -29,7 +45,15 @@ def test_a_presenter_has_keys_and_the_link_says_so(app):
     at = app(present="1", student="linear", epochs="1")
     assert not at.exception
     keyed = shortcuts(at)
-    assert {"Start": "S", "Step": "T", "Test digit": "D", "Clear": "X", "Replay": "L", "Join": "Q", "Draw": "N"}.items() <= keyed.items()
+    assert {
+        "Start": "S",
+        "Step": "T",
+        "Test digit": "D",
+        "Clear": "X",
+        "Replay": "L",
+        "Join": "Q",
+        "Draw": "N",
+    }.items() <= keyed.items()
     assert len(set(keyed.values())) == len(keyed), "one key, one meaning"
     for letter in present.ON_DISTIL | present.ANYWHERE:
         assert f"**{letter}**" in said(at)
@@ -44,14 +68,18 @@ def test_outside_presenter_mode_no_key_does_anything(app):
 def test_the_room_gets_the_run_and_is_told_when_it_cannot_reach_the_address(app):
     assert "make app ARGS=--server.address=0.0.0.0" in present.unreachable("http://localhost:8501/?run=1")
     assert present.unreachable("http://127.0.0.1:8501") and present.unreachable("http://[::1]:8501/")
-    assert not present.unreachable("http://192.168.1.5:8501/") and not present.unreachable("https://demo.example.org/?run=1")
+    assert not present.unreachable("http://192.168.1.5:8501/") and not present.unreachable(
+        "https://demo.example.org/?run=1"
+    )
 
 
 def test_a_replay_is_labelled_and_moves_without_a_worker(app, recorded):
     at = app(replay=recorded.id)
     assert not at.exception and not at.error
     label = f"Replay of a run recorded on {replay.load(recorded.id).day}"
-    assert any(label in banner.value for banner in at.warning) and any(label in caption.value for caption in at.caption)
+    assert any(label in banner.value for banner in at.warning) and any(
+        label in caption.value for caption in at.caption
+    )
     assert "start" not in [button.key for button in at.button]
     at.slider(key="replay_seek").set_value(4.2).run()
     player = at.session_state[session_keys.PLAYER]
@@ -60,13 +88,19 @@ def test_a_replay_is_labelled_and_moves_without_a_worker(app, recorded):
     assert at.session_state[session_keys.PLAYER].at == 5.0
     at.segmented_control(key="replay_speed").set_value(20.0).run()
     at.button(key="replay_play").click().run()
-    assert at.session_state[session_keys.PLAYER].speed == 20.0 and at.session_state[session_keys.PLAYER].since is not None
+    assert (
+        at.session_state[session_keys.PLAYER].speed == 20.0
+        and at.session_state[session_keys.PLAYER].since is not None
+    )
     assert not at.exception and state.manager()._thread is None
     at.button(key="replay_leave").click().run()
     assert at.button(key="start") and "replay" not in at.query_params
 
 
-@pytest.mark.parametrize("id, words", [("../../etc", "not the id of a run"), ("20200101-000000-0123456789abcdef", "no longer there")])
+@pytest.mark.parametrize(
+    "id, words",
+    [("../../etc", "not the id of a run"), ("20200101-000000-0123456789abcdef", "no longer there")],
+)
 def test_a_bad_replay_link_is_told_and_the_page_still_works(app, id, words):
     at = app(replay=id)
     assert not at.exception and words in said(at)

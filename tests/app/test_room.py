@@ -27,8 +27,27 @@ def nobody(monkeypatch):
 
 def store(name, owner=ME, day=1):
     trained = {who: registry.build("mlp-30", seed) for seed, who in enumerate(("student", "control"))}
-    rows = [{"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 1.0, "whole_validation": 1.0, "loss student soft": 0.1, "validation student": 0.9}]
-    return runs.save(f"202601{day:02}-120000-0123456789abcdef", DistilConfig(student="mlp-30", epochs=1), "done", rows, trained, MEASURES, owner, name=name)
+    rows = [
+        {
+            "step": 1,
+            "epoch": 1.0,
+            "seconds": 1.0,
+            "images_per_second": 1.0,
+            "whole_validation": 1.0,
+            "loss student soft": 0.1,
+            "validation student": 0.9,
+        }
+    ]
+    return runs.save(
+        f"202601{day:02}-120000-0123456789abcdef",
+        DistilConfig(student="mlp-30", epochs=1),
+        "done",
+        rows,
+        trained,
+        MEASURES,
+        owner,
+        name=name,
+    )
 
 
 def test_a_visitor_watches_and_draws(app, monkeypatch):
@@ -57,7 +76,10 @@ def test_the_way_in_and_out(app, monkeypatch):
 
     monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
     at = AppTest.from_function(entrance, kwargs={"token": TOKEN}, default_timeout=60).run()
-    for password, told in (("wrong password", "That is not the presenter's password."), (PASSWORD, "You are the presenter")):
+    for password, told in (
+        ("wrong password", "That is not the presenter's password."),
+        (PASSWORD, "You are the presenter"),
+    ):
         at.text_input(key="presenter_password").set_value(password)
         at.button(key="FormSubmitter:presenter-Enter").click().run()
         assert told in said(at) and not at.exception
@@ -85,7 +107,9 @@ def test_the_oldest_unpinned_runs_are_offered_when_the_store_is_nearly_full(app,
     assert [option.split(" (")[0] for option in at.multiselect(key="remove_runs").options] == ["run 1"]
     at.multiselect(key="remove_runs").set_value([quota.removable(runs.list_runs()[0], ME)[0].id]).run()
     at.button(key="remove").click().run()
-    assert [success.value for success in at.success] == ["1 run was removed."] and len(runs.list_runs()[0]) == 2
+    assert [success.value for success in at.success] == ["1 run was removed."] and len(
+        runs.list_runs()[0]
+    ) == 2
 
 
 @pytest.mark.parametrize("page", ["runs", "compare", "draw", None])

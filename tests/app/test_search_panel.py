@@ -17,16 +17,45 @@ pytestmark = pytest.mark.app
 def made(seed: int, trials: int) -> dict:
     """What search.search() stores, of few trials."""
     params = {"method": "hinton", "temperature": 3.2, "soft_weight": 0.9, "learning_rate": 0.004}
-    tried = [{"number": i, "state": "pruned" if i == 1 else "complete", "value": 0.9 + i / 100, "params": params, "epochs": {}, "control": 0.9} for i in range(trials)]
-    errors = {"student": {"test_errors": 31}, "control": {"test_errors": 35}, "tuned control": {"test_errors": 33}}
+    tried = [
+        {
+            "number": i,
+            "state": "pruned" if i == 1 else "complete",
+            "value": 0.9 + i / 100,
+            "params": params,
+            "epochs": {},
+            "control": 0.9,
+        }
+        for i in range(trials)
+    ]
+    errors = {
+        "student": {"test_errors": 31},
+        "control": {"test_errors": 35},
+        "tuned control": {"test_errors": 33},
+    }
     return {
-        "command": f"python -m kd search --trials {trials} --seed {seed}", "machine": "2 cores", "config": {"student": "mlp-30", "seed": seed}, "source": "full", "run": "",
-        "best": params | {"validation_accuracy": 0.93}, "tuned_control": {"learning_rate": 0.01, "run": ""}, "models": errors, "test_images": 10_000,
-        "importances": {"learning_rate": 0.7, "temperature": 0.3}, "trials": tried,
+        "command": f"python -m kd search --trials {trials} --seed {seed}",
+        "machine": "2 cores",
+        "config": {"student": "mlp-30", "seed": seed},
+        "source": "full",
+        "run": "",
+        "best": params | {"validation_accuracy": 0.93},
+        "tuned_control": {"learning_rate": 0.01, "run": ""},
+        "models": errors,
+        "test_images": 10_000,
+        "importances": {"learning_rate": 0.7, "temperature": 0.3},
+        "trials": tried,
     }
 
 
-SMALL = {"way": "search", "student": "mlp-30", "methods": "hinton,mse", "trials": "4", "epochs": "1", "batch_size": "250"}
+SMALL = {
+    "way": "search",
+    "student": "mlp-30",
+    "methods": "hinton,mse",
+    "trials": "4",
+    "epochs": "1",
+    "batch_size": "250",
+}
 
 
 def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(app):
@@ -37,11 +66,19 @@ def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(a
     at.run()
     run = runs.load(id)
     found = run.measures["search"]
-    assert not at.exception and (run.kind, run.state, run.models) == ("search", "done", ()) and run.owner == runs.owner_digest(TOKEN)
+    assert (
+        not at.exception
+        and (run.kind, run.state, run.models) == ("search", "done", ())
+        and run.owner == runs.owner_digest(TOKEN)
+    )
     assert f"it makes {found['models']['student']['test_errors']} errors" in said(at)
     assert {"way": "search", "run": id, "trials": "4"}.items() <= query(at).items()
     at.button(key="search_open").click().run()
-    assert not at.exception and at.session_state[session_keys.RUN] == found["run"] and query(at)["run"] == found["run"]
+    assert (
+        not at.exception
+        and at.session_state[session_keys.RUN] == found["run"]
+        and query(at)["run"] == found["run"]
+    )
     assert runs.load(found["run"]).owner == runs.owner_digest(TOKEN), "the best is the visitor's own"
     assert [metric.value for metric in at.metric][1] == f"{found['models']['student']['test_accuracy']:.2%}"
     listed = app("runs")
@@ -50,10 +87,18 @@ def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(a
     listed.selectbox(key="run_choice").set_value(id).run()
     assert not listed.exception, name
     listed.button(key="open").click().run()
-    assert not listed.exception and listed.session_state[session_keys.WAY] == "search" and query(listed)["run"] == id
+    assert (
+        not listed.exception
+        and listed.session_state[session_keys.WAY] == "search"
+        and query(listed)["run"] == id
+    )
     # A link to it needs no more than its id.
     shared = app("sweep", run=id)
-    assert not shared.exception and shared.session_state[session_keys.WAY] == "search" and shared.session_state[session_keys.SEARCH]["methods"] == "hinton,mse"
+    assert (
+        not shared.exception
+        and shared.session_state[session_keys.WAY] == "search"
+        and shared.session_state[session_keys.SEARCH]["methods"] == "hinton,mse"
+    )
 
 
 def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(app):
@@ -76,14 +121,22 @@ def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(
     assert not at.exception and runs.load(id).state == "stopped" and found["trials"] and "models" not in found
     assert "Test images are read when a search has come to its end" in said(at)
     at.button(key="search_open").click().run()
-    assert not at.exception and at.session_state[session_keys.SETTINGS]["distil"]["learning_rate"] == pytest.approx(found["best"]["learning_rate"])
+    assert not at.exception and at.session_state[session_keys.SETTINGS]["distil"][
+        "learning_rate"
+    ] == pytest.approx(found["best"]["learning_rate"])
 
 
 @pytest.mark.parametrize(
     "wrong, told",
     [
-        ({"trials": "101"}, "A search that is started here can have at most 100 trials, not 101; by the command line, python -m kd search, there can be more."),
-        ({"trials": "100", "epochs": "11"}, "100 trials of 11 epochs are 1,100 epochs, and a search that is started here can have at most 1,000"),
+        (
+            {"trials": "101"},
+            "A search that is started here can have at most 100 trials, not 101; by the command line, python -m kd search, there can be more.",
+        ),
+        (
+            {"trials": "100", "epochs": "11"},
+            "100 trials of 11 epochs are 1,100 epochs, and a search that is started here can have at most 1,000",
+        ),
         ({"methods": "hinton,attention"}, "compares feature maps"),
     ],
 )
@@ -96,7 +149,9 @@ def test_what_may_not_be_searched_is_told_in_a_sentence(app, wrong, told):
 
 def test_grid_and_search_are_two_ways_on_one_page(app):
     at = app("sweep")
-    assert at.segmented_control(key=session_keys.WAY_WIDGET).value == "grid" and not any(button.key == "search_start" for button in at.button)
+    assert at.segmented_control(key=session_keys.WAY_WIDGET).value == "grid" and not any(
+        button.key == "search_start" for button in at.button
+    )
     at.segmented_control(key=session_keys.WAY_WIDGET).set_value("search").run()
     assert not at.exception and at.button(key="search_start") and query(at) == {"way": "search"}
     at.segmented_control(key=session_keys.WAY_WIDGET).set_value("grid").run()

@@ -11,24 +11,44 @@ from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.app
-SMALL = {"student": "mlp-30", "temperature": "1,4", "soft_weight": "1", "seeds": "1", "epochs": "1", "batch_size": "100"}
+SMALL = {
+    "student": "mlp-30",
+    "temperature": "1,4",
+    "soft_weight": "1",
+    "seeds": "1",
+    "epochs": "1",
+    "batch_size": "100",
+}
 
 
 def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_distil_page(app):
     at = app("sweep", **SMALL)
-    assert not at.exception and "**3 trainings**: 2 students and 1 control," in said(at) and "on this machine" in said(at)
+    assert (
+        not at.exception
+        and "**3 trainings**: 2 students and 1 control," in said(at)
+        and "on this machine" in said(at)
+    )
     at.button(key="grid_start").click().run()
     id = ended(at, session_keys.GRID_RUN)
     at.run()
     assert not at.exception and runs.load(id).kind == "grid"
     assert "Best on the validation images" in said(at) and id in at.query_params["run"]
-    next(box for box in at.selectbox if box.label == "Cell").set_value(("mlp-30", 0, "hinton", 1.0, 1.0)).run()
-    assert at.dataframe[0].value["test errors"].tolist() == [runs.load(id).measures["cells"][1]["test_errors"]]
+    next(box for box in at.selectbox if box.label == "Cell").set_value(
+        ("mlp-30", 0, "hinton", 1.0, 1.0)
+    ).run()
+    assert at.dataframe[0].value["test errors"].tolist() == [
+        runs.load(id).measures["cells"][1]["test_errors"]
+    ]
     assert "**Click a cell to open its run**" in said(at)
     at.button(key="grid_open").click().run()
     assert not at.exception
     shown = at.session_state[session_keys.SETTINGS]["distil"]
-    assert (shown["student"], shown["temperature"], shown["soft_weight"], shown["epochs"]) == ("mlp-30", 1.0, 1.0, 1)
+    assert (shown["student"], shown["temperature"], shown["soft_weight"], shown["epochs"]) == (
+        "mlp-30",
+        1.0,
+        1.0,
+        1,
+    )
     listed = app("runs")
     assert not listed.exception and "sweep of 3 cells, mlp-30" in str(listed.dataframe[0].value)
 
@@ -38,7 +58,10 @@ def test_what_cannot_be_trained_is_told_in_a_sentence_and_nothing_typed_is_lost(
     box = next(box for box in at.text_input if box.label == "Temperatures")
     box.set_value("1, forty").run()
     assert [error.value for error in at.error] == ["Temperature must be a number, not 'forty'."]
-    assert at.button(key="grid_start").disabled and next(box for box in at.text_input if box.label == "Temperatures").value == "1, forty"
+    assert (
+        at.button(key="grid_start").disabled
+        and next(box for box in at.text_input if box.label == "Temperatures").value == "1, forty"
+    )
     assert not at.exception
     assert "Temperature must be between 1 and 20" in said(app("sweep", temperature="99"))
 
@@ -57,7 +80,11 @@ def test_a_stopped_sweep_is_gone_on_from_by_resume(app):
     kept = runs.load(id).measures["cells"]
     at.button(key="grid_continue").click().run()
     again = ended(at, session_keys.GRID_RUN)
-    assert again != id and runs.load(again).measures["cells"][: len(kept)] == kept and len(runs.load(again).measures["cells"]) == config.count
+    assert (
+        again != id
+        and runs.load(again).measures["cells"][: len(kept)] == kept
+        and len(runs.load(again).measures["cells"]) == config.count
+    )
 
 
 def trained(app):
@@ -82,16 +109,24 @@ def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_
 
     run = click(at)
     assert run.owner == runs.owner_digest(TOKEN) and run.config.temperature == 4 and run.config.seed == 0
-    assert run.measures["models"]["student"]["test_errors"] == next(cell["test_errors"] for cell in cells if cell.get("temperature") == 4 and cell["seed"] == 0)
+    assert run.measures["models"]["student"]["test_errors"] == next(
+        cell["test_errors"] for cell in cells if cell.get("temperature") == 4 and cell["seed"] == 0
+    )
     assert query(at)["run"] == run.id and f"This is a cell of the sweep {id}" in said(at)
-    assert [metric.value for metric in at.metric][1] == f"{run.measures['models']['student']['test_accuracy']:.2%}"
+    assert [metric.value for metric in at.metric][
+        1
+    ] == f"{run.measures['models']['student']['test_accuracy']:.2%}"
     at.switch_page("pages/sweep.py").run()
     assert click(at).id == run.id and len(runs.list_runs()[0]) == 2
     # The other seed, by the button.
     at.switch_page("pages/sweep.py").run()
     at.selectbox(key=session_keys.GRID_SEED).set_value(1).run()
     at.button(key="grid_open_run").click().run()
-    assert not at.exception and runs.load(at.session_state[session_keys.RUN]).config.seed == 1 and len(runs.list_runs()[0]) == 3
+    assert (
+        not at.exception
+        and runs.load(at.session_state[session_keys.RUN]).config.seed == 1
+        and len(runs.list_runs()[0]) == 3
+    )
 
 
 def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
@@ -99,7 +134,11 @@ def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
     (runs.load(id).folder / "cells.safetensors").unlink()  # as one that was stored before they were kept
     at.session_state[session_keys.GRID_OPEN] = True
     at.run()
-    assert not at.exception and "No networks were kept of this sweep." in said(at) and not any(button.key == "grid_open_run" for button in at.button)
+    assert (
+        not at.exception
+        and "No networks were kept of this sweep." in said(at)
+        and not any(button.key == "grid_open_run" for button in at.button)
+    )
     assert at.button(key="grid_open") and len(runs.list_runs()[0]) == 1
 
 
@@ -108,7 +147,11 @@ def test_only_the_presenter_opens_cells_where_there_is_one(app, monkeypatch):
     monkeypatch.setenv(permissions.PASSWORD, "long enough")
     at.session_state[session_keys.GRID_OPEN] = True
     at.run()
-    assert not at.exception and "Only the presenter can open cells as runs on this server" in said(at) and len(runs.list_runs()[0]) == 1
+    assert (
+        not at.exception
+        and "Only the presenter can open cells as runs on this server" in said(at)
+        and len(runs.list_runs()[0]) == 1
+    )
 
 
 def test_what_is_not_kept_is_told_before_the_start(app, monkeypatch):

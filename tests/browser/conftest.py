@@ -27,7 +27,9 @@ from tests.serving import (
 
 HERE = Path(__file__).parent
 #: Entered at another page than the first, Streamlit's client asks for these below that page before it asks at the root.
-PROBE = re.compile(r"404 .*/(draw|runs|dark_knowledge|compare|compress|methods|paper|sweep)/_stcore/(health|host-config)")
+PROBE = re.compile(
+    r"404 .*/(draw|runs|dark_knowledge|compare|compress|methods|paper|sweep)/_stcore/(health|host-config)"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,7 +91,10 @@ def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         context.set_default_timeout(PATIENCE * 1000)
         page = context.new_page()
-        page.on("console", lambda message: message.type == "error" and hear(f"{message.text} ({message.location['url']})"))
+        page.on(
+            "console",
+            lambda message: message.type == "error" and hear(f"{message.text} ({message.location['url']})"),
+        )
         page.on("pageerror", lambda error: hear(error.stack or str(error)))
         page.on("dialog", lambda dialog: (hear(f"dialog: {dialog.message}"), dialog.dismiss()))
         opened.append(page)

@@ -11,11 +11,25 @@ from playwright.sync_api import Locator, Page, expect
 from tests.serving import Server, answers, button, points, until, visit
 
 PAGES = {
-    "distil": ("", {}), "stage": ("", {"present": 1}), "replay": ("", {}), "draw": ("draw", {}), "dark knowledge": ("dark_knowledge", {}), "runs": ("runs", {}), "sweep": ("sweep", {}),
-    "compare": ("compare", {}), "compress": ("compress", {}), "methods": ("methods", {}), "paper": ("paper", {}),
+    "distil": ("", {}),
+    "stage": ("", {"present": 1}),
+    "replay": ("", {}),
+    "draw": ("draw", {}),
+    "dark knowledge": ("dark_knowledge", {}),
+    "runs": ("runs", {}),
+    "sweep": ("sweep", {}),
+    "compare": ("compare", {}),
+    "compress": ("compress", {}),
+    "methods": ("methods", {}),
+    "paper": ("paper", {}),
 }
 #: What a page cannot change: rule -> (part of the node, why).
-NOT_OURS = {"scrollable-region-focusable": ("dc-scroll", "the drawing canvas's own frame, which by rounding is a pixel smaller than the canvas")}
+NOT_OURS = {
+    "scrollable-region-focusable": (
+        "dc-scroll",
+        "the drawing canvas's own frame, which by rounding is a pixel smaller than the canvas",
+    )
+}
 
 
 def findings(page: Page) -> list[str]:
@@ -23,13 +37,17 @@ def findings(page: Page) -> list[str]:
     found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
-        for rule in found if rule["impact"] in ("serious", "critical") for node in rule["nodes"]
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
         if not (rule["id"] in NOT_OURS and NOT_OURS[rule["id"]][0] in node["html"] + str(node["target"]))
     ]
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious_in_light_and_dark(visitor: Callable[..., Page], server: Server, student: str, name: str) -> None:
+def test_axe_finds_nothing_serious_in_light_and_dark(
+    visitor: Callable[..., Page], server: Server, student: str, name: str
+) -> None:
     path, query = PAGES[name]
     page = visitor(color_scheme="light", bypass_csp=True)
     visit(page, server.link(path, **query, **({"replay": student} if name == "replay" else {"run": student})))
@@ -38,7 +56,14 @@ def test_axe_finds_nothing_serious_in_light_and_dark(visitor: Callable[..., Page
     background = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
     light = findings(page)
     page.emulate_media(color_scheme="dark")
-    until(page, lambda: page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor") != background, "the dark theme")
+    until(
+        page,
+        lambda: (
+            page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
+            != background
+        ),
+        "the dark theme",
+    )
     page.wait_for_timeout(300)  # colours fade
     dark = findings(page)
     assert not light and not dark, "\n".join(["light:", *light, "dark:", *dark])
@@ -52,10 +77,15 @@ def tab_to(page: Page, target: Locator) -> None:
     raise AssertionError(f"Tab never comes to {target}")
 
 
-def test_start_pause_a_digit_and_another_page_by_keyboard_alone(visitor: Callable[..., Page], server: Server) -> None:
+def test_start_pause_a_digit_and_another_page_by_keyboard_alone(
+    visitor: Callable[..., Page], server: Server
+) -> None:
     page = visitor(reduced_motion="reduce")
     visit(page, server.link(**server.endless()))
-    assert button(page, "Start").evaluate("node => parseFloat(getComputedStyle(node).transitionDuration)") < 0.001
+    assert (
+        button(page, "Start").evaluate("node => parseFloat(getComputedStyle(node).transitionDuration)")
+        < 0.001
+    )
     tab_to(page, button(page, "Start"))
     page.keyboard.press("Enter")
     until(page, lambda: points(page), "a point")

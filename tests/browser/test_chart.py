@@ -17,7 +17,9 @@ TICKS = 100
 SECONDS = float(os.environ.get("KD_FLAT_SECONDS", "20"))
 
 
-def test_node_zoom_and_hidden_traces_outlive_a_hundred_ticks_and_the_page_stays_small(page: Page, server: Server) -> None:
+def test_node_zoom_and_hidden_traces_outlive_a_hundred_ticks_and_the_page_stays_small(
+    page: Page, server: Server
+) -> None:
     visit(page, server.link(**server.endless()))
     start(page)
     until(page, lambda: len(points(page)) >= 3, "three points")
@@ -43,7 +45,9 @@ def test_node_zoom_and_hidden_traces_outlive_a_hundred_ticks_and_the_page_stays_
     assert node.evaluate("div => div.marked") and chart(page, "loss").evaluate("div => div.marked")
     assert ranges(page, "accuracy") == zoomed
     assert chart(page, "loss").evaluate(hidden) == gone
-    assert counts[-1] <= counts[0] + 60, f"the page grew from {counts[0]} to {counts[-1]} nodes in {took:.0f} s"
+    assert counts[-1] <= counts[0] + 60, (
+        f"the page grew from {counts[0]} to {counts[-1]} nodes in {took:.0f} s"
+    )
 
 
 def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> None:
@@ -51,14 +55,20 @@ def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> No
     page = browser.new_page()
     page.route("http://chart.test/**", _serve)
     page.goto("http://chart.test/")
-    rows = [{"step": step, "epoch": step / 10, "validation student": 0.9, "whole_validation": 0.0} for step in range(1, 40)]
+    rows = [
+        {"step": step, "epoch": step / 10, "validation student": 0.9, "whole_validation": 0.0}
+        for step in range(1, 40)
+    ]
     page.evaluate(
         """async (figures) => {
             const component = (await import("/chart.js")).default
             window.tick = () => component({ data: new TextEncoder().encode(figures.shift()), parentElement: document.body })
             tick()
         }""",
-        [packed({"chart_accuracy": (training.accuracy(rows[:count], 4), "")}).decode() for count in range(3, 30)],
+        [
+            packed({"chart_accuracy": (training.accuracy(rows[:count], 4), "")}).decode()
+            for count in range(3, 30)
+        ],
     )
     drawn = "document.querySelector('.kd-chart')._fullData?.[0].x.length == {}"
     page.wait_for_function(drawn.format(3))
@@ -74,6 +84,9 @@ def _serve(route: Route) -> None:
     if route.request.url.endswith("/chart.js"):
         route.fulfill(body=_JS, content_type="text/javascript")
     elif route.request.url.endswith("plotly.min.js"):
-        route.fulfill(path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js", content_type="text/javascript")
+        route.fulfill(
+            path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js",
+            content_type="text/javascript",
+        )
     else:
         route.fulfill(body=_HTML, content_type="text/html")

@@ -10,7 +10,9 @@ from tests.serving import PATIENCE, Server, answers, button, draw, points, until
 from tests.strokes import DIGITS
 
 
-def test_a_student_is_made_smaller_recovers_and_reads_a_drawing(page: Page, server: Server, student: str) -> None:
+def test_a_student_is_made_smaller_recovers_and_reads_a_drawing(
+    page: Page, server: Server, student: str
+) -> None:
     visit(page, server.link("compress", network=student, epochs="1"))
     size = page.get_by_test_id("stMetric").filter(has_text="Size of the file").get_by_test_id("stMetricValue")
     before = size.inner_text()
@@ -19,15 +21,25 @@ def test_a_student_is_made_smaller_recovers_and_reads_a_drawing(page: Page, serv
     slider.press("ArrowRight")
     until(page, lambda: size.inner_text() != before, "another size")
     until(page, lambda: "neurons=51" in page.url, "the slider in the address")
-    until(page, lambda: page.locator(".kd-chart.compress_way .scatterlayer .trace").count() == 2, "the ways of student and control")
+    until(
+        page,
+        lambda: page.locator(".kd-chart.compress_way .scatterlayer .trace").count() == 2,
+        "the ways of student and control",
+    )
 
     button(page, "Recover with the teacher").click()
     until(page, lambda: points(page), "a first point")
     expect(button(page, "Recover with the teacher")).to_be_disabled()
-    expect(page.get_by_role("heading", name="What came out, on the test set")).to_be_visible(timeout=3 * PATIENCE * 1000)
+    expect(page.get_by_role("heading", name="What came out, on the test set")).to_be_visible(
+        timeout=3 * PATIENCE * 1000
+    )
     expect(page.get_by_text(re.compile("without any distillation"))).to_be_visible()
 
     page.get_by_role("link", name="Draw for the recovered network").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Draw, and compare their answers")
     draw(page, DIGITS[3])
-    until(page, lambda: {"teacher", "student", "control"} <= answers(page).keys(), "three answers to the drawing")
+    until(
+        page,
+        lambda: {"teacher", "student", "control"} <= answers(page).keys(),
+        "three answers to the drawing",
+    )

@@ -81,7 +81,9 @@ def test_reset_clears_the_page_and_keeps_the_run(page: Page, server: Server) -> 
     assert stored(server, run)["state"] == "stopped"
 
 
-def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored(page: Page, server: Server) -> None:
+def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored(
+    page: Page, server: Server
+) -> None:
     visit(page, server.link(temperature=4, **server.endless()))
     run = start(page)
     until(page, lambda: len(points(page)) >= 2, "two points")
@@ -89,7 +91,9 @@ def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored
     for _ in range(3):
         slider.press("ArrowRight")
     marks = "div => (div.layout.annotations || []).map(mark => mark.text)"
-    until(page, lambda: chart(page, "accuracy").evaluate(marks)[-1:] == ["T → 5.5"], "the change in the chart")
+    until(
+        page, lambda: chart(page, "accuracy").evaluate(marks)[-1:] == ["T → 5.5"], "the change in the chart"
+    )
     expect(page.get_by_text("T = 5.5, soft weight").first).to_be_visible()
     last = points(page)[-1]
     until(page, lambda: points(page)[-1:] > [last], "training that goes on")
@@ -97,7 +101,11 @@ def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored
     finish(page)
     config = stored(server, run)["config"]
     assert config["temperature"] == 4 and config["schedule"][-1][1:] == ["temperature", 5.5]
-    assert 0 < config["schedule"][-1][0] <= json.loads((server.home / run / "measures.json").read_text())["steps"]
+    assert (
+        0
+        < config["schedule"][-1][0]
+        <= json.loads((server.home / run / "measures.json").read_text())["steps"]
+    )
 
 
 def test_a_double_click_on_start_gives_one_run(page: Page, visitor, server: Server) -> None:

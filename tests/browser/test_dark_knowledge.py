@@ -12,10 +12,16 @@ def test_a_digit_left_out_is_followed_live_drawn_downloaded_and_linked(page: Pag
     visit(page, server.link("dark_knowledge", panel="never-saw", offset_by="frequency"))
     start(page)
     recall = page.locator(".kd-chart.lab_recall")
-    bars = "div => div._fullLayout ? div.data.filter(trace => trace.type == 'bar').map(trace => trace.y[3]) : []"
+    bars = (
+        "div => div._fullLayout ? div.data.filter(trace => trace.type == 'bar').map(trace => trace.y[3]) : []"
+    )
     until(page, lambda: recall.count() and len(recall.evaluate(bars)) == 2, "a bar for student and control")
     draw(page, DIGITS[3])
-    until(page, lambda: {"teacher", "student", "control"} <= answers(page).keys(), "three answers to the drawing")
+    until(
+        page,
+        lambda: {"teacher", "student", "control"} <= answers(page).keys(),
+        "three answers to the drawing",
+    )
     expect(page.get_by_text("Errors on the test set")).to_be_visible()
     with page.expect_download() as download:
         button(page, "⤓ Picture").first.click()

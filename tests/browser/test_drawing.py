@@ -47,12 +47,16 @@ def png(strokes: list[Stroke]) -> bytes:
 
 def upload(page: Page, name: str, content: bytes) -> None:
     page.get_by_text("Upload", exact=True).first.click()
-    page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+    page.locator("input[type=file]").set_input_files(
+        {"name": name, "mimeType": "image/png", "buffer": content}
+    )
     page.get_by_text(name).wait_for()
     idle(page)
 
 
-def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(page: Page, server: Server, student: str) -> None:
+def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(
+    page: Page, server: Server, student: str
+) -> None:
     visit(page, server.link("draw", run=student))
     said = {}
     for digit, strokes in DIGITS.items():
@@ -74,7 +78,11 @@ def test_undo_takes_back_one_stroke_and_clear_all_of_them(page: Page, server: Se
     draw(page, [line((0.2, 0.3), (0.8, 0.35))])
     until(page, lambda: picture(page) != before, "another picture")
     button(page, "Undo").click()
-    until(page, lambda: picture(page) == before and answers(page) == said, "the answer of before the second stroke")
+    until(
+        page,
+        lambda: picture(page) == before and answers(page) == said,
+        "the answer of before the second stroke",
+    )
     clear(page)
     assert lit(page) == 0
 
@@ -103,7 +111,9 @@ def test_a_scribble_is_said_not_to_look_like_a_digit(page: Page, server: Server,
     expect(warning).to_have_count(0)
 
 
-def test_a_test_picture_comes_with_its_label_and_the_hardest_first_where_asked(page: Page, server: Server, student: str) -> None:
+def test_a_test_picture_comes_with_its_label_and_the_hardest_first_where_asked(
+    page: Page, server: Server, student: str
+) -> None:
     visit(page, server.link("draw", run=student))
     page.get_by_text("Test set", exact=True).click()
     label = page.get_by_text("Its label is")
@@ -126,12 +136,16 @@ def test_an_uploaded_picture_is_read_like_a_drawing(page: Page, server: Server) 
 
 
 @pytest.mark.parametrize("content", [b"These are words.\n", png(DIGITS[4])[:200]], ids=["text", "truncated"])
-def test_an_upload_that_is_no_picture_is_refused_in_a_plain_sentence(page: Page, server: Server, content: bytes) -> None:
+def test_an_upload_that_is_no_picture_is_refused_in_a_plain_sentence(
+    page: Page, server: Server, content: bytes
+) -> None:
     visit(page, server.link("draw"))
     upload(page, "digit.png", content)
     until(page, lambda: errors(page), "an error")
     (sentence,) = errors(page)
-    assert sentence.endswith(".") and not any(word in sentence for word in ("Traceback", "Error", "PIL", "/")), sentence
+    assert sentence.endswith(".") and not any(
+        word in sentence for word in ("Traceback", "Error", "PIL", "/")
+    ), sentence
     page.get_by_text("Draw", exact=True).last.click()
     draw(page, DIGITS[7])
     says(page, 7)

@@ -30,7 +30,9 @@ def draw(page: Page, strokes) -> None:
         page.mouse.up()
 
 
-def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(page: Page, server: Server, student: str, stored: str, monkeypatch) -> None:  # noqa: F811
+def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
+    page: Page, server: Server, student: str, stored: str, monkeypatch
+) -> None:  # noqa: F811
     sent: list[str] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append("frame")))
     page.on("request", lambda request: sent.append(request.url))
@@ -39,7 +41,9 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
     page.get_by_text("Export to deploy").click()
     page.wait_for_timeout(500)  # while the panel unfolds, the browser may drop a click on what moves
     button(page, "Prepare the file").click()
-    expect(page.get_by_text("Run it in this browser")).to_be_visible()  # if not, this tells what the page shows instead
+    expect(
+        page.get_by_text("Run it in this browser")
+    ).to_be_visible()  # if not, this tells what the page shows instead
     page.get_by_text("Run it in this browser").click()
     own = page.locator(".kd-own[data-ready=yes]")
     expect(own).to_be_visible()
@@ -63,6 +67,9 @@ def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
             shares = model(digits.normalize(torch.from_numpy(pixels)[None])).softmax(1)[0]
         expect(own.locator(".kd-own-answer")).to_have_text(f"It is a {int(shares.argmax())}.")
         shown = own.locator(".kd-own-bars span").all_inner_texts()[1::2]
-        assert all(abs(float(said.rstrip("%")) - 100 * share.item()) < 0.11 for said, share in zip(shown, shares, strict=True))
+        assert all(
+            abs(float(said.rstrip("%")) - 100 * share.item()) < 0.11
+            for said, share in zip(shown, shares, strict=True)
+        )
         right += int(shares.argmax()) == digit
     assert right >= 8 and sent == []

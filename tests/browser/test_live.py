@@ -10,7 +10,9 @@ from tests.serving import Server, answers, cell, draw, finish, go_to, points, sa
 from tests.strokes import DIGITS
 
 
-def test_a_drawing_is_answered_by_the_teacher_and_then_by_a_student_that_changes_its_mind(page: Page, server: Server) -> None:
+def test_a_drawing_is_answered_by_the_teacher_and_then_by_a_student_that_changes_its_mind(
+    page: Page, server: Server
+) -> None:
     visit(page, server.link(**server.endless()))
     draw(page, DIGITS[2])
     says(page, 2)
@@ -41,7 +43,9 @@ def test_a_run_ends_with_a_result_that_is_stored_and_listed(page: Page, server: 
     stored = json.loads((server.home / run / "measures.json").read_text())["models"]
     for name in ("teacher", "student", "control"):
         assert stored[name]["test_accuracy"] > 0.85
-        expect(page.get_by_test_id("stMetric").filter(has_text=name)).to_contain_text(f"{stored[name]['test_accuracy']:.2%}")
+        expect(page.get_by_test_id("stMetric").filter(has_text=name)).to_contain_text(
+            f"{stored[name]['test_accuracy']:.2%}"
+        )
     says(page, 2, "teacher", "student")
 
     go_to(page, "Runs")

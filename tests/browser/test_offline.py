@@ -44,7 +44,9 @@ def test_the_page_is_usable_at_once_and_says_what_it_works_on(visitor, offline: 
     says(page, 5)
 
 
-def test_another_try_at_the_download_fails_in_plain_words_and_sets_damaged_files_aside(visitor, offline: Server) -> None:
+def test_another_try_at_the_download_fails_in_plain_words_and_sets_damaged_files_aside(
+    visitor, offline: Server
+) -> None:
     page: Page = visitor()
     visit(page, offline.url)
     strip = page.get_by_test_id("stAlertContentWarning")
@@ -64,4 +66,6 @@ def test_a_run_trains_on_4000_images_and_is_judged_on_1000(visitor, offline: Ser
     finish(page)
     expect(page.get_by_role("heading", name="Result on the 1,000 held-out images")).to_be_visible()
     for name in ("teacher", "student", "control"):
-        expect(page.get_by_text("errors in 1,000").nth(("teacher", "student", "control").index(name))).to_be_visible()
+        expect(
+            page.get_by_text("errors in 1,000").nth(("teacher", "student", "control").index(name))
+        ).to_be_visible()

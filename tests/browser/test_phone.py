@@ -11,7 +11,11 @@ from tests.serving import Server, answers, button, points, says, start, until, v
 from tests.strokes import DIGITS, Stroke
 
 PHONE = {
-    "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True, "color_scheme": "dark",
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+    "color_scheme": "dark",
 }
 
 
@@ -63,7 +67,9 @@ def test_the_layers_of_both_networks_can_be_read(visitor: Callable[..., Page], s
         assert picture.evaluate("svg => getComputedStyle(svg).color") == ink
 
 
-def test_a_digit_drawn_with_a_finger_is_answered_while_a_student_trains(visitor: Callable[..., Page], server: Server) -> None:
+def test_a_digit_drawn_with_a_finger_is_answered_while_a_student_trains(
+    visitor: Callable[..., Page], server: Server
+) -> None:
     page = visitor(**PHONE)
     visit(page, server.link(**server.endless()))
     background = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")

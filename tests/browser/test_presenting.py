@@ -15,7 +15,9 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
     page = visitor(viewport={"width": 1920, "height": 1080})
     visit(page, server.link(present=1, **server.endless()))
     taken = page.get_by_text("Test picture")
-    until(page, lambda: taken.count() or page.keyboard.press("d") or page.wait_for_timeout(3000), "a test digit")  # a press too early is lost
+    until(
+        page, lambda: taken.count() or page.keyboard.press("d") or page.wait_for_timeout(3000), "a test digit"
+    )  # a press too early is lost
     page.keyboard.press("s")
     until(page, lambda: points(page), "the first point")
     run = run_id(page)
@@ -24,8 +26,14 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
 
     # Charts and digit lie between the upper edge and the bar, in letters for the last row.
     bar = page.locator(".st-key-kd_stage_bar").bounding_box()
-    for seen in (page.get_by_role("heading", level=1), page.get_by_role("button", name="Pause"), chart(page, "loss"), chart(page, "accuracy"), chart(page, "answers"),
-                 page.locator("canvas.upper-canvas")):
+    for seen in (
+        page.get_by_role("heading", level=1),
+        page.get_by_role("button", name="Pause"),
+        chart(page, "loss"),
+        chart(page, "accuracy"),
+        chart(page, "answers"),
+        page.locator("canvas.upper-canvas"),
+    ):
         box = seen.bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= bar["y"] + 1, (seen, box, bar)
     assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") >= 24
@@ -43,7 +51,9 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
     expect(code).to_be_visible()
     link = f"{server.url}/?run={run}"
     expect(page.get_by_test_id("stDialog").locator("code").first).to_have_text(link)
-    assert code.get_attribute("src") == segno.make(link, error="m").svg_data_uri(border=3, light="white", scale=8)
+    assert code.get_attribute("src") == segno.make(link, error="m").svg_data_uri(
+        border=3, light="white", scale=8
+    )
     expect(page.get_by_test_id("stDialog")).to_contain_text("Phones cannot reach 127.0.0.1")
     page.keyboard.press("Escape")
     expect(code).to_have_count(0)
@@ -57,7 +67,9 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
 
     # The machine fails: a stored run is one key away, and says what it is.
     banner = page.get_by_role("heading", level=1).filter(has_text="Replay of a run recorded on")
-    until(page, lambda: banner.count() or page.keyboard.press("l") or page.wait_for_timeout(3000), "the replay")  # a press too early is lost
+    until(
+        page, lambda: banner.count() or page.keyboard.press("l") or page.wait_for_timeout(3000), "the replay"
+    )  # a press too early is lost
     visit(page, server.link(replay=student, present=1))
     page.get_by_text("20×").click()
     page.keyboard.press("s")
@@ -69,12 +81,16 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
         box = seen.bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= bar["y"] + 1, (seen, box, bar)
     assert len(points(page)) > first
-    until(page, lambda: taken.count() or page.keyboard.press("d") or page.wait_for_timeout(3000), "a test digit")
+    until(
+        page, lambda: taken.count() or page.keyboard.press("d") or page.wait_for_timeout(3000), "a test digit"
+    )
     says(page, int(re.search(r", a (\d)", taken.inner_text())[1]), "student")
     visit(page, server.link(run=run))  # the run of this talk, to be ended
 
 
-def test_keys_do_nothing_while_somebody_types(visitor: Callable[..., Page], server: Server, student: str) -> None:
+def test_keys_do_nothing_while_somebody_types(
+    visitor: Callable[..., Page], server: Server, student: str
+) -> None:
     page = visitor()
     visit(page, server.link("runs", present=1))
     page.get_by_role("combobox").first.focus()

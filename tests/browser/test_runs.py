@@ -49,7 +49,9 @@ def test_a_run_can_be_renamed_by_its_owner(page: Page, run: tuple[str, str]) -> 
     expect(cell(page, "My <b>best</b> one")).to_be_attached()
 
 
-def test_a_run_can_be_deleted_by_its_owner_after_a_question(page: Page, server: Server, run: tuple[str, str]) -> None:
+def test_a_run_can_be_deleted_by_its_owner_after_a_question(
+    page: Page, server: Server, run: tuple[str, str]
+) -> None:
     go_to(page, "Runs")
     select(page, run[1])
     button(page, "Delete").click()
@@ -76,7 +78,9 @@ def test_weights_and_metrics_can_be_downloaded(page: Page, server: Server, store
     assert rows and float(rows[-1]["validation student"]) > 0.9
 
 
-def test_the_report_is_one_file_that_draws_its_charts_without_any_network(page: Page, server: Server, stored: str, tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_draws_its_charts_without_any_network(
+    page: Page, server: Server, stored: str, tmp_path: Path
+) -> None:
     visit(page, server.link("runs"))
     select(page, stored)
     with page.expect_download() as found:
@@ -96,7 +100,9 @@ def test_the_report_is_one_file_that_draws_its_charts_without_any_network(page: 
 def test_a_run_is_measured_and_compared(page: Page, server: Server, run: tuple[str, str]) -> None:
     visit(page, server.link("compare"))
     table = page.get_by_test_id("stDataFrame").first.bounding_box()
-    page.mouse.click(table["x"] + 14, table["y"] + 17 + 35)  # the box of the first line, which is drawn on a canvas: the newest run
+    page.mouse.click(
+        table["x"] + 14, table["y"] + 17 + 35
+    )  # the box of the first line, which is drawn on a canvas: the newest run
     # Where a run of an earlier test still trains, the page says so, and one tries again when it has ended.
     again = button(page, "Measure again")
 
@@ -112,17 +118,23 @@ def test_a_run_is_measured_and_compared(page: Page, server: Server, run: tuple[s
     expect(page.locator(".kd-chart.pareto .main-svg").first).to_be_visible()
 
 
-def test_an_opened_run_brings_its_settings_back(page: Page, server: Server, student: str, stored: str) -> None:
+def test_an_opened_run_brings_its_settings_back(
+    page: Page, server: Server, student: str, stored: str
+) -> None:
     visit(page, server.link("runs"))
     select(page, stored)
-    page.get_by_test_id("stButton").get_by_role("button", name="Open").click()  # select boxes have an "Open" of their own
+    page.get_by_test_id("stButton").get_by_role(
+        "button", name="Open"
+    ).click()  # select boxes have an "Open" of their own
     finish(page)
     until(page, lambda: f"run={student}" in page.url, "the run in the address")
     assert "temperature=5.5" in page.url
     assert float(page.get_by_role("slider", name="Temperature").input_value()) == 5.5
 
 
-def test_somebody_else_can_look_at_a_run_but_not_rename_or_delete_it(page: Page, server: Server, stored: str) -> None:
+def test_somebody_else_can_look_at_a_run_but_not_rename_or_delete_it(
+    page: Page, server: Server, stored: str
+) -> None:
     visit(page, server.link("runs"))
     select(page, stored)
     expect(button(page, "student.safetensors")).to_be_visible()

@@ -10,7 +10,14 @@ from playwright.sync_api import Page, expect
 from tests.serving import Server, button, draw, errors, points, reset, run_id, says, start, until, visit
 from tests.strokes import DIGITS
 
-BAD = ["run=../../etc", "temperature=1e9", "student=mlp-99999999", "student=<script>alert(1)</script>", "epochs=-3", "seed=nan"]
+BAD = [
+    "run=../../etc",
+    "temperature=1e9",
+    "student=mlp-99999999",
+    "student=<script>alert(1)</script>",
+    "epochs=-3",
+    "seed=nan",
+]
 
 
 def test_a_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> None:
@@ -26,7 +33,9 @@ def test_a_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> 
     expect(button(page, "Start")).to_be_enabled()
 
 
-def test_who_has_the_link_watches_but_cannot_command(page: Page, visitor: Callable[..., Page], server: Server) -> None:
+def test_who_has_the_link_watches_but_cannot_command(
+    page: Page, visitor: Callable[..., Page], server: Server
+) -> None:
     visit(page, server.link(temperature=4, **server.endless()))
     start(page)
     until(page, lambda: points(page), "a point")
@@ -48,7 +57,9 @@ def test_who_has_the_link_watches_but_cannot_command(page: Page, visitor: Callab
     expect(page.get_by_text("T = 4, soft weight").first).to_be_visible()
 
 
-def test_who_only_watches_fetches_what_is_new_and_asks_for_no_run_of_the_script(page: Page, visitor: Callable[..., Page], server: Server) -> None:
+def test_who_only_watches_fetches_what_is_new_and_asks_for_no_run_of_the_script(
+    page: Page, visitor: Callable[..., Page], server: Server
+) -> None:
     visit(page, server.link(**server.endless()))
     start(page)
     until(page, lambda: points(page), "a point")

@@ -35,12 +35,17 @@ def test_sigterm_ends_the_server_cleanly_during_a_run(
     assert took < 5
     assert "Traceback" not in server.log() and "terminate called" not in server.log(), server.log()[-3000:]
     monkeypatch.setenv("KD_HOME", str(server.home))
-    assert {name for name in os.listdir(server.home)} == {f"{run}.checkpoint"} and runs.list_runs() == ([], [])
+    assert {name for name in os.listdir(server.home)} == {f"{run}.checkpoint"} and runs.list_runs() == (
+        [],
+        [],
+    )
     kept = checkpoints.load(run)
     assert len(kept.rows) >= 2 and kept.owner and kept.state["step"] == kept.rows[-1]["step"]
 
 
-def test_a_run_whose_server_is_killed_is_resumed_by_a_click_after_a_restart(browser: Browser, tmp_path: Path) -> None:
+def test_a_run_whose_server_is_killed_is_resumed_by_a_click_after_a_restart(
+    browser: Browser, tmp_path: Path
+) -> None:
     page = browser.new_page()
     page.set_default_timeout(PATIENCE * 1000)
     with Server(tmp_path) as server:

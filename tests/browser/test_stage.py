@@ -22,7 +22,11 @@ EVIL = "<img src=x onerror=alert(1)>![x](https://e.example/x.png)"
 
 def of(promises: list[Promise], *without: str) -> list[str]:
     """What was not kept, but for what a busy machine may miss in seconds."""
-    return [f"{promise.what}: {promise.found}" for promise in promises if not promise.kept and not promise.what.startswith(without)]
+    return [
+        f"{promise.what}: {promise.found}"
+        for promise in promises
+        if not promise.kept and not promise.what.startswith(without)
+    ]
 
 
 def alone(coroutine):
@@ -49,7 +53,9 @@ def stranger_to_playwright() -> Iterator[Callable]:
         yield lambda call, *arguments: thread.submit(call, *arguments).result()
 
 
-def test_a_round_of_use_leaves_no_error(server: Server, stranger_to_playwright: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_of_use_leaves_no_error(
+    server: Server, stranger_to_playwright: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(soak, "WARM", -1)  # one round
     promises = stranger_to_playwright(soak.soak, server, 0.0, 0.0)
     assert not of(promises)
@@ -60,12 +66,23 @@ def hostile(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[runs.Ru
     """A stored run whose name tries to be a picture."""
     monkeypatch.setenv("KD_HOME", str(server.home))
     trained = {who: registry.build("mlp-30", 1) for who in ("student", "control")}
-    run = runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], trained, MEASURES, runs.owner_digest("somebody"), name=EVIL)
+    run = runs.save(
+        runs.new_id(),
+        DistilConfig(student="mlp-30"),
+        "done",
+        [],
+        trained,
+        MEASURES,
+        runs.owner_digest("somebody"),
+        name=EVIL,
+    )
     yield run
     runs.delete(run.id, "somebody")
 
 
-def test_a_name_that_is_a_picture_is_shown_as_it_is_written(page: Page, server: Server, hostile: runs.Run) -> None:
+def test_a_name_that_is_a_picture_is_shown_as_it_is_written(
+    page: Page, server: Server, hostile: runs.Run
+) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     visit(page, server.link("runs"))
@@ -74,4 +91,6 @@ def test_a_name_that_is_a_picture_is_shown_as_it_is_written(page: Page, server: 
     expect(page.get_by_role("heading", name=EVIL)).to_have_text(EVIL)
     visit(page, server.link(run=hostile.id))
     expect(button(page, "Start")).to_be_enabled()
-    assert not page.locator('img[src="x"], img[src*="e.example"]').count() and not [url for url in asked if "e.example" in url]
+    assert not page.locator('img[src="x"], img[src*="e.example"]').count() and not [
+        url for url in asked if "e.example" in url
+    ]

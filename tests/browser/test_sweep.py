@@ -23,20 +23,28 @@ def click_cell(page: Page, across: float, up: float) -> None:
     page.mouse.click(area["x"] + across * area["width"], area["y"] + (1 - up) * area["height"])
 
 
-def test_a_heat_map_fills_in_and_a_clicked_cell_opens_as_the_run_that_it_was(page: Page, server: Server) -> None:
+def test_a_heat_map_fills_in_and_a_clicked_cell_opens_as_the_run_that_it_was(
+    page: Page, server: Server
+) -> None:
     visit(page, server.link("sweep", temperature="2,9", soft_weight="0.5", seeds="2", epochs="1"))
     expect(page.get_by_text("6 trainings")).to_be_visible()
     sweep = start(page)
     until(page, lambda: any("…" in text for text in texts(page)), "a cell under way")
     expect(page.get_by_text(re.compile("^Finished"))).to_be_visible(timeout=3 * PATIENCE * 1000)
-    found = until(page, lambda: all(re.fullmatch(r"\d+\.\d", text) for text in texts(page)) and texts(page), "all cells")
+    found = until(
+        page, lambda: all(re.fullmatch(r"\d+\.\d", text) for text in texts(page)) and texts(page), "all cells"
+    )
     assert found[0] == found[1] and len(found) == 4  # the control has no temperature
 
     expect(page.get_by_text("Click a cell to open its run")).to_be_visible()
     click_cell(page, 0.75, 0.75)
-    opened = until(page, lambda: run_id(page) not in (None, sweep) and run_id(page), "the cell's run in the address")
+    opened = until(
+        page, lambda: run_id(page) not in (None, sweep) and run_id(page), "the cell's run in the address"
+    )
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Watch"))
-    assert is_id(opened) and {"temperature=9.0", "soft_weight=0.5", "student=mlp-30", "epochs=1"} <= set(page.url.partition("?")[2].split("&"))
+    assert is_id(opened) and {"temperature=9.0", "soft_weight=0.5", "student=mlp-30", "epochs=1"} <= set(
+        page.url.partition("?")[2].split("&")
+    )
     expect(page.get_by_text(f"This is a cell of the sweep {sweep}.")).to_be_visible()
     expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible()
     until(page, lambda: points(page) and points(page)[-1] == 1, "the curve of the cell")
@@ -52,13 +60,19 @@ def test_a_small_search_is_started_and_ends_with_its_best(page: Page, server: Se
     visit(page, server.link("sweep"))
     page.get_by_role("radio", name="Search").click()
     expect(page.get_by_text("Up to 30 trials")).to_be_visible()
-    visit(page, server.link("sweep", way="search", student="mlp-30", methods="hinton,mse", trials=3, epochs=1))
+    visit(
+        page, server.link("sweep", way="search", student="mlp-30", methods="hinton,mse", trials=3, epochs=1)
+    )
     expect(page.get_by_text("Up to 3 trials")).to_be_visible()
     search = start(page)
     expect(page.get_by_text(re.compile("^Trial [1-3] of 3: "))).to_be_visible()
     expect(page.locator(".kd-chart.search_live")).to_be_visible()
     expect(page.get_by_text("The best of 3 trials")).to_be_visible(timeout=3 * PATIENCE * 1000)
-    until(page, lambda: page.evaluate("document.querySelector('.kd-chart.search_history')?.data?.[1].x.length"), "the trials in a chart")
+    until(
+        page,
+        lambda: page.evaluate("document.querySelector('.kd-chart.search_history')?.data?.[1].x.length"),
+        "the trials in a chart",
+    )
     button(page, "Open the best in Distil").click()
     until(page, lambda: run_id(page) not in (None, search), "the best's run in the address")
     expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible()

@@ -22,7 +22,9 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often_as_ever(server: Server) -> None:
+def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often_as_ever(
+    server: Server,
+) -> None:
     async def people() -> None:
         async with contextlib.AsyncExitStack() as room:
             owner = await room.enter_async_context(Viewer(server.link(**server.endless())))
@@ -31,8 +33,12 @@ def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often
             guests = [await room.enter_async_context(Viewer(owner.link)) for _ in range(3)]
             for guest in guests:
                 first = owner.epoch
-                await guest.until(lambda guest=guest: (guest.epoch or 0) > first, "a later epoch, seen by each")
-                await guest.until(lambda guest=guest: guest.interval == pytest.approx(manager.pace(4)), "the pace for four")
+                await guest.until(
+                    lambda guest=guest: (guest.epoch or 0) > first, "a later epoch, seen by each"
+                )
+                await guest.until(
+                    lambda guest=guest: guest.interval == pytest.approx(manager.pace(4)), "the pace for four"
+                )
             assert owner.interval == manager.pace(1)
             await owner.press("stop")
             for viewer in [owner, *guests]:
@@ -47,4 +53,6 @@ def test_the_speed_of_a_watched_training_is_measured(server: Server, monkeypatch
     monkeypatch.setattr(watched, "PACE", 0.1)
     found = run(watched.measure(server, 2, 1, 0.5, server.endless()))
     assert found["viewers"] == 2 and found["ticks_per_second"] > 1
-    assert found["ratio"] == pytest.approx(found["epochs_per_second"]["polling"] / found["epochs_per_second"]["idle"])
+    assert found["ratio"] == pytest.approx(
+        found["epochs_per_second"]["polling"] / found["epochs_per_second"]["idle"]
+    )

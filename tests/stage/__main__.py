@@ -24,7 +24,9 @@ FORMS = {"load": 15, "starts": 10, "soak": 45, "kills": 45, "fuzz": 45, "pages":
 def run(name: str, options: list[str], minutes: float) -> int:
     """Runs one form and returns its exit code."""
     begin = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", f"tests.stage.{name}", *options], start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"tests.stage.{name}", *options], start_new_session=True
+    )
     try:
         code = process.wait(60 * minutes)
     except subprocess.TimeoutExpired:
@@ -37,7 +39,10 @@ def run(name: str, options: list[str], minutes: float) -> int:
                 os.killpg(process.pid, told)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(20)
-    print(f"{'FALLS SHORT' if code else 'PASS':11}  {name}, as a whole, in {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    print(
+        f"{'FALLS SHORT' if code else 'PASS':11}  {name}, as a whole, in {(time.monotonic() - begin) / 60:.1f} min",
+        flush=True,
+    )
     return code
 
 

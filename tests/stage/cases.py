@@ -41,22 +41,137 @@ from kd.store import checkpoints, drawings, runs
 from kd.teachers import catalogue
 from tests.helpers import small_teacher
 
-CLASSES: list[type[Settings]] = [DistilConfig, TeacherConfig, StudyConfig, MistakeConfig, CompressConfig, ImportConfig, LabSettings]
+CLASSES: list[type[Settings]] = [
+    DistilConfig,
+    TeacherConfig,
+    StudyConfig,
+    MistakeConfig,
+    CompressConfig,
+    ImportConfig,
+    LabSettings,
+]
 OWNER = "the owner's token"
 SECRET = b"what nobody may see"
 
 NAMES = [
-    "", " ", ".", "..", "../..", "/etc/passwd", "a/b", "..\\..", "C:\\x", "~", "x\0y", "a\nb", "\u202egnp.exe", "\u200b", "\ud800", "é" * 300, "x" * 100_000, "²", "٣",
-    "<script>alert(1)</script>", "![x](http://127.0.0.1:9/)", "{}", "%s%n", "'; --", "nan", "inf", "-inf", "1e400", "-1", "0", "1", "0x10", "1_000", "９", "True", "None", "null",
-    "20260101-120000-0123456789abcdef", "20260101-120000-0123456789abcdef/../x", "cnn", "cnn+vit", "+", "+".join(["cnn"] * 200), "cnn+" * 5, "mlp-1", "mlp-2048-2048-2048", "mlp-2049", "mlp-0",
-    "mlp-64-32_neurons-50", "linear_rank-99", "mlp-1_neurons-99_neurons-99_rank-99", "vit_rank-50", "cnn_neurons-99", "cnn-separable_neurons-99_rank-99", "mlp-30" + "_neurons-1" * 9,
-    "vit-half", "cnn-wide", "mlp-1200x2", "assistant", "born-again", "mutual", "exits", "fitnets", "attention", "rkd", "0123456789", "012345678", "3:temperature=8", "0:temperature=nan", ";" * 5000,
-    "1:temperature=2;" * 1001, "soft-targets", "break-it", "hand", "labels", "student", "teacher", "jitter", "affine", "sgd", "off", "dynamic",
+    "",
+    " ",
+    ".",
+    "..",
+    "../..",
+    "/etc/passwd",
+    "a/b",
+    "..\\..",
+    "C:\\x",
+    "~",
+    "x\0y",
+    "a\nb",
+    "\u202egnp.exe",
+    "\u200b",
+    "\ud800",
+    "é" * 300,
+    "x" * 100_000,
+    "²",
+    "٣",
+    "<script>alert(1)</script>",
+    "![x](http://127.0.0.1:9/)",
+    "{}",
+    "%s%n",
+    "'; --",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "-1",
+    "0",
+    "1",
+    "0x10",
+    "1_000",
+    "９",
+    "True",
+    "None",
+    "null",
+    "20260101-120000-0123456789abcdef",
+    "20260101-120000-0123456789abcdef/../x",
+    "cnn",
+    "cnn+vit",
+    "+",
+    "+".join(["cnn"] * 200),
+    "cnn+" * 5,
+    "mlp-1",
+    "mlp-2048-2048-2048",
+    "mlp-2049",
+    "mlp-0",
+    "mlp-64-32_neurons-50",
+    "linear_rank-99",
+    "mlp-1_neurons-99_neurons-99_rank-99",
+    "vit_rank-50",
+    "cnn_neurons-99",
+    "cnn-separable_neurons-99_rank-99",
+    "mlp-30" + "_neurons-1" * 9,
+    "vit-half",
+    "cnn-wide",
+    "mlp-1200x2",
+    "assistant",
+    "born-again",
+    "mutual",
+    "exits",
+    "fitnets",
+    "attention",
+    "rkd",
+    "0123456789",
+    "012345678",
+    "3:temperature=8",
+    "0:temperature=nan",
+    ";" * 5000,
+    "1:temperature=2;" * 1001,
+    "soft-targets",
+    "break-it",
+    "hand",
+    "labels",
+    "student",
+    "teacher",
+    "jitter",
+    "affine",
+    "sgd",
+    "off",
+    "dynamic",
 ]
-NUMBERS = [0, -1, 1, 2, 10, 28, 255, 1e-300, 1e300, 10**400, -(10**19), 2**31 - 1, 2**31, 2**63, 0.5, 1.0000001, math.nan, math.inf, -math.inf, True, False, None]
+NUMBERS = [
+    0,
+    -1,
+    1,
+    2,
+    10,
+    28,
+    255,
+    1e-300,
+    1e300,
+    10**400,
+    -(10**19),
+    2**31 - 1,
+    2**31,
+    2**63,
+    0.5,
+    1.0000001,
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    False,
+    None,
+]
 MEASURES = {
-    "seconds": 1.5, "steps": 4, "test_images": 100, "source": "sample", "data": "x", "train_images": 100,
-    "models": {who: {"test_accuracy": 0.5, "test_errors": 50, "agreement": 0.5, "kl": 0.1} for who in ("teacher", "student", "control")},
+    "seconds": 1.5,
+    "steps": 4,
+    "test_images": 100,
+    "source": "sample",
+    "data": "x",
+    "train_images": 100,
+    "models": {
+        who: {"test_accuracy": 0.5, "test_errors": 50, "agreement": 0.5, "kl": 0.1}
+        for who in ("teacher", "student", "control")
+    },
 }
 
 
@@ -76,25 +191,56 @@ class Cases:
         digits = Digits(images, torch.arange(200) % 10, torch.arange(200), "train")
         self.mnist = Mnist(digits, digits.take(slice(0, 50)), digits.take(slice(0, 50)), "sample")
         self.teacher = small_teacher("mlp-32")
-        self.config = DistilConfig(student="mlp-30", epochs=2, batch_size=50, schedule=((3, "temperature", 2.0),))
+        self.config = DistilConfig(
+            student="mlp-30", epochs=2, batch_size=50, schedule=((3, "temperature", 2.0),)
+        )
         self._store()
-        self.weights = [(name, save({key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()})) for name in ("mlp-30", "linear", "cnn-tiny", "mlp-5-5")]
+        self.weights = [
+            (
+                name,
+                save(
+                    {key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()}
+                ),
+            )
+            for name in ("mlp-30", "linear", "cnn-tiny", "mlp-5-5")
+        ]
         self.pictures = list(self._pictures())
 
     def kinds(self) -> dict[str, Callable[[], Callable[[], Any]]]:
         """Name -> what makes a case."""
         return {
-            "config": self._a_config, "canvas": self._a_canvas, "picture": self._a_picture, "link": self._a_link, "weights": self._some_weights, "run": self._a_run,
-            "checkpoint": self._a_checkpoint, "id": self._an_id, "name": self._a_name, "drawing": self._a_drawing,
+            "config": self._a_config,
+            "canvas": self._a_canvas,
+            "picture": self._a_picture,
+            "link": self._a_link,
+            "weights": self._some_weights,
+            "run": self._a_run,
+            "checkpoint": self._a_checkpoint,
+            "id": self._an_id,
+            "name": self._a_name,
+            "drawing": self._a_drawing,
         }
 
     def shares(self) -> dict[str, float]:
         """How often each kind comes."""
-        return {"config": 4, "canvas": 1, "picture": 2, "link": 1, "weights": 2, "run": 3, "checkpoint": 2, "id": 1, "name": 1, "drawing": 0.5}
+        return {
+            "config": 4,
+            "canvas": 1,
+            "picture": 2,
+            "link": 1,
+            "weights": 2,
+            "run": 3,
+            "checkpoint": 2,
+            "id": 1,
+            "name": 1,
+            "drawing": 0.5,
+        }
 
     def written_outside(self) -> list[str]:
         """What was done through the links that lead out of the run folder."""
-        found = ["a file was made"] * self.outside.exists() + ["a file was changed"] * (self.secret.exists() and self.secret.read_bytes() != SECRET)
+        found = ["a file was made"] * self.outside.exists() + ["a file was changed"] * (
+            self.secret.exists() and self.secret.read_bytes() != SECRET
+        )
         self.outside.unlink(missing_ok=True)
         return found
 
@@ -103,7 +249,10 @@ class Cases:
     def text(self) -> str:
         if self.draw.random() < 0.8:
             return self.draw.choice(NAMES)
-        return "".join(chr(self.draw.choice([self.draw.randrange(32, 127), self.draw.randrange(0xD7FF)])) for _ in range(self.draw.randrange(20)))
+        return "".join(
+            chr(self.draw.choice([self.draw.randrange(32, 127), self.draw.randrange(0xD7FF)]))
+            for _ in range(self.draw.randrange(20))
+        )
 
     def value(self, depth: int = 2) -> Any:
         kind = self.draw.random()
@@ -138,7 +287,14 @@ class Cases:
             if how == 0:
                 del content[place:]
             elif how == 1:
-                content[place : place + 8] = self.draw.choice([b"\xff" * 8, b"\0" * 8, struct.pack("<Q", 2**62), struct.pack("<Q", self.draw.randrange(4000))])
+                content[place : place + 8] = self.draw.choice(
+                    [
+                        b"\xff" * 8,
+                        b"\0" * 8,
+                        struct.pack("<Q", 2**62),
+                        struct.pack("<Q", self.draw.randrange(4000)),
+                    ]
+                )
             elif how == 2:
                 content[place:place] = self.draw.randbytes(self.draw.randrange(20))
             elif how == 3:
@@ -154,13 +310,21 @@ class Cases:
     def _a_config(self) -> Callable[[], Any]:
         cls, way = self.draw.choice(CLASSES), self.draw.randrange(3)
         names = [*cls.__dataclass_fields__]
-        values = {self.draw.choice(names) if self.draw.random() < 0.95 else self.text(): self.value() for _ in range(self.draw.choice([0, 1, 1, 2, 3, 6]))}
+        values = {
+            self.draw.choice(names) if self.draw.random() < 0.95 else self.text(): self.value()
+            for _ in range(self.draw.choice([0, 1, 1, 2, 3, 6]))
+        }
 
         def case() -> None:
             if way == 0:
                 config = cls.from_dict(values)
             elif way == 1:
-                config = cls.from_query({name: value if isinstance(value, str) else _written(value) for name, value in values.items()})
+                config = cls.from_query(
+                    {
+                        name: value if isinstance(value, str) else _written(value)
+                        for name, value in values.items()
+                    }
+                )
             else:
                 parser = argparse.ArgumentParser()
                 cls.add_arguments(parser)
@@ -176,7 +340,12 @@ class Cases:
             if student in registry.ARCHITECTURES or "-" in student and not isinstance(config, CompressConfig):
                 network_size(student)
                 registry.feature_shapes(student)
-            if "teacher" in names and not isinstance(config, TeacherConfig) and "+" not in config.teacher and config.teacher not in ("cnn", "vit"):
+            if (
+                "teacher" in names
+                and not isinstance(config, TeacherConfig)
+                and "+" not in config.teacher
+                and config.teacher not in ("cnn", "vit")
+            ):
                 catalogue.load(config.teacher)
 
         return case
@@ -187,7 +356,11 @@ class Cases:
         digit = np.zeros((60, 50), np.uint8)
         digit[10:50, 20:28] = 255
         for mode in ("L", "RGB", "RGBA", "P", "1", "CMYK", "LA", "I;16", "I"):
-            image = Image.fromarray(digit.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(digit).convert(mode)
+            image = (
+                Image.fromarray(digit.astype(np.uint16) * 257)
+                if mode == "I;16"
+                else Image.fromarray(digit).convert(mode)
+            )
             for format in preprocess.FORMATS:
                 content = io.BytesIO()
                 try:
@@ -222,10 +395,18 @@ class Cases:
         return lambda: preprocess.prepare(preprocess.ink_from_canvas_file(content))
 
     def _a_link(self) -> Callable[[], Any]:
-        text = links.to_text(np.frombuffer(self.draw.randbytes(784), np.uint8).reshape(28, 28)) if self.draw.random() < 0.5 else self.text()
+        text = (
+            links.to_text(np.frombuffer(self.draw.randbytes(784), np.uint8).reshape(28, 28))
+            if self.draw.random() < 0.5
+            else self.text()
+        )
         if self.draw.random() < 0.7 and text:
             place = self.draw.randrange(len(text))
-            text = text[:place] + self.draw.choice(["", self.text()[:50], "A", "=", "\0"]) + text[place + self.draw.randrange(3) :]
+            text = (
+                text[:place]
+                + self.draw.choice(["", self.text()[:50], "A", "=", "\0"])
+                + text[place + self.draw.randrange(3) :]
+            )
         return lambda: links.from_text(text)
 
     def worst(self) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -240,30 +421,61 @@ class Cases:
                     image.save(content, format, **({"method": 0} if format == "WEBP" else {}))
                 except (OSError, ValueError):
                     continue
-                yield f"20 megapixels, {mode} as {format}", lambda data=content.getvalue(): preprocess.prepare(preprocess.ink_from_picture(data))
+                yield (
+                    f"20 megapixels, {mode} as {format}",
+                    lambda data=content.getvalue(): preprocess.prepare(preprocess.ink_from_picture(data)),
+                )
         for mode in ("L", "RGB", "RGBA"):
             content = io.BytesIO()
             Image.new(mode, (3160, 3160)).save(content, "WEBP", method=0)
-            yield f"10 megapixels, {mode} as WEBP", lambda data=content.getvalue(): preprocess.ink_from_picture(data)
+            yield (
+                f"10 megapixels, {mode} as WEBP",
+                lambda data=content.getvalue(): preprocess.ink_from_picture(data),
+            )
         content = io.BytesIO()
-        Image.new("RGBA", (3160, 3160)).save(content, "WEBP", save_all=True, append_images=[Image.new("RGBA", (3160, 3160), "red")], method=0)
-        yield "10 megapixels, an animated WEBP", lambda data=content.getvalue(): preprocess.ink_from_picture(data)
+        Image.new("RGBA", (3160, 3160)).save(
+            content, "WEBP", save_all=True, append_images=[Image.new("RGBA", (3160, 3160), "red")], method=0
+        )
+        yield (
+            "10 megapixels, an animated WEBP",
+            lambda data=content.getvalue(): preprocess.ink_from_picture(data),
+        )
         content = io.BytesIO()
-        Image.fromarray(noise[:, :4000]).save(content, "GIF", save_all=True, append_images=[Image.fromarray(noise[::-1, :4000])])
-        yield "18 megapixels, an animated GIF", lambda data=content.getvalue(): preprocess.ink_from_picture(data)
+        Image.fromarray(noise[:, :4000]).save(
+            content, "GIF", save_all=True, append_images=[Image.fromarray(noise[::-1, :4000])]
+        )
+        yield (
+            "18 megapixels, an animated GIF",
+            lambda data=content.getvalue(): preprocess.ink_from_picture(data),
+        )
         yield "a JPEG of scans without end", lambda data=_scans(side): preprocess.ink_from_picture(data)
         yield "a BMP of many runs", lambda data=_runs(side): preprocess.ink_from_picture(data)
         for size in (2**31 - 1, 60_000, 14_000):
             yield "a PNG that unfolds", lambda data=_bomb(size): preprocess.ink_from_picture(data)
             yield "a canvas that unfolds", lambda data=_bomb(size): preprocess.ink_from_canvas_file(data)
-        yield "a link that unfolds", lambda: links.from_text(__import__("base64").urlsafe_b64encode(zlib.compress(bytes(10**6))).decode())
+        yield (
+            "a link that unfolds",
+            lambda: links.from_text(
+                __import__("base64").urlsafe_b64encode(zlib.compress(bytes(10**6))).decode()
+            ),
+        )
         yield "32 MB of weights", lambda: importing.read(bytes(importing.MAX_BYTES))
         deep = b'{"a":' * 200_000
         yield "weights nested without end", lambda: importing.read(struct.pack("<Q", len(deep)) + deep)
-        many = json.dumps({f"{i}.weight": {"dtype": "F32", "shape": [0, 0], "data_offsets": [0, 0]} for i in range(12_000)}).encode()
+        many = json.dumps(
+            {f"{i}.weight": {"dtype": "F32", "shape": [0, 0], "data_offsets": [0, 0]} for i in range(12_000)}
+        ).encode()
         yield "weights of many names", lambda: importing.read(struct.pack("<Q", len(many)) + many)
-        yield "a teacher of many", lambda: catalogue.load(CompressConfig(teacher="+".join(["cnn"] * 150)).teacher)
-        for name, content in [("config.json", b"[" * 10**6), ("measures.json", b'{"a":' * 10**6), ("metrics.csv", b"step," * 10**6), ("config.json", b"9" * 10**7)]:
+        yield (
+            "a teacher of many",
+            lambda: catalogue.load(CompressConfig(teacher="+".join(["cnn"] * 150)).teacher),
+        )
+        for name, content in [
+            ("config.json", b"[" * 10**6),
+            ("measures.json", b'{"a":' * 10**6),
+            ("metrics.csv", b"step," * 10**6),
+            ("config.json", b"9" * 10**7),
+        ]:
             self._again()
             (self.folder / name).write_bytes(content)
             yield f"a {name} without end", self._use_run
@@ -282,9 +494,30 @@ class Cases:
             for _ in range(self.draw.choice([1, 1, 2])):
                 header = self.mangled(header)
             if isinstance(header, dict) and self.draw.random() < 0.4:
-                header |= {self.draw.choice(["²", "..", "../x.weight", "1.weight", "__metadata__", "9999.weight", "-1.weight"]): {
-                    "dtype": self.draw.choice(["F32", "F32", "F32", "F32", "F32", "F16", "BF16", "F8_E4M3", "F4", "C64", "I64", "BOOL"]), "shape": self.draw.choice([[], [0], [2, 2], [10, 784]]),
-                    "data_offsets": self.draw.choice([[0, 0], [0, 4], [4, 0], [0, 2**62], [-4, 0]])}}
+                header |= {
+                    self.draw.choice(
+                        ["²", "..", "../x.weight", "1.weight", "__metadata__", "9999.weight", "-1.weight"]
+                    ): {
+                        "dtype": self.draw.choice(
+                            [
+                                "F32",
+                                "F32",
+                                "F32",
+                                "F32",
+                                "F32",
+                                "F16",
+                                "BF16",
+                                "F8_E4M3",
+                                "F4",
+                                "C64",
+                                "I64",
+                                "BOOL",
+                            ]
+                        ),
+                        "shape": self.draw.choice([[], [0], [2, 2], [10, 784]]),
+                        "data_offsets": self.draw.choice([[0, 0], [0, 4], [4, 0], [0, 2**62], [-4, 0]]),
+                    }
+                }
             text = json.dumps(header, default=str).encode("utf-8", "replace")
             content = struct.pack("<Q", len(text) + self.draw.choice([0, 0, 0, 1, -1])) + text + data
         else:
@@ -337,8 +570,13 @@ class Cases:
         run = runs.load(self.id)
         comparison.stored(run)
         told: list[UserError] = []
-        for use in (lambda: self._curves(run), *(lambda which=which: run.model(which) for which in run.models), lambda: self._given_out(run), lambda: runs.rename(self.id, "another", OWNER),
-                    lambda: runs.delete(self.id, OWNER)):
+        for use in (
+            lambda: self._curves(run),
+            *(lambda which=which: run.model(which) for which in run.models),
+            lambda: self._given_out(run),
+            lambda: runs.rename(self.id, "another", OWNER),
+            lambda: runs.delete(self.id, OWNER),
+        ):
             try:
                 use()
             except UserError as error:
@@ -348,7 +586,10 @@ class Cases:
 
     def _curves(self, run: runs.Run) -> None:
         rows = run.metrics()
-        json.dumps([training.loss(rows, run.config.total_epochs), training.accuracy(rows, run.config.total_epochs)], allow_nan=False)
+        json.dumps(
+            [training.loss(rows, run.config.total_epochs), training.accuracy(rows, run.config.total_epochs)],
+            allow_nan=False,
+        )
 
     def _given_out(self, run: runs.Run) -> None:
         for name in self.files:
@@ -361,7 +602,9 @@ class Cases:
         if how < 0.5:
             name = self.draw.choice(["config.json", "measures.json"])
             content = self.mangled(json.loads(self.files[name]))
-            (self.folder / name).write_bytes(json.dumps(content, default=str).encode("utf-8", "surrogatepass"))
+            (self.folder / name).write_bytes(
+                json.dumps(content, default=str).encode("utf-8", "surrogatepass")
+            )
         elif how < 0.85:
             path.write_bytes(self.damaged(self.files[name]))
         else:
@@ -393,7 +636,9 @@ class Cases:
         if how < 0.4:
             size = int.from_bytes(self.kept[:8], "little")
             header = json.loads(self.kept[8 : 8 + size])
-            header["__metadata__"]["about"] = json.dumps(self.mangled(json.loads(header["__metadata__"]["about"])), default=str)
+            header["__metadata__"]["about"] = json.dumps(
+                self.mangled(json.loads(header["__metadata__"]["about"])), default=str
+            )
             text = json.dumps(header).encode()
             self.checkpoint.write_bytes(struct.pack("<Q", len(text)) + text + self.kept[8 + size :])
         elif how < 0.7:
@@ -402,11 +647,29 @@ class Cases:
             self.checkpoint.write_bytes(self.kept)
             kept = checkpoints.load(self.unfinished)
             state = dict(kept.state)
-            key = self.draw.choice([key for key in state if not key.startswith("weights")] if self.draw.random() < 0.7 else list(state))
-            numbers = torch.tensor([float(self.draw.choice([0, -1, 1e9, 1e18, 3, math.nan, math.inf]))], dtype=torch.float64)
-            state[key] = self.draw.choice([numbers[0].clone(), numbers, torch.zeros(3), torch.zeros(0), state[key] * math.nan if state[key].is_floating_point() else state[key]])
+            key = self.draw.choice(
+                [key for key in state if not key.startswith("weights")]
+                if self.draw.random() < 0.7
+                else list(state)
+            )
+            numbers = torch.tensor(
+                [float(self.draw.choice([0, -1, 1e9, 1e18, 3, math.nan, math.inf]))], dtype=torch.float64
+            )
+            state[key] = self.draw.choice(
+                [
+                    numbers[0].clone(),
+                    numbers,
+                    torch.zeros(3),
+                    torch.zeros(0),
+                    state[key] * math.nan if state[key].is_floating_point() else state[key],
+                ]
+            )
             about = json.loads(_metadata(self.kept)["about"])
-            save_file({name: value.contiguous() for name, value in state.items()}, self.checkpoint, {"about": json.dumps(about)})
+            save_file(
+                {name: value.contiguous() for name, value in state.items()},
+                self.checkpoint,
+                {"about": json.dumps(about)},
+            )
         else:
             self.checkpoint.symlink_to(self.secret)
             (paths.home() / f".{self.unfinished}.lock").symlink_to(self.outside)
@@ -415,9 +678,20 @@ class Cases:
             checkpoints.list_interrupted()
             checkpoints.tidy()
             kept = checkpoints.load(self.unfinished)
-            json.dumps([training.loss(kept.rows, kept.config.total_epochs), training.accuracy(kept.rows, kept.config.total_epochs)], allow_nan=False)
+            json.dumps(
+                [
+                    training.loss(kept.rows, kept.config.total_epochs),
+                    training.accuracy(kept.rows, kept.config.total_epochs),
+                ],
+                allow_nan=False,
+            )
             if isinstance(kept.config, DistilConfig) and kept.config.student == "mlp-30":
-                next(Distillation(kept.config, self.mnist, self.teacher).records(lambda step: True, kept.state), None)
+                next(
+                    Distillation(kept.config, self.mnist, self.teacher).records(
+                        lambda step: True, kept.state
+                    ),
+                    None,
+                )
             checkpoints.owned(self.unfinished, OWNER)
             checkpoints.discard(self.unfinished, OWNER)
 
@@ -426,11 +700,25 @@ class Cases:
     # -- ids and names --------------------------------------------------------------------------------
 
     def _an_id(self) -> Callable[[], Any]:
-        id = self.text() if self.draw.random() < 0.6 else self.draw.choice([self.id, self.unfinished]) + self.draw.choice(["", "/..", "\n", "\0", "/student", ".tmp"])
-        use = self.draw.choice([
-            runs.load, lambda id: runs.delete(id, "not me"), lambda id: runs.rename(id, "x", "not me"), checkpoints.load, checkpoints.exists, lambda id: checkpoints.discard(id, "not me"),
-            lambda id: catalogue.load(id) if id not in ("cnn", "cnn+vit") else None, registry.architecture, lambda id: registry.feature_shapes(id),
-        ])
+        id = (
+            self.text()
+            if self.draw.random() < 0.6
+            else self.draw.choice([self.id, self.unfinished])
+            + self.draw.choice(["", "/..", "\n", "\0", "/student", ".tmp"])
+        )
+        use = self.draw.choice(
+            [
+                runs.load,
+                lambda id: runs.delete(id, "not me"),
+                lambda id: runs.rename(id, "x", "not me"),
+                checkpoints.load,
+                checkpoints.exists,
+                lambda id: checkpoints.discard(id, "not me"),
+                lambda id: catalogue.load(id) if id not in ("cnn", "cnn+vit") else None,
+                registry.architecture,
+                lambda id: registry.feature_shapes(id),
+            ]
+        )
         return lambda: use(id)
 
     def _a_name(self) -> Callable[[], Any]:
@@ -438,7 +726,11 @@ class Cases:
 
         def case() -> None:
             cleaned = runs.clean_name(name)
-            assert cleaned == runs.clean_name(cleaned) and cleaned.isprintable() and 0 < len(cleaned) <= runs.NAME_LENGTH
+            assert (
+                cleaned == runs.clean_name(cleaned)
+                and cleaned.isprintable()
+                and 0 < len(cleaned) <= runs.NAME_LENGTH
+            )
 
         return case
 
@@ -480,10 +772,17 @@ def _bomb(side: int) -> bytes:
     """A PNG of ``side`` x ``side`` black pixels by its header, in a few bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def _scans(side: int) -> bytes:

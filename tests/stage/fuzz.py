@@ -35,24 +35,47 @@ class Watch:
 
     def __init__(self, folder: Path):
         self._folder, self.active, self.outside = str(folder.resolve()), False, []
-        self._read = tuple({str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix, ROOT, "/proc", "/sys", "/usr", "/dev", "/etc/ssl")})
+        self._read = tuple(
+            {
+                str(Path(path).resolve())
+                for path in (sys.prefix, sys.base_prefix, ROOT, "/proc", "/sys", "/usr", "/dev", "/etc/ssl")
+            }
+        )
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.active or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "shutil.rmtree", "socket.connect"):
+        if not self.active or event not in (
+            "open",
+            "os.rename",
+            "os.remove",
+            "os.mkdir",
+            "os.rmdir",
+            "os.symlink",
+            "os.link",
+            "os.truncate",
+            "os.chmod",
+            "shutil.rmtree",
+            "socket.connect",
+        ):
             return
         if event == "socket.connect":
             self.outside.append(f"{event} {arguments[1:]}")
             return
         pairs = event in ("os.rename", "os.link", "os.symlink")
-        if event in ("os.remove", "os.rmdir", "os.mkdir") and arguments[-1] != -1:  # below a folder that was opened before
+        if (
+            event in ("os.remove", "os.rmdir", "os.mkdir") and arguments[-1] != -1
+        ):  # below a folder that was opened before
             return
         writes = event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         for path in [path for path in arguments[: 1 + pairs] if isinstance(path, (str, bytes, os.PathLike))]:
             path = os.fsdecode(path)
             # The last part is followed by opening alone, and not where that is forbidden.
             follows = event == "open" and not arguments[2] & os.O_NOFOLLOW
-            real = os.path.realpath(path) if follows else os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+            real = (
+                os.path.realpath(path)
+                if follows
+                else os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+            )
             inside = real == self._folder or real.startswith(self._folder + os.sep)
             if not inside and (writes or not real.startswith(self._read)):
                 self.outside.append(f"{event} {real}")
@@ -61,7 +84,9 @@ class Watch:
     def resident(which: str) -> int:
         """VmRSS, the memory that is taken, or VmHWM, the most since reset(), in bytes; 0 where the system does not tell."""
         try:
-            return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(which))
+            return next(
+                int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(which)
+            )
         except (OSError, StopIteration):
             return 0
 
@@ -78,6 +103,7 @@ class Fuzz:
 
     def __init__(self, folder: Path, seed: int):
         from tests.stage.cases import Cases
+
         self.draw = random.Random(seed)
         self.cases = Cases(folder, self.draw)
         self.watch = Watch(folder)
@@ -87,6 +113,7 @@ class Fuzz:
 
     def run(self, name: str, case: Callable[[], Any]) -> None:
         from kd.errors import UserError
+
         number = sum(self.counts.values())
         self.counts[name] += 1
         self.watch.reset()
@@ -108,7 +135,10 @@ class Fuzz:
             self.problems.append(f"case {number} {name}: took {took:.1f} s")
         if more > BYTES:
             self.problems.append(f"case {number} {name}: took {more / 1e6:.0f} MB")
-        self.problems += [f"case {number} {name}: outside the folder: {what}" for what in (self.watch.outside + self.cases.written_outside())[:3]]
+        self.problems += [
+            f"case {number} {name}: outside the folder: {what}"
+            for what in (self.watch.outside + self.cases.written_outside())[:3]
+        ]
         self.watch.outside.clear()
 
     def all(self, count: int, worst: bool) -> dict[str, Any]:
@@ -124,8 +154,14 @@ class Fuzz:
             case = kinds[name]()
             self.run(name, case)
         return {
-            "cases": sum(self.counts.values()), "refused": self.refused, "by kind": dict(self.counts), "slowest_s": round(self.slowest[0], 2), "slowest": self.slowest[1],
-            "largest_MB": round(self.largest[0] / 1e6), "largest": self.largest[1], "problems": self.problems,
+            "cases": sum(self.counts.values()),
+            "refused": self.refused,
+            "by kind": dict(self.counts),
+            "slowest_s": round(self.slowest[0], 2),
+            "slowest": self.slowest[1],
+            "largest_MB": round(self.largest[0] / 1e6),
+            "largest": self.largest[1],
+            "problems": self.problems,
         }
 
 
@@ -133,11 +169,38 @@ def run(cases: int, seed: int = 0, worst: bool = True, seconds: float = 2400.0) 
     """Runs so many cases in a process of its own; returns what was found, with ``problems``, which should be none."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"KD_HOME": f"{folder}/runs", "KD_CACHE_DIR": f"{folder}/cache", "KD_DATA_DIR": f"{folder}/data", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tests.stage.fuzz", "--inside", folder, "--cases", str(cases), "--seed", str(seed), "--worst" if worst else "--no-worst"]
-        ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds)
+        environment = os.environ | {
+            "KD_HOME": f"{folder}/runs",
+            "KD_CACHE_DIR": f"{folder}/cache",
+            "KD_DATA_DIR": f"{folder}/data",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "tests.stage.fuzz",
+            "--inside",
+            folder,
+            "--cases",
+            str(cases),
+            "--seed",
+            str(seed),
+            "--worst" if worst else "--no-worst",
+        ]
+        ended = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=seconds,
+        )
     if ended.returncode:
-        return {"cases": 0, "problems": [f"the process ended with {ended.returncode}: {ended.stderr[-2000:]}"]}
+        return {
+            "cases": 0,
+            "problems": [f"the process ended with {ended.returncode}: {ended.stderr[-2000:]}"],
+        }
     return {**json.loads(ended.stdout.splitlines()[-1]), "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -145,7 +208,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--worst", action=argparse.BooleanOptionalAction, default=True, help="the largest that is let in too, which takes half a minute")
+    parser.add_argument(
+        "--worst",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the largest that is let in too, which takes half a minute",
+    )
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:

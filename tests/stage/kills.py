@@ -54,16 +54,23 @@ class Kills:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=victim.undisturbed, args=(str(self.home), theirs))
         process.start()
-        self.expected = [{name: load(content) for name, content in ours.recv().items()} for _ in victim.CONFIGS]
+        self.expected = [
+            {name: load(content) for name, content in ours.recv().items()} for _ in victim.CONFIGS
+        ]
         process.join()
 
     def round(self, to_the_end: bool = False) -> None:
         """Starts a process, kills it at a random moment unless it may work to its end, and looks at what is left."""
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=victim.work, args=(str(self.home), self.draw.randrange(2**31), theirs, to_the_end))
+        process = self._context.Process(
+            target=victim.work, args=(str(self.home), self.draw.randrange(2**31), theirs, to_the_end)
+        )
         process.start()
         theirs.close()
-        kill_at, patience = None, self.draw.choice([0, 0, 1, 2, 4, 8])  # delicate facts to wait for; 0: any moment will do
+        kill_at, patience = (
+            None,
+            self.draw.choice([0, 0, 1, 2, 4, 8]),
+        )  # delicate facts to wait for; 0: any moment will do
         try:
             while True:
                 wait = 120.0 if kill_at is None else max(0.0, kill_at - time.monotonic())
@@ -74,7 +81,9 @@ class Kills:
                         kill_at = time.monotonic() + self.draw.uniform(0, LONGEST)
                     elif what in DELICATE and kill_at and patience:
                         patience -= 1
-                        kill_at = kill_at + LONGEST if patience else time.monotonic() + self.draw.uniform(0, 0.005)
+                        kill_at = (
+                            kill_at + LONGEST if patience else time.monotonic() + self.draw.uniform(0, 0.005)
+                        )
                 elif kill_at is None:
                     raise TimeoutError("the process said nothing for two minutes")
                 else:
@@ -95,7 +104,9 @@ class Kills:
         elif what == "saved":
             self.saved[id] = more
         elif what == "renaming":
-            self.names.setdefault(id, set()).update((more, runs.load(id).name) if (self.home / id).exists() else (more,))
+            self.names.setdefault(id, set()).update(
+                (more, runs.load(id).name) if (self.home / id).exists() else (more,)
+            )
         elif what == "renamed":
             self.names[id] = {more}
         elif what == "deleting":
@@ -112,7 +123,10 @@ class Kills:
         here = {run.id for run in found}
         self.problems += [f"{id} was called saved and is gone" for id in self.saved.keys() - here]
         self.begun |= {kept.id for kept in unfinished}
-        self.problems += [f"{id} was under way and is gone" for id in self.begun - here - {kept.id for kept in unfinished} - self.deleting]
+        self.problems += [
+            f"{id} was under way and is gone"
+            for id in self.begun - here - {kept.id for kept in unfinished} - self.deleting
+        ]
         for run in found:
             self._look_at(run)
         for kept in unfinished:
@@ -126,8 +140,13 @@ class Kills:
         trained = {which: run.model(which) for which in run.models}
         if run.state == "done" and run.id in self.configs:
             expected = self.expected[self.configs[run.id]]
-            if not all(identical(model, expected[which]) for which, model in trained.items()) or not {"student", "control"} <= trained.keys():
-                self.problems.append(f"{run.id} has other weights than a run that was never disturbed: {run.config}")
+            if (
+                not all(identical(model, expected[which]) for which, model in trained.items())
+                or not {"student", "control"} <= trained.keys()
+            ):
+                self.problems.append(
+                    f"{run.id} has other weights than a run that was never disturbed: {run.config}"
+                )
 
     def end(self) -> None:
         """Resumes all that was interrupted, lets it train to its end, and looks for leftovers."""
@@ -157,7 +176,11 @@ def run(kills: int, seed: int = 0) -> dict[str, Any]:
         finally:
             checkpoints.ABANDONED = abandoned
             os.environ.pop("KD_HOME") if home is None else os.environ.update(KD_HOME=home)
-    return {**made.counts, "problems": sorted(set(made.problems)), "seconds": round(time.monotonic() - started, 1)}
+    return {
+        **made.counts,
+        "problems": sorted(set(made.problems)),
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def main() -> int:

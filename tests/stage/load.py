@@ -40,7 +40,9 @@ SETTLE = 2.0  # seconds from one phase to the next
 PACE = 11.0  # seconds, about, until all viewers have found the pace for as many as they are
 
 # Holds the page's timers, by which Streamlit repeats what shows a run, and notes each drawing of the loss chart.
-_BROWSER = WATCH + """
+_BROWSER = (
+    WATCH
+    + """
 kd.idle = false, kd.drawn = []
 const interval = window.setInterval
 window.setInterval = (call, ...rest) => interval(() => kd.idle || call(), ...rest)
@@ -54,6 +56,7 @@ Object.defineProperty(window, "Plotly", {
   },
 })
 """
+)
 
 
 class Browsers(threading.Thread):
@@ -97,7 +100,10 @@ class Browsers(threading.Thread):
         page.add_init_script(_BROWSER)
         page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("websocket", lambda socket: socket.on("close", lambda _: self.over or self.dropped.append("a browser's")))
+        page.on(
+            "websocket",
+            lambda socket: socket.on("close", lambda _: self.over or self.dropped.append("a browser's")),
+        )
         visit(page, self._link)
         until(page, lambda: points(page), "a chart")
         return page
@@ -134,7 +140,9 @@ def pictures() -> dict[int, str]:
     return found
 
 
-async def measure(server: Server, viewers: int, real: int, drawing: int, rounds: int, seconds: float) -> list[Promise]:
+async def measure(
+    server: Server, viewers: int, real: int, drawing: int, rounds: int, seconds: float
+) -> list[Promise]:
     """The promises, with ``viewers`` people of whom ``real`` have a browser and ``drawing`` draw, the browsers first."""
     drawn, answers, gaps, idle, watched = pictures(), [], [], [], []
     run = {"student": "mlp-128", "epochs": 200, "batch_size": 128 if server.full else 8}
@@ -160,7 +168,12 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
         end, last = await mark(owner)
         if poll:
             for guest in people[1:]:
-                gaps.extend(after - before for before, after in itertools.pairwise(moment for moment in guest.seen if begin <= moment <= end))
+                gaps.extend(
+                    after - before
+                    for before, after in itertools.pairwise(
+                        moment for moment in guest.seen if begin <= moment <= end
+                    )
+                )
         return (last - first) / (end - begin)
 
     async with contextlib.AsyncExitStack() as stack:
@@ -173,8 +186,13 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
         people = [owner]
         for _ in range(viewers - real - 1):
             people.append(await stack.enter_async_context(Viewer(owner.link)))
-        await asyncio.gather(*(viewer.until(lambda viewer=viewer: viewer.epoch, "an epoch seen by each") for viewer in people))
-        drawers = [asyncio.create_task(person(viewer, place)) for place, viewer in enumerate(people[1 : 1 + drawing - real])]
+        await asyncio.gather(
+            *(viewer.until(lambda viewer=viewer: viewer.epoch, "an epoch seen by each") for viewer in people)
+        )
+        drawers = [
+            asyncio.create_task(person(viewer, place))
+            for place, viewer in enumerate(people[1 : 1 + drawing - real])
+        ]
         polling.set()
         room.drawing = drawing > 0
         await asyncio.sleep(PACE)
@@ -185,13 +203,22 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
                 break
         for task in drawers:
             task.cancel()
-        failed = [str(found) for found in await asyncio.gather(*drawers, return_exceptions=True) if not isinstance(found, asyncio.CancelledError)]
+        failed = [
+            str(found)
+            for found in await asyncio.gather(*drawers, return_exceptions=True)
+            if not isinstance(found, asyncio.CancelledError)
+        ]
         dropped = [f"{viewer.link}" for viewer in people if not viewer.connected] + room.dropped
         room.over = True
         owner.polling = True
         await owner.press("stop")
         await owner.until(lambda: owner.interval is None, "rest after the run's end")
-    errors = [*failed, *room.problems, *(sentence for viewer in people for sentence in viewer.told), *filter(None, [server.complaints()])]
+    errors = [
+        *failed,
+        *room.problems,
+        *(sentence for viewer in people for sentence in viewer.told),
+        *filter(None, [server.complaints()]),
+    ]
     ratios = [one / other for one, other in zip(watched, idle)]
     print(
         f"{viewers} viewers, {real} of them browsers, {drawing} drawing: {len(answers)} + {len(room.answers)} drawings, {len(gaps)} + {len(room.gaps)} ticks, "
@@ -202,8 +229,12 @@ async def measure(server: Server, viewers: int, real: int, drawing: int, rounds:
     )
     return [
         Promise.below("stroke to answer, p95", share([*answers, *room.answers], 95), ANSWER, " s"),
-        Promise.below("from tick to tick of who does not own the run, p95", share([*gaps, *room.gaps], 95), GAP, " s"),
-        Promise.least("speed of the training, as a share of that unwatched", statistics.median(ratios), SPEED),
+        Promise.below(
+            "from tick to tick of who does not own the run, p95", share([*gaps, *room.gaps], 95), GAP, " s"
+        ),
+        Promise.least(
+            "speed of the training, as a share of that unwatched", statistics.median(ratios), SPEED
+        ),
         Promise.none("errors: drawings misread, alerts, consoles, the server's log", errors),
         Promise.none("sessions dropped", dropped),
     ]
@@ -218,7 +249,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each half of a round")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
-        return tell(asyncio.run(measure(server, given.viewers, given.browsers, given.drawing, given.rounds, given.seconds)))
+        return tell(
+            asyncio.run(
+                measure(server, given.viewers, given.browsers, given.drawing, given.rounds, given.seconds)
+            )
+        )
 
 
 if __name__ == "__main__":

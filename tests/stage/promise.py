@@ -29,14 +29,22 @@ class Promise:
     @classmethod
     def none(cls, what: str, problems: Sequence[str]) -> Promise:
         """Nothing of the kind happened; what did is shown, one line of the first."""
-        return cls(what, f"{len(problems)}" + (f" ({' '.join(problems[0].split())[-300:]})" if problems else ""), "none", not problems)
+        return cls(
+            what,
+            f"{len(problems)}" + (f" ({' '.join(problems[0].split())[-300:]})" if problems else ""),
+            "none",
+            not problems,
+        )
 
 
 def tell(promises: Iterable[Promise]) -> int:
     """Prints a line for each and returns the exit code: 1 where one falls short."""
     promises = list(promises)
     for promise in promises:
-        print(f"{'PASS' if promise.kept else 'FALLS SHORT':11}  {promise.what:58} {promise.found}  (aim: {promise.aim})", flush=True)
+        print(
+            f"{'PASS' if promise.kept else 'FALLS SHORT':11}  {promise.what:58} {promise.found}  (aim: {promise.aim})",
+            flush=True,
+        )
     return int(not all(promise.kept for promise in promises))
 
 

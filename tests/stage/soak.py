@@ -92,7 +92,10 @@ def files_at_rest(server: Server, context: BrowserContext, seconds: float) -> in
 
 def seen(page: Page) -> str:
     """What is on the page, in words."""
-    buttons = [f"{found.inner_text().strip()}{'' if found.is_enabled() else ' (not enabled)'}" for found in page.get_by_test_id("stMain").get_by_role("button").all()[:8]]
+    buttons = [
+        f"{found.inner_text().strip()}{'' if found.is_enabled() else ' (not enabled)'}"
+        for found in page.get_by_test_id("stMain").get_by_role("button").all()[:8]
+    ]
     return f"The page said: {' '.join(page.get_by_test_id('stMain').inner_text().split())[:600]} Its buttons: {', '.join(buttons)}."
 
 
@@ -125,7 +128,12 @@ def one_round(page: Page, server: Server, number: int) -> None:
     reset(page)
 
 
-def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str], None] = lambda line: print(line, flush=True)) -> list[Promise]:
+def soak(
+    server: Server,
+    minutes: float,
+    rest: float = REST,
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> list[Promise]:
     """Uses the app for so long, at least for WARM + 2 rounds; ``rest``: seconds before open files are counted, which are not where it is 0."""
     complaints: list[str] = []
     counted: list[dict[str, float]] = []
@@ -134,7 +142,14 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
 
     def person(context: BrowserContext) -> Page:
         page = context.new_page()
-        page.on("console", lambda message: message.type == "error" and not PROBE.search(f"{message.text} ({message.location['url']})") and complaints.append(message.text))
+        page.on(
+            "console",
+            lambda message: (
+                message.type == "error"
+                and not PROBE.search(f"{message.text} ({message.location['url']})")
+                and complaints.append(message.text)
+            ),
+        )
         page.on("pageerror", lambda error: complaints.append(error.stack or str(error)))
         return page
 
@@ -146,7 +161,9 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
             try:
                 one_round(page, server, len(counted))
             except (AssertionError, PlaywrightError) as error:
-                cut_short.append(f"round {len(counted) + 1}: {error} {'The page was closed.' if page.is_closed() else seen(page)}")
+                cut_short.append(
+                    f"round {len(counted) + 1}: {error} {'The page was closed.' if page.is_closed() else seen(page)}"
+                )
                 say(f"{cut_short[-1]} On with a new tab.")
                 page.close()
                 page = person(context)
@@ -155,7 +172,10 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
                 continue
             counted.append(weigh(page, server))
             if len(counted) in (WARM + 1, WARM + 2) or len(counted) % 10 == 0:
-                say(f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: " + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES))
+                say(
+                    f"after round {len(counted)}, {(time.monotonic() - begin) / 60:.1f} min: "
+                    + ", ".join(f"{counted[-1][name]:.0f}{FIGURES[name][0]} {name}" for name in FIGURES)
+                )
             if len(counted) % 3 == 0:
                 page.close()
                 if rest and not files:
@@ -169,18 +189,38 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
             files.append(files_at_rest(server, context, rest))
         context.close()
     kept = counted[WARM:]
-    promises = [] if kept else [Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)]
+    promises = (
+        []
+        if kept
+        else [
+            Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)
+        ]
+    )
     for name, (unit, share, least) in FIGURES.items() if kept else ():
         values = [round_[name] for round_ in kept]
         rise, limit = trend(values), max(least, share * values[0])
-        promises.append(Promise(
-            f"{name}: {values[0]:.0f} to {values[-1]:.0f}{unit}, trend over {len(values)} rounds", f"{rise:+.1f}{unit}", f"at most {limit:+.1f}{unit}", rise <= limit
-        ))
+        promises.append(
+            Promise(
+                f"{name}: {values[0]:.0f} to {values[-1]:.0f}{unit}, trend over {len(values)} rounds",
+                f"{rise:+.1f}{unit}",
+                f"at most {limit:+.1f}{unit}",
+                rise <= limit,
+            )
+        )
     if rest:  # counted twice, where there were rounds enough
         more = files[-1] - files[0] if files else MORE_FILES + 1
         found = f": {files[0]} to {files[-1]}" if files else ", which were not counted"
-        promises.append(Promise(f"server's open files with nobody there{found}", f"{more:+d}", f"at most {MORE_FILES:+d}", more <= MORE_FILES))
-    exceptions = [found[COMPLAINT.search(found).start() :] for found in [server.complaints()] if found]  # from the first on
+        promises.append(
+            Promise(
+                f"server's open files with nobody there{found}",
+                f"{more:+d}",
+                f"at most {MORE_FILES:+d}",
+                more <= MORE_FILES,
+            )
+        )
+    exceptions = [
+        found[COMPLAINT.search(found).start() :] for found in [server.complaints()] if found
+    ]  # from the first on
     for text in exceptions:
         say(text[:4000])
     say(f"{len(counted)} rounds in {took:.1f} min")
@@ -189,7 +229,12 @@ def soak(server: Server, minutes: float, rest: float = REST, say: Callable[[str]
         Promise.none("rounds cut short, since the page did not do what it should", cut_short),
         Promise.none("console errors", complaints),
         Promise.none("exceptions in the server's log", exceptions),
-        Promise("the server still answers", f"exit code {server.process.poll()}", "None", server.process.poll() is None),
+        Promise(
+            "the server still answers",
+            f"exit code {server.process.poll()}",
+            "None",
+            server.process.poll() is None,
+        ),
     ]
 
 

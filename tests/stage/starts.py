@@ -44,11 +44,15 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
         begin = time.monotonic()
         await viewer.press("start")
         try:
-            await viewer.until(lambda: viewer.told or (_run(viewer) and (viewer.waiting or viewer.epoch)), "a place or a no")
+            await viewer.until(
+                lambda: viewer.told or (_run(viewer) and (viewer.waiting or viewer.epoch)), "a place or a no"
+            )
             told.append(time.monotonic() - begin)
         except (TimeoutError, ConnectionError) as error:
             silent.append(str(error))
-        viewer.polling = place % 10 == 0  # the others look away, so that the hundred pages themselves are no load
+        viewer.polling = (
+            place % 10 == 0
+        )  # the others look away, so that the hundred pages themselves are no load
 
     async with contextlib.AsyncExitStack() as room:
         begin = time.monotonic()
@@ -56,13 +60,26 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
         took = time.monotonic() - begin
         started = {_run(viewer): viewer for viewer in people if _run(viewer)}
         refused = [viewer for viewer in people if not _run(viewer)]
-        unclear = [said for viewer in refused for said in viewer.told or ["nothing"] if not _NO.fullmatch(said)]
-        seen = [f"{_run(viewer)} saw {id}" for viewer in people for id in viewer.mentioned & started.keys() - {_run(viewer)}]
+        unclear = [
+            said for viewer in refused for said in viewer.told or ["nothing"] if not _NO.fullmatch(said)
+        ]
+        seen = [
+            f"{_run(viewer)} saw {id}"
+            for viewer in people
+            for id in viewer.mentioned & started.keys() - {_run(viewer)}
+        ]
         for viewer in started.values():  # as it is now: who was told at once may have moved up since
             viewer.waiting, before = "", len(viewer.seen)
             await viewer.poll()
-            await viewer.until(lambda viewer=viewer, before=before: viewer.waiting or len(viewer.seen) > before, "its place now")
-        places = sorted(int(match[1]) if (match := re.search(r"(\d+) before this one", viewer.waiting)) else 0 for viewer in started.values() if viewer.waiting)
+            await viewer.until(
+                lambda viewer=viewer, before=before: viewer.waiting or len(viewer.seen) > before,
+                "its place now",
+            )
+        places = sorted(
+            int(match[1]) if (match := re.search(r"(\d+) before this one", viewer.waiting)) else 0
+            for viewer in started.values()
+            if viewer.waiting
+        )
 
         # A stranger with the link of each run, whose browser does not keep to disabled buttons.
         stopped = []
@@ -70,11 +87,22 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
             async with Viewer(server.link(run=id)) as stranger:
                 await stranger.press("stop")
                 await asyncio.sleep(0.5)
-                stopped += [said for said in stranger.told if "Only the person who started this run" not in said]
+                stopped += [
+                    said for said in stranger.told if "Only the person who started this run" not in said
+                ]
         for id, viewer in started.items():
             before, seen_before, viewer.polling = viewer.epoch, len(viewer.ticks), True
             try:
-                await viewer.until(lambda: len(viewer.ticks) > seen_before and viewer.interval and viewer.epoch != before or viewer.waiting, f"{id} going on", 60)
+                await viewer.until(
+                    lambda: (
+                        len(viewer.ticks) > seen_before
+                        and viewer.interval
+                        and viewer.epoch != before
+                        or viewer.waiting
+                    ),
+                    f"{id} going on",
+                    60,
+                )
             except (TimeoutError, ConnectionError) as error:
                 stopped.append(str(error))
             if not viewer.interval:
@@ -82,10 +110,23 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
         for viewer in [*started.values()][::-1]:  # those that wait first, so that none begins meanwhile
             await viewer.press("stop")
             await viewer.until(lambda viewer=viewer: viewer.interval is None, "rest after the run's end")
-    print(f"{owners} starts in {took:.0f} s: {len(started)} accepted, of which {len(places)} were told to wait; {len(refused)} told no", flush=True)
+    print(
+        f"{owners} starts in {took:.0f} s: {len(started)} accepted, of which {len(places)} were told to wait; {len(refused)} told no",
+        flush=True,
+    )
     return [
-        Promise("accepted: one trains, the others wait", f"{len(started)}", f"{min(owners, ACCEPTED)}", len(started) == min(owners, ACCEPTED)),
-        Promise("told their place in the queue", f"{places}", f"each from 0 to {ACCEPTED - 2} before it", places == list(range(min(owners, ACCEPTED) - 1))),
+        Promise(
+            "accepted: one trains, the others wait",
+            f"{len(started)}",
+            f"{min(owners, ACCEPTED)}",
+            len(started) == min(owners, ACCEPTED),
+        ),
+        Promise(
+            "told their place in the queue",
+            f"{places}",
+            f"each from 0 to {ACCEPTED - 2} before it",
+            places == list(range(min(owners, ACCEPTED) - 1)),
+        ),
         Promise.none("told nothing", silent),
         Promise.none("told no otherwise than in the one plain sentence", unclear),
         Promise.below("told after, p95", share(told, 95), 10, " s"),

@@ -29,10 +29,18 @@ CONFIGS = [
     DistilConfig(student="mlp-30", epochs=8, batch_size=20, temperature=8),
     DistilConfig(student="mlp-64-32", epochs=4, batch_size=20, seed=3, method="fitnets"),
     DistilConfig(student="linear", epochs=6, batch_size=20, scheme="born-again", generations=1),
-    DistilConfig(student="mlp-30", epochs=5, batch_size=20, augmentation="jitter", optimizer="sgd", learning_rate=0.04),
+    DistilConfig(
+        student="mlp-30", epochs=5, batch_size=20, augmentation="jitter", optimizer="sgd", learning_rate=0.04
+    ),
     DistilConfig(student="cnn-tiny", epochs=1, batch_size=50),
 ]
-ACTIONS = ["start"] * 3 + ["resume"] * 3 + ["go on"] * 2 + ["nothing"] * 4 + ["rename", "delete", "stop", "pause", "step"]
+ACTIONS = (
+    ["start"] * 3
+    + ["resume"] * 3
+    + ["go on"] * 2
+    + ["nothing"] * 4
+    + ["rename", "delete", "stop", "pause", "step"]
+)
 
 
 def _teacher(name: str = "", device: str = "cpu") -> cached.CachedTeacher:
@@ -43,8 +51,18 @@ def _teacher(name: str = "", device: str = "cpu") -> cached.CachedTeacher:
 def write_digits(path: Path) -> None:
     """400 real images to learn from and 100 to judge on, as a file: each process would take seconds to make them anew."""
     sample = sources.load_sample()
-    parts = {"train": sample.train.take(slice(None, None, 10)), "test": sample.test.take(slice(None, None, 10))}
-    save_file({f"{part}.{name}": getattr(digits, name).clone() for part, digits in parts.items() for name in ("images", "labels", "ids")}, path)
+    parts = {
+        "train": sample.train.take(slice(None, None, 10)),
+        "test": sample.test.take(slice(None, None, 10)),
+    }
+    save_file(
+        {
+            f"{part}.{name}": getattr(digits, name).clone()
+            for part, digits in parts.items()
+            for name in ("images", "labels", "ids")
+        },
+        path,
+    )
 
 
 def _prepare(home: str) -> Mnist:
@@ -55,7 +73,10 @@ def _prepare(home: str) -> Mnist:
     checkpoints.EVERY = 0.0
     catalogue.load = _teacher
     kept = load_file(folder / "digits.safetensors")
-    train, judged = (Digits(*(kept[f"{part}.{name}"] for name in ("images", "labels", "ids")), "train") for part in ("train", "test"))
+    train, judged = (
+        Digits(*(kept[f"{part}.{name}"] for name in ("images", "labels", "ids")), "train")
+        for part in ("train", "test")
+    )
     return Mnist(train, judged, judged, "sample")
 
 
@@ -66,7 +87,12 @@ def undisturbed(home: str, pipe: Connection) -> None:
         experiment = Distillation(config, mnist, _teacher())
         for _ in experiment.records():
             pass
-        pipe.send({name: save({key: value.contiguous() for key, value in weights(model).items()}) for name, model in experiment.trained.items()})
+        pipe.send(
+            {
+                name: save({key: value.contiguous() for key, value in weights(model).items()})
+                for name, model in experiment.trained.items()
+            }
+        )
 
 
 def work(home: str, seed: int, pipe: Connection, to_the_end: bool) -> None:
@@ -119,7 +145,9 @@ def work(home: str, seed: int, pipe: Connection, to_the_end: bool) -> None:
                 runs.delete(id, ME)
                 tell("deleted", id)
             elif mine and action in ("stop", "pause", "step", "go on"):
-                {"stop": manager.stop, "pause": manager.pause, "step": manager.step, "go on": manager.resume}[action](mine[-1], ME)
+                {"stop": manager.stop, "pause": manager.pause, "step": manager.step, "go on": manager.resume}[
+                    action
+                ](mine[-1], ME)
         except UserError as error:
             if "You already have" not in str(error) and "no longer there" not in str(error):
                 tell("refused", "", f"{action}: {error}")

@@ -34,7 +34,15 @@ def room(monkeypatch):
 
 
 def store(owner):
-    return runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [], {"student": registry.build("mlp-30", 1)}, {}, runs.owner_digest(owner)).id
+    return runs.save(
+        runs.new_id(),
+        DistilConfig(student="mlp-30"),
+        "done",
+        [],
+        {"student": registry.build("mlp-30", 1)},
+        {},
+        runs.owner_digest(owner),
+    ).id
 
 
 def test_without_a_password_everybody_may_start_and_nobody_is_the_presenter():
@@ -58,7 +66,11 @@ def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypat
         for what, attempt in attempts.items():
             with pytest.raises(UserError, match=f"^Only the presenter can {what} on this server"):
                 attempt()
-        for attempt in (lambda: runs.rename(run, "mine", VISITOR), lambda: runs.pin(run, True, VISITOR), lambda: manager.resume(run, VISITOR)):
+        for attempt in (
+            lambda: runs.rename(run, "mine", VISITOR),
+            lambda: runs.pin(run, True, VISITOR),
+            lambda: manager.resume(run, VISITOR),
+        ):
             with pytest.raises(UserError, match="^Only the presenter"):
                 attempt()
         assert manager.active() == 0
@@ -106,7 +118,9 @@ def fail(who, address=None):
 
 def test_guessing_is_slow_from_one_browser_and_from_one_address(room, fresh):
     assert [fail("one browser") for _ in range(permissions.TRIES + 1)] == [False] * permissions.TRIES + [True]
-    assert [fail(f"browser {i}", "10.0.0.7") for i in range(permissions.TRIES + 1)] == [False] * permissions.TRIES + [True]
+    assert [fail(f"browser {i}", "10.0.0.7") for i in range(permissions.TRIES + 1)] == [
+        False
+    ] * permissions.TRIES + [True]
     with pytest.raises(UserError, match="Too many"):  # the right one is not told from a wrong one meanwhile
         permissions.enter(PASSWORD, "one browser")
     permissions.enter(PASSWORD, ONE, "10.0.0.8")  # others are let in
@@ -121,4 +135,6 @@ def test_guessing_is_slow_from_everywhere_together(room):
 def test_there_are_never_more_presenters_than_fit(room):
     for i in range(permissions.MAX_PRESENTERS + 5):
         permissions.enter(PASSWORD, f"browser {i}")
-    assert not permissions.presenter("browser 0") and permissions.presenter(f"browser {permissions.MAX_PRESENTERS + 4}")
+    assert not permissions.presenter("browser 0") and permissions.presenter(
+        f"browser {permissions.MAX_PRESENTERS + 4}"
+    )

@@ -10,14 +10,37 @@ import kd
 
 #: The packages and modules directly in kd/, lowest first: each may import only those before it.
 ORDER = [
-    "errors", "randomness", "paths", "device", "permissions",
-    "models", "data", "metrics", "drawing", "objectives", "training", "config", "store", "teachers", "export",
-    "evaluation", "experiments", "tables", "sweeps", "lab", "figures", "reports", "jobs", "__main__", "ui",
+    "errors",
+    "randomness",
+    "paths",
+    "device",
+    "permissions",
+    "models",
+    "data",
+    "metrics",
+    "drawing",
+    "objectives",
+    "training",
+    "config",
+    "store",
+    "teachers",
+    "export",
+    "evaluation",
+    "experiments",
+    "tables",
+    "sweeps",
+    "lab",
+    "figures",
+    "reports",
+    "jobs",
+    "__main__",
+    "ui",
 ]
 
 ROOT = Path(kd.__file__).parent
 MODULES = {
-    ".".join(("kd", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path for path in ROOT.rglob("*.py")
+    ".".join(("kd", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
 }
 BELOW_UI = [name for name in MODULES if not f"{name}.".startswith("kd.ui.")]
 
@@ -63,7 +86,9 @@ def test_packages_import_only_those_below():
 
 def test_few_modules_sit_directly_in_kd():
     assert len(list(ROOT.glob("*.py"))) <= 8
-    assert {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} <= {*ORDER, "__init__"}
+    assert {
+        path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    } <= {*ORDER, "__init__"}
 
 
 def test_imports_form_no_circle():

@@ -26,7 +26,10 @@ def test_a_vulnerability_with_a_fix_fails_and_one_without_is_told():
 
 
 def test_one_that_is_accepted_is_told_with_its_reason():
-    lines, code = verdict({"dependencies": [package("old", vulnerability("X-1", "1.1", aliases=["CVE-1"]))]}, {"CVE-1": "never called"})
+    lines, code = verdict(
+        {"dependencies": [package("old", vulnerability("X-1", "1.1", aliases=["CVE-1"]))]},
+        {"CVE-1": "never called"},
+    )
     assert code == 0 and lines[1].endswith("never called")
 
 

@@ -25,10 +25,14 @@ def here(mnist, tmp_path, monkeypatch):
         images, labels = digits.images.numpy(), digits.labels.numpy().astype(np.uint8)
         header = np.array([2051, *images.shape], ">i4").tobytes()
         (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(np.array([2049, len(labels)], ">i4").tobytes() + labels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            np.array([2049, len(labels)], ">i4").tobytes() + labels.tobytes()
+        )
     monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
     # No file of MNIST has these places, so the teacher is asked about the images themselves.
-    small = dataclasses.replace(mnist, train=dataclasses.replace(mnist.train, ids=torch.arange(len(mnist.train)), file=""))
+    small = dataclasses.replace(
+        mnist, train=dataclasses.replace(mnist.train, ids=torch.arange(len(mnist.train)), file="")
+    )
     monkeypatch.setattr(sources, "load_full", lambda folder: small)
     return small
 
@@ -37,8 +41,12 @@ def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_pat
     batches = list(conventional.loader(tmp_path, 300, here.train.ids.tolist()))
     assert [len(labels) for _, labels in batches] == [300, 300, 300, 100]
     theirs = torch.cat([images for images, _ in batches])
-    assert theirs.double().mean().item() == pytest.approx(here.train.inputs().double().mean().item(), abs=1e-6)
-    known = {image.numpy().tobytes(): int(label) for image, label in zip(here.train.images, here.train.labels)}
+    assert theirs.double().mean().item() == pytest.approx(
+        here.train.inputs().double().mean().item(), abs=1e-6
+    )
+    known = {
+        image.numpy().tobytes(): int(label) for image, label in zip(here.train.images, here.train.labels)
+    }
     for images, labels in batches:
         pixels = ((images * STD + MEAN) * 255).round().to(torch.uint8)
         assert [known[image.numpy().tobytes()] for image in pixels] == labels.tolist()
@@ -60,7 +68,12 @@ def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
 
 @pytest.mark.parametrize(
     ("student", "flops"),
-    [("linear", 2 * 2 * 7840), ("mlp-30", 2 * (2 * 784 * 30 + 3 * 300)), ("cnn-tiny", None), ("vit-half", None)],
+    [
+        ("linear", 2 * 2 * 7840),
+        ("mlp-30", 2 * (2 * 784 * 30 + 3 * 300)),
+        ("cnn-tiny", None),
+        ("vit-half", None),
+    ],
 )
 def test_the_matrix_products_of_an_image(student, flops):
     assert engine.multiplications(student) == flops
@@ -75,7 +88,10 @@ def test_a_larger_set_holds_the_same_digits_in_other_views(here):
 def test_rounds_alternate():
     done = []
     times = engine.alternate(2, a=lambda: done.append("a"), b=lambda: done.append("b"))
-    assert done == ["a", "b", "a", "b"] and {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+    assert done == ["a", "b", "a", "b"] and {name: len(values) for name, values in times.items()} == {
+        "a": 2,
+        "b": 2,
+    }
 
 
 def test_bench_prints_every_figure(here, monkeypatch, capsys):
@@ -85,12 +101,16 @@ def test_bench_prints_every_figure(here, monkeypatch, capsys):
     monkeypatch.setattr(engine, "CONFIGURATIONS", [("mlp-128", 128), ("cnn-tiny", 512)])
     monkeypatch.setattr(engine, "WORKERS", (0,))
     # It needs a server, and is tried with one in tests/browser.
-    monkeypatch.setattr(engine.watched, "watched", lambda rounds: [{"viewers": 10, "ratio": 0.9, "ticks_per_second": 15.0}])
+    monkeypatch.setattr(
+        engine.watched, "watched", lambda rounds: [{"viewers": 10, "ratio": 0.9, "ticks_per_second": 15.0}]
+    )
     assert command_line.main(["bench", "--rounds", "1", "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out.splitlines()[-1])
     first = found["epochs"][0]
-    assert first["epoch_ratio"] == pytest.approx(first["seconds"]["conventional"]["median"] / first["seconds"]["ours"]["median"])
+    assert first["epoch_ratio"] == pytest.approx(
+        first["seconds"]["conventional"]["median"] / first["seconds"]["ours"]["median"]
+    )
     for figure in ("epoch_ratio", "plain_ratio", "roof", "images_per_second"):
         assert first[figure] > 0
     for figure in ("teacher_pass", "with_control", "grid", "time_to_975", "growth"):

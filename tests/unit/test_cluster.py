@@ -19,12 +19,17 @@ from kd.sweeps.grid import Grid
 from kd.teachers import catalogue
 from tests.helpers import Given, identical, small_teacher, wait_until
 
-SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100)
+SMALL = GridConfig(
+    student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100
+)
 
 
 def told(outcomes):
     """What cells came to, but for the time that it took."""
-    return {i: {key: value for key, value in outcome.items() if key != "seconds"} for i, outcome in sorted(outcomes.items())}
+    return {
+        i: {key: value for key, value in outcome.items() if key != "seconds"}
+        for i, outcome in sorted(outcomes.items())
+    }
 
 
 def a_teacher():
@@ -50,7 +55,9 @@ def two_nodes(monkeypatch):
     for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    pytest.importorskip("ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt")
+    pytest.importorskip(
+        "ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt"
+    )
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 150_000_000, "include_dashboard": False}
@@ -75,10 +82,14 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
     two_nodes.remove_node(two_nodes.second, allow_graceful=False)
     kept = there.training.state()
     rest = list(records)
-    assert sorted(record.group for record in [first, *rest]) == list(range(SMALL.seeds)), "a group is missing, or was told twice"
+    assert sorted(record.group for record in [first, *rest]) == list(range(SMALL.seeds)), (
+        "a group is missing, or was told twice"
+    )
     assert told(there.training.outcomes) == told(here.training.outcomes), "to the bit"
     assert identical(there.tensors["cells"], here.tensors["cells"]), "the networks travel back"
-    assert [record.step for record in rest] == sorted(record.step for record in rest) and rest[-1].step == rest[-1].steps
+    assert [record.step for record in rest] == sorted(record.step for record in rest) and rest[
+        -1
+    ].step == rest[-1].steps
     assert not ray.is_initialized(), "connected after the end"
 
     # What was kept when the node died goes on without the group that had ended, on one machine too.
@@ -91,9 +102,14 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
 
     monkeypatch.setattr(cluster, "work", without_package)
     lost = ClusterGrid(Grid(SMALL, mnist, a_teacher()), two_nodes.address)
-    with pytest.raises(UserError, match=r"The machine [\d.]+ lacks the package package_that_nobody_has; install requirements.txt on each"):
+    with pytest.raises(
+        UserError,
+        match=r"The machine [\d.]+ lacks the package package_that_nobody_has; install requirements.txt on each",
+    ):
         list(lost.records(state=kept))
-    assert told(lost.training.outcomes) == {i: told(here.training.outcomes)[i] for i in range(first.group * 5, first.group * 5 + 5)}
+    assert told(lost.training.outcomes) == {
+        i: told(here.training.outcomes)[i] for i in range(first.group * 5, first.group * 5 + 5)
+    }
 
 
 # -- without a cluster --------------------------------------------------------------------------
@@ -106,7 +122,20 @@ def run(home, monkeypatch, mnist, capsys):
     monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": a_teacher())
 
     def call(*arguments):
-        code = cli.main(["sweep", "--temperature", "1,4", "--soft-weight", "1", "--seeds", "2", "--epochs", "1", *arguments])
+        code = cli.main(
+            [
+                "sweep",
+                "--temperature",
+                "1,4",
+                "--soft-weight",
+                "1",
+                "--seeds",
+                "2",
+                "--epochs",
+                "1",
+                *arguments,
+            ]
+        )
         return code, *capsys.readouterr()
 
     return call
@@ -116,13 +145,18 @@ def run(home, monkeypatch, mnist, capsys):
     "address, told",
     [
         ("127.0.0.1:1", "There is no Ray cluster to reach at 127.0.0.1:1: [Errno 111] Connection refused."),
-        ("somewhere", "There is no Ray cluster to reach at somewhere: an address is written like 10.0.0.5:6379."),
+        (
+            "somewhere",
+            "There is no Ray cluster to reach at somewhere: an address is written like 10.0.0.5:6379.",
+        ),
         ("ray://10.0.0.5:10001", "an address is written like 10.0.0.5:6379."),
         ("auto", "There is no Ray cluster to reach at auto: Could not find any running Ray instance."),
     ],
 )
 def test_a_cluster_that_cannot_be_reached_is_told_at_once(run, address, told, monkeypatch):
-    pytest.importorskip("ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt")
+    pytest.importorskip(
+        "ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt"
+    )
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     began = time.monotonic()
     code, out, err = run("--engine", "ray", "--address", address)
@@ -131,7 +165,9 @@ def test_a_cluster_that_cannot_be_reached_is_told_at_once(run, address, told, mo
 
 
 def test_something_else_at_the_address_is_given_up_in_bounded_time(run, monkeypatch):
-    pytest.importorskip("ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt")
+    pytest.importorskip(
+        "ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt"
+    )
     monkeypatch.setattr(cluster, "REACH", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         code, _, err = run("--engine", "ray", "--address", f"127.0.0.1:{mute.getsockname()[1]}")
@@ -141,7 +177,10 @@ def test_something_else_at_the_address_is_given_up_in_bounded_time(run, monkeypa
 def test_without_ray_the_engine_says_how_to_install_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, err = run("--engine", "ray")
-    assert code == 2 and "The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt" in err
+    assert (
+        code == 2
+        and "The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt" in err
+    )
 
 
 def test_what_is_for_a_cluster_needs_the_engine(run):
@@ -163,7 +202,9 @@ def test_finished_cells_are_kept_whichever_way_a_sweep_ends(run, monkeypatch):
     code, _, err = run()
     (id,) = [path.name.removesuffix(".checkpoint") for path in paths.home().glob("*.checkpoint")]
     assert code == 130 and f"--resume {id}" in err
-    monkeypatch.setattr(grid, "start", lambda group, *others: began.append(group.index) or real(group, *others))
+    monkeypatch.setattr(
+        grid, "start", lambda group, *others: began.append(group.index) or real(group, *others)
+    )
     assert json.loads(run("--resume", id, "--json")[1])["run"] == id and began == [0, 1]
 
 

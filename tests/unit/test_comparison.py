@@ -34,12 +34,18 @@ def test_every_method_is_tried_with_few_labels_and_with_all_and_hidden_layers_al
 def test_all_share_one_control_without_which_their_students_are_the_same(small, monkeypatch, one_thread):
     monkeypatch.setattr(comparison, "STUDENT", "cnn-tiny")
     one, other = (comparison.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
-    assert set(one["models"]) == {"student", "control", "teacher"} and set(other["models"]) == {"student", "teacher"}
+    assert set(one["models"]) == {"student", "control", "teacher"} and set(other["models"]) == {
+        "student",
+        "teacher",
+    }
     whole = Distillation(comparison.rows(1)["pkt-alone-100"], *comparison._given())
     list(whole.records())
     assert whole.measures(None)["models"]["student"] == other["models"]["student"]
     assert whole.measures(None)["models"]["control"] == one["models"]["control"]
-    assert comparison.cell_path(1, "hinton-100", 0).exists() and not comparison.cell_path(2, "hinton-100", 0).exists()
+    assert (
+        comparison.cell_path(1, "hinton-100", 0).exists()
+        and not comparison.cell_path(2, "hinton-100", 0).exists()
+    )
 
 
 def test_kept_cells_are_not_computed_again(small, monkeypatch):
@@ -62,16 +68,31 @@ def cell(row, seed, student, control):
 
 def test_the_table_has_mean_sd_and_the_gain_over_the_control_of_the_same_seed(monkeypatch):
     monkeypatch.setattr(comparison, "METHODS", {"hinton": METHODS["hinton"], "pkt": METHODS["pkt"]})
-    students = {"hinton-100": (0.9, 0.94), "hinton-all": (0.98, 0.98), "pkt-100": (0.92, 0.92), "pkt-all": (0.98, 0.97), "pkt-alone-100": (0.8, 0.9)}
+    students = {
+        "hinton-100": (0.9, 0.94),
+        "hinton-all": (0.98, 0.98),
+        "pkt-100": (0.92, 0.92),
+        "pkt-all": (0.98, 0.97),
+        "pkt-alone-100": (0.8, 0.9),
+    }
     controls = {"100": (0.7, 0.8), "all": (0.97, 0.98)}
     result = comparison.table(
-        [cell(row, seed, student[seed], controls[row.split("-")[-1]][seed]) for row, student in students.items() for seed in (0, 1)]
+        [
+            cell(row, seed, student[seed], controls[row.split("-")[-1]][seed])
+            for row, student in students.items()
+            for seed in (0, 1)
+        ]
     )
     few = result["methods"]["hinton"]["few"]
-    assert few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83) and few["values"] == pytest.approx([90, 94])
+    assert (
+        few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83) and few["values"] == pytest.approx([90, 94])
+    )
     assert few["gain"] == {"mean": 17.0, "sd": pytest.approx(4.24)} and few["agreement"]["mean"] == 91.0
     assert result["control"]["few"]["mean"] == 75.0 and result["control"]["all"]["mean"] == 97.5
-    assert set(result["methods"]["hinton"]) == {"few", "all"} and result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
+    assert (
+        set(result["methods"]["hinton"]) == {"few", "all"}
+        and result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
+    )
     assert (result["seeds"], result["core_minutes"], result["teacher"]) == (2, 15.0, 99.0)
     assert "92.00 ± 2.83 (+17.00)" in comparison.text(result)
 

@@ -64,7 +64,9 @@ def test_of_equal_weights_the_earlier_fall():
 def test_what_it_is_given_stays_as_it_is(images: Tensor):
     model = settled("cnn-tiny")
     before = weights(model)
-    for _, smaller in compress.steps(model, {"neurons": 30, "activation": 30, "rank": 30, "weights": 30}, images):
+    for _, smaller in compress.steps(
+        model, {"neurons": 30, "activation": 30, "rank": 30, "weights": 30}, images
+    ):
         assert not identical(smaller, before)
     compress.quantize(model, "static", images)
     assert identical(model, before) and not model.training
@@ -121,16 +123,24 @@ def test_the_neurons_with_the_smallest_weights_go():
 def test_by_activation_those_go_that_say_least():
     model = dense([[5.0, -5.0], [0.1, 0.1], [0.0, 1.0]], [[1.0, 2.0, 3.0]])
     seen = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).view(2, 1, 1, 2)
-    pruned = compress.prune_neurons(model, 1 / 3, seen)  # mean activations 0, 0.4, 2.5: the largest weights say nothing
+    pruned = compress.prune_neurons(
+        model, 1 / 3, seen
+    )  # mean activations 0, 0.4, 2.5: the largest weights say nothing
     assert pruned[1].weight.tolist() == [[pytest.approx(0.1)] * 2, [0.0, 1.0]]
 
 
 def test_of_equal_neurons_the_later_go():
-    assert compress.prune_neurons(dense([[1.0], [1.0], [1.0]], [[1.0, 2.0, 3.0]]), 0.4)[3].weight.tolist() == [[1.0, 2.0]]
+    assert compress.prune_neurons(dense([[1.0], [1.0], [1.0]], [[1.0, 2.0, 3.0]]), 0.4)[
+        3
+    ].weight.tolist() == [[1.0, 2.0]]
 
 
 def test_a_neuron_stays_in_each_layer():
-    assert [layer.out_features for layer in compress.prune_neurons(registry.build("mlp-30", 0), 0.99) if isinstance(layer, nn.Linear)] == [1, 10]
+    assert [
+        layer.out_features
+        for layer in compress.prune_neurons(registry.build("mlp-30", 0), 0.99)
+        if isinstance(layer, nn.Linear)
+    ] == [1, 10]
 
 
 def test_a_channel_counts_as_it_acts_after_normalization():
@@ -142,8 +152,12 @@ def test_a_channel_counts_as_it_acts_after_normalization():
 
 
 @pytest.mark.parametrize("by_activation", [False, True])
-@pytest.mark.parametrize("name", ["mlp-30", "mlp-24-16", "mlp-1200x2", "cnn-tiny", "cnn-separable", "cnn", "vit-half"])
-def test_what_remains_answers_like_the_whole_with_the_neurons_silenced(name: str, by_activation: bool, images: Tensor):
+@pytest.mark.parametrize(
+    "name", ["mlp-30", "mlp-24-16", "mlp-1200x2", "cnn-tiny", "cnn-separable", "cnn", "vit-half"]
+)
+def test_what_remains_answers_like_the_whole_with_the_neurons_silenced(
+    name: str, by_activation: bool, images: Tensor
+):
     model = settled(name)
     pruned = compress.prune_neurons(model, 0.4, images if by_activation else None)
     silenced = copy.deepcopy(model)
@@ -199,7 +213,9 @@ def test_a_convolution_is_two_thin_ones(images: Tensor):
     values = torch.linalg.svdvals(layer.weight.detach().flatten(1))
     pair = compress.factored(layer, 5)
     product = (pair[1].weight.flatten(1) @ pair[0].weight.flatten(1)).detach()
-    assert (product - layer.weight.detach().flatten(1)).square().sum().item() == pytest.approx(values[5:].square().sum().item(), abs=1e-5)
+    assert (product - layer.weight.detach().flatten(1)).square().sum().item() == pytest.approx(
+        values[5:].square().sum().item(), abs=1e-5
+    )
 
 
 def test_the_rank_is_the_largest_that_saves_the_share():
@@ -251,28 +267,45 @@ def test_a_wrong_kind_of_int8_is_refused(images: Tensor):
 # -- names and costs -----------------------------------------------------------------------
 
 RECIPES = [
-    {"neurons": 50, "activation": 0, "rank": 0, "weights": 0}, {"neurons": 0, "activation": 30, "rank": 40, "weights": 0},
+    {"neurons": 50, "activation": 0, "rank": 0, "weights": 0},
+    {"neurons": 0, "activation": 30, "rank": 40, "weights": 0},
     {"neurons": 30, "activation": 20, "rank": 50, "weights": 80},
 ]
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp-128", "mlp-1200x2", "cnn-tiny", "cnn-separable", "vit-half", "mlp-7-5"])
+@pytest.mark.parametrize(
+    "name", ["linear", "mlp-128", "mlp-1200x2", "cnn-tiny", "cnn-separable", "vit-half", "mlp-7-5"]
+)
 @pytest.mark.parametrize("percents", RECIPES)
 def test_a_name_is_enough_to_build_it(name: str, percents: dict[str, int], images: Tensor):
     smaller = registry.build(name, 0).eval()
     for _, smaller in compress.steps(smaller, percents, images):
         pass
     named = registry.build(compress.shaped(name, percents), 0).eval()
-    assert {k: v.shape for k, v in named.state_dict().items()} == {k: v.shape for k, v in smaller.state_dict().items()}
+    assert {k: v.shape for k, v in named.state_dict().items()} == {
+        k: v.shape for k, v in smaller.state_dict().items()
+    }
     named.load_state_dict(smaller.state_dict())
     assert torch.allclose(named(images), smaller(images), atol=1e-5)
     assert size.network_size(compress.shaped(name, percents)).parameters == compress.cost(smaller).parameters
 
 
-@pytest.mark.parametrize("name", [
-    "mlp-30_", "mlp-30_neurons", "mlp-30_neurons-0", "mlp-30_neurons-100", "mlp-30_rank-50_neurons-50", "mlp-30_rank-1_rank-1", "none_rank-50", "mlp-30_neurons-5O",
-    "mlp-9999_rank-20", "_rank-20", "mlp-30_neurons--5",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp-30_",
+        "mlp-30_neurons",
+        "mlp-30_neurons-0",
+        "mlp-30_neurons-100",
+        "mlp-30_rank-50_neurons-50",
+        "mlp-30_rank-1_rank-1",
+        "none_rank-50",
+        "mlp-30_neurons-5O",
+        "mlp-9999_rank-20",
+        "_rank-20",
+        "mlp-30_neurons--5",
+    ],
+)
 def test_other_names_are_refused(name: str):
     with pytest.raises(UserError):
         registry.architecture(name)

@@ -28,34 +28,45 @@ from kd.objectives import METHODS
 
 CONFIGS = [DistilConfig, TeacherConfig]
 NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", *METHOD_SETTINGS]
-METHOD_OF = {name: next(method.name for method in METHODS.values() if name in method.settings) for name in METHOD_SETTINGS}
+METHOD_OF = {
+    name: next(method.name for method in METHODS.values() if name in method.settings)
+    for name in METHOD_SETTINGS
+}
 WHOLE = ["epochs", "batch_size", "seed"]
 
-architectures = st.sampled_from(registry.students()) | st.lists(st.integers(1, registry.MAX_WIDTH), min_size=1, max_size=3).map(
-    lambda widths: registry.own_name(tuple(widths))
-)
+architectures = st.sampled_from(registry.students()) | st.lists(
+    st.integers(1, registry.MAX_WIDTH), min_size=1, max_size=3
+).map(lambda widths: registry.own_name(tuple(widths)))
 temperatures, soft_weights = st.floats(1, 20), st.floats(0, 1)
 changes = st.tuples(st.integers(0, MAX_STEPS), st.just("temperature"), temperatures) | st.tuples(
     st.integers(0, MAX_STEPS), st.just("soft_weight"), soft_weights
 )
 shared = {
-    "epochs": st.integers(1, 200), "batch_size": st.integers(1, 4096),
-    "learning_rate": st.floats(1e-6, 1), "seed": st.integers(0, 2**31 - 1),
+    "epochs": st.integers(1, 200),
+    "batch_size": st.integers(1, 4096),
+    "learning_rate": st.floats(1e-6, 1),
+    "seed": st.integers(0, 2**31 - 1),
 }
 of_methods = {
-    name: st.floats(DistilConfig.setting(name)["low"], DistilConfig.setting(name)["high"]) for name in METHOD_SETTINGS
+    name: st.floats(DistilConfig.setting(name)["low"], DistilConfig.setting(name)["high"])
+    for name in METHOD_SETTINGS
 }
 
 
 @st.composite
 def distil_configs(draw):
     method = draw(st.sampled_from(list(METHODS.values())))
-    student = {"maps": st.just("cnn-tiny"), None: architectures}.get(method.looks, architectures.filter(lambda name: name != "linear"))
+    student = {"maps": st.just("cnn-tiny"), None: architectures}.get(
+        method.looks, architectures.filter(lambda name: name != "linear")
+    )
     schedule = st.lists(changes.filter(lambda change: change[1] in method.settings), max_size=6)
     return DistilConfig(
-        method=method.name, student=draw(student), teacher=draw(st.text(max_size=100).filter(lambda name: "+" not in name)),
+        method=method.name,
+        student=draw(student),
+        teacher=draw(st.text(max_size=100).filter(lambda name: "+" not in name)),
         initialization=draw(st.sampled_from(INITIALIZATIONS)),
-        schedule=draw(schedule), **{name: draw(of_methods[name]) for name in method.settings},
+        schedule=draw(schedule),
+        **{name: draw(of_methods[name]) for name in method.settings},
         **{name: draw(values) for name, values in shared.items()},
     )
 
@@ -76,7 +87,9 @@ def arguments(config, query):
 
 def refused(message):
     """Whether a message can be shown: one short plain line."""
-    return "\n" not in message and 10 < len(message) < 250 and message.endswith(".") and "Error" not in message
+    return (
+        "\n" not in message and 10 < len(message) < 250 and message.endswith(".") and "Error" not in message
+    )
 
 
 # -- written down and read again ------------------------------------------------------------
@@ -108,7 +121,10 @@ def test_only_what_differs_from_the_defaults_is_in_the_url():
 
 def test_parameters_of_other_things_are_ignored_in_a_url_but_not_in_a_dict():
     assert DistilConfig.from_query({"run": "5", "epochs": "3"}) == DistilConfig(epochs=3)
-    with pytest.raises(UserError, match=r"There is no setting called 'run'; the settings are assistant, augmentation, batch_size, certainty, epochs, "):
+    with pytest.raises(
+        UserError,
+        match=r"There is no setting called 'run'; the settings are assistant, augmentation, batch_size, certainty, epochs, ",
+    ):
         DistilConfig.from_dict({"run": 5, "epochs": 3})
 
 
@@ -133,8 +149,35 @@ def test_every_preset_is_valid_and_lists_differences_alone(name):
 
 # -- refused ----------------------------------------------------------------------------------
 
-BAD = [math.nan, math.inf, -math.inf, "nan", "inf", -1, -0.5, 1e9, 10**18, 10**400, 10**5000, "1e999", "abc", "", "1,5", "0x10",
-       True, False, None, [], [3], {}, (), {"a": 1}, object(), 3j, b"\xff"]
+BAD = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    "nan",
+    "inf",
+    -1,
+    -0.5,
+    1e9,
+    10**18,
+    10**400,
+    10**5000,
+    "1e999",
+    "abc",
+    "",
+    "1,5",
+    "0x10",
+    True,
+    False,
+    None,
+    [],
+    [3],
+    {},
+    (),
+    {"a": 1},
+    object(),
+    3j,
+    b"\xff",
+]
 
 
 @pytest.mark.parametrize("value", BAD, ids=lambda value: type(value).__name__)
@@ -144,7 +187,9 @@ def test_a_bad_number_is_refused_by_the_name_of_its_setting(name, value):
         value = 2**31
     with pytest.raises(UserError) as error:
         DistilConfig(**{name: value})
-    assert str(error.value).startswith(DistilConfig.setting(name)["label"] + " must be ") and refused(str(error.value))
+    assert str(error.value).startswith(DistilConfig.setting(name)["label"] + " must be ") and refused(
+        str(error.value)
+    )
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
@@ -184,7 +229,9 @@ def test_messages_say_what_to_do():
         assert str(error.value) == message
 
 
-@pytest.mark.parametrize("value", [None, 5, ["mlp-30"], {}, True, 10**5000, b"cnn"], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [None, 5, ["mlp-30"], {}, True, 10**5000, b"cnn"], ids=lambda value: type(value).__name__
+)
 @pytest.mark.parametrize("name", ["student", "teacher", "method"])
 def test_a_name_must_be_text(name, value):
     with pytest.raises(UserError, match=f"{name.capitalize()} must be a name") as error:
@@ -207,7 +254,9 @@ def test_other_names_are_checked_too():
         TeacherConfig(augmentation="mixup")
     with pytest.raises(UserError, match="Augmentation must be a name"):
         TeacherConfig(augmentation=["jitter"])
-    with pytest.raises(UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"):
+    with pytest.raises(
+        UserError, match="Teacher must be the name of a shipped teacher or the id of a teacher run"
+    ):
         DistilConfig(teacher="x" * 101)
     for name in ("pretrained", "", "Teacher"):
         with pytest.raises(UserError, match="^Initial weights must be random or teacher.$"):
@@ -227,21 +276,33 @@ def test_a_setting_is_accepted_where_the_method_reads_it_and_refused_where_it_wo
         return
     with pytest.raises(UserError) as error:
         DistilConfig(**values)
-    assert str(error.value).startswith(f"{about['label']} plays no part in the method {method}, which has ") and refused(str(error.value))
+    assert str(error.value).startswith(
+        f"{about['label']} plays no part in the method {method}, which has "
+    ) and refused(str(error.value))
     assert DistilConfig(**values | {name: about["default"]}).method == method
 
 
 def test_a_schedule_may_only_change_what_the_method_reads():
     DistilConfig(method="mse", schedule="5:soft_weight=0.5")
-    with pytest.raises(UserError, match="Temperature plays no part in the method mse, which has soft_weight; leave it out"):
+    with pytest.raises(
+        UserError, match="Temperature plays no part in the method mse, which has soft_weight; leave it out"
+    ):
         DistilConfig(method="mse", schedule="5:temperature=3")
 
 
 @pytest.mark.parametrize(
     ("method", "student", "message"),
     [
-        ("attention", "mlp-128", "The method attention compares feature maps (which convolutions make), and the student mlp-128 has none"),
-        ("fitnets", "linear", "The method fitnets compares hidden layers, and the student linear has none; choose another student or method."),
+        (
+            "attention",
+            "mlp-128",
+            "The method attention compares feature maps (which convolutions make), and the student mlp-128 has none",
+        ),
+        (
+            "fitnets",
+            "linear",
+            "The method fitnets compares hidden layers, and the student linear has none; choose another student or method.",
+        ),
     ],
 )
 def test_a_student_without_the_layers_that_a_method_compares_is_refused(method, student, message):
@@ -319,7 +380,9 @@ def test_what_changes_live_is_checked_as_at_the_start():
 # -- whatever comes ---------------------------------------------------------------------------
 
 names = st.sampled_from([spec.name for cls in CONFIGS for spec in dataclasses.fields(cls)] + ["other"])
-texts = st.text(max_size=50) | st.sampled_from(["mlp-30", "5", "nan", "1e308", "-0", "5:temperature=2", "mlp-5-5"])
+texts = st.text(max_size=50) | st.sampled_from(
+    ["mlp-30", "5", "nan", "1e308", "-0", "5:temperature=2", "mlp-5-5"]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
@@ -362,4 +425,6 @@ def test_the_command_lines_help_tells_every_default(cls):
     cls.add_arguments(parser)
     text = " ".join(parser.format_help().split())
     assert "(default: 0)" in text and "(default: 128)" in text and "(default: 0.004)" in text
-    assert text.count("(default: none)") == (3 if cls is DistilConfig else 0), "schedule, augmentation and what is left out"
+    assert text.count("(default: none)") == (3 if cls is DistilConfig else 0), (
+        "schedule, augmentation and what is left out"
+    )

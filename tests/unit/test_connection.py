@@ -51,7 +51,9 @@ def test_features_are_the_hidden_layers_from_shallow_to_deep(name, shapes):
     assert registry.feature_shapes(name) == shapes
     model = registry.build(name, 0).eval()
     said = inference.outputs(model, IMAGES)
-    assert torch.equal(said.logits, model(IMAGES)) and [tuple(feature.shape[1:]) for feature in said.features] == list(shapes)
+    assert torch.equal(said.logits, model(IMAGES)) and [
+        tuple(feature.shape[1:]) for feature in said.features
+    ] == list(shapes)
 
 
 @pytest.mark.parametrize("name", registry.students())
@@ -60,7 +62,9 @@ def test_the_last_feature_is_what_the_last_layers_see(name):
     features = inference.outputs(model, IMAGES).features
     if features:
         place = next(i for i in range(len(model) - 1, -1, -1) if isinstance(model[i], inference.FEATURES))
-        rest = [layer for layer in model[place + 1 :] if not isinstance(layer, ClassToken)]  # which a block's feature is already
+        rest = [
+            layer for layer in model[place + 1 :] if not isinstance(layer, ClassToken)
+        ]  # which a block's feature is already
         torch.testing.assert_close(nn.Sequential(*rest)(features[-1]), model(IMAGES))
 
 
@@ -85,21 +89,35 @@ def test_any_two_networks_are_connected_or_refused_in_plain_words(method, studen
     try:
         joined = connect(method, student, taught, 0)
     except UserError as error:
-        assert str(error).startswith(f"The method {method.name} compares ") and str(error).endswith("or method.")
+        assert str(error).startswith(f"The method {method.name} compares ") and str(error).endswith(
+            "or method."
+        )
         shapes = registry.feature_shapes(student), registry.feature_shapes(taught)
-        assert not all(shapes) or method.looks == "maps" and not all(any(len(s) == 3 for s in of) for of in shapes)
+        assert (
+            not all(shapes)
+            or method.looks == "maps"
+            and not all(any(len(s) == 3 for s in of) for of in shapes)
+        )
         return
     said = joined(inference.outputs(registry.build(student, 0).eval(), IMAGES))
     theirs = joined.teacher(inference.outputs(registry.build(taught, 0).eval(), IMAGES).features)
     assert len(said.features) == len(theirs) >= 1
     if method.projection or method.looks == "maps":
         assert [feature.shape for feature in said.features] == [feature.shape for feature in theirs]
-    loss = sum(METHODS[method.name].objective(said, inference.Outputs(torch.zeros(5, 10), theirs), torch.arange(5), DistilConfig().__dict__).values())
+    loss = sum(
+        METHODS[method.name]
+        .objective(
+            said, inference.Outputs(torch.zeros(5, 10), theirs), torch.arange(5), DistilConfig().__dict__
+        )
+        .values()
+    )
     assert loss.isfinite()
 
 
 def test_answers_alone_need_no_connection():
-    assert all(connect(method, "linear", "linear", 0) is None for method in METHODS.values() if not method.looks)
+    assert all(
+        connect(method, "linear", "linear", 0) is None for method in METHODS.values() if not method.looks
+    )
 
 
 def test_the_middle_is_in_the_middle_and_the_last_is_the_last():
@@ -114,11 +132,18 @@ def test_attention_pairs_the_deepest_maps_of_a_size_with_those_of_the_same_size_
     assert (joined.student.layers, joined.teacher.layers) == ((0, 1, 2), (2, 4, 4))
     assert joined.student.sides == joined.teacher.sides == (14, 7, 4)
     larger = connect(METHODS["attention"], "cnn", "cnn-tiny", 0)
-    assert (larger.student.layers, larger.teacher.layers, larger.teacher.sides) == ((0, 2, 4), (0, 0, 1), (14, 14, 7))
+    assert (larger.student.layers, larger.teacher.layers, larger.teacher.sides) == (
+        (0, 2, 4),
+        (0, 0, 1),
+        (14, 14, 7),
+    )
 
 
 def test_several_teachers_have_no_layers_in_common():
-    with pytest.raises(UserError, match="The method rkd compares hidden layers, which several teachers do not share; choose one teacher."):
+    with pytest.raises(
+        UserError,
+        match="The method rkd compares hidden layers, which several teachers do not share; choose one teacher.",
+    ):
         connect(METHODS["rkd"], "mlp-30", "cnn+cnn", 0)
     assert connect(METHODS["dkd"], "mlp-30", "cnn+cnn", 0) is None
 
@@ -141,7 +166,11 @@ def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teach
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     asked = []
     real = inference.in_chunks
-    monkeypatch.setattr(inference, "in_chunks", lambda model, ask, inputs: asked.append(len(inputs)) or real(model, ask, inputs))
+    monkeypatch.setattr(
+        inference,
+        "in_chunks",
+        lambda model, ask, inputs: asked.append(len(inputs)) or real(model, ask, inputs),
+    )
     few = mnist.train.take(torch.tensor([5, 290, 17]))
     first = fresh.outputs(few, view).features
     expected = view(inference.outputs(teacher.model, few.inputs()).features)
@@ -153,14 +182,19 @@ def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teach
 
 def test_another_view_is_another_table(teacher, mnist):
     few = mnist.train.take(slice(0, 20))
-    views = [connect(METHODS[name], "cnn-tiny", "cnn-tiny", 0).teacher for name in ("cosine", "fitnets", "attention", "cosine")]
+    views = [
+        connect(METHODS[name], "cnn-tiny", "cnn-tiny", 0).teacher
+        for name in ("cosine", "fitnets", "attention", "cosine")
+    ]
     for view in views:
         expected = view(inference.outputs(teacher.model, few.inputs()).features)
         torch.testing.assert_close(teacher.outputs(few, view).features, expected, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("augmentation", ["none", "jitter", "affine"])
-def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_features(teacher, mnist, monkeypatch, augmentation):
+def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_features(
+    teacher, mnist, monkeypatch, augmentation
+):
     fresh = CachedTeacher("cnn", "cnn-tiny", teacher.model)
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     digits = mnist.train.take(slice(0, 50))
@@ -168,17 +202,25 @@ def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_featur
         digits = AUGMENTATIONS[augmentation](digits, torch.Generator().manual_seed(0))
     passed = []
     real = inference.in_chunks
-    monkeypatch.setattr(inference, "in_chunks", lambda model, ask, inputs: passed.append(len(inputs)) or real(model, ask, inputs))
+    monkeypatch.setattr(
+        inference,
+        "in_chunks",
+        lambda model, ask, inputs: passed.append(len(inputs)) or real(model, ask, inputs),
+    )
     said = fresh.outputs(digits, view)
     assert passed == [64]  # 50 filled up to a whole chunk
-    assert torch.equal(said.logits, CachedTeacher("cnn", "cnn-tiny", teacher.model).logits(digits)), "the same to the bit"
+    assert torch.equal(said.logits, CachedTeacher("cnn", "cnn-tiny", teacher.model).logits(digits)), (
+        "the same to the bit"
+    )
     if augmentation != "affine":  # those are not kept
         passed.clear()
         assert torch.equal(fresh.logits(digits), said.logits) and not passed
 
 
 @pytest.mark.parametrize("augmentation", ["jitter", "affine"])
-def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_student_sees(teacher, mnist, augmentation):
+def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_student_sees(
+    teacher, mnist, augmentation
+):
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     teacher.outputs(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
     moved = AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
@@ -189,7 +231,10 @@ def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_stude
 def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
     wide = CachedTeacher("wide", "mlp-1200x2", registry.build("mlp-1200x2", 0))
     view = connect(METHODS["cosine"], "mlp-30", "mlp-1200x2", 0).teacher
-    assert wide.outputs(mnist.train.take(slice(0, 10)), view).features[0].shape == (10, 1200) and 1200 > MAX_FEATURES
+    assert (
+        wide.outputs(mnist.train.take(slice(0, 10)), view).features[0].shape == (10, 1200)
+        and 1200 > MAX_FEATURES
+    )
     assert wide._view is None
 
 
@@ -222,7 +267,11 @@ def distilled(mnist, teacher, **settings):
 def projection(experiment):
     """The weights of the student's projection, by name, as they stand."""
     mark = "projection.student."
-    return {key.removeprefix(mark): value for key, value in experiment.training.state().items() if key.startswith(mark)}
+    return {
+        key.removeprefix(mark): value
+        for key, value in experiment.training.state().items()
+        if key.startswith(mark)
+    }
 
 
 @looking
@@ -232,9 +281,13 @@ def test_a_connection_teaches_the_student_and_leaves_the_control_as_it_was(mnist
         distilled(mnist, teacher, student=student, method=name, **more)
         for name, more in (("hinton", {}), (method.name, {}), (method.name, {"feature_weight": 0.0}))
     )
-    assert identical(plain.trained["control"], taught.trained["control"]), "same weights to begin with, same batches, to the bit"
+    assert identical(plain.trained["control"], taught.trained["control"]), (
+        "same weights to begin with, same batches, to the bit"
+    )
     assert not identical(plain.trained["student"], taught.trained["student"])
-    assert identical(plain.trained["student"], unheard.trained["student"]), "weight 0 is Hinton's distillation"
+    assert identical(plain.trained["student"], unheard.trained["student"]), (
+        "weight 0 is Hinton's distillation"
+    )
 
 
 def test_a_projection_is_trained_and_is_no_part_of_the_student(mnist, teacher):
@@ -242,7 +295,10 @@ def test_a_projection_is_trained_and_is_no_part_of_the_student(mnist, teacher):
     begun = connect(METHODS["cosine"], "cnn-tiny", "cnn-tiny", 0).projection.state_dict()
     assert projection(experiment).keys() == begun.keys() and not identical(begun, projection(experiment))
     count = sum(value.numel() for value in experiment.trained["student"].parameters())
-    assert count == size.network_size("cnn-tiny").parameters and set(experiment.trained) == {"student", "control"}
+    assert count == size.network_size("cnn-tiny").parameters and set(experiment.trained) == {
+        "student",
+        "control",
+    }
 
 
 def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
@@ -251,21 +307,31 @@ def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
     config = SHORT.replace(method="cosine", student="mlp-30", soft_weight=0.0)
     experiment = Distillation(config, few, teacher)
     joined, model = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0), registry.build("mlp-30", 0)
-    optimizer = torch.optim.AdamW([*model.parameters(), *joined.projection.parameters()], lr=config.learning_rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *joined.projection.parameters()], lr=config.learning_rate, weight_decay=1e-2
+    )
     taught = teacher.outputs(few.train, joined.teacher)
-    terms = METHODS["cosine"].objective(joined(inference.outputs(model, few.train.inputs())), taught, few.train.labels, experiment.settings)
+    terms = METHODS["cosine"].objective(
+        joined(inference.outputs(model, few.train.inputs())), taught, few.train.labels, experiment.settings
+    )
     sum(terms.values()).backward()
     optimizer.step()
     list(experiment.records())
-    torch.testing.assert_close(projection(experiment), dict(joined.projection.state_dict()), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        projection(experiment), dict(joined.projection.state_dict()), rtol=1e-4, atol=1e-5
+    )
     for ours, theirs in zip(experiment.trained["student"].parameters(), model.parameters()):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("student", "method"), [("mlp-30", "cosine"), ("cnn-tiny", "fitnets"), ("cnn-tiny", "attention")])
+@pytest.mark.parametrize(
+    ("student", "method"), [("mlp-30", "cosine"), ("cnn-tiny", "fitnets"), ("cnn-tiny", "attention")]
+)
 def test_going_on_from_a_checkpoint_equals_never_having_stopped(mnist, teacher, student, method):
     def experiment():
-        return Distillation(SHORT.replace(student=student, method=method, augmentation="jitter"), mnist, teacher)
+        return Distillation(
+            SHORT.replace(student=student, method=method, augmentation="jitter"), mnist, teacher
+        )
 
     whole, first, second = experiment(), experiment(), experiment()
     list(whole.records())
@@ -275,7 +341,9 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(mnist, teacher, 
     list(second.records(state=state))
     for name in ("student", "control"):
         assert identical(whole.trained[name], second.trained[name])
-    assert identical(projection(whole), projection(second)) and (method == "attention") == (not projection(whole))
+    assert identical(projection(whole), projection(second)) and (method == "attention") == (
+        not projection(whole)
+    )
 
 
 def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
@@ -287,8 +355,12 @@ def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
 
 def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
     """Hinton's distillation asks neither the networks nor the teacher for them."""
-    monkeypatch.setattr("kd.training.forward_backward.outputs", lambda *_: pytest.fail("a student's features were computed"))
-    monkeypatch.setattr(CachedTeacher, "outputs", lambda *_: pytest.fail("a teacher's features were computed"))
+    monkeypatch.setattr(
+        "kd.training.forward_backward.outputs", lambda *_: pytest.fail("a student's features were computed")
+    )
+    monkeypatch.setattr(
+        CachedTeacher, "outputs", lambda *_: pytest.fail("a teacher's features were computed")
+    )
     for name in ("mlp-30", "cnn-tiny"):
         list(Distillation(SHORT.replace(student=name), mnist, small_teacher()).records())
 
@@ -305,5 +377,8 @@ def test_a_learner_without_a_connection_needs_no_features_of_a_teacher(mnist):
 
 
 def test_what_a_method_cannot_look_into_is_refused_before_training():
-    with pytest.raises(UserError, match=r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; choose another teacher"):
+    with pytest.raises(
+        UserError,
+        match=r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; choose another teacher",
+    ):
         feature_matching.check(METHODS["attention"], "teacher", "mlp-32")

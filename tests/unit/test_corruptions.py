@@ -67,7 +67,10 @@ def read(sample):
     def share(name: str, level: float) -> dict[str, float]:
         inputs = digits.normalize(CORRUPTIONS[name].apply(sample.test.images, level))
         said = {who: inference.logits_in_chunks(model, inputs, 512) for who, model in networks.items()}
-        return {who: (logits.argmax(1) == sample.test.labels).float().mean().item() for who, logits in said.items()}
+        return {
+            who: (logits.argmax(1) == sample.test.labels).float().mean().item()
+            for who, logits in said.items()
+        }
 
     return share
 
@@ -86,4 +89,7 @@ def test_the_teacher_falls_apart_before_both_under_blur_and_noise(read, name, le
 def test_a_student_of_clean_digits_hardly_learns_what_its_teacher_says_about_others(read):
     clean, turned = read("rotated", 0), read("rotated", 45)
     behind = {who: turned["teacher"] - turned[who] for who in ("student", "control")}
-    assert clean["teacher"] - clean["student"] < 0.06 and abs(behind["student"] - behind["control"]) < behind["control"] / 2, (clean, turned)
+    assert (
+        clean["teacher"] - clean["student"] < 0.06
+        and abs(behind["student"] - behind["control"]) < behind["control"] / 2
+    ), (clean, turned)

@@ -32,7 +32,9 @@ def test_the_sample_is_4000_images_to_learn_from_and_1000_to_judge_on_of_each_cl
     assert sample.test.labels.bincount().tolist() == [100] * 10
     assert sample.validation is sample.test is sample.glance
     assert not set(sample.train.ids.tolist()) & set(sample.test.ids.tolist())
-    assert set(sample.train.ids.tolist()) | set(sample.test.ids.tolist()) == set(sources.validation_ids().tolist())
+    assert set(sample.train.ids.tolist()) | set(sample.test.ids.tolist()) == set(
+        sources.validation_ids().tolist()
+    )
 
 
 def test_digits_have_the_documented_types(sample):
@@ -41,11 +43,17 @@ def test_digits_have_the_documented_types(sample):
     assert digits.labels.dtype == digits.ids.dtype == torch.int64
     assert digits.inputs().shape == (4000, 1, 28, 28) and digits.inputs().dtype == torch.float32
     taken = digits.take(torch.tensor([5, 2]))
-    assert taken.ids.tolist() == digits.ids[[5, 2]].tolist() and torch.equal(taken.images[1], digits.images[2])
+    assert taken.ids.tolist() == digits.ids[[5, 2]].tolist() and torch.equal(
+        taken.images[1], digits.images[2]
+    )
 
 
 def test_the_full_set_is_55000_5000_and_10000_images_without_overlap(full_mnist):
-    assert [len(part) for part in (full_mnist.train, full_mnist.validation, full_mnist.test)] == [55_000, 5_000, 10_000]
+    assert [len(part) for part in (full_mnist.train, full_mnist.validation, full_mnist.test)] == [
+        55_000,
+        5_000,
+        10_000,
+    ]
     ids = torch.cat([full_mnist.train.ids, full_mnist.validation.ids])
     assert torch.equal(ids.sort().values, torch.arange(60_000))
     assert {full_mnist.train.file, full_mnist.validation.file} == {"train"} and full_mnist.test.file == "test"
@@ -65,7 +73,9 @@ def test_the_glance_is_1000_validation_images_100_of_each_class(full_mnist):
 
 def test_normalized_training_pixels_have_mean_0_and_deviation_1(full_mnist):
     inputs = torch.cat([full_mnist.train.inputs(), full_mnist.validation.inputs()]).double()
-    assert inputs.mean().item() == pytest.approx(0, abs=1e-3) and inputs.std().item() == pytest.approx(1, abs=1e-3)
+    assert inputs.mean().item() == pytest.approx(0, abs=1e-3) and inputs.std().item() == pytest.approx(
+        1, abs=1e-3
+    )
 
 
 def test_normalization_is_its_formula():
@@ -120,7 +130,11 @@ def flip(content):
 
 
 DAMAGES = {
-    truncate: "not complete", lengthen: "not complete", empty: "not complete", other_magic: "magic number", flip: "checksum",
+    truncate: "not complete",
+    lengthen: "not complete",
+    empty: "not complete",
+    other_magic: "magic number",
+    flip: "checksum",
 }
 
 
@@ -129,7 +143,7 @@ def test_a_file_is_read_as_its_array(small_files):
         path = sources.raw_folder(small_files) / name
         array = sources.read_idx(path)
         assert array.shape == shape and array.dtype == np.uint8
-        assert array.tobytes() == path.read_bytes()[-array.size:]
+        assert array.tobytes() == path.read_bytes()[-array.size :]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -230,14 +244,18 @@ def test_the_sample_is_there_at_once_while_the_download_runs(source):
 def test_a_download_that_hangs_is_given_up_and_its_process_ended(source):
     hanging = source(HANG, time_limit=1)
     assert hanging.wait(60).source == "sample"
-    assert hanging.state == "sample" and hanging.messages == ["The download of MNIST was given up after 1 seconds."]
+    assert hanging.state == "sample" and hanging.messages == [
+        "The download of MNIST was given up after 1 seconds."
+    ]
     assert hanging._process.poll() is not None
 
 
 def test_a_download_that_fails_is_told_in_plain_words(source):
     failing = source(FAIL)
     assert failing.wait(60).source == "sample"
-    assert failing.state == "sample" and failing.messages == ["MNIST could not be downloaded: there seems to be no network."]
+    assert failing.state == "sample" and failing.messages == [
+        "MNIST could not be downloaded: there seems to be no network."
+    ]
 
 
 def test_a_download_that_succeeds_gives_the_full_set(source, arriving):
@@ -264,10 +282,16 @@ def test_the_real_files_are_found_after_a_download(source, full_mnist, tmp_path)
 
 
 def test_a_download_that_brings_something_else_is_told(source):
-    odd = source(python("import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'MNIST/raw/train-images-idx3-ubyte').write_text('?')"))
+    odd = source(
+        python(
+            "import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'MNIST/raw/train-images-idx3-ubyte').write_text('?')"
+        )
+    )
     odd.wait(60)
     assert odd.state == "sample"
-    assert odd.messages[0].startswith("The download of MNIST is not right: train-images-idx3-ubyte is 1 bytes long")
+    assert odd.messages[0].startswith(
+        "The download of MNIST is not right: train-images-idx3-ubyte is 1 bytes long"
+    )
 
 
 def test_retry_downloads_again_and_forgets_what_went_wrong(source, arriving):
@@ -305,7 +329,9 @@ def test_a_folder_that_cannot_be_made_is_named(source, tmp_path):
     (tmp_path / "file").touch()
     refused = source(ARRIVE, folder=tmp_path / "file" / "mnist")
     assert refused.wait(60).source == "sample" and refused.state == "sample"
-    assert refused.messages == [f"MNIST could not be saved in {tmp_path / 'file' / 'mnist'}: Not a directory."]
+    assert refused.messages == [
+        f"MNIST could not be saved in {tmp_path / 'file' / 'mnist'}: Not a directory."
+    ]
 
 
 def test_a_folder_that_takes_no_files_is_not_taken_for_a_missing_network(source, tmp_path, monkeypatch):
@@ -400,7 +426,11 @@ def test_jitter_shifts_each_image_by_up_to_2_whole_pixels_and_says_by_how_many()
         assert torch.equal(result, moved(image, *augmentation.SHIFTS[shift]))
     assert set(augmentation.SHIFTS) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
     assert len(after.shifts.unique()) == 25, "all shifts of up to 2 px are used"
-    assert torch.equal(after.ids, before.ids) and torch.equal(after.labels, before.labels) and after.file == "train"
+    assert (
+        torch.equal(after.ids, before.ids)
+        and torch.equal(after.labels, before.labels)
+        and after.file == "train"
+    )
 
 
 def test_parts_of_shifted_digits_keep_their_shifts():
@@ -425,7 +455,11 @@ def test_augmentation_depends_on_its_generator_alone(augment, mnist):
     torch.manual_seed(3)
     assert torch.equal(first, augment(mnist.train, seeded(1)).images)
     assert not torch.equal(first, augment(mnist.train, seeded(2)).images)
-    assert torch.equal(mnist.train.images, before) and first.shape == before.shape and first.dtype == before.dtype
+    assert (
+        torch.equal(mnist.train.images, before)
+        and first.shape == before.shape
+        and first.dtype == before.dtype
+    )
 
 
 def test_affine_varies_each_image_on_its_own_and_keeps_its_ink(mnist):
@@ -449,7 +483,11 @@ def test_affine_moves_the_middle_by_at_most_2_pixels():
 
 
 def test_every_augmentation_has_a_name():
-    assert augmentation.AUGMENTATIONS == {"none": None, "jitter": augmentation.jitter, "affine": augmentation.affine}
+    assert augmentation.AUGMENTATIONS == {
+        "none": None,
+        "jitter": augmentation.jitter,
+        "affine": augmentation.affine,
+    }
 
 
 # -- the transfer set --------------------------------------------------------------------------
@@ -459,7 +497,9 @@ def test_every_augmentation_has_a_name():
 def test_left_out_digits_are_gone_and_the_others_stay_as_they_are(mnist, omitted):
     left = transfer_set.without(mnist.train, omitted)
     stay = [i for i, label in enumerate(mnist.train.labels.tolist()) if str(label) not in omitted]
-    assert left.ids.tolist() == mnist.train.ids[stay].tolist() and torch.equal(left.images, mnist.train.images[stay])
+    assert left.ids.tolist() == mnist.train.ids[stay].tolist() and torch.equal(
+        left.images, mnist.train.images[stay]
+    )
     assert transfer_set.without(mnist.train, "") is mnist.train
 
 
@@ -474,7 +514,9 @@ def test_a_budget_of_labels_is_spent_on_all_classes_alike_and_no_image_goes(mnis
 
 
 def test_which_images_have_labels_depends_on_the_generator_alone_and_more_labels_keep_the_fewer(mnist):
-    few, again, other = (transfer_set.with_labels(mnist.train, 50, generator(key)).labels for key in ("a", "a", "b"))
+    few, again, other = (
+        transfer_set.with_labels(mnist.train, 50, generator(key)).labels for key in ("a", "a", "b")
+    )
     assert torch.equal(few, again) and not torch.equal(few, other)
     more = transfer_set.with_labels(mnist.train, 200, generator("a")).labels
     assert (more[few != UNLABELLED] != UNLABELLED).all()

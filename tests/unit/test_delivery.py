@@ -41,7 +41,9 @@ def session(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "get_instance", MagicMock())
     monkeypatch.setattr(runtime, "exists", lambda: False)
     (tmp_path / "page.py").write_text(SCRIPT)
-    return lambda: AppSession(ScriptData(str(tmp_path / "page.py"), True), MagicMock(), ScriptCache(), None, {})
+    return lambda: AppSession(
+        ScriptData(str(tmp_path / "page.py"), True), MagicMock(), ScriptCache(), None, {}
+    )
 
 
 async def said(session) -> SimpleNamespace:
@@ -88,7 +90,9 @@ def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
         return (await said(page)).texts
 
     answer, *ticks = run(visit())
-    assert answer == "answer 2" and set(ticks) == {"tick"}  # one or two: the second may find the first at work, or waiting
+    assert answer == "answer 2" and set(ticks) == {
+        "tick"
+    }  # one or two: the second may find the first at work, or waiting
 
 
 def test_the_whole_page_replaces_what_waits(session):
@@ -107,7 +111,10 @@ def test_the_whole_page_replaces_what_waits(session):
 def test_who_leaves_while_something_is_sent_has_left():
     """Without the mend it is a RuntimeError, which Streamlit takes for text that it does not understand."""
     streamlit_internals.mend()
-    heard = [{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": b"the last that was on its way"}]
+    heard = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "bytes": b"the last that was on its way"},
+    ]
 
     async def receive():
         return heard.pop(0)

@@ -31,18 +31,36 @@ def test_it_goes_from_the_image_to_ten_logits_and_counts_every_weight_once(name)
 
 def test_layers_are_told_in_plain_words_with_the_shape_of_what_they_give():
     assert [(row.label, row.shape) for row in diagrams.stages("cnn-tiny")] == [
-        ("image", (1, 28, 28)), ("3×3 convolution, ReLU", (8, 14, 14)), ("3×3 convolution, ReLU", (16, 7, 7)),
-        ("3×3 convolution, ReLU", (32, 4, 4)), ("dense", (10,)),
+        ("image", (1, 28, 28)),
+        ("3×3 convolution, ReLU", (8, 14, 14)),
+        ("3×3 convolution, ReLU", (16, 7, 7)),
+        ("3×3 convolution, ReLU", (32, 4, 4)),
+        ("dense", (10,)),
     ]
-    assert [row.label for row in diagrams.stages("cnn-separable")][2:4] == ["3×3 depthwise, ReLU", "1×1 pointwise, ReLU"]
-    assert [row.label for row in diagrams.stages("mlp-1200x2")] == ["image", "dense, ReLU", "dense, ReLU", "dense"]
-    blocks = [[row.label for row in diagrams.stages(name)].count("Transformer block") for name in ("vit", "vit-half")]
+    assert [row.label for row in diagrams.stages("cnn-separable")][2:4] == [
+        "3×3 depthwise, ReLU",
+        "1×1 pointwise, ReLU",
+    ]
+    assert [row.label for row in diagrams.stages("mlp-1200x2")] == [
+        "image",
+        "dense, ReLU",
+        "dense, ReLU",
+        "dense",
+    ]
+    blocks = [
+        [row.label for row in diagrams.stages(name)].count("Transformer block")
+        for name in ("vit", "vit-half")
+    ]
     assert blocks == [6, 3]
 
 
 def test_nothing_is_left_out():
     rows = diagrams.stages("mlp-1200x2")
-    assert rows[0].parts == ("image", "Flatten", "Dropout") and rows[1].parts == ("BoundedLinear", "ReLU", "Dropout")
+    assert rows[0].parts == ("image", "Flatten", "Dropout") and rows[1].parts == (
+        "BoundedLinear",
+        "ReLU",
+        "Dropout",
+    )
 
 
 class Branches(nn.Module):
@@ -66,10 +84,18 @@ class Whole(nn.Module):
 
 def test_any_module_can_be_drawn_in_the_order_of_its_calls(monkeypatch):
     for cls in (Branches, Whole):
-        monkeypatch.setitem(registry.ARCHITECTURES, f"any <{cls.__name__}>", registry.Architecture(f"any <{cls.__name__}>", "Any.", cls))
+        monkeypatch.setitem(
+            registry.ARCHITECTURES,
+            f"any <{cls.__name__}>",
+            registry.Architecture(f"any <{cls.__name__}>", "Any.", cls),
+        )
     assert [row.label for row in diagrams.stages("any <Branches>")] == ["image", "dense", "Tanh", "dense"]
     assert [row.label for row in diagrams.stages("any <Whole>")] == ["image", "Whole"]
-    assert parsed("any <Whole>").get("aria-label").startswith("The layers of any <Whole>: image, 1×28×28; Whole, 10.")
+    assert (
+        parsed("any <Whole>")
+        .get("aria-label")
+        .startswith("The layers of any <Whole>: image, 1×28×28; Whole, 10.")
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,7 +119,9 @@ def test_no_row_has_words_that_run_into_its_numbers(name):
 
 def test_bars_are_as_wide_as_the_root_of_what_a_layer_gives():
     image, hidden, logits = bars("mlp-800x2")[0], bars("mlp-800x2")[1], bars("mlp-800x2")[3]
-    assert hidden / image == pytest.approx((800 / 784) ** 0.5, rel=0.01) and logits / image == pytest.approx((10 / 784) ** 0.5, rel=0.03)
+    assert hidden / image == pytest.approx((800 / 784) ** 0.5, rel=0.01) and logits / image == pytest.approx(
+        (10 / 784) ** 0.5, rel=0.03
+    )
 
 
 def test_two_pictures_share_a_scale():
@@ -110,7 +138,11 @@ def test_ink_takes_the_pages_colour_and_bars_the_models():
 def test_its_words_say_all_that_it_shows():
     words = parsed("vit-half").get("aria-label")
     for row in diagrams.stages("vit-half"):
-        assert row.label in words and "×".join(map(str, row.shape)) in words and (not row.weights or f"{row.weights:,} weights" in words)
+        assert (
+            row.label in words
+            and "×".join(map(str, row.shape)) in words
+            and (not row.weights or f"{row.weights:,} weights" in words)
+        )
 
 
 def test_drawing_draws_no_random_numbers():

@@ -38,10 +38,11 @@ def few(sample: Mnist) -> Mnist:
     return Mnist(sample.train.take(slice(0, 4000, 13)).take(slice(0, 301)), judged, judged, "sample")
 
 
-
 def trained(name: str, mnist: Mnist, dtype: torch.dtype) -> tuple[dict, list[dict]]:
     """The weights after two epochs on varied images, and what the charts show of them."""
-    model = registry.initialize(NETWORKS[name](), torch.Generator().manual_seed(0)).to(dtype, memory_format=torch.channels_last)
+    model = registry.initialize(NETWORKS[name](), torch.Generator().manual_seed(0)).to(
+        dtype, memory_format=torch.channels_last
+    )
     plan = Plan(epochs=2, batch_size=60, learning_rate=4e-3, seed=0, augmentation="affine")
     training = Training([Learner("teacher", model, labels_only)], mnist, plan, {})
     rows = [record.row() for record in training.records()]
@@ -64,9 +65,31 @@ def all_trained(sample: Mnist) -> dict:
 def two(tmp_path_factory):
     """What the two processes came to, and the folder with the run that they stored."""
     folder = tmp_path_factory.mktemp("two")
-    environment = os.environ | {"KD_HOME": str(folder / "home"), "KD_CACHE_DIR": str(folder / "cache"), "KD_DEVICE": "cpu"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.unit.test_distributed", str(folder)]
-    process = subprocess.Popen(launch, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    environment = os.environ | {
+        "KD_HOME": str(folder / "home"),
+        "KD_CACHE_DIR": str(folder / "cache"),
+        "KD_DEVICE": "cpu",
+    }
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "tests.unit.test_distributed",
+        str(folder),
+    ]
+    process = subprocess.Popen(
+        launch,
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         out, err = process.communicate(timeout=150)
     finally:
@@ -102,8 +125,12 @@ def test_two_processes_come_to_the_weights_of_one(two, sample):
         bound = 1e-9 if dtype is torch.float64 else 1e-2 if name == "normalized" else 1e-5
         assert largest_difference(weights, spread) < bound, (name, dtype)
         for row, same in zip(rows, shown, strict=True):
-            assert {key: same[key] for key in row if "teacher" in key} == pytest.approx({key: row[key] for key in row if "teacher" in key}, abs=0.02)
-            assert same["loss teacher hard"] == pytest.approx(row["loss teacher hard"], abs=bound), "the charts show one process's share"
+            assert {key: same[key] for key in row if "teacher" in key} == pytest.approx(
+                {key: row[key] for key in row if "teacher" in key}, abs=0.02
+            )
+            assert same["loss teacher hard"] == pytest.approx(row["loss teacher hard"], abs=bound), (
+                "the charts show one process's share"
+            )
 
 
 def test_the_command_under_torchrun_stores_and_prints_one_run(two, sample, home, capsys, monkeypatch):
@@ -130,7 +157,9 @@ def test_normalization_over_one_process_is_pytorchs_own():
     theirs = layer(inputs)
     torch.testing.assert_close(ours, theirs)
     wanted = [inputs, layer.weight, layer.bias]
-    for one, other in zip(torch.autograd.grad(ours.square().sum(), wanted), torch.autograd.grad(theirs.square().sum(), wanted)):
+    for one, other in zip(
+        torch.autograd.grad(ours.square().sum(), wanted), torch.autograd.grad(theirs.square().sum(), wanted)
+    ):
         torch.testing.assert_close(one, other)
 
 

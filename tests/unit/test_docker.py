@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LINES = [line for line in (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+LINES = [
+    line
+    for line in (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    if line and not line.startswith("#")
+]
 COPIED = [source for line in LINES if line.startswith("COPY ") for source in line.split()[1:-1]]
 
 
@@ -16,22 +20,31 @@ def test_all_that_is_copied_exists_and_is_let_through():
 
 
 def test_all_that_the_app_reads_beside_its_package_is_copied():
-    outside = set(re.findall(r'\bROOT / "([\w.]+)"', "".join(path.read_text() for path in (ROOT / "kd").rglob("*.py"))))
+    outside = set(
+        re.findall(r'\bROOT / "([\w.]+)"', "".join(path.read_text() for path in (ROOT / "kd").rglob("*.py")))
+    )
     assert outside >= {"runs"}, "the pattern finds what it looks for"
-    assert {"app.py", "kd", "pages", ".streamlit", "requirements.txt"} | outside <= set(COPIED) | {"runs", "static"}
+    assert {"app.py", "kd", "pages", ".streamlit", "requirements.txt"} | outside <= set(COPIED) | {
+        "runs",
+        "static",
+    }
 
 
 def test_it_runs_as_nobody_special_with_its_data_outside_and_its_health_asked():
     instructions = [line.split()[0] for line in LINES]
     user = next(i for i, line in enumerate(LINES) if line.startswith("USER "))
     assert LINES[user].split()[1] not in ("root", "0") and instructions.index("CMD") > user
-    assert "VOLUME /data" in LINES and any("/_stcore/health" in line for line in LINES if line.startswith("HEALTHCHECK"))
+    assert "VOLUME /data" in LINES and any(
+        "/_stcore/health" in line for line in LINES if line.startswith("HEALTHCHECK")
+    )
     environment = " ".join(line for line in LINES if line.startswith("ENV "))
     source = "".join(path.read_text() for path in (ROOT / "kd").rglob("*.py"))
     for name in re.findall(r"\b(KD_\w+)=", environment):
         assert f'"{name}"' in source, f"{name} is read somewhere"
 
 
-@pytest.mark.parametrize("name", ["KD_PRESENTER_PASSWORD", "KD_MAX_RUNS", "KD_MAX_BYTES", "KD_HOME", "KD_CACHE_DIR", "KD_DATA_DIR"])
+@pytest.mark.parametrize(
+    "name", ["KD_PRESENTER_PASSWORD", "KD_MAX_RUNS", "KD_MAX_BYTES", "KD_HOME", "KD_CACHE_DIR", "KD_DATA_DIR"]
+)
 def test_the_page_on_serving_tells_each_setting(name):
     assert name in (ROOT / "docs" / "serving.md").read_text()

@@ -72,7 +72,10 @@ def test_a_transparent_canvas_gives_the_same_as_a_black_one():
     black = render(DIGITS[3])
     clear = black.copy()
     clear[..., 3], clear[..., :3] = black[..., 0], 255
-    assert (preprocess.prepare(preprocess.ink_from_canvas(clear)) == preprocess.prepare(preprocess.ink_from_canvas(black))).all()
+    assert (
+        preprocess.prepare(preprocess.ink_from_canvas(clear))
+        == preprocess.prepare(preprocess.ink_from_canvas(black))
+    ).all()
 
 
 # -- geometry ---------------------------------------------------------------------
@@ -228,7 +231,9 @@ def photo(strokes: list[Stroke], depth: float = 0.7) -> np.ndarray:
     ink[10:290, 60:340] = render(strokes, 280, 10)[..., 0] / 255
     y, x = np.mgrid[0:1:300j, 0:1:400j]
     light = 0.9 - 0.3 * x - 0.15 * y**2
-    return np.clip((light * (1 - depth * ink) + random.normal(0, 0.03, ink.shape)) * 255, 0, 255).astype(np.uint8)
+    return np.clip((light * (1 - depth * ink) + random.normal(0, 0.03, ink.shape)) * 255, 0, 255).astype(
+        np.uint8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +258,11 @@ def test_dark_on_light_and_light_on_dark_give_the_same(clean, form):
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "1", "LA", "RGBA", "I;16"])
 def test_every_colour_mode_is_read(clean, mode):
-    picture = encoded((255 - clean[5]).astype(np.uint16) * 257) if mode == "I;16" else encoded(255 - clean[5], mode=mode)
+    picture = (
+        encoded((255 - clean[5]).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else encoded(255 - clean[5], mode=mode)
+    )
     assert np.abs(seen([picture])[0].astype(int) - drawn(DIGITS[5])).mean() < 4
 
 
@@ -333,10 +342,17 @@ def bomb(side: int) -> bytes:
     """A PNG of ``side`` x ``side`` pixels by its header, in a few bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 def scans(count: int) -> bytes:
@@ -352,7 +368,11 @@ def encode(image: Image.Image, format: str, **options) -> bytes:
     return content.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", bomb(2_000), encode(Image.new("L", (40, 40)), "JPEG")], ids=["nothing", "text", "bomb", "JPEG"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no picture", bomb(2_000), encode(Image.new("L", (40, 40)), "JPEG")],
+    ids=["nothing", "text", "bomb", "JPEG"],
+)
 def test_what_no_canvas_sends_is_refused(content):
     with pytest.raises(UserError, match="cannot be read as a picture|more than 2 megapixels"):
         preprocess.ink_from_canvas_file(content)
@@ -379,7 +399,21 @@ def test_a_canvas_of_no_size_is_nothing():
         (bomb(100_000), "more than 20 megapixels"),
         (b"\0" * (5 * 2**20 + 1), "larger than 5 MB"),
     ],
-    ids=["many scans", "large WebP", "empty", "text", "PDF", "EPS", "TIFF", "cut PNG", "cut JPEG", "25 MP", "144 MP", "10,000 MP", "over 5 MB"],
+    ids=[
+        "many scans",
+        "large WebP",
+        "empty",
+        "text",
+        "PDF",
+        "EPS",
+        "TIFF",
+        "cut PNG",
+        "cut JPEG",
+        "25 MP",
+        "144 MP",
+        "10,000 MP",
+        "over 5 MB",
+    ],
 )
 def test_what_is_no_picture_is_refused_in_one_sentence(content, says):
     with warnings.catch_warnings():
@@ -409,7 +443,9 @@ def test_drawn_digits_look_like_one(familiar: familiarity.Familiar, width: int):
 
 @pytest.mark.parametrize("width", [12, 20, 28])
 @pytest.mark.parametrize("drawings", [LETTERS, SCRIBBLES], ids=["letters", "scribbles"])
-def test_most_letters_and_scribbles_do_not(familiar: familiarity.Familiar, drawings: dict[str, list[Stroke]], width: int):
+def test_most_letters_and_scribbles_do_not(
+    familiar: familiarity.Familiar, drawings: dict[str, list[Stroke]], width: int
+):
     known = familiar.knows(inputs([drawn(strokes, width) for strokes in drawings.values()]))
     assert known.float().mean() <= 0.3, [name for name, is_known in zip(drawings, known) if is_known]
 
@@ -421,7 +457,9 @@ def test_asking_leaves_the_teacher_in_eval_mode(sample: Mnist, shipped: CachedTe
 
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "cnn-tiny", "cnn-separable", "vit-half"])
 def test_any_architecture_can_be_asked(sample: Mnist, name: str):
-    familiar = familiarity.Familiar(registry.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1)
+    familiar = familiarity.Familiar(
+        registry.build(name, 0).eval(), sample.train.take(slice(None, None, 4)), share=0.1
+    )
     assert 0.8 < familiar.knows(sample.validation.inputs()).float().mean() < 1
 
 
@@ -469,7 +507,19 @@ def test_a_drawing_comes_out_of_a_link_as_it_went_in():
 BOMB = base64.urlsafe_b64encode(zlib.compress(bytes(10**6), 9)).decode()
 
 
-@pytest.mark.parametrize("text", ["", "a", "Zm9v", "\N{SNOWMAN}", "=" * 5, "A" * 3_000, BOMB, links.to_text(np.zeros((28, 28), np.uint8))[:-4]])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "Zm9v",
+        "\N{SNOWMAN}",
+        "=" * 5,
+        "A" * 3_000,
+        BOMB,
+        links.to_text(np.zeros((28, 28), np.uint8))[:-4],
+    ],
+)
 def test_a_damaged_drawing_in_a_link_is_refused(text):
     with pytest.raises(UserError, match="draw it again"):
         links.from_text(text)

@@ -82,7 +82,9 @@ def test_the_safetensors_file_comes_with_all_that_is_needed_to_feed_it(mnist):
 def test_a_file_that_answers_otherwise_is_not_given_out(format, mnist, monkeypatch):
     other = registry.build("mlp-30", 1)
     real = {"onnx": formats.to_onnx, "pt2": formats.to_torch_export}[format]
-    monkeypatch.setattr(formats, {"onnx": "to_onnx", "pt2": "to_torch_export"}[format], lambda model: real(other))
+    monkeypatch.setattr(
+        formats, {"onnx": "to_onnx", "pt2": "to_torch_export"}[format], lambda model: real(other)
+    )
     with pytest.raises(UserError, match="logits differ from the model's by .*Choose another format"):
         formats.export(registry.build("mlp-30", 0), "mlp-30", format, mnist.test)
 
@@ -102,7 +104,13 @@ def test_the_script_reads_a_drawn_digit_as_the_app_does(paper, shipped, mnist, t
         ink = preprocess.ink_from_canvas(strokes.render(strokes.DIGITS[digit]))
         picture = np.rint(255 * (1 - ink if paper else ink)).astype(np.uint8)
         Image.fromarray(picture).save(tmp_path / "digit.png")
-        said = subprocess.run([sys.executable, "classify.py", "digit.png"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        said = subprocess.run(
+            [sys.executable, "classify.py", "digit.png"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert said.returncode == 0, said.stderr
         pixels = torch.from_numpy(preprocess.prepare(ink)).unsqueeze(0)
         inputs = dataclasses.replace(mnist.test.take(slice(0, 1)), images=pixels).inputs()

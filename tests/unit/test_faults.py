@@ -40,12 +40,19 @@ def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monk
     monkeypatch.setattr(memory, "available", lambda device: 50_000_000)
     refused = manager.start(DistilConfig(student="mlp-2048-2048", epochs=1, batch_size=100), ME)
     message = wait_for(manager, refused, "failed").message
-    assert message.startswith("This training would take about") and message.endswith("50 MB are free; choose a smaller student or a smaller batch size.")
+    assert message.startswith("This training would take about") and message.endswith(
+        "50 MB are free; choose a smaller student or a smaller batch size."
+    )
     wait_for(manager, manager.start(SHORT, ME), "done")
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
     ids=["Python", "CUDA", "CPU"],
 )
 def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkeypatch, error):  # noqa: F811
@@ -57,7 +64,10 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
     with monkeypatch.context() as small:
         small.setattr(loop.Training, "_train", out)
         manager.resume(id, ME)
-        assert wait_for(manager, id, "interrupted").message == f"{memory.RAN_OUT} Resume goes on from its last checkpoint."
+        assert (
+            wait_for(manager, id, "interrupted").message
+            == f"{memory.RAN_OUT} Resume goes on from its last checkpoint."
+        )
     wait_for(manager, manager.start(SHORT, ME), "done")
     manager.resume(id, ME)
     wait_for(manager, id, "done")
@@ -65,7 +75,12 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
 
 def test_what_a_training_takes_grows_with_networks_weights_and_images():
     small, wide = registry.build("mlp-30", 0), registry.build("cnn-wide", 0)
-    assert memory.needed([small], 100) < memory.needed([small, small], 100) < memory.needed([wide], 100) < memory.needed([wide], 1000)
+    assert (
+        memory.needed([small], 100)
+        < memory.needed([small, small], 100)
+        < memory.needed([wide], 100)
+        < memory.needed([wide], 1000)
+    )
     # Measured: two of them at 256 images took 604 MB.
     assert 500e6 < memory.needed([wide, wide], 256) < 900e6 and not wide.eval().training
 
@@ -109,7 +124,12 @@ def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, h
     for name in ("student.safetensors", "metrics.csv", "config.json"):
         (run.folder / name).unlink()
         (run.folder / name).symlink_to(secret)
-    for read in (lambda: run.model("student"), run.metrics, lambda: run.file("config.json"), lambda: runs.load(id)):
+    for read in (
+        lambda: run.model("student"),
+        run.metrics,
+        lambda: run.file("config.json"),
+        lambda: runs.load(id),
+    ):
         with pytest.raises(UserError, match="missing|damaged"):
             read()
     assert secret.read_bytes() == before
@@ -122,13 +142,22 @@ def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, h
 def small_disk(home):
     """A real disk of 300 kB as the run folder, where this user may mount one."""
     home.mkdir()
-    if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(home)], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk; tests/unit/test_runs.py has a full one that is made up")
+    if (
+        sys.platform != "linux"
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(home)], capture_output=True
+        ).returncode
+    ):
+        pytest.skip(
+            "needs the right to mount a small disk; tests/unit/test_runs.py has a full one that is made up"
+        )
     yield home
     subprocess.run(["umount", "-l", str(home)], check=True)
 
 
-def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_there_is_room(small_disk, manager):  # noqa: F811
+def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_there_is_room(
+    small_disk, manager
+):  # noqa: F811
     filler = small_disk / "filler"
     with contextlib.suppress(OSError), open(filler, "wb") as file:
         while True:
@@ -136,7 +165,10 @@ def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_t
             file.flush()
     id = manager.start(SHORT, ME)
     snap = wait_for(manager, id, "done")
-    assert not snap.saved and f"The run was not saved because the disk is full: free some space in {small_disk}" in snap.message
+    assert (
+        not snap.saved
+        and f"The run was not saved because the disk is full: free some space in {small_disk}" in snap.message
+    )
     assert {path.name for path in small_disk.iterdir()} <= {"filler", f".{id}.lock"}
     filler.unlink()
     manager.save_again(id, ME)

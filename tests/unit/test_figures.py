@@ -16,8 +16,13 @@ from kd.figures.lab import DIGIT_COLOURS
 def rows(count: int) -> list[dict[str, float]]:
     return [
         {
-            "step": i + 1, "epoch": (i + 1) / 100, "loss student soft": 1 / (i + 1), "loss student hard": 0.0,
-            "loss control hard": 2 / (i + 1), "validation student": 0.9, "validation control": 0.8,
+            "step": i + 1,
+            "epoch": (i + 1) / 100,
+            "loss student soft": 1 / (i + 1),
+            "loss student hard": 0.0,
+            "loss control hard": 2 / (i + 1),
+            "validation student": 0.9,
+            "validation control": 0.8,
             "whole_validation": float((i + 1) % 100 == 0),
         }
         for i in range(count)
@@ -55,7 +60,12 @@ def test_a_term_of_weight_zero_is_not_drawn_on_the_logarithmic_axis():
 
 def test_the_legend_names_every_term_of_the_student_and_tells_them_apart_without_colour():
     terms = ["soft", "hard", "distance", "angle"]
-    row = {"epoch": 0.1, "step": 1, **{f"loss student {term}": 0.5 for term in terms}, "loss control hard": 0.7}
+    row = {
+        "epoch": 0.1,
+        "step": 1,
+        **{f"loss student {term}": 0.5 for term in terms},
+        "loss control hard": 0.7,
+    }
     traces = training.loss([row], 5)["data"]
     assert [trace["name"] for trace in traces] == [*(f"student, {term}" for term in terms), "control"]
     assert len({trace["line"]["dash"] for trace in traces[:4]}) == 4
@@ -107,9 +117,21 @@ def test_every_colour_stands_out_from_the_page(mode):
 
 #: Full loss of one kind of cone, on linear RGB: Machado, Oliveira & Fernandes 2009, table 1 (severity 1.0).
 COLOUR_BLIND = {
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }
 
 
@@ -118,7 +140,11 @@ def _lab(colour: str, seen_through: list[list[float]]) -> np.ndarray:
     coded = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.array(seen_through) @ linear, 0, 1)
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear / [0.9505, 1.0, 1.089]
+    xyz = (
+        np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        @ linear
+        / [0.9505, 1.0, 1.089]
+    )
     f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
@@ -127,13 +153,19 @@ def _lab(colour: str, seen_through: list[list[float]]) -> np.ndarray:
 def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
     """A just noticeable difference is about 2.3, and neighbouring lines need some ten times that."""
     distance = {
-        (a, b): np.linalg.norm(_lab(training.COLOURS[a], COLOUR_BLIND[loss]) - _lab(training.COLOURS[b], COLOUR_BLIND[loss]))
+        (a, b): np.linalg.norm(
+            _lab(training.COLOURS[a], COLOUR_BLIND[loss]) - _lab(training.COLOURS[b], COLOUR_BLIND[loss])
+        )
         for a, b in itertools.combinations([*training.COLOURS, "another"], 2)
     }
     assert all(d >= (15 if "another" in pair else 25) for pair, d in distance.items()), distance
     # What the measure is for: red and green of equal lightness are one colour to most of them, while others see two.
     red, green = (_lab(colour, COLOUR_BLIND["deuteranopia"]) for colour in ("#C85A3C", "#7E8B3A"))
-    assert np.linalg.norm(red - green) < 25 < np.linalg.norm(_lab("#C85A3C", np.eye(3).tolist()) - _lab("#7E8B3A", np.eye(3).tolist()))
+    assert (
+        np.linalg.norm(red - green)
+        < 25
+        < np.linalg.norm(_lab("#C85A3C", np.eye(3).tolist()) - _lab("#7E8B3A", np.eye(3).tolist()))
+    )
 
 
 @pytest.mark.parametrize("low", [1e-3, 0.013, 0.2, 1.0, 3.1, 47.0, 900.0])
@@ -142,4 +174,6 @@ def test_a_logarithmic_axis_has_ticks_within_whatever_it_shows(low, ratio):
     axis = training.log_ticks([low, None, 0.0, low * ratio])
     within = [tick for tick in axis["tickvals"] if low <= tick <= low * ratio]
     assert 1 <= len(within) <= 9
-    assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"]) and training.log_ticks([None, 0.0]) == {}
+    assert [float(text) for text in axis["ticktext"]] == pytest.approx(
+        axis["tickvals"]
+    ) and training.log_ticks([None, 0.0]) == {}

@@ -18,40 +18,80 @@ from kd.sweeps.grid_summary import means
 from kd.training.loop import Training
 from tests.helpers import Given, small_teacher, wait_until
 
-SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100)
+SMALL = GridConfig(
+    student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100
+)
 
 
 # -- which cells ---------------------------------------------------------------------------
 
 
 def test_cells_are_all_combinations_and_one_control_for_each_student_labels_and_seed():
-    found = cells(GridConfig(student="mlp-30,linear", temperature="4,2", soft_weight="0,0.9", labels="0,100", seeds=2, seed=5))
+    found = cells(
+        GridConfig(
+            student="mlp-30,linear", temperature="4,2", soft_weight="0,0.9", labels="0,100", seeds=2, seed=5
+        )
+    )
     assert len(found) == 2 * 2 * 2 * (1 + 2) and [cell.index for cell in found] == list(range(24))
     assert [cell.config.seed for cell in found] == [5] * 12 + [6] * 12
-    first = [(cell.config.student, cell.config.labels, cell.config.temperature, cell.config.soft_weight) for cell in found if not cell.control][:4]
-    assert first == [("mlp-30", 0, 2.0, 0.9), ("mlp-30", 0, 4.0, 0.9), ("mlp-30", 100, 2.0, 0.9), ("mlp-30", 100, 4.0, 0.9)]
+    first = [
+        (cell.config.student, cell.config.labels, cell.config.temperature, cell.config.soft_weight)
+        for cell in found
+        if not cell.control
+    ][:4]
+    assert first == [
+        ("mlp-30", 0, 2.0, 0.9),
+        ("mlp-30", 0, 4.0, 0.9),
+        ("mlp-30", 100, 2.0, 0.9),
+        ("mlp-30", 100, 4.0, 0.9),
+    ]
     # A soft weight of 0 is the control, which knows no temperature.
     assert [cell.config.soft_weight for cell in found if cell.control] == [0.0] * 8
-    assert found[0].settings == {"student": "mlp-30", "labels": 0, "soft_weight": 0.0, "seed": 5, "control": True}
+    assert found[0].settings == {
+        "student": "mlp-30",
+        "labels": 0,
+        "soft_weight": 0.0,
+        "seed": 5,
+        "control": True,
+    }
 
 
 def test_a_method_has_only_the_axes_that_it_reads():
     config = GridConfig(method="hinton,mse,label-smoothing", temperature="1,4", soft_weight="0.5,1", seeds=1)
     found = [cell.settings for cell in cells(config) if not cell.control]
     assert [(its["method"], its.get("temperature"), its.get("soft_weight")) for its in found] == [
-        ("hinton", 1, 0.5), ("hinton", 1, 1), ("hinton", 4, 0.5), ("hinton", 4, 1), ("mse", None, 0.5), ("mse", None, 1), ("label-smoothing", None, None),
+        ("hinton", 1, 0.5),
+        ("hinton", 1, 1),
+        ("hinton", 4, 0.5),
+        ("hinton", 4, 1),
+        ("mse", None, 0.5),
+        ("mse", None, 1),
+        ("label-smoothing", None, None),
     ]
     assert config.count == len(found) + 1
 
 
 def test_what_shares_its_batches_is_a_group_and_what_cannot_be_batched_trains_alone(monkeypatch):
-    config = GridConfig(student="mlp-30,cnn-tiny", method="hinton,fitnets", temperature="1,4", soft_weight="0.5", seeds=1)
+    config = GridConfig(
+        student="mlp-30,cnn-tiny", method="hinton,fitnets", temperature="1,4", soft_weight="0.5", seeds=1
+    )
     sizes = [len(group.cells) for group in groups(config)]
-    assert sizes == [3, 1, 1, 1, 1, 1, 1, 1]  # the control and two of hinton; fitnets looks at hidden layers; cnn-tiny is no MLP
+    assert sizes == [
+        3,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]  # the control and two of hinton; fitnets looks at hidden layers; cnn-tiny is no MLP
     assert sorted(cell.index for group in groups(config) for cell in group.cells) == list(range(config.count))
     groups.cache_clear()
     monkeypatch.setattr(grid, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
-    assert [len(group.cells) for group in groups(GridConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))] == [2, 2, 1, 2, 2, 1]
+    assert [
+        len(group.cells) for group in groups(GridConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))
+    ] == [2, 2, 1, 2, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +105,10 @@ def test_what_shares_its_batches_is_a_group_and_what_cannot_be_batched_trains_al
         ({"student": "mlp-30", "method": "attention"}, "compares feature maps"),
         ({"labels": "5"}, "Labels must be at least 10, one a digit, or 0 for all."),
         ({"seeds": 0}, "Seeds must be between 1 and 100, not 0."),
-        ({"temperature": ",".join(map(str, range(1, 21))), "soft_weight": "0.5,1", "seeds": 49}, "This grid has 2,009 cells, controls included, and at most 2,000"),
+        (
+            {"temperature": ",".join(map(str, range(1, 21))), "soft_weight": "0.5,1", "seeds": 49},
+            "This grid has 2,009 cells, controls included, and at most 2,000",
+        ),
         ({"soft_weight": ",".join(["0.5"] * 51)}, "Soft weights can have at most 50 values, not 51."),
     ],
 )
@@ -76,8 +119,16 @@ def test_a_bad_axis_is_refused_in_a_sentence(wrong, told):
 
 def test_axes_are_kept_in_one_form_whichever_way_they_come():
     config = GridConfig(temperature="20, 1,4.0,1", soft_weight=" .5,1")
-    assert (config.temperature, config.soft_weight, config.values("temperature")) == ("1,4,20", "0.5,1", [1, 4, 20])
-    assert GridConfig.from_query(config.to_query()) == GridConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert (config.temperature, config.soft_weight, config.values("temperature")) == (
+        "1,4,20",
+        "0.5,1",
+        [1, 4, 20],
+    )
+    assert (
+        GridConfig.from_query(config.to_query())
+        == GridConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+        == config
+    )
 
 
 # -- together as alone -------------------------------------------------------------------------
@@ -109,7 +160,9 @@ def test_cells_trained_together_learn_what_each_learns_alone_on_those_batches(co
         for ours, weight in zip(learner.model.parameters(), theirs.parameters()):
             torch.testing.assert_close(ours, weight, rtol=2e-3, atol=2e-4)
     different = [learner.model.state_dict()["1.weight"] for learner in together.learners]
-    assert not torch.allclose(different[0], different[1], rtol=2e-3, atol=2e-4)  # the tolerance tells cells apart
+    assert not torch.allclose(
+        different[0], different[1], rtol=2e-3, atol=2e-4
+    )  # the tolerance tells cells apart
 
 
 def test_a_network_that_cannot_be_batched_goes_the_same_way(mnist):
@@ -131,7 +184,9 @@ def test_a_cell_that_goes_out_of_bounds_leaves_the_others_as_they_are(mnist):
     list(training.records())
     spoiled = grid.outcomes(group, training, mnist, teacher)
     assert set(spoiled[1]) == {"cell", "seconds", "diverged"}
-    assert [outcome["test_errors"] for outcome in (spoiled[0], spoiled[2])] == [outcome["test_errors"] for outcome in (whole[0], whole[2])]
+    assert [outcome["test_errors"] for outcome in (spoiled[0], spoiled[2])] == [
+        outcome["test_errors"] for outcome in (whole[0], whole[2])
+    ]
     rows = means([cell.settings | outcome for cell, outcome in zip(group.cells, spoiled)])
     assert [(row["n"], row["diverged"]) for row in rows][:3] == [(1, 0), (0, 1), (1, 0)]
 
@@ -146,7 +201,9 @@ def test_another_process_needs_plain_data_alone(mnist):
     whole = Groups(SMALL, mnist, teacher)
     list(whole.records())
     without = [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in found]
-    assert without == [{key: value for key, value in whole.outcomes[i].items() if key != "seconds"} for i in range(5, 10)]
+    assert without == [
+        {key: value for key, value in whole.outcomes[i].items() if key != "seconds"} for i in range(5, 10)
+    ]
     assert json.loads(json.dumps(found)) == found and len(told) == 2
 
 
@@ -168,7 +225,11 @@ def test_progress_is_that_of_the_whole_and_groups_end_with_their_outcomes(mnist)
     measures = run.measures(None)
     assert grid.read(SMALL, rows) == (measures["cells"], {})
     ended, live = grid.read(SMALL, rows[:6])
-    assert [cell["cell"] for cell in ended] == list(range(5)) and list(live) == list(range(5, 10)) and live[9]["validation_accuracy"] == rows[5]["validation 4"]
+    assert (
+        [cell["cell"] for cell in ended] == list(range(5))
+        and list(live) == list(range(5, 10))
+        and live[9]["validation_accuracy"] == rows[5]["validation 4"]
+    )
     assert [cell["cell"] for cell in measures["cells"]] == list(range(10)) and json.dumps(measures)
 
 
@@ -218,8 +279,26 @@ def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
 
 def test_means_are_over_seeds_and_the_gain_is_over_pairs():
     def cell(seed, errors, control=False):
-        about = {"student": "mlp-30", "labels": 0, "soft_weight": 0.0} if control else {"student": "mlp-30", "labels": 0, "method": "hinton", "temperature": 4.0, "soft_weight": 1.0}
-        return about | {"seed": seed, "control": control, "test_errors": errors, "validation_accuracy": 0.9, "validation_agreement": 0.9, "test_accuracy": 0.9, "agreement": 0.9}
+        about = (
+            {"student": "mlp-30", "labels": 0, "soft_weight": 0.0}
+            if control
+            else {
+                "student": "mlp-30",
+                "labels": 0,
+                "method": "hinton",
+                "temperature": 4.0,
+                "soft_weight": 1.0,
+            }
+        )
+        return about | {
+            "seed": seed,
+            "control": control,
+            "test_errors": errors,
+            "validation_accuracy": 0.9,
+            "validation_agreement": 0.9,
+            "test_accuracy": 0.9,
+            "agreement": 0.9,
+        }
 
     control, student = means([cell(0, 10, True), cell(0, 7), cell(1, 20, True), cell(1, 15), cell(2, 40)])
     assert control["test_errors"] == {"mean": 15, "sd": pytest.approx(50**0.5)} and control["n"] == 2
@@ -250,7 +329,12 @@ def test_the_time_is_estimated_for_each_kind_of_group_and_kept(mnist, monkeypatc
     assert not grid_time.known(config)
     # Two epochs of 10 steps in 4 groups; judging 200 images three times and the test set once is worth 4 of 0.01 s.
     assert grid_time.seconds(config, mnist, None) == pytest.approx(4 * (20 + 4) * 0.01)
-    assert measured == [5, 5] and grid_time.known(config.replace(seeds=9)) and grid_time.seconds(config, mnist, None) and len(measured) == 2
+    assert (
+        measured == [5, 5]
+        and grid_time.known(config.replace(seeds=9))
+        and grid_time.seconds(config, mnist, None)
+        and len(measured) == 2
+    )
 
 
 def test_a_moments_training_measures_a_step(mnist):

@@ -51,15 +51,36 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
         (header({"1.weight": {"dtype": "F32", "shape": [10**9, 10**9]}}), "no safetensors file"),
         (header({"1.weight": {"dtype": "F32", "shape": [True, 784]}}), "no safetensors file"),
         (header({"1.weight": {"dtype": "F16", "shape": [10, 784]}}), "save the network in float32"),
-        (header({"a": {"dtype": "F32", "shape": [10, 784]}}), "not the weights of a network that this program knows"),
-        (header({"².weight": {"dtype": "F32", "shape": [10, 784]}}), "not the weights of a network that this program knows"),
-        (header(HUGE | {"1.bias": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}), "no safetensors file"),
+        (
+            header({"a": {"dtype": "F32", "shape": [10, 784]}}),
+            "not the weights of a network that this program knows",
+        ),
+        (
+            header({"².weight": {"dtype": "F32", "shape": [10, 784]}}),
+            "not the weights of a network that this program knows",
+        ),
+        (
+            header(HUGE | {"1.bias": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}),
+            "no safetensors file",
+        ),
         (file("mlp-30")[:-100], "damaged"),
         (file("mlp-30", lambda state: state.pop("1.bias")), "not the weights of a network"),
-        (file("mlp-30", lambda state: state.update({"1.bias": torch.zeros(31)})), "not the weights of a network"),
-        (file("mlp-30", lambda state: state.update({"1.bias": torch.full((30,), torch.inf)})), "not finite numbers"),
-        (file("mlp-30", lambda state: state.update({"1.bias": torch.zeros(30).double()})), "save the network in float32"),
-        (save({f"{i}.weight": torch.zeros(784, 784) for i in (1, 3, 5, 7, 9)}), "not the weights of a network"),
+        (
+            file("mlp-30", lambda state: state.update({"1.bias": torch.zeros(31)})),
+            "not the weights of a network",
+        ),
+        (
+            file("mlp-30", lambda state: state.update({"1.bias": torch.full((30,), torch.inf)})),
+            "not finite numbers",
+        ),
+        (
+            file("mlp-30", lambda state: state.update({"1.bias": torch.zeros(30).double()})),
+            "save the network in float32",
+        ),
+        (
+            save({f"{i}.weight": torch.zeros(784, 784) for i in (1, 3, 5, 7, 9)}),
+            "not the weights of a network",
+        ),
         (bytes(importing.MAX_BYTES + 1), "no network of this program has more than"),
     ],
     ids=range(19),
@@ -73,7 +94,7 @@ def test_anything_else_is_refused_in_plain_words(content, message):
 @settings(max_examples=200, deadline=None)
 def test_damage_anywhere_is_an_error_in_plain_words_or_the_file_still_good(junk, place):
     whole = GOOD
-    content = whole[:place] + junk + whole[place + len(junk):]
+    content = whole[:place] + junk + whole[place + len(junk) :]
     try:
         name, _ = importing.read(content)
     except UserError:
@@ -90,11 +111,26 @@ def home(monkeypatch, tmp_path):
 
 
 def test_it_is_stored_as_a_run_and_measured_on_the_test_set(home, mnist):
-    run = importing.store(file("mlp-30"), "student", "my own", mnist, small_teacher("mlp-32"), runs.owner_digest("me" * 20))
+    run = importing.store(
+        file("mlp-30"), "student", "my own", mnist, small_teacher("mlp-32"), runs.owner_digest("me" * 20)
+    )
     again = runs.load(run.id)
-    assert (again.name, again.kind, again.models, again.architecture) == ("my own", "imported", ("student",), "mlp-30")
+    assert (again.name, again.kind, again.models, again.architecture) == (
+        "my own",
+        "imported",
+        ("student",),
+        "mlp-30",
+    )
     assert identical(again.model("student"), registry.build("mlp-30", 3)) and again.metrics() == []
-    right = (inference.logits_in_chunks(registry.build("mlp-30", 3), mnist.test.inputs()).argmax(1) == mnist.test.labels).double().mean().item()
+    right = (
+        (
+            inference.logits_in_chunks(registry.build("mlp-30", 3), mnist.test.inputs()).argmax(1)
+            == mnist.test.labels
+        )
+        .double()
+        .mean()
+        .item()
+    )
     assert again.measures["models"]["student"]["test_accuracy"] == pytest.approx(right)
     assert runs.list_runs()[1] == []
 
@@ -103,13 +139,20 @@ def test_an_imported_teacher_can_teach_and_a_student_cannot(home, mnist):
     run = importing.store(file("mlp-32"), "teacher", "taught elsewhere", mnist, small_teacher("mlp-32"), None)
     found = catalogue.load(run.id)
     assert found.architecture == "mlp-32"
-    assert torch.allclose(found.logits(mnist.test), inference.logits_in_chunks(registry.build("mlp-32", 3), mnist.test.inputs()), atol=1e-5)
+    assert torch.allclose(
+        found.logits(mnist.test),
+        inference.logits_in_chunks(registry.build("mlp-32", 3), mnist.test.inputs()),
+        atol=1e-5,
+    )
     student = importing.store(file("mlp-32"), "student", "a student", mnist, small_teacher("mlp-32"), None)
     with pytest.raises(UserError, match="is not a teacher"):
         catalogue.load(student.id)
 
 
-@pytest.mark.parametrize(("role", "name", "message"), [("boss", "x", "Used as must be one of student, teacher"), ("student", "\x00", "A run needs a name")])
+@pytest.mark.parametrize(
+    ("role", "name", "message"),
+    [("boss", "x", "Used as must be one of student, teacher"), ("student", "\x00", "A run needs a name")],
+)
 def test_a_bad_role_or_name_stores_nothing(home, mnist, role, name, message):
     with pytest.raises(UserError, match=message):
         importing.store(file("linear"), role, name, mnist, small_teacher("mlp-32"), None)

@@ -10,7 +10,9 @@ from kd.lab import inside
 from kd.models import registry
 
 
-@pytest.mark.parametrize("name, shape", [("mlp-128", (5, 28, 28)), ("linear", (5, 28, 28)), ("cnn-tiny", (5, 3, 3))])
+@pytest.mark.parametrize(
+    "name, shape", [("mlp-128", (5, 28, 28)), ("linear", (5, 28, 28)), ("cnn-tiny", (5, 3, 3))]
+)
 def test_the_first_layers_weights_are_pictures_of_what_each_unit_sees(name, shape):
     model = registry.build(name, 0)
     units = inside.first_layer(model, 5)
@@ -34,7 +36,10 @@ def test_the_features_are_what_the_last_layer_sees_averaged_over_the_places_of_m
 def test_the_map_shows_the_two_directions_in_which_features_differ_most():
     draw = np.random.default_rng(0).normal(size=(500, 6)) * [0.1, 5, 0.1, 2, 0.1, 0.1]
     places = inside.plane(torch.from_numpy(draw))
-    assert abs(np.corrcoef(places[:, 0], draw[:, 1])[0, 1]) > 0.99 and abs(np.corrcoef(places[:, 1], draw[:, 3])[0, 1]) > 0.99
+    assert (
+        abs(np.corrcoef(places[:, 0], draw[:, 1])[0, 1]) > 0.99
+        and abs(np.corrcoef(places[:, 1], draw[:, 3])[0, 1]) > 0.99
+    )
     assert np.allclose(places.mean(0), 0) and (places**2).sum(1).mean() == pytest.approx(1)
 
 

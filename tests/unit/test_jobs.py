@@ -96,7 +96,10 @@ def step(manager, id):
     """One press of Step, and the snapshot after it."""
     before = len(manager.snapshot(id).rows)
     manager.step(id, ME)
-    return wait_until(lambda: (snap := manager.snapshot(id, ME)).state == "paused" and len(snap.rows) > before and snap, "a step")
+    return wait_until(
+        lambda: (snap := manager.snapshot(id, ME)).state == "paused" and len(snap.rows) > before and snap,
+        "a step",
+    )
 
 
 def directly(config, mnist):
@@ -117,7 +120,11 @@ def same_as(run, expected):
 def test_a_job_runs_to_its_end_and_is_stored(manager, mnist):
     id = manager.start(SHORT, ME)
     snap = wait_for(manager, id, "done")
-    assert (snap.kind, snap.config, snap.message, snap.source) == ("distil", SHORT, "", "sample") and snap.saved and snap.mine
+    assert (
+        (snap.kind, snap.config, snap.message, snap.source) == ("distil", SHORT, "", "sample")
+        and snap.saved
+        and snap.mine
+    )
     assert snap.steps == 20 and snap.rows[-1]["step"] == 20 and snap.rows[-1]["epoch"] == 2
     run = runs.load(id)
     assert (run.state, run.config, run.owner) == ("done", SHORT, runs.owner_digest(ME))
@@ -140,7 +147,10 @@ def test_the_measures_are_those_of_the_stored_models_on_the_test_set(manager, mn
     measures = wait_for(manager, id, "done").measures
     assert measures["data"] == mnist.digest and measures["test_images"] == 200 and measures["steps"] == 20
     for which in ("student", "control"):
-        wrong = (inference.logits_in_chunks(runs.load(id).model(which), mnist.test.inputs()).argmax(1) != mnist.test.labels).sum()
+        wrong = (
+            inference.logits_in_chunks(runs.load(id).model(which), mnist.test.inputs()).argmax(1)
+            != mnist.test.labels
+        ).sum()
         assert measures["models"][which]["test_errors"] == wrong
 
 
@@ -195,7 +205,9 @@ def test_step_during_training_pauses_after_it(manager, steps):
     assert step(manager, id).rows[-1]["step"] == snap.rows[-1]["step"] + 1
 
 
-def test_a_paused_job_counts_as_paused_while_one_step_is_taken_and_goes_on_when_told_to_meanwhile(manager, monkeypatch):
+def test_a_paused_job_counts_as_paused_while_one_step_is_taken_and_goes_on_when_told_to_meanwhile(
+    manager, monkeypatch
+):
     id = manager.start(SHORT, ME, paused=True)
     wait_for(manager, id, "paused")
     step(manager, id)
@@ -342,8 +354,12 @@ def test_changes_are_stored_as_a_schedule_that_gives_the_same_student(manager, m
     snap = wait_for(manager, id, "done")
     run = runs.load(id)
     assert run.config.schedule == (
-        (0, "temperature", 12.0), (2, "temperature", 3.0), (2, "temperature", 8.0),
-        (3, "soft_weight", 0.25), (3, "temperature", 6.0), (12, "soft_weight", 0.4),
+        (0, "temperature", 12.0),
+        (2, "temperature", 3.0),
+        (2, "temperature", 8.0),
+        (3, "soft_weight", 0.25),
+        (3, "temperature", 6.0),
+        (12, "soft_weight", 0.4),
     )
     assert sorted(snap.changes) == sorted(run.config.schedule)
     assert same_as(run, directly(run.config, mnist))
@@ -369,7 +385,9 @@ def test_a_change_before_the_first_step_wins_over_a_schedule_that_begins_there(m
     manager.resume(id, ME)
     wait_for(manager, id, "done")
     run = runs.load(id)
-    assert same_as(run, directly(SHORT.replace(temperature=12), mnist)) and same_as(run, directly(run.config, mnist))
+    assert same_as(run, directly(SHORT.replace(temperature=12), mnist)) and same_as(
+        run, directly(run.config, mnist)
+    )
 
 
 def test_a_change_to_a_waiting_job_holds_from_its_start(manager, mnist):
@@ -395,8 +413,10 @@ def test_a_bad_change_is_refused_and_changes_nothing(manager):
     id = manager.start(SHORT, ME, paused=True)
     wait_for(manager, id, "paused")
     for name, value, message in [
-        ("temperature", 100, "Temperature must be between"), ("temperature", float("nan"), "Temperature must be a number"),
-        ("soft_weight", "x", "Soft weight must be a number"), ("epochs", 5, "Only temperature and soft_weight can change"),
+        ("temperature", 100, "Temperature must be between"),
+        ("temperature", float("nan"), "Temperature must be a number"),
+        ("soft_weight", "x", "Soft weight must be a number"),
+        ("epochs", 5, "Only temperature and soft_weight can change"),
     ]:
         with pytest.raises(UserError, match=message):
             manager.change(id, ME, name, value)
@@ -412,7 +432,9 @@ def test_a_change_of_what_the_method_does_not_read_is_refused(manager):
 
 
 def test_a_teacher_that_the_method_cannot_look_into_is_refused_at_once(manager):
-    with pytest.raises(UserError, match="The method attention compares feature maps .* and the teacher mlp-30 has none"):
+    with pytest.raises(
+        UserError, match="The method attention compares feature maps .* and the teacher mlp-30 has none"
+    ):
         manager.start(SHORT.replace(method="attention", student="cnn-tiny"), ME)
     assert not manager.active()
 
@@ -448,7 +470,9 @@ def test_jobs_run_one_after_the_other_in_the_order_they_came(manager, monkeypatc
     assert [manager.snapshot(id).place for id in ids] == [1, 2, 3] and manager.snapshot(first).place == 0
     assert [manager.snapshot(id).state for id in ids] == ["queued"] * 3 and manager.active() == 4
     manager.stop(ids[1], "token 1")
-    assert [manager.snapshot(id).place for id in ids] == [1, 0, 2] and manager.snapshot(ids[1]).state == "stopped"
+    assert [manager.snapshot(id).place for id in ids] == [1, 0, 2] and manager.snapshot(
+        ids[1]
+    ).state == "stopped"
     manager.stop(first, ME)
     for id in (ids[0], ids[2]):
         assert wait_for(manager, id, "done").place == 0
@@ -517,7 +541,10 @@ def test_a_paused_job_gives_way_to_others_and_ends_the_same_later(manage, mnist)
     second = manager.start(SHORT.replace(seed=1), OTHER)
     wait_for(manager, second, "done")
     snap = manager.snapshot(first, ME)
-    assert snap.state == "paused" and snap.message == "Paused; others are training meanwhile. Resume puts it back into the queue."
+    assert (
+        snap.state == "paused"
+        and snap.message == "Paused; others are training meanwhile. Resume puts it back into the queue."
+    )
     third = manager.start(LONG, OTHER)
     wait_for(manager, third, "running")
     manager.resume(first, ME)
@@ -580,7 +607,10 @@ def test_a_job_that_is_stopped_ends_once_however_often_buttons_are_pressed(manag
         manager.stop(other, OTHER)
     following = manager.start(SHORT, OTHER)
     wait_for(manager, following, "done")
-    assert manager.snapshot(id, ME) == stopped and (stopped.message, stopped.saved) == ("Stopped by hand.", True)
+    assert manager.snapshot(id, ME) == stopped and (stopped.message, stopped.saved) == (
+        "Stopped by hand.",
+        True,
+    )
     assert runs.load(id).measures["steps"] == 1
 
 
@@ -673,7 +703,9 @@ def test_an_experiment_that_cannot_be_done_tells_why(manager):
     id = manager.start(SHORT.replace(batch_size=4096), ME)
     following = manager.start(SHORT, ME)
     snap = wait_for(manager, id, "failed")
-    assert snap.message == "Batch size is 4,096, but there are only 1,000 training images; choose a smaller one."
+    assert (
+        snap.message == "Batch size is 4,096, but there are only 1,000 training images; choose a smaller one."
+    )
     wait_for(manager, following, "done")
 
 
@@ -681,7 +713,9 @@ def test_a_training_that_diverges_tells_so_and_stores_nothing(manager, monkeypat
     def spoiled(student, *_):
         return {"soft": student.logits.sum() * float("nan")}
 
-    monkeypatch.setitem(base.METHODS, "hinton", dataclasses.replace(base.METHODS["hinton"], objective=spoiled))
+    monkeypatch.setitem(
+        base.METHODS, "hinton", dataclasses.replace(base.METHODS["hinton"], objective=spoiled)
+    )
     id = manager.start(SHORT, ME)
     assert "try a lower learning rate" in wait_for(manager, id, "failed").message
     manager.save_again(id, ME)
@@ -728,7 +762,9 @@ def pause_after(manager, config, steps=3):
 
 
 @pytest.mark.parametrize("rows", [55, 120])
-def test_a_run_whose_server_is_killed_resumes_to_the_same_bits(manage, mnist, home, tmp_path, monkeypatch, often, rows):
+def test_a_run_whose_server_is_killed_resumes_to_the_same_bits(
+    manage, mnist, home, tmp_path, monkeypatch, often, rows
+):
     first = manage(tick=0.0)
     id = first.start(MIDDLE, ME)
     wait_for_rows(first, id, 5)
@@ -829,7 +865,9 @@ def test_only_its_owner_resumes_or_discards_an_interrupted_run(manage):
     second = manage()
     for token in (OTHER, "", None, runs.owner_digest(ME)):
         for command in (second.resume, checkpoints.discard):
-            with pytest.raises(UserError, match="Only the person who started this run can go on with it or discard it"):
+            with pytest.raises(
+                UserError, match="Only the person who started this run can go on with it or discard it"
+            ):
                 command(id, token)
     checkpoints.discard(id, ME)
     with pytest.raises(UserError, match="There is no unfinished run"):
@@ -842,7 +880,9 @@ def test_two_servers_on_one_folder_do_not_train_the_same_run(manage, often):
     id = pause_after(first, LONG)
     assert checkpoints.in_training(id) and checkpoints.list_interrupted() == ([], [])
     for command in (second.resume, checkpoints.discard):
-        with pytest.raises(UserError, match="in training elsewhere: in another server, or from the command line"):
+        with pytest.raises(
+            UserError, match="in training elsewhere: in another server, or from the command line"
+        ):
             command(id, ME)
     first.close()
     assert not checkpoints.in_training(id)
@@ -859,7 +899,9 @@ def test_a_run_that_ends_leaves_no_checkpoint(manager, home, often):
     assert {path.name for path in home.iterdir()} == {done, stopped}
 
 
-def test_a_disk_that_takes_no_checkpoint_is_told_and_ends_no_training(manager, mnist, monkeypatch, caplog, often):
+def test_a_disk_that_takes_no_checkpoint_is_told_and_ends_no_training(
+    manager, mnist, monkeypatch, caplog, often
+):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -873,7 +915,9 @@ def test_a_disk_that_takes_no_checkpoint_is_told_and_ends_no_training(manager, m
         assert message.endswith("Training goes on, but what is not saved is lost if the server ends.")
         assert caplog.text.count("the disk is full") == 1 and not checkpoints.exists(id)
     step(manager, id)
-    wait_until(lambda: manager.snapshot(id).message == "" and checkpoints.exists(id), "a checkpoint, and silence")
+    wait_until(
+        lambda: manager.snapshot(id).message == "" and checkpoints.exists(id), "a checkpoint, and silence"
+    )
     manager.resume(id, ME)
     wait_for(manager, id, "done")
     assert same_as(runs.load(id), directly(SHORT, mnist))
@@ -887,7 +931,9 @@ def test_a_checkpoint_that_does_not_fit_is_told_and_stays(manage, mnist, home, m
     content = path.read_bytes()
     second = manage()
     with monkeypatch.context() as other:
-        other.setattr(second.source, "_mnist", dataclasses.replace(mnist, train=mnist.train.take(slice(0, 500))))
+        other.setattr(
+            second.source, "_mnist", dataclasses.replace(mnist, train=mnist.train.take(slice(0, 500)))
+        )
         with pytest.raises(UserError, match="was started on other data; set KD_DATA_DIR"):
             second.resume(id, ME)
     second._teachers.clear()
@@ -913,7 +959,9 @@ def test_weights_that_do_not_fit_the_program_are_told_and_stay(manage, monkeypat
     id = pause_after(first, LONG)
     first.close()
     real = registry.build
-    monkeypatch.setattr(registry, "build", lambda name, seed: real("linear" if seed == LONG.seed else name, seed))
+    monkeypatch.setattr(
+        registry, "build", lambda name, seed: real("linear" if seed == LONG.seed else name, seed)
+    )
     second = manage()
     second.resume(id, ME)
     snap = wait_for(second, id, "interrupted")
@@ -929,22 +977,32 @@ def test_a_training_that_fails_after_a_checkpoint_can_be_resumed(manager, monkey
         broken.setattr(loop.Training, "_train", lambda *_: 1 / 0)
         manager.resume(id, ME)
         snap = wait_for(manager, id, "interrupted")
-    assert "error in the program" in snap.message and snap.message.endswith("Resume goes on from its last checkpoint.")
+    assert "error in the program" in snap.message and snap.message.endswith(
+        "Resume goes on from its last checkpoint."
+    )
     manager.resume(id, ME)
     wait_for(manager, id, "done")
     assert same_as(runs.load(id), directly(SHORT, mnist))
 
 
-def test_a_training_that_diverges_is_stored_as_it_was_at_its_last_record_and_the_next_job_runs(manager, mnist, home):
+def test_a_training_that_diverges_is_stored_as_it_was_at_its_last_record_and_the_next_job_runs(
+    manager, mnist, home
+):
     id = pause_after(manager, SHORT)
     inputs = mnist.test.inputs()
     good = manager.predict(id, inputs)
-    manager._jobs[id].experiment.training._training.learners[0].objective = lambda student, *_: {"soft": student.logits.sum() * float("nan")}
+    manager._jobs[id].experiment.training._training.learners[0].objective = lambda student, *_: {
+        "soft": student.logits.sum() * float("nan")
+    }
     manager.resume(id, ME)
     snap = wait_for(manager, id, "stopped")
     run = runs.load(id)
     assert snap.saved and snap.message == run.message
-    assert "out of bounds" in run.message and "lower learning rate" in run.message and run.message.endswith("What it had learned by step 3 is kept.")
+    assert (
+        "out of bounds" in run.message
+        and "lower learning rate" in run.message
+        and run.message.endswith("What it had learned by step 3 is kept.")
+    )
     assert same_as(run, {which: weights(model) for which, model in manager._jobs[id].published.items()})
     assert all(torch.equal(said, good[which]) for which, said in manager.predict(id, inputs).items())
     assert [path.name for path in home.iterdir()] == [id], "no checkpoint, since it would go wrong again"
@@ -965,7 +1023,9 @@ def test_predictions_are_those_of_the_last_record_in_eval_mode(manager, mnist, s
     assert set(first) == {"student", "control"} and not first["student"].requires_grad
     for which, logits in first.items():
         one_by_one = torch.cat([manager.predict(id, image[None])[which] for image in inputs])
-        torch.testing.assert_close(logits, one_by_one, rtol=1e-4, atol=1e-5)  # batch normalization in training mode mixes images
+        torch.testing.assert_close(
+            logits, one_by_one, rtol=1e-4, atol=1e-5
+        )  # batch normalization in training mode mixes images
     manager.resume(id, ME)
     wait_for(manager, id, "done")
     for which, logits in manager.predict(id, inputs).items():
@@ -1024,13 +1084,18 @@ def test_rows_are_thinned_out_but_for_the_newest_and_the_ends_of_epochs(manage, 
 def step_row(manager, id):
     before = manager.snapshot(id).version
     manager.step(id, ME)
-    snap = wait_until(lambda: (snap := manager.snapshot(id)).state == "paused" and snap.version > before + 1 and snap, "a step")
+    snap = wait_until(
+        lambda: (snap := manager.snapshot(id)).state == "paused" and snap.version > before + 1 and snap,
+        "a step",
+    )
     return snap.rows[-1]["step"]
 
 
 def test_few_teachers_are_kept_and_each_is_loaded_once(manager, monkeypatch):
     loaded = []
-    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device: loaded.append(name) or small_teacher())
+    monkeypatch.setattr(
+        "kd.teachers.catalogue.load", lambda name, device: loaded.append(name) or small_teacher()
+    )
     for name in ("a", "a", "b", "c", "b", "d", "d", "a"):
         manager.teacher(name)
     assert loaded == ["a", "b", "c", "d", "a"] and len(manager._teachers) == 3
@@ -1048,7 +1113,9 @@ def test_closing_keeps_a_checkpoint_of_each_run_that_has_begun_and_ends_the_thre
     worker = threads("kd-worker")[0]
     manager.close()
     assert not worker.is_alive()
-    assert runs.list_runs() == ([], []) and {path.name for path in home.iterdir()} == {f"{id}.checkpoint" for id in (gave_way, training)}
+    assert runs.list_runs() == ([], []) and {path.name for path in home.iterdir()} == {
+        f"{id}.checkpoint" for id in (gave_way, training)
+    }
     found, problems = checkpoints.list_interrupted()
     assert {kept.id for kept in found} == {gave_way, training} and not problems
     with pytest.raises(UserError, match="shutting down"):

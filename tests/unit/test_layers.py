@@ -49,10 +49,16 @@ def test_a_block_is_attention_and_an_mlp_each_normalized_before_and_added(vit):
     w = numbers(block)
     erf = np.vectorize(math.erf)
     for one, ours in zip(tokens.double().numpy(), block(tokens)):
-        x = one + attention(normalized(one, w["attention.0.weight"], w["attention.0.bias"]), under(w, "attention.1."), block.attention[1].heads)
+        x = one + attention(
+            normalized(one, w["attention.0.weight"], w["attention.0.bias"]),
+            under(w, "attention.1."),
+            block.attention[1].heads,
+        )
         hidden = normalized(x, w["mlp.0.weight"], w["mlp.0.bias"]) @ w["mlp.1.weight"].T + w["mlp.1.bias"]
         gelu = hidden * 0.5 * (1 + erf(hidden / math.sqrt(2)))
-        np.testing.assert_allclose(ours.detach().numpy(), x + gelu @ w["mlp.3.weight"].T + w["mlp.3.bias"], atol=1e-4)
+        np.testing.assert_allclose(
+            ours.detach().numpy(), x + gelu @ w["mlp.3.weight"].T + w["mlp.3.bias"], atol=1e-4
+        )
 
 
 def test_patches_are_linear_in_the_pixels_of_their_square_row_by_row():
@@ -68,7 +74,9 @@ def test_patches_are_linear_in_the_pixels_of_their_square_row_by_row():
     for place in range(16):
         down, right = 7 * (place // 4), 7 * (place % 4)
         square = image[0, 0, down : down + 7, right : right + 7].double().numpy()
-        wanted = (w["embed.weight"][:, 0] * square).sum((1, 2)) + w["embed.bias"] + w["positions"][0, 1 + place]
+        wanted = (
+            (w["embed.weight"][:, 0] * square).sum((1, 2)) + w["embed.bias"] + w["positions"][0, 1 + place]
+        )
         np.testing.assert_allclose(tokens[1 + place], wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -76,7 +84,9 @@ def test_the_logits_come_from_the_normalized_class_token_alone(vit):
     images = draw(3, 1, 28, 28)
     tokens, w = vit[:-3](images), numbers(vit)
     classes = normalized(tokens[:, 0].detach().double().numpy(), w["7.weight"], w["7.bias"])
-    np.testing.assert_allclose(vit(images).detach().numpy(), classes @ w["9.weight"].T + w["9.bias"], atol=1e-5)
+    np.testing.assert_allclose(
+        vit(images).detach().numpy(), classes @ w["9.weight"].T + w["9.bias"], atol=1e-5
+    )
 
 
 def test_where_the_patches_lie_matters(vit):
@@ -86,7 +96,10 @@ def test_where_the_patches_lie_matters(vit):
 
 
 def test_the_blocks_are_layers_of_the_network_itself():
-    assert [sum(isinstance(layer, layers.Block) for layer in registry.build(name, 0)) for name in ("vit", "vit-half")] == [6, 3]
+    assert [
+        sum(isinstance(layer, layers.Block) for layer in registry.build(name, 0))
+        for name in ("vit", "vit-half")
+    ] == [6, 3]
 
 
 def test_a_separable_convolution_sees_each_channel_by_itself_and_then_each_place_by_itself():

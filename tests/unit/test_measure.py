@@ -31,7 +31,9 @@ def transformer(blocks, side=7, width=96):
     """Weights and MACs of a Transformer over patches and a class token, with an MLP of four times its width in each block."""
     patches = (28 // side) ** 2
     tokens = patches + 1
-    embedding = side * side * width + width + width + tokens * width  # the map and its bias, the class token, the positions
+    embedding = (
+        side * side * width + width + width + tokens * width
+    )  # the map and its bias, the class token, the positions
     attention = (3 * width * width + 3 * width) + (width * width + width)
     mlp = (4 * width * width + 4 * width) + (4 * width * width + width)
     weights = embedding + blocks * (attention + mlp + 2 * 2 * width) + 2 * width + 10 * width + 10
@@ -53,23 +55,49 @@ BY_HAND = {
     ),
     "cnn-small": (
         9 * (1 * 16 + 16 * 32 + 32 * 48 + 48 * 48) + 2 * (16 + 32 + 48 + 48) + 7 * 7 * 48 * 10 + 10,
-        convolution(14, 1, 16) + convolution(14, 16, 32) + convolution(7, 32, 48) + convolution(7, 48, 48) + 7 * 7 * 48 * 10,
+        convolution(14, 1, 16)
+        + convolution(14, 16, 32)
+        + convolution(7, 32, 48)
+        + convolution(7, 48, 48)
+        + 7 * 7 * 48 * 10,
     ),
     "cnn": (
-        9 * (1 * 24 + 24 * 32 + 32 * 48 + 48 * 64 + 64 * 64) + 2 * (24 + 32 + 48 + 64 + 64) + 7 * 7 * 64 * 10 + 10,
-        convolution(28, 1, 24) + convolution(14, 24, 32) + convolution(14, 32, 48) + convolution(7, 48, 64)
-        + convolution(7, 64, 64) + 7 * 7 * 64 * 10,
+        9 * (1 * 24 + 24 * 32 + 32 * 48 + 48 * 64 + 64 * 64)
+        + 2 * (24 + 32 + 48 + 64 + 64)
+        + 7 * 7 * 64 * 10
+        + 10,
+        convolution(28, 1, 24)
+        + convolution(14, 24, 32)
+        + convolution(14, 32, 48)
+        + convolution(7, 48, 64)
+        + convolution(7, 64, 64)
+        + 7 * 7 * 64 * 10,
     ),
     "cnn-wide": (
-        9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128) + 2 * 2 * (32 + 64 + 128) + 7 * 7 * 128 * 10 + 10,
-        convolution(28, 1, 32) + convolution(28, 32, 32) + convolution(14, 32, 64) + convolution(14, 64, 64)
-        + convolution(7, 64, 128) + convolution(7, 128, 128) + 7 * 7 * 128 * 10,
+        9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+        + 2 * 2 * (32 + 64 + 128)
+        + 7 * 7 * 128 * 10
+        + 10,
+        convolution(28, 1, 32)
+        + convolution(28, 32, 32)
+        + convolution(14, 32, 64)
+        + convolution(14, 64, 64)
+        + convolution(7, 64, 128)
+        + convolution(7, 128, 128)
+        + 7 * 7 * 128 * 10,
     ),
     "cnn-separable": (
         9 * 16 + 2 * 16 + separable(16, 32) + separable(32, 64) + separable(64, 64) + 64 * 10 + 10,
-        convolution(14, 1, 16) + separable_macs(14, 16, 32) + separable_macs(7, 32, 64) + separable_macs(7, 64, 64) + 64 * 10,
+        convolution(14, 1, 16)
+        + separable_macs(14, 16, 32)
+        + separable_macs(7, 32, 64)
+        + separable_macs(7, 64, 64)
+        + 64 * 10,
     ),
-    "mlp-1200x2": (784 * 1200 + 1200 + 1200 * 1200 + 1200 + 1200 * 10 + 10, 784 * 1200 + 1200 * 1200 + 1200 * 10),
+    "mlp-1200x2": (
+        784 * 1200 + 1200 + 1200 * 1200 + 1200 + 1200 * 10 + 10,
+        784 * 1200 + 1200 * 1200 + 1200 * 10,
+    ),
     "vit": transformer(6),
     "vit-half": transformer(3),
 }
@@ -91,7 +119,10 @@ def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
     save_file({key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()}, path)
     content = path.read_bytes()
     header = int.from_bytes(content[:8], "little")
-    assert max(entry["data_offsets"][1] for entry in json.loads(content[8:8 + header]).values()) == network_size(name).bytes
+    assert (
+        max(entry["data_offsets"][1] for entry in json.loads(content[8 : 8 + header]).values())
+        == network_size(name).bytes
+    )
     assert len(content) - 8 - header == network_size(name).bytes
 
 
@@ -118,12 +149,19 @@ def test_scores_of_answers_made_by_hand():
     found = classification.scores(logits(1, 2, 3, 0), labels, logits(1, 2, 0, 0))
     # Half the mass is on one class and 1/18 on each other one; the third image alone adds to the KL.
     kl = (1 / 2 - 1 / 18) * math.log(9.0) / 4
-    assert found == {"test_accuracy": 0.75, "test_errors": 1, "agreement": 0.75, "kl": pytest.approx(kl, rel=1e-5)}
+    assert found == {
+        "test_accuracy": 0.75,
+        "test_errors": 1,
+        "agreement": 0.75,
+        "kl": pytest.approx(kl, rel=1e-5),
+    }
 
 
 def test_agreement_counts_shared_errors_too():
     found = classification.scores(logits(5, 5), torch.tensor([1, 2]), logits(5, 5))
-    assert (found["test_errors"], found["agreement"]) == (2, 1.0) and found["kl"] == pytest.approx(0, abs=1e-6)
+    assert (found["test_errors"], found["agreement"]) == (2, 1.0) and found["kl"] == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_kl_is_of_the_teacher_to_the_student():
@@ -133,8 +171,12 @@ def test_kl_is_of_the_teacher_to_the_student():
         p, q = teacher.double().softmax(1), student.double().softmax(1)
         return float((p * (p / q).log()).sum())
 
-    assert classification.scores(sure, label, unsure)["kl"] == pytest.approx(written_out(unsure, sure), rel=1e-5)
-    assert classification.scores(unsure, label, sure)["kl"] == pytest.approx(written_out(sure, unsure), rel=1e-5)
+    assert classification.scores(sure, label, unsure)["kl"] == pytest.approx(
+        written_out(unsure, sure), rel=1e-5
+    )
+    assert classification.scores(unsure, label, sure)["kl"] == pytest.approx(
+        written_out(sure, unsure), rel=1e-5
+    )
     assert written_out(unsure, sure) != pytest.approx(written_out(sure, unsure), rel=0.1)
 
 
@@ -153,11 +195,17 @@ def test_quality_is_counted_by_hand():
     # Wilson's interval of 7 in 10, by its formula.
     z, p, n = 1.959964, 0.7, 10
     middle, half = p + z * z / 2 / n, z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
-    assert found["interval"] == pytest.approx([(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5)
+    assert found["interval"] == pytest.approx(
+        [(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)], rel=1e-5
+    )
     sure = math.exp(5) / (math.exp(5) + 9)
     assert found["ece"] == pytest.approx(sure - 0.7)
 
 
 def test_memory_is_the_weights_and_the_largest_layers_numbers():
-    assert network_size("mlp-30").memory == network_size("mlp-30").bytes + 4 * (784 + 784)  # Flatten reads and writes an image
-    assert network_size("cnn").memory == network_size("cnn").bytes + 4 * 2 * 24 * 28 * 28  # the first batch normalization
+    assert network_size("mlp-30").memory == network_size("mlp-30").bytes + 4 * (
+        784 + 784
+    )  # Flatten reads and writes an image
+    assert (
+        network_size("cnn").memory == network_size("cnn").bytes + 4 * 2 * 24 * 28 * 28
+    )  # the first batch normalization

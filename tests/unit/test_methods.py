@@ -33,8 +33,13 @@ def total(terms):
 
 def gradients(method, student, teacher, labels=LABELS, **changes):
     """Of the whole loss, by the student's logits and features; 0 where it does not depend on them."""
-    leaves = [student.logits.clone().requires_grad_(), *(feature.clone().requires_grad_() for feature in student.features)]
-    loss = total(method.objective(Outputs(leaves[0], tuple(leaves[1:])), teacher, labels, settings(method, **changes)))
+    leaves = [
+        student.logits.clone().requires_grad_(),
+        *(feature.clone().requires_grad_() for feature in student.features),
+    ]
+    loss = total(
+        method.objective(Outputs(leaves[0], tuple(leaves[1:])), teacher, labels, settings(method, **changes))
+    )
     return loss, torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
 
 
@@ -66,7 +71,9 @@ def test_a_method_reads_its_settings_and_no_others(method):
 def test_every_setting_of_a_method_makes_a_difference(method):
     before = total(method.objective(said(0), said(1), LABELS, settings(method)))
     for name in method.settings:
-        after = total(method.objective(said(0), said(1), LABELS, settings(method, **{name: DEFAULTS[name] * 0.8})))
+        after = total(
+            method.objective(said(0), said(1), LABELS, settings(method, **{name: DEFAULTS[name] * 0.8}))
+        )
         assert after != before, name
 
 
@@ -79,8 +86,12 @@ def test_terms_are_finite_scalars_and_the_same_each_time_and_nothing_given_is_ch
     first = method.objective(student, teacher, LABELS, given)
     again = method.objective(student, teacher, LABELS, given)
     assert all(term.shape == () and term.isfinite() for term in first.values()) and 1 <= len(first) <= 4
-    assert {name: term.item() for name, term in first.items()} == {name: term.item() for name, term in again.items()}
-    assert torch.equal(student.logits, said(0).logits) and torch.equal(teacher.features[0], said(1).features[0])
+    assert {name: term.item() for name, term in first.items()} == {
+        name: term.item() for name, term in again.items()
+    }
+    assert torch.equal(student.logits, said(0).logits) and torch.equal(
+        teacher.features[0], said(1).features[0]
+    )
     assert given == settings(method)
 
 
@@ -112,8 +123,11 @@ def test_labels_count_only_where_there_are_any(method):
     labelled = LABELS != -1
     mixed = Outputs(torch.where(labelled[:, None], student.logits, other.logits), student.features)
     one, two = (method.objective(who, teacher, LABELS, settings(method)) for who in (student, mixed))
-    few = method.objective(*(Outputs(who.logits[labelled], (who.features[0][labelled],)) for who in (student, teacher)),
-                           LABELS[labelled], settings(method))
+    few = method.objective(
+        *(Outputs(who.logits[labelled], (who.features[0][labelled],)) for who in (student, teacher)),
+        LABELS[labelled],
+        settings(method),
+    )
     for name in {"hard", "smoothed", "virtual teacher"} & set(one):
         assert one[name].item() == two[name].item() == pytest.approx(few[name].item(), rel=1e-12)
     if method.teacher:
@@ -142,14 +156,20 @@ def test_soft_weight_0_leaves_the_labels_and_1_leaves_them_out(method):
     features = {"hint", "attention", "cosine", "similarity", "distance", "angle", "neighbours"}
     assert all(term == 0 for name, term in nothing.items() if name not in {"hard", *features})
     if method.name not in ("dkd", "tf-kd"):  # which know the target by its label
-        one, two = (method.objective(student, teacher, labels, settings(method, soft_weight=1.0)) for labels in (LABELS, changed))
+        one, two = (
+            method.objective(student, teacher, labels, settings(method, soft_weight=1.0))
+            for labels in (LABELS, changed)
+        )
         assert total(one).item() == pytest.approx(total(two).item(), rel=1e-12)
 
 
 @looking
 def test_feature_weight_weighs_one_more_term_and_0_leaves_hintons_loss(method):
     student, teacher = said(0), said(1)
-    one, two, none = (method.objective(student, teacher, LABELS, settings(method, feature_weight=weight)) for weight in (1.0, 2.0, 0.0))
+    one, two, none = (
+        method.objective(student, teacher, LABELS, settings(method, feature_weight=weight))
+        for weight in (1.0, 2.0, 0.0)
+    )
     plain = hinton(student, teacher, LABELS, settings(METHODS["hinton"]))
     assert total(none).item() == pytest.approx(total(plain).item(), rel=1e-12)
     for name in set(one) - set(plain):
@@ -160,12 +180,19 @@ def test_feature_weight_weighs_one_more_term_and_0_leaves_hintons_loss(method):
 def test_the_order_of_the_images_in_a_batch_does_not_matter(method):
     order = torch.randperm(N, generator=torch.Generator().manual_seed(3))
     shuffled = [Outputs(who.logits[order], (who.features[0][order],)) for who in (said(0), said(1))]
-    one, other = method.objective(said(0), said(1), LABELS, settings(method)), method.objective(*shuffled, LABELS[order], settings(method))
-    assert {name: term.item() for name, term in one.items()} == pytest.approx({name: term.item() for name, term in other.items()}, rel=1e-9)
+    one, other = (
+        method.objective(said(0), said(1), LABELS, settings(method)),
+        method.objective(*shuffled, LABELS[order], settings(method)),
+    )
+    assert {name: term.item() for name, term in one.items()} == pytest.approx(
+        {name: term.item() for name, term in other.items()}, rel=1e-9
+    )
 
 
 @every
-@pytest.mark.parametrize("kind", ["one image", "the same image twice", "silent layers", "flat logits", "great logits"])
+@pytest.mark.parametrize(
+    "kind", ["one image", "the same image twice", "silent layers", "flat logits", "great logits"]
+)
 def test_odd_batches_give_finite_losses_and_gradients(method, kind):
     student, teacher = (Outputs(who.logits.float(), (who.features[0].float(),)) for who in (said(0), said(1)))
     labels = LABELS.clone()
@@ -191,5 +218,8 @@ def test_the_temperature_keeps_the_gradients_size(method):
     """Without its factor T^2 a term would pull a hundred times less at T = 20 than at T = 2; with it the labels keep their share."""
     if "temperature" not in method.settings:
         return
-    norms = [gradients(method, said(0, scale=1.0), said(1, scale=1.0), temperature=t, soft_weight=1.0)[1][0].norm() for t in (2.0, 20.0)]
+    norms = [
+        gradients(method, said(0, scale=1.0), said(1, scale=1.0), temperature=t, soft_weight=1.0)[1][0].norm()
+        for t in (2.0, 20.0)
+    ]
     assert 0.5 < norms[0] / norms[1] < 4

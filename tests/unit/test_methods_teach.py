@@ -17,7 +17,9 @@ HIDDEN = {
     "fitnets": {"student": "mlp-256-64"},
     "attention": {"student": "cnn-tiny", "epochs": 5},
     "cosine": {"feature_weight": 5.0},
-    "similarity": {}, "rkd": {}, "pkt": {},
+    "similarity": {},
+    "rkd": {},
+    "pkt": {},
 }
 WITHOUT_TEACHER = [method.name for method in METHODS.values() if not method.teacher]
 

@@ -31,7 +31,9 @@ def softmax(z):
 @pytest.fixture
 def logits():
     draw = torch.Generator().manual_seed(3)
-    return torch.randn(7, 10, generator=draw, dtype=torch.float64) * 4, torch.randn(7, 10, generator=draw, dtype=torch.float64) * 6
+    return torch.randn(7, 10, generator=draw, dtype=torch.float64) * 4, torch.randn(
+        7, 10, generator=draw, dtype=torch.float64
+    ) * 6
 
 
 #: Each mistake's loss by its own formula, in NumPy. p, q: teacher's and student's probabilities at T.
@@ -52,10 +54,14 @@ def test_each_loss_is_the_formula_that_people_write_by_mistake(name, logits):
     assert MISTAKES[name].loss(student, teacher, T).item() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("no-t2", 1 / T**2), ("mean", 0.1), ("train-mode", 1.0), ("position", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("no-t2", 1 / T**2), ("mean", 0.1), ("train-mode", 1.0), ("position", 1.0)]
+)
 def test_the_gradients_length_against_the_right_one(name, expected, logits):
     student, teacher = logits
-    assert gradient_ratio(MISTAKES[name], student, teacher, teacher, T).item() == pytest.approx(expected, rel=1e-9)
+    assert gradient_ratio(MISTAKES[name], student, teacher, teacher, T).item() == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_a_ratio_is_of_the_gradients_written_out(logits):
@@ -64,7 +70,9 @@ def test_a_ratio_is_of_the_gradients_written_out(logits):
     p, q = softmax(teacher.numpy() / T), softmax(student.numpy() / T)
     kl = (q * np.log(q / p)).sum(1, keepdims=True)
     expected = np.linalg.norm(q * (np.log(q / p) - kl)) / np.linalg.norm(q - p)
-    assert gradient_ratio(MISTAKES["swapped"], student, teacher, teacher, T).item() == pytest.approx(expected, rel=1e-9)
+    assert gradient_ratio(MISTAKES["swapped"], student, teacher, teacher, T).item() == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 # -- the experiment ------------------------------------------------------------------------
@@ -76,12 +84,19 @@ def test_only_one_of_the_three_has_the_mistake(name, mnist):
     config = MistakeConfig(mistake=name, student="mlp-8", epochs=2, temperature=4, soft_weight=0.9, labels=0)
     broken = Breaking(config, mnist, small_teacher("mlp-32"))
     records = list(broken.records())
-    usual = Distillation(DistilConfig(student="mlp-8", epochs=2, temperature=4, soft_weight=0.9), mnist, small_teacher("mlp-32"))
+    usual = Distillation(
+        DistilConfig(student="mlp-8", epochs=2, temperature=4, soft_weight=0.9),
+        mnist,
+        small_teacher("mlp-32"),
+    )
     list(usual.records())
     for who in ("student", "control"):
         for ours, theirs in zip(broken.trained[who].parameters(), usual.trained[who].parameters()):
             assert torch.allclose(ours, theirs, atol=1e-4)
-    assert not identical(weights(broken.trained["mistaken"]), weights(broken.trained["student"])) or name == "train-mode"  # an MLP has no modes
+    assert (
+        not identical(weights(broken.trained["mistaken"]), weights(broken.trained["student"]))
+        or name == "train-mode"
+    )  # an MLP has no modes
     assert all(record.fidelity["gradient ratio"] > 0 for record in records)
     assert set(broken.measures(records[-1])["models"]) == {"student", "mistaken", "control", "teacher"}
 
@@ -91,7 +106,9 @@ def test_in_train_mode_the_teacher_answers_with_noise_and_the_real_one_is_not_to
     before, digits = weights_digest(teacher.model), sample.train.take(slice(0, 256))
     answers = MISTAKES["train-mode"].answers(teacher.model, len(sample.train), 128)
     first, second = answers(digits), answers(digits)
-    assert not torch.allclose(first, second, atol=0.1) and not torch.allclose(first, teacher.logits(digits), atol=0.1)
+    assert not torch.allclose(first, second, atol=0.1) and not torch.allclose(
+        first, teacher.logits(digits), atol=0.1
+    )
     assert weights_digest(teacher.model) == before and not teacher.model.training
 
 
@@ -112,7 +129,9 @@ def test_what_a_mistake_costs_where_labels_are_few(name, cost, sample):
     """The mean of two seeds. The others cost too little here to be told from chance; the page says so."""
     lost = []
     for number in range(2):
-        *_, last = Breaking(MistakeConfig(mistake=name, epochs=12, seed=number), sample, load("cnn")).records()
+        *_, last = Breaking(
+            MistakeConfig(mistake=name, epochs=12, seed=number), sample, load("cnn")
+        ).records()
         lost.append(last.validation_accuracy["student"] - last.validation_accuracy["mistaken"])
     assert sum(lost) / 2 > cost, lost
 
@@ -129,10 +148,14 @@ def test_the_right_loss_keeps_its_gradients_size_over_the_temperatures_and_sums_
 
     assert gradient(1.0).norm().item() == pytest.approx(gradient(20.0).norm().item(), rel=0.02)
     centred = [z - z.mean(1, keepdim=True) for z in (student, teacher)]
-    assert torch.allclose(gradient(20.0), (centred[0] - centred[1]) / 10 / len(student), rtol=0.02, atol=1e-5)  # the paper's equation 4
+    assert torch.allclose(
+        gradient(20.0), (centred[0] - centred[1]) / 10 / len(student), rtol=0.02, atol=1e-5
+    )  # the paper's equation 4
 
 
-def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher_in_eval_mode(mnist, monkeypatch):
+def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher_in_eval_mode(
+    mnist, monkeypatch
+):
     reference = CachedTeacher("t", "mlp-32", registry.build("mlp-32", 7).train())
     heard = []
 
@@ -150,7 +173,13 @@ def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher
     assert torch.equal(torch.cat([labels for _, labels in heard]), mnist.train.labels[torch.cat(order)])
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"mistake": "none"}, "Mistake must be one of no-t2, mean"), ({"temperature": 0}, "Temperature must be between")])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mistake": "none"}, "Mistake must be one of no-t2, mean"),
+        ({"temperature": 0}, "Temperature must be between"),
+    ],
+)
 def test_what_cannot_be_is_refused_in_plain_words(settings, message):
     with pytest.raises(UserError, match=message):
         MistakeConfig(**settings)
@@ -159,5 +188,7 @@ def test_what_cannot_be_is_refused_in_plain_words(settings, message):
 def test_the_softmax_mistake_gives_losses_below_zero():
     """The sign by which the mistake can be known: a KL divergence never is."""
     teacher = torch.zeros(1, 10)
-    assert MISTAKES["softmax"].loss(torch.zeros(1, 10), teacher, 1.0).item() == pytest.approx(math.log(0.1) - 0.1)
+    assert MISTAKES["softmax"].loss(torch.zeros(1, 10), teacher, 1.0).item() == pytest.approx(
+        math.log(0.1) - 0.1
+    )
     assert soft_loss(torch.zeros(1, 10), teacher, 1.0).item() == 0

@@ -110,18 +110,27 @@ class Unusual(nn.Module):
 @pytest.fixture
 def unusual(monkeypatch):
     """One more entry in ARCHITECTURES."""
-    monkeypatch.setitem(registry.ARCHITECTURES, "unusual", registry.Architecture("unusual", "Two ways at once.", Unusual, student=True))
+    monkeypatch.setitem(
+        registry.ARCHITECTURES,
+        "unusual",
+        registry.Architecture("unusual", "Two ways at once.", Unusual, student=True),
+    )
 
 
 def test_any_module_can_be_an_architecture(unusual, marked_memory):
     model = registry.build("unusual", 0)
     assert "unusual" in registry.students() and identical(model, registry.build("unusual", 0))
-    assert inference.logits_in_chunks(model, IMAGES).isfinite().all() and 1 <= model.gate.gate.min() <= model.gate.gate.max() <= 2
+    assert (
+        inference.logits_in_chunks(model, IMAGES).isfinite().all()
+        and 1 <= model.gate.gate.min() <= model.gate.gate.max() <= 2
+    )
 
 
 def test_any_module_trains_repeatably_beside_its_control(unusual, mnist):
     def train():
-        experiment = Distillation(DistilConfig(student="unusual", epochs=1, batch_size=250), mnist, small_teacher())
+        experiment = Distillation(
+            DistilConfig(student="unusual", epochs=1, batch_size=250), mnist, small_teacher()
+        )
         list(experiment.records())
         return experiment.trained
 
@@ -134,7 +143,11 @@ def test_a_module_that_does_not_say_how_its_weights_begin_is_not_built(monkeypat
     class Silent(Gate):
         initialize = None
 
-    monkeypatch.setitem(registry.ARCHITECTURES, "silent", registry.Architecture("silent", "Says nothing.", lambda: nn.Sequential(Silent())))
+    monkeypatch.setitem(
+        registry.ARCHITECTURES,
+        "silent",
+        registry.Architecture("silent", "Says nothing.", lambda: nn.Sequential(Silent())),
+    )
     with pytest.raises(TypeError):
         registry.build("silent", 0)
 
@@ -146,7 +159,9 @@ def pick(state, places):
     """The weights of a network's layers at these places, counted anew."""
     return {
         f"{new}.{key.removeprefix(f'{place}.')}": value
-        for new, place in enumerate(places) for key, value in state.items() if key.startswith(f"{place}.")
+        for new, place in enumerate(places)
+        for key, value in state.items()
+        if key.startswith(f"{place}.")
     }
 
 
@@ -161,7 +176,15 @@ def test_a_student_inherits_every_second_block_and_all_that_is_not_a_block():
 
 
 @pytest.mark.parametrize(
-    ("student", "teacher"), [("vit-half", "vit-half"), ("vit", "vit"), ("vit", "vit-half"), ("cnn-tiny", "vit"), ("vit-half", "cnn"), ("cnn", "cnn")]
+    ("student", "teacher"),
+    [
+        ("vit-half", "vit-half"),
+        ("vit", "vit"),
+        ("vit", "vit-half"),
+        ("cnn-tiny", "vit"),
+        ("vit-half", "cnn"),
+        ("cnn", "cnn"),
+    ],
 )
 def test_layers_that_do_not_fit_are_not_inherited(student, teacher):
     with pytest.raises(UserError, match="cannot begin with this teacher's layers: .* Choose"):
@@ -169,7 +192,9 @@ def test_layers_that_do_not_fit_are_not_inherited(student, teacher):
 
 
 def test_a_transformer_of_another_width_does_not_fit(monkeypatch):
-    narrow = registry.Architecture("narrow", "Narrow.", lambda: transformer(3, side=7, width=32, heads=4, dropout=0.0))
+    narrow = registry.Architecture(
+        "narrow", "Narrow.", lambda: transformer(3, side=7, width=32, heads=4, dropout=0.0)
+    )
     monkeypatch.setitem(registry.ARCHITECTURES, "narrow", narrow)
     with pytest.raises(UserError, match="cannot begin"):
         registry.inherited(registry.build("narrow", 0), registry.build("vit", 0))
@@ -184,7 +209,9 @@ def test_student_and_control_both_begin_with_the_teachers_layers_or_both_at_rand
         if initialization == "teacher":
             wanted.load_state_dict(registry.inherited(wanted, teacher.model))
         assert identical(begun["student"], wanted) and identical(begun["control"], wanted)
-        assert begun["student"][0].positions.data_ptr() != teacher.model[0].positions.data_ptr(), "the teacher would be trained too"
+        assert begun["student"][0].positions.data_ptr() != teacher.model[0].positions.data_ptr(), (
+            "the teacher would be trained too"
+        )
 
 
 def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused(mnist):
@@ -219,17 +246,33 @@ def test_an_mlp_of_ones_own_has_the_widths_in_its_name():
 @pytest.mark.parametrize(
     "name",
     [
-        "mlp-0", "mlp-2049", "mlp-1-2-3-4", "mlp-999999999", "mlp--5", "mlp-", "mlp", "mlp-1.5", "mlp-64-", "../cnn", "",
-        " cnn", None, 5,
+        "mlp-0",
+        "mlp-2049",
+        "mlp-1-2-3-4",
+        "mlp-999999999",
+        "mlp--5",
+        "mlp-",
+        "mlp",
+        "mlp-1.5",
+        "mlp-64-",
+        "../cnn",
+        "",
+        " cnn",
+        None,
+        5,
     ],
 )
 def test_other_names_are_refused_in_plain_words(name):
-    with pytest.raises(UserError, match="choose one of linear, .* like mlp-64-32|has 1 to 3 hidden layers of 1 to 2048 units"):
+    with pytest.raises(
+        UserError, match="choose one of linear, .* like mlp-64-32|has 1 to 3 hidden layers of 1 to 2048 units"
+    ):
         registry.architecture(name)
 
 
 def test_a_skeleton_takes_no_memory():
-    assert {value.device.type for value in registry.skeleton("mlp-2048-2048-2048").state_dict().values()} == {"meta"}
+    assert {value.device.type for value in registry.skeleton("mlp-2048-2048-2048").state_dict().values()} == {
+        "meta"
+    }
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -245,7 +288,9 @@ def stored(tmp_path):
 
 def test_stored_weights_come_back_in_eval_mode(stored):
     model = registry.load(stored, "cnn-tiny")
-    assert identical(model, registry.build("cnn-tiny", 0)) and not any(module.training for module in model.modules())
+    assert identical(model, registry.build("cnn-tiny", 0)) and not any(
+        module.training for module in model.modules()
+    )
 
 
 def changed(path, **values):
@@ -282,7 +327,7 @@ def test_weights_of_another_architecture_are_refused(stored):
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.999])
 def test_a_truncated_file_is_refused(stored, share):
     content = stored.read_bytes()
-    stored.write_bytes(content[:int(share * len(content))])
+    stored.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match="student.safetensors is damaged and cannot be read; restore it"):
         registry.load(stored, "cnn-tiny")
 

@@ -37,7 +37,9 @@ def test_as_many_steps_are_made_whatever_is_left_out():
     whole = never_saw.EPOCHS["mlp-128"] * 10
     for omitted in ("3", "01234569"):
         config = never_saw.recipe("mlp-128", omitted, 0)
-        assert config.soft_weight == 1 and config.epochs * (10 - len(omitted)) == pytest.approx(whole, rel=0.06)
+        assert config.soft_weight == 1 and config.epochs * (10 - len(omitted)) == pytest.approx(
+            whole, rel=0.06
+        )
 
 
 def test_a_student_that_never_saw_a_3_reads_most_of_them_and_its_control_none_before_an_offset(sample):
@@ -47,7 +49,10 @@ def test_a_student_that_never_saw_a_3_reads_most_of_them_and_its_control_none_be
     assert not (run.transfer.train.labels == 3).any()
     for _ in run.records():
         pass
-    said = {who: inference.logits_in_chunks(model, sample.validation.inputs(), 512) for who, model in run.trained.items()}
+    said = {
+        who: inference.logits_in_chunks(model, sample.validation.inputs(), 512)
+        for who, model in run.trained.items()
+    }
     labels = sample.validation.labels
     assert never_saw.recall(said["control"], labels)[3] == 0
     moved = {who: logits + never_saw.by_frequency(logits, "3") for who, logits in said.items()}

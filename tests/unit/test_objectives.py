@@ -46,7 +46,9 @@ def settings(temperature=4.0, soft_weight=0.9):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_soft_loss_is_the_formula_written_out(batch, temperature):
     student, teacher, _ = batch
-    assert soft_loss(student, teacher, temperature).item() == pytest.approx(written_out(student, teacher, temperature), rel=1e-12)
+    assert soft_loss(student, teacher, temperature).item() == pytest.approx(
+        written_out(student, teacher, temperature), rel=1e-12
+    )
 
 
 def test_soft_loss_has_the_value_computed_by_hand():
@@ -61,14 +63,20 @@ def test_soft_loss_has_the_value_computed_by_hand():
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_soft_loss_has_its_closed_form_gradient(batch, temperature):
     student, teacher, _ = batch
-    closed = temperature * (F.softmax(student / temperature, 1) - F.softmax(teacher / temperature, 1)) / len(student)
+    closed = (
+        temperature
+        * (F.softmax(student / temperature, 1) - F.softmax(teacher / temperature, 1))
+        / len(student)
+    )
     torch.testing.assert_close(gradient(student, teacher, temperature), closed, rtol=1e-10, atol=1e-14)
 
 
 def test_at_high_temperature_soft_loss_matches_centred_logits(batch):
     student, teacher, _ = batch
     difference = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
-    torch.testing.assert_close(gradient(student, teacher, 1e5), difference / (10 * len(student)), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        gradient(student, teacher, 1e5), difference / (10 * len(student)), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_the_gradient_keeps_its_size_when_the_temperature_rises(batch):
@@ -82,7 +90,9 @@ def test_the_gradient_keeps_its_size_when_the_temperature_rises(batch):
 def test_soft_loss_is_zero_where_student_and_teacher_agree(batch):
     _, teacher, _ = batch
     assert soft_loss(teacher, teacher, 4.0).item() == pytest.approx(0, abs=1e-12)
-    assert soft_loss(teacher + 100.0, teacher, 4.0).item() == pytest.approx(0, abs=1e-12)  # softmax sees differences alone
+    assert soft_loss(teacher + 100.0, teacher, 4.0).item() == pytest.approx(
+        0, abs=1e-12
+    )  # softmax sees differences alone
 
 
 def test_soft_loss_is_never_negative_and_stays_finite_at_extreme_logits():
@@ -110,8 +120,12 @@ def test_soft_loss_does_not_divide_by_the_number_of_classes():
 def test_teacher_and_student_are_not_swapped():
     sure, unsure = torch.tensor([[8.0, 0.0]]), torch.tensor([[0.0, 0.0]])
     # A student that rules out what its teacher finds possible is punished harder than the reverse.
-    assert soft_loss(student_logits=sure, teacher_logits=unsure, temperature=1.0).item() == pytest.approx(3.307, abs=1e-3)
-    assert soft_loss(student_logits=unsure, teacher_logits=sure, temperature=1.0).item() == pytest.approx(0.690, abs=1e-3)
+    assert soft_loss(student_logits=sure, teacher_logits=unsure, temperature=1.0).item() == pytest.approx(
+        3.307, abs=1e-3
+    )
+    assert soft_loss(student_logits=unsure, teacher_logits=sure, temperature=1.0).item() == pytest.approx(
+        0.690, abs=1e-3
+    )
 
 
 def test_autograd_agrees_with_finite_differences(batch):
@@ -132,7 +146,9 @@ def test_hintons_terms_sum_to_the_documented_loss(batch, soft_weight):
     log_shares = student - student.exp().sum(1, keepdim=True).log()
     hard = -sum(log_shares[i, label].item() for i, label in enumerate(labels)) / len(labels)
     assert set(terms) == {"soft", "hard"}
-    assert terms["soft"].item() == pytest.approx(soft_weight * written_out(student, teacher, 4.0), rel=1e-12, abs=1e-15)
+    assert terms["soft"].item() == pytest.approx(
+        soft_weight * written_out(student, teacher, 4.0), rel=1e-12, abs=1e-15
+    )
     assert terms["hard"].item() == pytest.approx((1 - soft_weight) * hard, rel=1e-12, abs=1e-15)
 
 

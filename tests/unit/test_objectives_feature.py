@@ -18,7 +18,10 @@ LABELS = torch.tensor([3, -1, 0, 9, -1])
 def term(objective, name, student, teacher, **changes):
     """The term called ``name``, for features given as arrays, one or several of each; all others are Hinton's."""
     said, taught = (
-        Outputs(torch.tensor(logits), tuple(torch.tensor(f) for f in (features if isinstance(features, list) else [features])))
+        Outputs(
+            torch.tensor(logits),
+            tuple(torch.tensor(f) for f in (features if isinstance(features, list) else [features])),
+        )
         for logits, features in zip(LOGITS, (student, teacher))
     )
     terms = objective(said, taught, LABELS, SETTINGS | changes)
@@ -30,7 +33,11 @@ def term(objective, name, student, teacher, **changes):
 
 def test_the_hint_is_half_the_squared_distance_by_the_teachers_mean_square():
     student, teacher = random.normal(size=(2, N, 7))
-    by_hand = sum((s - t) ** 2 for s, t in zip(student.ravel(), teacher.ravel())) / 2 / sum(t * t for t in teacher.ravel())
+    by_hand = (
+        sum((s - t) ** 2 for s, t in zip(student.ravel(), teacher.ravel()))
+        / 2
+        / sum(t * t for t in teacher.ravel())
+    )
     assert term(fitnets, "hint", student, teacher) == pytest.approx(0.7 * HINT * by_hand, rel=1e-12)
     assert term(fitnets, "hint", 50 * student, 50 * teacher) == pytest.approx(0.7 * HINT * by_hand, rel=1e-12)
     assert term(fitnets, "hint", 0 * student, teacher) == pytest.approx(0.7 * HINT / 2, rel=1e-12)
@@ -78,7 +85,9 @@ def attention_by_hand(student, teacher):
 def test_attention_is_half_the_squared_distance_of_normalized_sums_of_squares_over_all_pairs_of_layers():
     student, teacher = maps(1), maps(2, channels=(6, 2))
     by_hand = 0.7 * ATTENTION * attention_by_hand(student, teacher)
-    assert term(attention, "attention", looked_at(student), looked_at(teacher)) == pytest.approx(by_hand, rel=1e-12)
+    assert term(attention, "attention", looked_at(student), looked_at(teacher)) == pytest.approx(
+        by_hand, rel=1e-12
+    )
 
 
 def test_attention_knows_where_and_not_how_much_or_in_which_channel():

@@ -52,7 +52,10 @@ def test_the_virtual_teacher_is_softened_as_a_real_one(certainty, temperature):
     by_hand = temperature**2 * (taught * (np.log(taught) - said)).sum(1).mean()
     hard = -(targets(1.0) * log_softmax(LOGITS[LABELLED])).sum(1).mean()
     found = terms(virtual_teacher, certainty=certainty, temperature=temperature, soft_weight=0.3)
-    assert found == {"virtual teacher": pytest.approx(0.3 * by_hand, rel=1e-10), "hard": pytest.approx(0.7 * hard, rel=1e-12)}
+    assert found == {
+        "virtual teacher": pytest.approx(0.3 * by_hand, rel=1e-10),
+        "hard": pytest.approx(0.7 * hard, rel=1e-12),
+    }
 
 
 def test_a_student_that_answers_like_the_virtual_teacher_has_learned_its_lesson():
@@ -61,7 +64,10 @@ def test_a_student_that_answers_like_the_virtual_teacher_has_learned_its_lesson(
     found = terms(virtual_teacher, logits, certainty=0.9, temperature=4.0, soft_weight=1.0)
     assert found["virtual teacher"] == pytest.approx(0, abs=1e-12)
     logits[0, LABELS[0]] += 2  # surer than its teacher
-    assert terms(virtual_teacher, logits, certainty=0.9, temperature=4.0, soft_weight=1.0)["virtual teacher"] > 1e-3
+    assert (
+        terms(virtual_teacher, logits, certainty=0.9, temperature=4.0, soft_weight=1.0)["virtual teacher"]
+        > 1e-3
+    )
 
 
 def test_at_temperature_1_the_virtual_teacher_smooths_the_labels():
@@ -73,5 +79,7 @@ def test_at_temperature_1_the_virtual_teacher_smooths_the_labels():
         made = objective(Outputs(logits), None, torch.tensor(LABELS), settings)
         return torch.autograd.grad(sum(made.values()), logits)[0]
 
-    virtual = gradient(virtual_teacher, certainty=1 - smoothing + smoothing / 10, temperature=1.0, soft_weight=1.0)
+    virtual = gradient(
+        virtual_teacher, certainty=1 - smoothing + smoothing / 10, temperature=1.0, soft_weight=1.0
+    )
     torch.testing.assert_close(virtual, gradient(label_smoothing, smoothing=smoothing), rtol=1e-9, atol=1e-12)

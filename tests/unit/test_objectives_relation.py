@@ -23,7 +23,9 @@ def terms(objective, student, teacher):
     """The method's own terms; all others are Hinton's."""
     logits = np.random.default_rng(8).normal(0, 2, (2, len(student), 10))
     labels = LABELS if len(student) == N else torch.arange(len(student)) % 10
-    said, taught = (Outputs(torch.tensor(values), (torch.tensor(f),)) for values, f in zip(logits, (student, teacher)))
+    said, taught = (
+        Outputs(torch.tensor(values), (torch.tensor(f),)) for values, f in zip(logits, (student, teacher))
+    )
     made = objective(said, taught, labels, SETTINGS)
     plain = hinton(said, taught, labels, SETTINGS)
     assert set(made) == {*plain, *TERMS[objective]} and all(made[name] == plain[name] for name in plain)
@@ -47,7 +49,9 @@ def test_similarity_is_the_mean_squared_difference_of_row_normalized_inner_produ
         return np.array([row / math.sqrt(sum(row**2)) for row in matrix])
 
     by_hand = ((rows(STUDENT) - rows(TEACHER)) ** 2).sum() / N**2
-    assert terms(similarity, STUDENT, TEACHER)["similarity"] == pytest.approx(0.7 * SIMILARITY * by_hand, rel=1e-10)
+    assert terms(similarity, STUDENT, TEACHER)["similarity"] == pytest.approx(
+        0.7 * SIMILARITY * by_hand, rel=1e-10
+    )
 
 
 def distances(points):
@@ -58,7 +62,9 @@ def distances(points):
 def angles(points):
     """Of all ordered triplets of different images, the cosine at the one in the middle."""
     return [
-        (points[i] - points[j]) @ (points[k] - points[j]) / (np.linalg.norm(points[i] - points[j]) * np.linalg.norm(points[k] - points[j]))
+        (points[i] - points[j])
+        @ (points[k] - points[j])
+        / (np.linalg.norm(points[i] - points[j]) * np.linalg.norm(points[k] - points[j]))
         for i, j, k in itertools.permutations(range(len(points)), 3)
     ]
 
@@ -73,10 +79,14 @@ def test_rkd_is_hubers_loss_between_relative_distances_and_between_angles():
 
 def test_pkt_is_the_divergence_of_each_images_neighbours():
     def shares(points):
-        near = np.array([[(a @ b / np.linalg.norm(a) / np.linalg.norm(b) + 1) / 2 for b in points] for a in points])
+        near = np.array(
+            [[(a @ b / np.linalg.norm(a) / np.linalg.norm(b) + 1) / 2 for b in points] for a in points]
+        )
         return [[near[i, j] / (near[i].sum() - near[i, i]) for j in range(N) if j != i] for i in range(N)]
 
-    by_hand = np.mean([sum(p * math.log(p / q) for p, q in zip(*rows)) for rows in zip(shares(TEACHER), shares(STUDENT))])
+    by_hand = np.mean(
+        [sum(p * math.log(p / q) for p, q in zip(*rows)) for rows in zip(shares(TEACHER), shares(STUDENT))]
+    )
     assert terms(pkt, STUDENT, TEACHER)["neighbours"] == pytest.approx(0.7 * NEIGHBOURS * by_hand, rel=1e-9)
 
 
@@ -97,7 +107,9 @@ def test_distances_and_angles_know_no_shift_but_similarities_and_neighbours_do()
     shift = np.arange(D)
     assert terms(rkd, STUDENT + shift, TEACHER) == pytest.approx(terms(rkd, STUDENT, TEACHER), rel=1e-9)
     for objective in (similarity, pkt):
-        assert terms(objective, STUDENT + shift, TEACHER) != pytest.approx(terms(objective, STUDENT, TEACHER), rel=1e-2)
+        assert terms(objective, STUDENT + shift, TEACHER) != pytest.approx(
+            terms(objective, STUDENT, TEACHER), rel=1e-2
+        )
 
 
 def test_angles_and_neighbours_know_no_scale_of_single_images_where_the_paper_says_so():
@@ -115,6 +127,8 @@ def test_angles_are_compared_between_the_first_images_alone_and_distances_betwee
     other = student.copy()
     other[CORNERS:] += 1.0
     one, two = terms(rkd, student, teacher), terms(rkd, other, teacher)
-    assert one["angle"] == pytest.approx(two["angle"], rel=1e-12) and one["distance"] != pytest.approx(two["distance"], rel=1e-3)
+    assert one["angle"] == pytest.approx(two["angle"], rel=1e-12) and one["distance"] != pytest.approx(
+        two["distance"], rel=1e-3
+    )
     few = np.mean([huber(s - t) for s, t in zip(angles(student[:8]), angles(teacher[:8]))])
     assert terms(rkd, student[:8], teacher[:8])["angle"] == pytest.approx(0.7 * ANGLE * few, rel=1e-9)

@@ -20,7 +20,9 @@ STUDENT, TEACHER = random.normal(0, 2, (8, 10)), random.normal(0, 4, (8, 10))
 def terms(objective, student=STUDENT, teacher=TEACHER, labels=LABELS, **settings):
     """The terms as numbers, at soft_weight 1 unless told."""
     given = {"temperature": T, "soft_weight": 1.0, **settings}
-    made = objective(Outputs(torch.tensor(student)), Outputs(torch.tensor(teacher)), torch.tensor(labels), given)
+    made = objective(
+        Outputs(torch.tensor(student)), Outputs(torch.tensor(teacher)), torch.tensor(labels), given
+    )
     return {name: term.item() for name, term in made.items()}
 
 
@@ -41,7 +43,9 @@ def kl(p, q):
 
 
 def hintons(student, teacher, temperature=T):
-    return temperature**2 * np.mean([kl(p, q) for p, q in zip(softmax(teacher, temperature), softmax(student, temperature))])
+    return temperature**2 * np.mean(
+        [kl(p, q) for p, q in zip(softmax(teacher, temperature), softmax(student, temperature))]
+    )
 
 
 # -- squared error of logits ------------------------------------------------------------------
@@ -116,7 +120,9 @@ def test_dist_asks_for_the_teachers_ranking_and_not_for_its_values(share):
     """Probabilities mixed with an even distribution are perfectly correlated with what they were."""
     mixed = T * np.log(share * softmax(TEACHER) + (1 - share) / 10)
     found = terms(dist, mixed, intra_weight=1.0)
-    assert found["inter-class"] == pytest.approx(0, abs=1e-9) and found["intra-class"] == pytest.approx(0, abs=1e-9)
+    assert found["inter-class"] == pytest.approx(0, abs=1e-9) and found["intra-class"] == pytest.approx(
+        0, abs=1e-9
+    )
     assert share > 0.95 or hintons(mixed, TEACHER) > 1e-3
 
 
@@ -149,9 +155,14 @@ def test_reverse_kl_forgives_leaving_out_and_not_adding():
     """Of two answers that the teacher finds equally likely one may be left out; a third may not be added."""
     teacher, one, three = np.full((3, 1, 10), -30.0)
     teacher[:, :2], one[:, :1], three[:, :3] = 0, 0, 0
-    cost = {name: terms(reverse_kl, said, teacher, LABELS[:1], temperature=1.0)["reverse KL"] for name, said in (("one", one), ("three", three))}
+    cost = {
+        name: terms(reverse_kl, said, teacher, LABELS[:1], temperature=1.0)["reverse KL"]
+        for name, said in (("one", one), ("three", three))
+    }
     assert cost["one"] == pytest.approx(math.log(2), rel=1e-6) and cost["three"] > 9
-    assert hintons(one, teacher, 1.0) > 14 and hintons(three, teacher, 1.0) == pytest.approx(math.log(1.5), rel=1e-6)
+    assert hintons(one, teacher, 1.0) > 14 and hintons(three, teacher, 1.0) == pytest.approx(
+        math.log(1.5), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("mix", [0.05, 0.5, 0.9])
@@ -160,7 +171,9 @@ def test_jsd_is_the_generalized_divergence_by_mix_times_the_rest(mix):
     for p, q in zip(softmax(TEACHER), softmax(STUDENT)):
         mixture = mix * p + (1 - mix) * q
         by_hand.append(mix * kl(p, mixture) + (1 - mix) * kl(q, mixture))
-    assert terms(jsd, jsd_mix=mix)["divergence"] == pytest.approx(T**2 * np.mean(by_hand) / (mix * (1 - mix)), rel=1e-10)
+    assert terms(jsd, jsd_mix=mix)["divergence"] == pytest.approx(
+        T**2 * np.mean(by_hand) / (mix * (1 - mix)), rel=1e-10
+    )
 
 
 def test_jsd_ends_in_kl_and_reverse_kl_without_a_jump():
@@ -172,8 +185,12 @@ def test_jsd_ends_in_kl_and_reverse_kl_without_a_jump():
 
 
 def test_jsd_is_symmetric_at_a_half_and_bounded():
-    assert terms(jsd, jsd_mix=0.5)["divergence"] == pytest.approx(terms(jsd, TEACHER, STUDENT, jsd_mix=0.5)["divergence"], rel=1e-12)
-    apart = terms(jsd, 1000 * np.eye(10)[:8], -1000 * np.eye(10)[:8], jsd_mix=0.5, temperature=1.0)["divergence"]
+    assert terms(jsd, jsd_mix=0.5)["divergence"] == pytest.approx(
+        terms(jsd, TEACHER, STUDENT, jsd_mix=0.5)["divergence"], rel=1e-12
+    )
+    apart = terms(jsd, 1000 * np.eye(10)[:8], -1000 * np.eye(10)[:8], jsd_mix=0.5, temperature=1.0)[
+        "divergence"
+    ]
     assert 2 < apart <= 4 * math.log(2) + 1e-9
 
 
@@ -186,4 +203,6 @@ def test_near_the_teacher_every_mix_and_direction_pulls_alike():
 
 
 def test_soft_targets_are_those_of_the_same_formula():
-    assert soft_loss(torch.tensor(STUDENT), torch.tensor(TEACHER), T).item() == pytest.approx(hintons(STUDENT, TEACHER), rel=1e-12)
+    assert soft_loss(torch.tensor(STUDENT), torch.tensor(TEACHER), T).item() == pytest.approx(
+        hintons(STUDENT, TEACHER), rel=1e-12
+    )

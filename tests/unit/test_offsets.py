@@ -27,7 +27,9 @@ def test_by_frequency_the_mean_probability_of_each_class_left_out_is_its_frequen
 def test_by_frequency_two_classes_can_be_solved_by_hand():
     """Every image has p(1) = 1/5; to be 1/2, class 1 must gain log 4."""
     logits = torch.tensor([[math.log(4.0), 0.0]]).repeat(7, 1)
-    assert class_offsets.by_frequency(logits, "1", torch.tensor([0.5, 0.5])).tolist() == pytest.approx([0.0, math.log(4)], abs=1e-3)
+    assert class_offsets.by_frequency(logits, "1", torch.tensor([0.5, 0.5])).tolist() == pytest.approx(
+        [0.0, math.log(4)], abs=1e-3
+    )
 
 
 def test_nothing_left_out_moves_nothing():
@@ -45,4 +47,6 @@ def test_by_labels_no_other_common_offset_makes_fewer_errors(omitted):
         return int((moved.argmax(1) != LABELS).sum())
 
     assert len({chosen[d].item() for d in missing}) == 1, "one offset for all of them"
-    assert errors(chosen[missing[0]]) == min(errors(o) for o in torch.linspace(-20, 20, 401, dtype=torch.float64))
+    assert errors(chosen[missing[0]]) == min(
+        errors(o) for o in torch.linspace(-20, 20, 401, dtype=torch.float64)
+    )

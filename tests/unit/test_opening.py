@@ -17,7 +17,9 @@ from kd.sweeps import cluster, grid, grid_weights, opening
 from kd.sweeps.grid import Grid, cells
 from tests.helpers import identical, small_teacher
 
-SMALL = GridConfig(student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100)
+SMALL = GridConfig(
+    student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100
+)
 ME, OTHER = "m" * 32, "o" * 32
 
 
@@ -28,7 +30,16 @@ def stored(config, mnist, due=lambda step: step % 5 == 0, until=None):
         rows.append(last.row())
         if len(rows) == until:
             break
-    saved = runs.save(runs.new_id(), config, "stopped" if until else "done", rows, run.trained, run.measures(last), "owner", tensors=run.tensors)
+    saved = runs.save(
+        runs.new_id(),
+        config,
+        "stopped" if until else "done",
+        rows,
+        run.trained,
+        run.measures(last),
+        "owner",
+        tensors=run.tensors,
+    )
     return saved, run
 
 
@@ -44,7 +55,11 @@ def errors(run, which, mnist):
 
 @pytest.mark.parametrize(
     "config",
-    [SMALL, SMALL.replace(seeds=1, student="cnn-tiny", temperature="4", soft_weight="1", epochs=1), SMALL.replace(seeds=1, student="mlp-64-32", method="hinton,pkt", temperature="4")],
+    [
+        SMALL,
+        SMALL.replace(seeds=1, student="cnn-tiny", temperature="4", soft_weight="1", epochs=1),
+        SMALL.replace(seeds=1, student="mlp-64-32", method="hinton,pkt", temperature="4"),
+    ],
     ids=["batched", "one by one", "both"],
 )
 def test_weights_loaded_again_make_exactly_the_errors_of_their_cell(config, mnist, home):
@@ -56,7 +71,11 @@ def test_weights_loaded_again_make_exactly_the_errors_of_their_cell(config, mnis
         control = opening.control_of(config, cell)
         assert opened.config == cell.config and opened.models == ("student", "control")
         for which, its in (("student", cell), ("control", control)):
-            assert errors(opened, which, mnist) == opened.measures["models"][which]["test_errors"] == by_cell[its.index]["test_errors"]
+            assert (
+                errors(opened, which, mnist)
+                == opened.measures["models"][which]["test_errors"]
+                == by_cell[its.index]["test_errors"]
+            )
             assert opened.measures["models"][which]["test_accuracy"] == by_cell[its.index]["test_accuracy"]
             assert identical(opened.model(which), grid_weights.load(run, its))
         assert identical(opened.model("student"), opened.model("control")) == cell.control
@@ -67,10 +86,17 @@ def test_an_opened_cell_is_an_ordinary_run_of_its_visitor_and_always_the_same_on
     runs.rename(first.id, "mine", ME)
     assert opening.open_cell(sweep.id, 2, ME).name == "mine" and len(runs.list_runs()[0]) == 2
     theirs = opening.open_cell(sweep.id, 2, OTHER)
-    assert theirs.id != first.id and (first.owner, theirs.owner) == (runs.owner_digest(ME), runs.owner_digest(OTHER))
+    assert theirs.id != first.id and (first.owner, theirs.owner) == (
+        runs.owner_digest(ME),
+        runs.owner_digest(OTHER),
+    )
     with pytest.raises(UserError, match="belongs to somebody else"):
         runs.delete(theirs.id, ME)
-    assert theirs.name == "mlp-30 T=1, weight 1, seed 0, of a sweep" and sweep.id in theirs.message and "together with 4 others on the same batches" in theirs.message
+    assert (
+        theirs.name == "mlp-30 T=1, weight 1, seed 0, of a sweep"
+        and sweep.id in theirs.message
+        and "together with 4 others on the same batches" in theirs.message
+    )
     taught = small_teacher().logits(mnist.test)
     assert theirs.measures["models"]["teacher"] == classification.scores(taught, mnist.test.labels, taught)
     runs.delete(first.id, ME)
@@ -78,22 +104,37 @@ def test_an_opened_cell_is_an_ordinary_run_of_its_visitor_and_always_the_same_on
 
 
 def test_its_curve_is_what_the_sweep_measured_in_steps_and_seconds_of_its_own(sweep):
-    rows, all_rows = opening.open_cell(sweep.id, 8, ME).metrics(), sweep.metrics()  # the fourth of the second seed's
-    assert [row["step"] for row in rows] == [5, 10, 15, 20] and [row["epoch"] for row in rows] == [0.5, 1, 1.5, 2]
+    rows, all_rows = (
+        opening.open_cell(sweep.id, 8, ME).metrics(),
+        sweep.metrics(),
+    )  # the fourth of the second seed's
+    assert [row["step"] for row in rows] == [5, 10, 15, 20] and [row["epoch"] for row in rows] == [
+        0.5,
+        1,
+        1.5,
+        2,
+    ]
     mine = [row for row in all_rows if row["group"] == 1]
     assert [row["validation student"] for row in rows] == [row["validation 3"] for row in mine]
     assert [row["validation control"] for row in rows] == [row["validation 0"] for row in mine]
     by_cell = {found["cell"]: found for found in sweep.measures["cells"]}
     assert rows[-1]["seconds"] == pytest.approx(by_cell[8]["seconds"] + by_cell[5]["seconds"])
-    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows) and rows[0]["seconds"] > 0
-    assert len(accuracy(rows, 2)["data"][0]["x"]) == 4 and "No losses were kept" in loss(rows, 2)["layout"]["annotations"][0]["text"]
+    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows) and rows[0][
+        "seconds"
+    ] > 0
+    assert (
+        len(accuracy(rows, 2)["data"][0]["x"]) == 4
+        and "No losses were kept" in loss(rows, 2)["layout"]["annotations"][0]["text"]
+    )
 
 
 def test_where_student_and_control_trained_apart_their_ends_of_epochs_are_joined(mnist, home):
     config = SMALL.replace(seeds=1, student="cnn-tiny", temperature="4", soft_weight="1")
     run, _ = stored(config, mnist, due=lambda step: step % 4 == 0)
     rows = opening.open_cell(run.id, 1, ME).metrics()
-    assert [row["epoch"] for row in rows] == [1, 2] and all({"validation student", "validation control"} <= row.keys() for row in rows)
+    assert [row["epoch"] for row in rows] == [1, 2] and all(
+        {"validation student", "validation control"} <= row.keys() for row in rows
+    )
 
 
 def test_a_sweep_that_goes_on_has_the_networks_of_what_it_took_over(mnist, home):
@@ -102,7 +143,9 @@ def test_a_sweep_that_goes_on_has_the_networks_of_what_it_took_over(mnist, home)
     after, _ = stored(SMALL.replace(continues=before.id), mnist)
     assert grid_weights.held(after) == set(range(10))
     assert identical(grid_weights.load(after, cells(SMALL)[3]), grid_weights.load(before, cells(SMALL)[3]))
-    assert opening.open_cell(after.id, 3, ME).metrics()[-1]["validation student"] == pytest.approx(after.measures["cells"][3]["validation_accuracy"])
+    assert opening.open_cell(after.id, 3, ME).metrics()[-1]["validation student"] == pytest.approx(
+        after.measures["cells"][3]["validation_accuracy"]
+    )
 
 
 def a_teacher():
@@ -141,9 +184,13 @@ def test_networks_are_kept_within_a_bound_first_those_of_the_first_seed(monkeypa
     many = cells(SMALL)
     assert grid_weights.kept(many) == set(range(10)) and grid_weights.bound(many) == ""
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 9 * size)
-    assert grid_weights.kept(many) == set(range(5)) and "at most 1: those of seed 0." in grid_weights.bound(many)
+    assert grid_weights.kept(many) == set(range(5)) and "at most 1: those of seed 0." in grid_weights.bound(
+        many
+    )
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 4 * size)
-    assert grid_weights.kept(many) == set() and grid_weights.bound(many).endswith("which one seed alone exceeds: none.")
+    assert grid_weights.kept(many) == set() and grid_weights.bound(many).endswith(
+        "which one seed alone exceeds: none."
+    )
     run, _ = stored(SMALL, mnist)
     assert not (run.folder / "cells.safetensors").exists() and grid_weights.held(run) == set()
     with pytest.raises(UserError, match="did not keep the network of this cell; open the cell's settings"):
@@ -161,7 +208,10 @@ def test_a_network_out_of_bounds_is_not_kept(mnist):
     group = grid.groups(SMALL)[0]
     training = grid.start(group, mnist, small_teacher())
     training.learners[1].model[1].weight.data.fill_(torch.inf)
-    assert {int(name.partition(".")[0]) for name in grid_weights.of(group.cells, training, {0, 1, 2})} == {0, 2}
+    assert {int(name.partition(".")[0]) for name in grid_weights.of(group.cells, training, {0, 1, 2})} == {
+        0,
+        2,
+    }
 
 
 def test_a_damaged_file_is_told_in_a_sentence(sweep):

@@ -40,7 +40,10 @@ def test_a_cell_tells_errors_of_student_and_control_and_is_kept(small):
     assert json.loads(paper.cell_path("soft", 0).read_text()) == cell
     assert cell["config"]["seed"] == 0 and 0 <= cell["models"]["student"]["errors"] <= 200
     test = cell["mcnemar"]
-    assert cell["models"]["student"]["errors"] - cell["models"]["control"]["errors"] == test["student_only"] - test["control_only"]
+    assert (
+        cell["models"]["student"]["errors"] - cell["models"]["control"]["errors"]
+        == test["student_only"] - test["control_only"]
+    )
 
 
 def test_the_offset_by_frequency_looks_at_no_label_of_the_test_set(small, monkeypatch):
@@ -50,7 +53,10 @@ def test_the_offset_by_frequency_looks_at_no_label_of_the_test_set(small, monkey
     judged = dataclasses.replace(small.test, labels=(small.test.labels + 1) % 10)
     monkeypatch.setattr(sources, "load_full", lambda folder: dataclasses.replace(small, test=judged))
     other = paper.run_cell("no-3", 0)["models"]["student"]
-    assert one["by_frequency"]["offsets"] == other["by_frequency"]["offsets"] and one["by_frequency"]["offsets"][3] > 0
+    assert (
+        one["by_frequency"]["offsets"] == other["by_frequency"]["offsets"]
+        and one["by_frequency"]["offsets"][3] > 0
+    )
     assert one["errors"] != other["errors"]
     assert one["by_test_labels"]["errors"] <= one["errors"]
 
@@ -78,20 +84,33 @@ def test_a_cell_that_was_stopped_goes_on_to_the_same_result(small, monkeypatch):
 def test_another_recipe_finds_no_cell_of_this_one(small, monkeypatch):
     before = paper.cell_path("soft", 0), paper.cell_path("cnn", 0)
     monkeypatch.setitem(paper.ROWS, "cnn", paper.ROWS["cnn"].replace(epochs=3))
-    assert paper.cell_path("soft", 0) != before[0] and paper.cell_path("cnn", 0) != before[1], "a student depends on its teacher"
+    assert paper.cell_path("soft", 0) != before[0] and paper.cell_path("cnn", 0) != before[1], (
+        "a student depends on its teacher"
+    )
 
 
 def test_mcnemars_test_is_the_binomial_of_the_images_that_one_alone_got_wrong():
     student = torch.tensor([True] * 2 + [False] * 8 + [True] * 5)
     control = torch.tensor([False] * 2 + [True] * 8 + [True] * 5)
     by_hand = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
-    assert paper.mcnemar(student, control) == {"student_only": 2, "control_only": 8, "p": pytest.approx(by_hand)}
+    assert paper.mcnemar(student, control) == {
+        "student_only": 2,
+        "control_only": 8,
+        "p": pytest.approx(by_hand),
+    }
     assert paper.mcnemar(control, control)["p"] == 1.0
 
 
 def cell(seed, student, control):
     models = {"student": {"errors": student}, "control": {"errors": control}}
-    return {"row": "soft", "seed": seed, "config": {}, "models": models, "seconds": 60, "mcnemar": {"p": 0.01}}
+    return {
+        "row": "soft",
+        "seed": seed,
+        "config": {},
+        "models": models,
+        "seconds": 60,
+        "mcnemar": {"p": 0.01},
+    }
 
 
 def test_the_table_has_mean_sd_and_the_difference_from_the_control():
@@ -99,7 +118,9 @@ def test_the_table_has_mean_sd_and_the_difference_from_the_control():
     control, student = result["lines"]
     assert (student["mean"], student["sd"], student["values"]) == (75, 5, [70, 80, 75])
     assert control["mean"] == student["control"]["mean"] == pytest.approx(148.67)
-    assert student["difference"]["mean"] == pytest.approx(-73.67) and student["difference"]["sd"] == pytest.approx(10.02, abs=0.01)
+    assert student["difference"]["mean"] == pytest.approx(-73.67) and student["difference"][
+        "sd"
+    ] == pytest.approx(10.02, abs=0.01)
     assert result["core_minutes"] == {"teachers": 0, "students": 3}
     assert "75.0 ± 5.0" in paper.text(result)
 
@@ -110,13 +131,18 @@ def test_seeds_that_a_table_has_are_added_to_as_if_all_had_been_trained_at_once(
     assert paper.table([three], before) == paper.table([one, two, three])
 
 
-def test_only_seeds_that_the_stored_table_lacks_are_trained_and_only_where_its_recipes_are_todays(small, monkeypatch):
+def test_only_seeds_that_the_stored_table_lacks_are_trained_and_only_where_its_recipes_are_todays(
+    small, monkeypatch
+):
     monkeypatch.setattr(paper, "ROWS", {"soft": paper.ROWS["soft"]})
     asked = []
 
     def compute(cost, *rest):
         asked.append([seed for _, seed in cost])
-        return [cell(seed, 70 + seed, 140 + 2 * seed) | {"config": paper.ROWS["soft"].to_dict()} for _, seed in cost]
+        return [
+            cell(seed, 70 + seed, 140 + 2 * seed) | {"config": paper.ROWS["soft"].to_dict()}
+            for _, seed in cost
+        ]
 
     monkeypatch.setattr(cells, "compute", compute)
     before = json.loads(json.dumps(paper.run(1)))
@@ -152,4 +178,6 @@ def test_kept_cells_are_not_computed_again_and_the_progress_reaches_one(small, m
     monkeypatch.setattr(cells, "_work", None)
     shares = []
     result = paper.run(1, shares.append)
-    assert [line["what"] for line in result["lines"]] == [line.what for line in paper.LINES if line.row in paper.ROWS]
+    assert [line["what"] for line in result["lines"]] == [
+        line.what for line in paper.LINES if line.row in paper.ROWS
+    ]

@@ -25,7 +25,10 @@ def a_step_along(flat, gradient, models):
     before = [parameter.clone() for model in models for parameter in model.parameters()]
     with torch.no_grad():
         flat -= gradient
-    return [old - new for old, new in zip(before, (parameter for model in models for parameter in model.parameters()))]
+    return [
+        old - new
+        for old, new in zip(before, (parameter for model in models for parameter in model.parameters()))
+    ]
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
@@ -124,7 +127,9 @@ def test_gradients_by_hidden_layers_go_on_down_from_there(name):
     found = network.gradients(Outputs(by_logits, (by_feature, *[None] * (len(said.features) - 1))))
 
     theirs = inference.outputs(alone, IMAGES)
-    expected = torch.autograd.grad((theirs.logits * by_logits).sum() + (theirs.features[0] * by_feature).sum(), list(alone.parameters()))
+    expected = torch.autograd.grad(
+        (theirs.logits * by_logits).sum() + (theirs.features[0] * by_feature).sum(), list(alone.parameters())
+    )
     if isinstance(network, Perceptron):
         found = a_step_along(network.parameters[0], found[0], [model])
     for ours, autograds in zip(found, expected, strict=True):

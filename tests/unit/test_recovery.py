@@ -30,7 +30,9 @@ def distilled(home, mnist) -> runs.Run:
     experiment = Distillation(config, mnist, small_teacher())
     for last in experiment.records():
         pass
-    return runs.save(runs.new_id(), config, "done", [last.row()], experiment.trained, experiment.measures(last))
+    return runs.save(
+        runs.new_id(), config, "done", [last.row()], experiment.trained, experiment.measures(last)
+    )
 
 
 def recovered(config: CompressConfig, mnist, stop: int | None = None) -> tuple[Recovery, list]:
@@ -43,9 +45,13 @@ def masks(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_all_begin_alike_and_zeros_stay_zero(distilled, mnist):
-    experiment, records = recovered(CompressConfig(network=distilled.id, neurons=20, weights=60, **FAST), mnist)
+    experiment, records = recovered(
+        CompressConfig(network=distilled.id, neurons=20, weights=60, **FAST), mnist
+    )
     assert list(experiment.trained) == ["student", "control", "alone"]
-    assert not identical(experiment.begun["student"], experiment.begun["alone"])  # the control of the run is another network
+    assert not identical(
+        experiment.begun["student"], experiment.begun["alone"]
+    )  # the control of the run is another network
     for name, model in experiment.trained.items():
         begun = experiment.begun["alone" if name == "alone" else "student"]
         assert weights(model).keys() == weights(begun).keys() and not identical(model, begun)
@@ -57,8 +63,14 @@ def test_all_begin_alike_and_zeros_stay_zero(distilled, mnist):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_zeros_hold_with_every_optimizer_and_layer(home, mnist, monkeypatch, optimizer):
-    monkeypatch.setattr(compression, "whole", lambda network: compression.Whole("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()))
-    experiment, _ = recovered(CompressConfig(neurons=0, rank=30, weights=70, optimizer=optimizer, learning_rate=0.05, **FAST), mnist)
+    monkeypatch.setattr(
+        compression,
+        "whole",
+        lambda network: compression.Whole("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()),
+    )
+    experiment, _ = recovered(
+        CompressConfig(neurons=0, rank=30, weights=70, optimizer=optimizer, learning_rate=0.05, **FAST), mnist
+    )
     for key, zero in masks(experiment.begun["student"]).items():
         assert not experiment.trained["student"].state_dict()[key][zero].any()
 
@@ -68,8 +80,13 @@ def test_without_zeros_it_is_an_ordinary_training(distilled, mnist):
     config = CompressConfig(network=distilled.id, neurons=50, **FAST)
     experiment, _ = recovered(config, mnist)
     again, _ = recovered(config, mnist)
-    assert same({name: weights(model) for name, model in experiment.trained.items()}, {name: weights(model) for name, model in again.trained.items()})
-    assert [layer.out_features for layer in experiment.trained["student"] if isinstance(layer, nn.Linear)] == [15, 10]
+    assert same(
+        {name: weights(model) for name, model in experiment.trained.items()},
+        {name: weights(model) for name, model in again.trained.items()},
+    )
+    assert [
+        layer.out_features for layer in experiment.trained["student"] if isinstance(layer, nn.Linear)
+    ] == [15, 10]
 
 
 def test_what_it_began_with_and_the_teacher_stay(distilled, mnist):
@@ -94,10 +111,20 @@ def test_stages_are_measured_on_the_test_set(distilled, mnist):
     measures = experiment.measures(records[-1])
     found = {(row["who"], row["stage"]): row for row in measures["stages"]}
     assert list(found) == [
-        ("student", "original"), ("student", "compressed"), ("alone", "original"), ("alone", "compressed"), ("student", "recovered"), ("student", "int8"),
-        ("control", "recovered"), ("control", "int8"), ("alone", "recovered"), ("alone", "int8"),
+        ("student", "original"),
+        ("student", "compressed"),
+        ("alone", "original"),
+        ("alone", "compressed"),
+        ("student", "recovered"),
+        ("student", "int8"),
+        ("control", "recovered"),
+        ("control", "int8"),
+        ("alone", "recovered"),
+        ("alone", "int8"),
     ]
-    assert found["student", "original"]["test_errors"] == distilled.measures["models"]["student"]["test_errors"]
+    assert (
+        found["student", "original"]["test_errors"] == distilled.measures["models"]["student"]["test_errors"]
+    )
     assert found["alone", "original"]["test_errors"] == distilled.measures["models"]["control"]["test_errors"]
     for who in ("student", "control", "alone"):
         assert found[who, "recovered"]["test_errors"] == measures["models"][who]["test_errors"]
@@ -121,8 +148,13 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
     assert runs_again.architecture == "mlp-30_neurons-30_rank-20"
     model = runs_again.model("student")
     said = inference.logits_in_chunks(model, mnist.test.inputs())
-    assert classification.scores(said, mnist.test.labels, said)["test_errors"] == measures["models"]["student"]["test_errors"]
-    recorded = next(row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered"))
+    assert (
+        classification.scores(said, mnist.test.labels, said)["test_errors"]
+        == measures["models"]["student"]["test_errors"]
+    )
+    recorded = next(
+        row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered")
+    )
     assert recorded["file_bytes"] == (run.folder / "student.safetensors").stat().st_size
     assert recorded["nonzero"] == compress.cost(model).nonzero
     exported = formats.export(model, runs_again.architecture, "safetensors", mnist.test)
@@ -145,13 +177,31 @@ def test_going_on_from_a_checkpoint_gives_the_same_weights(distilled, mnist):
     first = Recovery(config, mnist, small_teacher())
     next(first.records())
     keeper = checkpoints.Keeper(id := runs.new_id())
-    assert keeper.keep(first, config, [{"step": 10.0, "epoch": 1.0, "seconds": 1.0, "images_per_second": 1000.0, "whole_validation": 1.0}]) == ""
+    assert (
+        keeper.keep(
+            first,
+            config,
+            [
+                {
+                    "step": 10.0,
+                    "epoch": 1.0,
+                    "seconds": 1.0,
+                    "images_per_second": 1000.0,
+                    "whole_validation": 1.0,
+                }
+            ],
+        )
+        == ""
+    )
     keeper.leave(ended=False)
     kept = checkpoints.load(id)
     assert kept.config == config and kept.kind == "compress"
     second = Recovery(kept.config, mnist, small_teacher())
     list(second.records(state=kept.state))
-    assert same({name: weights(model) for name, model in whole.trained.items()}, {name: weights(model) for name, model in second.trained.items()})
+    assert same(
+        {name: weights(model) for name, model in whole.trained.items()},
+        {name: weights(model) for name, model in second.trained.items()},
+    )
 
 
 def test_a_shipped_teacher_can_be_compressed(home, mnist):
@@ -177,10 +227,17 @@ def test_what_cannot_be_compressed_is_refused(distilled, mnist):
         compression.whole(run.id)
 
 
-@pytest.mark.parametrize(("setting", "value", "said"), [
-    ("neurons", 100, "between 0 and 99"), ("weights", 50.5, "a whole number"), ("rank", -1, "between 0 and 99"), ("int8", "int4", "one of off, dynamic, static"),
-    ("labels", 5, "at least 10"), ("network", "x" * 700, "the name of a shipped teacher or the id of a run"),
-])
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("neurons", 100, "between 0 and 99"),
+        ("weights", 50.5, "a whole number"),
+        ("rank", -1, "between 0 and 99"),
+        ("int8", "int4", "one of off, dynamic, static"),
+        ("labels", 5, "at least 10"),
+        ("network", "x" * 700, "the name of a shipped teacher or the id of a run"),
+    ],
+)
 def test_bad_settings_are_refused(setting, value, said):
     with pytest.raises(UserError, match=said):
         CompressConfig(**{setting: value})
@@ -188,7 +245,9 @@ def test_bad_settings_are_refused(setting, value, said):
 
 def test_a_link_and_the_command_line_give_the_same_settings():
     config = CompressConfig(network="vit", neurons=0, weights=80, int8="static", temperature=2)
-    assert CompressConfig.from_query(config.to_query()) == config == CompressConfig.from_dict(config.to_dict())
+    assert (
+        CompressConfig.from_query(config.to_query()) == config == CompressConfig.from_dict(config.to_dict())
+    )
 
 
 def test_the_clock_is_believed_only_beyond_its_spread():
@@ -199,9 +258,23 @@ def test_the_clock_is_believed_only_beyond_its_spread():
 
 
 def test_stages_in_words():
-    row = {"parameters": 100, "nonzero": 40, "file_bytes": 2048, "zipped_bytes": 1024, "test_accuracy": 0.5, "latency": None}
-    stages = [row | {"who": who, "stage": stage} for who, stage in (("student", "original"), ("control", "int8"), ("alone", "recovered"))]
+    row = {
+        "parameters": 100,
+        "nonzero": 40,
+        "file_bytes": 2048,
+        "zipped_bytes": 1024,
+        "test_accuracy": 0.5,
+        "latency": None,
+    }
+    stages = [
+        row | {"who": who, "stage": stage}
+        for who, stage in (("student", "original"), ("control", "int8"), ("alone", "recovered"))
+    ]
     lines = compression.text(stages).splitlines()
-    assert [line[:40].strip() for line in lines[1:]] == ["distilled, original", "distilled, recovered from labels, int8", "never distilled, recovered from labels"]
+    assert [line[:40].strip() for line in lines[1:]] == [
+        "distilled, original",
+        "distilled, recovered from labels, int8",
+        "never distilled, recovered from labels",
+    ]
     assert lines[1].split()[2:] == ["100", "40", "2", "1", "50.00%"]
     assert compression.called(stages[0], distilled=False) == "original"

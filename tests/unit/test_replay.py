@@ -21,13 +21,29 @@ OWNER, OTHER = "a" * 64, "b" * 64
 
 def rows(count: int = 10) -> list[dict[str, float]]:
     return [
-        {"step": i, "epoch": i / 5, "seconds": i / 2, "images_per_second": 9.0, "loss student soft": 1 / i, "validation student": 0.9, "whole_validation": 0.0}
+        {
+            "step": i,
+            "epoch": i / 5,
+            "seconds": i / 2,
+            "images_per_second": 9.0,
+            "loss student soft": 1 / i,
+            "validation student": 0.9,
+            "whole_validation": 0.0,
+        }
         for i in range(1, count + 1)
     ]
 
 
 def stored(owner: str | None = OWNER, state: str = "done", records=None, config=None) -> runs.Run:
-    return runs.save(runs.new_id(), config or DistilConfig(student="linear"), state, rows() if records is None else records, {}, MEASURES, owner)
+    return runs.save(
+        runs.new_id(),
+        config or DistilConfig(student="linear"),
+        state,
+        rows() if records is None else records,
+        {},
+        MEASURES,
+        owner,
+    )
 
 
 def test_at_each_second_exactly_the_records_are_there_that_were_there_then(home):
@@ -73,7 +89,11 @@ def test_what_has_no_curves_or_damaged_ones_is_told_in_a_sentence(home):
         replay.load(stored(records=[]).id)
     with pytest.raises(UserError, match="of this kind"):
         replay.load(stored(config=StudyConfig()).id)
-    for spoil in (lambda found: found.reverse(), lambda found: found[3].update(seconds="nan"), lambda found: found[3].update(epoch="")):
+    for spoil in (
+        lambda found: found.reverse(),
+        lambda found: found[3].update(seconds="nan"),
+        lambda found: found[3].update(epoch=""),
+    ):
         run = stored()
         found = [dict(row) for row in csv.DictReader(open(run.folder / "metrics.csv", newline=""))]
         spoil(found)
@@ -114,10 +134,17 @@ def test_who_has_no_finished_run_gets_the_recording_that_comes_with_the_program(
 
 def test_the_recorded_student_and_control_are_what_they_are_said_to_be(home, sample):
     run = runs.recorded()
-    assert run.measures["source"] == "full" and (run.folder / "config.json").read_text().count("owner") == 1 and run.owner is None
+    assert (
+        run.measures["source"] == "full"
+        and (run.folder / "config.json").read_text().count("owner") == 1
+        and run.owner is None
+    )
     with torch.inference_mode():
         for which in ("student", "control"):
-            told, found = run.measures["models"][which]["test_accuracy"], loop.accuracy(run.model(which), sample.test)
+            told, found = (
+                run.measures["models"][which]["test_accuracy"],
+                loop.accuracy(run.model(which), sample.test),
+            )
             assert found == pytest.approx(told, abs=0.05), "on other images of the same kind"
     assert run.metrics()[-1]["epoch"] == run.config.total_epochs
 
@@ -131,7 +158,11 @@ def test_the_recorded_errors_are_those_on_the_test_set(home, full_mnist):
 
 def test_nobody_changes_the_recording(home):
     run = runs.recorded()
-    for change in (lambda: runs.delete(run.id, "t" * 43), lambda: runs.rename(run.id, "mine", "t" * 43), lambda: runs.pin(run.id, True, "t" * 43)):
+    for change in (
+        lambda: runs.delete(run.id, "t" * 43),
+        lambda: runs.rename(run.id, "mine", "t" * 43),
+        lambda: runs.pin(run.id, True, "t" * 43),
+    ):
         with pytest.raises(UserError, match="command line"):
             change()
 

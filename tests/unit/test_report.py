@@ -16,10 +16,19 @@ from tests.helpers import small_teacher
 @pytest.fixture
 def run(mnist, monkeypatch, tmp_path):
     monkeypatch.setenv("KD_HOME", str(tmp_path))
-    experiment = Distillation(DistilConfig(student="mlp-30", epochs=2, schedule=((3, "temperature", 2.0),)), mnist, small_teacher("mlp-32"))
+    experiment = Distillation(
+        DistilConfig(student="mlp-30", epochs=2, schedule=((3, "temperature", 2.0),)),
+        mnist,
+        small_teacher("mlp-32"),
+    )
     records = list(experiment.records())
     run = runs.save(
-        runs.new_id(), experiment.config, "done", [record.row() for record in records], experiment.trained, experiment.measures(records[-1]),
+        runs.new_id(),
+        experiment.config,
+        "done",
+        [record.row() for record in records],
+        experiment.trained,
+        experiment.measures(records[-1]),
         runs.owner_digest("me" * 20),
     )
     runs.rename(run.id, "<script>alert('x')</script>", "me" * 20)
@@ -45,7 +54,11 @@ def test_the_report_needs_nothing_else_and_holds_settings_results_and_charts(run
     text = report.page(run)
     found = Parsed(text)
     assert found.loads == [], "no file and no address"
-    assert f"{run.measures['models']['student']['test_accuracy']:.2%}" in found.cells and "soft_weight" in found.cells and "0.9" in found.cells
+    assert (
+        f"{run.measures['models']['student']['test_accuracy']:.2%}" in found.cells
+        and "soft_weight" in found.cells
+        and "0.9" in found.cells
+    )
     assert len(re.findall(r'class="plotly-graph-div"', text)) == 2
     assert "Latency" not in text and len(text) > 3e6, "with Plotly within"
 
@@ -53,7 +66,11 @@ def test_the_report_needs_nothing_else_and_holds_settings_results_and_charts(run
 def test_where_it_was_measured_latency_and_confusions_are_there(run, mnist):
     measured = comparison.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0)
     text = report.page(run, measured)
-    assert "<h2>Latency</h2>" in text and "What the student says of each digit" in text and "What the teacher says" not in text
+    assert (
+        "<h2>Latency</h2>" in text
+        and "What the student says of each digit" in text
+        and "What the teacher says" not in text
+    )
     assert "95% interval" in text and '"ink"' not in text
 
 

@@ -20,11 +20,31 @@ from tests.helpers import identical
 
 CONFIG = DistilConfig(student="mlp-30", temperature=7, schedule=((3, "temperature", 2.5),))
 ROWS = [
-    {"step": 4, "epoch": 0.4, "seconds": 0.1, "images_per_second": 4e4, "loss student soft": 1 / 3, "whole_validation": 0.0},
-    {"step": 10, "epoch": 1.0, "seconds": 0.3, "images_per_second": 3e4, "loss student soft": 0.1, "validation student": 2 / 3, "whole_validation": 1.0},
+    {
+        "step": 4,
+        "epoch": 0.4,
+        "seconds": 0.1,
+        "images_per_second": 4e4,
+        "loss student soft": 1 / 3,
+        "whole_validation": 0.0,
+    },
+    {
+        "step": 10,
+        "epoch": 1.0,
+        "seconds": 0.3,
+        "images_per_second": 3e4,
+        "loss student soft": 0.1,
+        "validation student": 2 / 3,
+        "whole_validation": 1.0,
+    },
 ]
 SCORES = {"test_accuracy": 0.97, "test_errors": 3, "agreement": 0.98}
-MEASURES = {"seconds": 1.5, "test_images": 100, "source": "sample", "models": {"student": SCORES, "control": SCORES, "teacher": SCORES}}
+MEASURES = {
+    "seconds": 1.5,
+    "test_images": 100,
+    "source": "sample",
+    "models": {"student": SCORES, "control": SCORES, "teacher": SCORES},
+}
 STORED = ["config.json", "measures.json", "metrics.csv", "student.safetensors", "control.safetensors"]
 OWNER, OTHER = "the owner's token", "another token"
 
@@ -42,7 +62,13 @@ def trained():
 @pytest.fixture
 def save(trained):
     def make(owner=OWNER, **changes):
-        values = {"config": CONFIG, "state": "done", "records": ROWS, "trained": trained, "measures": MEASURES} | changes
+        values = {
+            "config": CONFIG,
+            "state": "done",
+            "records": ROWS,
+            "trained": trained,
+            "measures": MEASURES,
+        } | changes
         return runs.save(runs.new_id(), **values, owner=runs.owner_digest(owner))
 
     return make
@@ -50,7 +76,11 @@ def save(trained):
 
 def content(folder: Path) -> dict[str, bytes]:
     """All files under ``folder``."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 # -- stored and found again -----------------------------------------------------------------
@@ -68,9 +98,7 @@ def test_a_run_comes_back_as_it_was_stored(save, trained):
 
 def test_the_folder_holds_the_documented_files(save, home):
     run = save()
-    assert set(content(home)) == {
-        f"{run.id}/{name}" for name in STORED
-    }
+    assert set(content(home)) == {f"{run.id}/{name}" for name in STORED}
 
 
 def test_a_teacher_run_holds_its_teacher(save, trained):
@@ -127,7 +155,9 @@ def refuse_file(name):
                     return real(*args, **kwargs)
                 path.write_bytes(b"half")
                 if real is save_file:
-                    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+                    raise SafetensorError(
+                        "Error while serializing: I/O error: No space left on device (os error 28)"
+                    )
                 full_disk()
 
             return write
@@ -148,13 +178,17 @@ def refuse_name(monkeypatch):
     monkeypatch.setattr(runs.os, "rename", full_disk)
 
 
-@pytest.mark.parametrize("arrange", [refuse_folder, *map(refuse_file, STORED), refuse_name], ids=["folder", *STORED, "name"])
+@pytest.mark.parametrize(
+    "arrange", [refuse_folder, *map(refuse_file, STORED), refuse_name], ids=["folder", *STORED, "name"]
+)
 def test_a_full_disk_leaves_nothing_of_a_run_and_the_others_as_they_were(save, home, arrange):
     save()
     before = content(home)
     with pytest.MonkeyPatch.context() as monkeypatch:
         arrange(monkeypatch)
-        with pytest.raises(UserError, match=f"^The run was not saved because the disk is full: free some space in {home} and"):
+        with pytest.raises(
+            UserError, match=f"^The run was not saved because the disk is full: free some space in {home} and"
+        ):
             save()
     assert content(home) == before and len(list(home.iterdir())) == 1
     save()
@@ -163,7 +197,9 @@ def test_a_full_disk_leaves_nothing_of_a_run_and_the_others_as_they_were(save, h
 
 def test_a_folder_that_cannot_be_written_to_is_named(save, home):
     home.touch()
-    with pytest.raises(UserError, match=f"because {home} cannot be written to: change its permissions, or set KD_HOME"):
+    with pytest.raises(
+        UserError, match=f"because {home} cannot be written to: change its permissions, or set KD_HOME"
+    ):
         save()
     assert home.read_bytes() == b""
 
@@ -214,7 +250,9 @@ def test_a_run_from_the_command_line_is_managed_in_its_folder(save, home, token)
     run = save(owner=None)
     before = content(home)
     for command in (lambda: runs.rename(run.id, "mine now", token), lambda: runs.delete(run.id, token)):
-        with pytest.raises(UserError, match=f"was made from the command line; manage it in its folder, {run.folder}"):
+        with pytest.raises(
+            UserError, match=f"was made from the command line; manage it in its folder, {run.folder}"
+        ):
             command()
     assert content(home) == before
 
@@ -262,7 +300,11 @@ def test_a_name_is_one_clean_line(save, home, name, cleaned):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("", "needs a name"), (" \n\x00\u200b", "needs a name"), ("x" * 61, "at most 60 characters; this one has 61")],
+    [
+        ("", "needs a name"),
+        (" \n\x00\u200b", "needs a name"),
+        ("x" * 61, "at most 60 characters; this one has 61"),
+    ],
 )
 def test_a_name_that_cannot_be_read_is_refused(save, name, message):
     run = save()
@@ -308,7 +350,10 @@ DAMAGES = {
     "config is empty": replace_file("config.json", b"{}"),
     "measures are a list": replace_file("measures.json", b"[1]"),
     "measures are an empty list": replace_file("measures.json", b"[]"),
-    "measures lack a model": replace_file("measures.json", b'{"seconds": 1, "test_images": 1, "source": "sample", "models": {"student": {"test_accuracy": "high"}}}'),
+    "measures lack a model": replace_file(
+        "measures.json",
+        b'{"seconds": 1, "test_images": 1, "source": "sample", "models": {"student": {"test_accuracy": "high"}}}',
+    ),
     "nested without end": replace_file("config.json", b"[" * 100_000),
     "unknown state": rewrite(state="running"),
     "another run's id": rewrite(id="20260101-120000-0123456789abcdef"),
@@ -335,7 +380,14 @@ def test_a_damaged_run_is_told_and_the_others_still_load(save, damage):
 
 @pytest.mark.parametrize(
     "data",
-    [None, b"step,epoch\n1,2,3\n", b"step,epoch\n1\n", b"step\nmany\n", b"\xff\xfe", b"step\n" + b"9" * 200_000],
+    [
+        None,
+        b"step,epoch\n1,2,3\n",
+        b"step,epoch\n1\n",
+        b"step\nmany\n",
+        b"\xff\xfe",
+        b"step\n" + b"9" * 200_000,
+    ],
     ids=["missing", "too long a row", "too short a row", "no number", "binary", "endless"],
 )
 def test_damaged_metrics_are_told_and_the_rest_of_the_run_still_loads(save, data):
@@ -371,9 +423,20 @@ def test_other_things_in_the_folder_are_left_alone(save, home):
 @pytest.mark.parametrize(
     "id",
     [
-        "..", "../outside", "/etc", "a/b", "", ".", "20260101-120000-0123456789abcdef/..", "20260101-120000-0123456789abcdef\n",
-        "../20260101-120000-0123456789abcdef", "２0260101-120000-0123456789abcdef", "20260101-120000-0123456789ABCDEF",
-        None, 5, ["x"],
+        "..",
+        "../outside",
+        "/etc",
+        "a/b",
+        "",
+        ".",
+        "20260101-120000-0123456789abcdef/..",
+        "20260101-120000-0123456789abcdef\n",
+        "../20260101-120000-0123456789abcdef",
+        "２0260101-120000-0123456789abcdef",
+        "20260101-120000-0123456789ABCDEF",
+        None,
+        5,
+        ["x"],
     ],
 )
 def test_an_id_that_is_none_touches_no_file(save, home, id, tmp_path):

@@ -32,9 +32,13 @@ def test_whoever_teaches_the_control_is_the_same_to_the_bit(small):
     found = [schemes.run_cell(1, f"few-{i}", 0)["models"] for i in range(len(schemes.SCHEMES))]
     assert len({models["control"]["test_errors"] for models in found}) == 1
     # How far from the teacher, to all digits, tells networks apart; against two teachers it is another distance.
-    same_teacher = [models for models, changes in zip(found, schemes.SCHEMES.values()) if "teacher" not in changes]
+    same_teacher = [
+        models for models, changes in zip(found, schemes.SCHEMES.values()) if "teacher" not in changes
+    ]
     assert len({models["control"]["kl"] for models in same_teacher}) == 1
-    assert len({models["student"]["kl"] for models in same_teacher}) == len(same_teacher), "each student learned something else"
+    assert len({models["student"]["kl"] for models in same_teacher}) == len(same_teacher), (
+        "each student learned something else"
+    )
 
 
 def test_the_table_has_means_deviations_and_gains_over_the_control_of_the_same_seed():
@@ -43,10 +47,18 @@ def test_the_table_has_means_deviations_and_gains_over_the_control_of_the_same_s
         return {"row": row, "seed": seed, "config": {"epochs": 3}, "models": models, "seconds": 60.0}
 
     names = [f"{column}-{i}" for column in schemes.COLUMNS for i in range(len(schemes.SCHEMES))]
-    found = schemes.table([cell(name, seed, 0.9 + 0.02 * seed, 0.7 + 0.04 * seed) for name in names for seed in (0, 1)])
+    found = schemes.table(
+        [cell(name, seed, 0.9 + 0.02 * seed, 0.7 + 0.04 * seed) for name in names for seed in (0, 1)]
+    )
     of = found["schemes"]["Two students together"]["few"]
-    assert (of["mean"], of["sd"]) == (91.0, 1.41) and of["gain"] == {"mean": 19.0, "sd": 1.41}, "20 and 18 points"
-    assert found["control"]["few"] == {"mean": 72.0, "sd": 2.83} and found["seeds"] == 2 and found["core_minutes"] == len(names) * 2
+    assert (of["mean"], of["sd"]) == (91.0, 1.41) and of["gain"] == {"mean": 19.0, "sd": 1.41}, (
+        "20 and 18 points"
+    )
+    assert (
+        found["control"]["few"] == {"mean": 72.0, "sd": 2.83}
+        and found["seeds"] == 2
+        and found["core_minutes"] == len(names) * 2
+    )
     assert found["command"] == "python -m kd schemes --seeds 2 --json > kd/measured/schemes.json"
     assert "91.00 ± 1.41 (+19.00)" in schemes.text(found)
 
@@ -61,7 +73,15 @@ def test_kept_cells_are_not_computed_again(small, monkeypatch):
 
 def test_the_stored_table_is_of_todays_schemes():
     stored = schemes.load()
-    assert list(stored["schemes"]) == list(schemes.SCHEMES) and stored["seeds"] == schemes.SEEDS and stored["command"] == schemes.COMMAND
-    assert (stored["student"], stored["labels"], stored["epochs"]) == (schemes.STUDENT, schemes.FEW, schemes.EPOCHS)
+    assert (
+        list(stored["schemes"]) == list(schemes.SCHEMES)
+        and stored["seeds"] == schemes.SEEDS
+        and stored["command"] == schemes.COMMAND
+    )
+    assert (stored["student"], stored["labels"], stored["epochs"]) == (
+        schemes.STUDENT,
+        schemes.FEW,
+        schemes.EPOCHS,
+    )
     for of in stored["schemes"].values():
         assert all(len(column["values"]) == schemes.SEEDS for column in of.values())

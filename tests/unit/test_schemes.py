@@ -65,7 +65,9 @@ def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_ar
     loss = hinton(Outputs(said), Outputs(heard), labels, experiment.settings)
     expected = torch.autograd.grad(sum(loss.values()), list(one.parameters()))
     list(experiment.records())
-    for before, after, gradient in zip(one.parameters(), experiment.trained["student"].parameters(), expected):
+    for before, after, gradient in zip(
+        one.parameters(), experiment.trained["student"].parameters(), expected
+    ):
         moved, clear = after - before.detach() * (1 - config.learning_rate * 0.01), gradient.abs() > 1e-5
         # AdamW's first step goes by the learning rate against the gradient's sign.
         assert torch.equal(moved.sign()[clear], -gradient.sign()[clear])
@@ -86,8 +88,13 @@ def test_exits_learn_from_the_end_and_the_end_from_labels(mnist):
     loss = loss + 0.9 * 16 * (soft * (soft.log() - (early / 4).log_softmax(1))).sum(1).mean()
     expected = torch.autograd.grad(loss, [*model.parameters(), *exit.parameters()])
     list(experiment.records())
-    learned = [*experiment.trained["student"].parameters(), *experiment.training._training.learners[0].connection.projection.parameters()]
-    for before, after, gradient in zip([*model.parameters(), *exit.parameters()], learned, expected, strict=True):
+    learned = [
+        *experiment.trained["student"].parameters(),
+        *experiment.training._training.learners[0].connection.projection.parameters(),
+    ]
+    for before, after, gradient in zip(
+        [*model.parameters(), *exit.parameters()], learned, expected, strict=True
+    ):
         moved, clear = after - before.detach() * (1 - config.learning_rate * 0.01), gradient.abs() > 1e-5
         assert clear.any() and torch.equal(moved.sign()[clear], -gradient.sign()[clear])
     assert set(experiment.trained) == {"student", "control"}, "the exits are dropped"
@@ -96,8 +103,12 @@ def test_exits_learn_from_the_end_and_the_end_from_labels(mnist):
 @pytest.mark.parametrize("student", ["cnn-tiny", "cnn-separable", "vit-half", "mlp-800x2"])
 def test_every_deep_student_can_have_exits(student, mnist):
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 20)))
-    experiment = Distillation(DistilConfig(student=student, scheme="exits", epochs=1, batch_size=10), few, small_teacher("mlp-32"))
-    assert [set(record.losses) for record in experiment.records()] == [{"student hard", "student exits, soft", "student exits, hard", "control hard"}]
+    experiment = Distillation(
+        DistilConfig(student=student, scheme="exits", epochs=1, batch_size=10), few, small_teacher("mlp-32")
+    )
+    assert [set(record.losses) for record in experiment.records()] == [
+        {"student hard", "student exits, soft", "student exits, hard", "control hard"}
+    ]
 
 
 def test_the_first_generation_learns_from_the_trained_control(mnist, one_thread):
@@ -120,7 +131,9 @@ def test_the_second_generation_learns_from_the_first(mnist, one_thread):
 
 def test_the_assistant_learns_from_the_teacher_and_the_student_from_the_assistant(mnist, one_thread):
     made = outcome(CONFIGS["assistant"], mnist)
-    assert identical(made["assistant"], outcome(CONFIGS["teacher"].replace(student="mlp-32"), mnist)["student"])
+    assert identical(
+        made["assistant"], outcome(CONFIGS["teacher"].replace(student="mlp-32"), mnist)["student"]
+    )
     assistant = registry.build("mlp-32", 0)
     assistant.load_state_dict(made["assistant"])
     direct = outcome(CONFIGS["teacher"], mnist, CachedTeacher("assistant", "mlp-32", assistant))
@@ -187,12 +200,21 @@ def test_what_is_changed_by_hand_is_what_a_schedule_repeats(mnist):
 # -- what they are for -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "gain"), [("assistant", 0.05), ("born-again", 0.0), ("mutual", 0.0), ("exits", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "gain"), [("assistant", 0.05), ("born-again", 0.0), ("mutual", 0.0), ("exits", 0.0)]
+)
 def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnist, sample):
     """Three seeds, 100 labels among 1,000 images. With a teacher behind it the gain is large, without one small."""
     gains, judged = [], dataclasses.replace(mnist, validation=sample.validation)
     for number in range(3):
-        config = CONFIGS[name].replace(student="cnn-tiny" if name == "exits" else "mlp-128", labels=100, epochs=10 if name == "exits" else 15, temperature=1, soft_weight=0.7, seed=number)
+        config = CONFIGS[name].replace(
+            student="cnn-tiny" if name == "exits" else "mlp-128",
+            labels=100,
+            epochs=10 if name == "exits" else 15,
+            temperature=1,
+            soft_weight=0.7,
+            seed=number,
+        )
         experiment = Distillation(config, judged, load_teacher("cnn"))
         for _ in experiment.records():
             pass
@@ -207,15 +229,30 @@ def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnis
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheme": "none"}, "no scheme called 'none'; the schemes are teacher, assistant, born-again, mutual, exits"),
+        (
+            {"scheme": "none"},
+            "no scheme called 'none'; the schemes are teacher, assistant, born-again, mutual, exits",
+        ),
         ({"scheme": "exits"}, "needs a student with two hidden layers or more, and mlp-128 has fewer"),
-        ({"scheme": "exits", "student": "cnn-tiny", "method": "pkt"}, "Exits hear answers alone, but the method pkt compares hidden layers"),
-        ({"scheme": "mutual", "method": "cosine"}, "hear answers alone, but the method cosine compares hidden layers"),
+        (
+            {"scheme": "exits", "student": "cnn-tiny", "method": "pkt"},
+            "Exits hear answers alone, but the method pkt compares hidden layers",
+        ),
+        (
+            {"scheme": "mutual", "method": "cosine"},
+            "hear answers alone, but the method cosine compares hidden layers",
+        ),
         ({"scheme": "mutual", "method": "label-smoothing"}, "The method label-smoothing has no teacher"),
         ({"scheme": "born-again", "initialization": "teacher"}, "choose the scheme teacher"),
-        ({"scheme": "mutual", "generations": 3}, "Generations plays no part in the scheme mutual; leave it out"),
+        (
+            {"scheme": "mutual", "generations": 3},
+            "Generations plays no part in the scheme mutual; leave it out",
+        ),
         ({"scheme": "born-again", "generations": 6}, "Generations must be between 1 and 5"),
-        ({"scheme": "assistant", "assistant": "linear", "method": "fitnets"}, "the assistant linear has none"),
+        (
+            {"scheme": "assistant", "assistant": "linear", "method": "fitnets"},
+            "the assistant linear has none",
+        ),
         ({"scheme": "assistant", "assistant": "big"}, "There is no architecture called 'big'"),
     ],
 )

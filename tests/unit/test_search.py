@@ -55,12 +55,16 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_trials(mnist, found, tmp_
     again = search.search(SMALL, mnist, small_teacher(), lambda trial, record: after.append(trial))
     assert proposed(again) == proposed(found) and len(found["trials"]) == 12
     assert min(after[:-1]) >= max(epochs), "what had ended was tried again"
-    assert {trial["state"] for trial in found["trials"]} == {"complete", "pruned"}, "nothing was given up early"
+    assert {trial["state"] for trial in found["trials"]} == {"complete", "pruned"}, (
+        "nothing was given up early"
+    )
 
 
 def test_more_trials_go_on_from_those_that_are_there(mnist, found):
     tried = []
-    more = search.search(SMALL.replace(trials=14), mnist, small_teacher(), lambda trial, record: tried.append(trial))
+    more = search.search(
+        SMALL.replace(trials=14), mnist, small_teacher(), lambda trial, record: tried.append(trial)
+    )
     assert proposed(more)[:12] == proposed(found) and len(more["trials"]) == 14 and min(tried) == 12
 
 
@@ -70,11 +74,16 @@ def test_the_best_is_chosen_by_validation_images_and_is_a_run(mnist, found):
     assert found["best"] == best["params"] | {"validation_accuracy": best["value"]}
     run = runs.load(found["run"])
     assert run.config == SMALL.distillation(best["params"])
-    assert run.metrics()[-1]["validation student"] == pytest.approx(best["value"]), "trained again to other weights"
+    assert run.metrics()[-1]["validation student"] == pytest.approx(best["value"]), (
+        "trained again to other weights"
+    )
     assert found["models"]["student"] == run.measures["models"]["student"]
     fair = max(complete, key=lambda trial: trial["control"])
     assert found["tuned_control"]["learning_rate"] == fair["params"]["learning_rate"]
-    assert runs.load(found["tuned_control"]["run"]).measures["models"]["control"] == found["models"]["tuned control"]
+    assert (
+        runs.load(found["tuned_control"]["run"]).measures["models"]["control"]
+        == found["models"]["tuned control"]
+    )
 
 
 def test_test_images_are_read_once_and_after_the_last_trial(mnist, home, monkeypatch):
@@ -94,7 +103,10 @@ def test_a_setting_that_a_method_does_not_read_is_not_proposed(found):
 
 def test_it_is_told_in_words_and_drawn(found):
     told = search.said(found)
-    assert f"it makes {found['models']['student']['test_errors']} errors" in told and "settings were tuned for the student, none for that control" in told
+    assert (
+        f"it makes {found['models']['student']['test_errors']} errors" in told
+        and "settings were tuned for the student, none for that control" in told
+    )
     for figure in (history(found), importances(found)):
         go.Figure(figure)
     hollow = history(found)["data"][2]
@@ -166,16 +178,26 @@ def test_the_worker_comes_to_what_the_command_comes_to(manager, found):
     assert (snap.state, snap.message, snap.saved) == ("done", "", True)
     came_to = runs.load(id).measures["search"]
     assert proposed(came_to) == proposed(found) and came_to["best"] == found["best"]
-    assert {name: came_to["models"][name]["test_errors"] for name in came_to["models"]} == {name: found["models"][name]["test_errors"] for name in found["models"]}
+    assert {name: came_to["models"][name]["test_errors"] for name in came_to["models"]} == {
+        name: found["models"][name]["test_errors"] for name in found["models"]
+    }
     assert runs.load(came_to["run"]).owner == runs.owner_digest(TOKEN) and snap.rows[-1]["step"] == snap.steps
     steps = [row["step"] for row in snap.rows]
     assert steps == sorted(steps)
     told = search.read(SMALL, snap.rows)
-    assert [(trial["params"], trial["state"]) for trial in told] == [(trial["params"], trial["state"]) for trial in found["trials"]]
-    assert search.best(told)["number"] == max(range(12), key=lambda i: (found["trials"][i]["state"] == "complete", found["trials"][i]["value"]))
+    assert [(trial["params"], trial["state"]) for trial in told] == [
+        (trial["params"], trial["state"]) for trial in found["trials"]
+    ]
+    assert search.best(told)["number"] == max(
+        range(12), key=lambda i: (found["trials"][i]["state"] == "complete", found["trials"][i]["value"])
+    )
     # The same once more has nothing to train, and is a run all the same.
     again = over(manager, manager.start(SMALL, TOKEN))
-    assert again.state == "done" and again.measures["search"]["run"] == came_to["run"] and len(search.read(SMALL, again.rows)) == 12
+    assert (
+        again.state == "done"
+        and again.measures["search"]["run"] == came_to["run"]
+        and len(search.read(SMALL, again.rows)) == 12
+    )
 
 
 def test_the_worker_pauses_within_a_trial_and_what_it_stopped_is_gone_on_from(manager):
@@ -222,12 +244,30 @@ def test_a_visitor_may_not_start_more_than_the_worker_can_be_held_up_by(manager)
 
 def test_a_trial_out_of_bounds_is_given_up_and_one_under_way_is_told(monkeypatch):
     def row(trial, state, value, whole=1.0):
-        return {"trial": trial, "state": state, "again": 0.0, "whole_validation": whole, "validation student": value, "validation control": value, "setting method": 1.0, "setting learning_rate": 0.01}
+        return {
+            "trial": trial,
+            "state": state,
+            "again": 0.0,
+            "whole_validation": whole,
+            "validation student": value,
+            "validation control": value,
+            "setting method": 1.0,
+            "setting learning_rate": 0.01,
+        }
 
     told = search.read(SMALL, [row(0, 0, 0.5), row(0, 1, 0.9), row(1, 0, 0.3, 0.0), row(2, 0, 0.4)])
-    assert [(trial["state"], trial["value"]) for trial in told] == [("complete", 0.9), ("pruned", None), ("running", 0.4)]
+    assert [(trial["state"], trial["value"]) for trial in told] == [
+        ("complete", 0.9),
+        ("pruned", None),
+        ("running", 0.4),
+    ]
     assert told[0]["params"] == {"method": "mse", "learning_rate": 0.01} and search.best(told) is told[0]
     figure = history({"trials": told})
     go.Figure(figure)
-    assert [trace["name"] for trace in figure["data"]] == ["best so far", "to the end", "given up", "under way"]
+    assert [trace["name"] for trace in figure["data"]] == [
+        "best so far",
+        "to the end",
+        "given up",
+        "under way",
+    ]
     go.Figure(history({"trials": []}))

@@ -22,13 +22,19 @@ LOGITS[1, 3], LOGITS[2, 7], LOGITS[3, 3] = 8.0, 5.0, 2.0
 
 def test_a_soft_target_is_the_softmax_of_the_logits_over_the_temperature():
     powers = np.exp(np.array([1.0, 4.0, -2.0]) / 4)
-    assert soft_targets.soft_targets(torch.tensor([1.0, 4.0, -2.0]), 4.0).tolist() == pytest.approx((powers / powers.sum()).tolist())
+    assert soft_targets.soft_targets(torch.tensor([1.0, 4.0, -2.0]), 4.0).tolist() == pytest.approx(
+        (powers / powers.sum()).tolist()
+    )
 
 
 def test_a_label_leaves_no_bit_open_and_ten_equal_probabilities_leave_all():
     assert soft_targets.entropy(torch.eye(10, dtype=torch.float64)).tolist() == [0.0] * 10
-    assert soft_targets.entropy(torch.full((10,), 0.1, dtype=torch.float64)).item() == pytest.approx(math.log2(10))
-    assert soft_targets.entropy(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)).item() == pytest.approx(1.5)
+    assert soft_targets.entropy(torch.full((10,), 0.1, dtype=torch.float64)).item() == pytest.approx(
+        math.log2(10)
+    )
+    assert soft_targets.entropy(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)).item() == pytest.approx(
+        1.5
+    )
 
 
 def test_entropy_grows_with_the_temperature(sample):
@@ -62,7 +68,9 @@ def test_most_doubtful_is_the_one_that_lies_between_two_digits():
 
 def test_the_teacher_sees_more_of_a_9_than_of_a_0_in_a_4(sample):
     """What the page shows, with the shipped teacher: the soft targets know which digits are alike."""
-    averages = soft_targets.class_averages(catalogue.load("cnn").logits(sample.validation), sample.validation.labels, 4.0)
+    averages = soft_targets.class_averages(
+        catalogue.load("cnn").logits(sample.validation), sample.validation.labels, 4.0
+    )
     for digit, like, unlike in [(4, 9, 0), (3, 5, 6), (1, 7, 3)]:
         assert averages[digit, like] > 3 * averages[digit, unlike]
 
@@ -77,6 +85,10 @@ def test_plotly_accepts_the_figures():
 
 def test_a_sheet_has_each_image_enlarged_in_its_place():
     images = torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 28, 28) * 100
-    page = np.asarray(Image.open(io.BytesIO(pictures.png(pictures.sheet(images, columns=2, between=128).numpy()))))
+    page = np.asarray(
+        Image.open(io.BytesIO(pictures.png(pictures.sheet(images, columns=2, between=128).numpy())))
+    )
     assert page.shape == (28 * 2 + pictures.GAP, 28 * 2 + pictures.GAP)
-    assert page[0, 0] == 0 and page[0, -1] == 100 and page[-1, 0] == 200 and page[0, 28] == page[-1, -1] == 128
+    assert (
+        page[0, 0] == 0 and page[0, -1] == 100 and page[-1, 0] == 200 and page[0, 28] == page[-1, -1] == 128
+    )

@@ -12,7 +12,9 @@ from kd.teachers.catalogue import load
 
 def test_latency_is_measured_on_whole_batches_without_changing_the_model():
     model, batches = registry.build("linear", 0).eval(), []
-    model.register_forward_hook(lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled())))
+    model.register_forward_hook(
+        lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled()))
+    )
     found = latency.measure_latency(model, batch=3, seconds=0.01)
     assert set(batches) == {(3, True)} and len(batches) >= 9 + found.rounds
     assert found.median > 0 and found.iqr >= 0 and found.rounds == 25
@@ -20,7 +22,9 @@ def test_latency_is_measured_on_whole_batches_without_changing_the_model():
 
 def test_rounds_alternate_so_that_a_slow_moment_hits_all():
     turns = []
-    latency.alternating({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, threads=1, rounds=4, seconds=0.0)
+    latency.alternating(
+        {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, threads=1, rounds=4, seconds=0.0
+    )
     in_turn = "".join(name for name, _ in itertools.groupby(turns))  # each turn calls a few times
     assert in_turn.endswith("abababab")
 
@@ -50,8 +54,13 @@ def test_every_form_of_every_network_answers_the_same(sample):
         with torch.inference_mode():
             expected = model(inputs)
             for form, (quick, layout) in latency.forms(model).items():
-                assert torch.allclose(quick(inputs.contiguous(memory_format=layout)), expected, atol=1e-4), (name, form)
-    assert len(latency.forms(registry.build("cnn", 0).eval())) == 4 and list(latency.forms(registry.build("mlp-30", 0))) == ["as it is"]
+                assert torch.allclose(quick(inputs.contiguous(memory_format=layout)), expected, atol=1e-4), (
+                    name,
+                    form,
+                )
+    assert len(latency.forms(registry.build("cnn", 0).eval())) == 4 and list(
+        latency.forms(registry.build("mlp-30", 0))
+    ) == ["as it is"]
 
 
 def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
@@ -59,7 +68,9 @@ def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
     found = latency.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0)
     for rows in found.values():
         assert [(row["batch"], row["threads"]) for row in rows] == [(1, 1), (1, 2), (4, 1), (4, 2)]
-        assert all(row["median"] > 0 and row["images_per_second"] == row["batch"] / row["median"] for row in rows)
+        assert all(
+            row["median"] > 0 and row["images_per_second"] == row["batch"] / row["median"] for row in rows
+        )
     assert {row["form"] for row in found["student"]} == {"as it is"}
     assert all("channels" in row["form"] for row in found["teacher"])
     assert {row["runtime"] for rows in found.values() for row in rows} == {"PyTorch"}
@@ -72,7 +83,11 @@ def test_an_exported_network_is_timed_in_the_same_rounds_on_pixels():
         return lambda pixels: seen.append((threads, pixels.shape, pixels.dtype.name))
 
     networks = {"student": registry.build("linear", 0), "teacher": registry.build("mlp-30", 0)}
-    found = latency.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0, exported={"student": make})
-    assert [(row["batch"], row["threads"]) for row in found["student"] if row["runtime"] == "ONNX Runtime"] == [(1, 1), (1, 2), (4, 1), (4, 2)]
+    found = latency.compare(
+        networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0, exported={"student": make}
+    )
+    assert [
+        (row["batch"], row["threads"]) for row in found["student"] if row["runtime"] == "ONNX Runtime"
+    ] == [(1, 1), (1, 2), (4, 1), (4, 2)]
     assert len(found["student"]) == 8 and len(found["teacher"]) == 4
     assert set(seen) == {(threads, (batch, 28, 28), "uint8") for threads in (1, 2) for batch in (1, 4)}

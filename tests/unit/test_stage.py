@@ -13,18 +13,26 @@ from tests.stage.promise import Promise, share, tell
 def ran(monkeypatch):
     """What would have been run: (name, options); soak falls short."""
     found = []
-    monkeypatch.setattr(stage, "run", lambda name, options, minutes: found.append((name, options)) or int(name == "soak"))
+    monkeypatch.setattr(
+        stage, "run", lambda name, options, minutes: found.append((name, options)) or int(name == "soak")
+    )
     return found
 
 
 def test_one_is_chosen_and_gets_its_options(ran, capsys):
     assert stage.main(["load", "--viewers", "3"]) == 0
-    assert ran == [("load", ["--viewers", "3"])] and "All promises were kept: load." in capsys.readouterr().out
+    assert (
+        ran == [("load", ["--viewers", "3"])] and "All promises were kept: load." in capsys.readouterr().out
+    )
 
 
 def test_all_are_tried_though_one_falls_short_or_is_missing(ran, monkeypatch, capsys):
     there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.endswith(("kills", "fuzz", "pages")) else there(name))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name.endswith(("kills", "fuzz", "pages")) else there(name),
+    )
     assert stage.main([]) == 1
     assert [name for name, _ in ran] == ["load", "starts", "soak"]
     told = capsys.readouterr().out
@@ -39,7 +47,9 @@ def test_an_unknown_name_is_told_with_those_that_there_are(ran, capsys):
 def test_a_form_that_does_not_end_is_ended(monkeypatch, capsys):
     monkeypatch.setattr(stage.sys, "executable", "/bin/sleep")
     popen = stage.subprocess.Popen
-    monkeypatch.setattr(stage.subprocess, "Popen", lambda command, **options: popen(["sleep", "60"], **options))
+    monkeypatch.setattr(
+        stage.subprocess, "Popen", lambda command, **options: popen(["sleep", "60"], **options)
+    )
     assert stage.run("load", [], 0.002) == 1
     assert "FALLS SHORT  load was ended after" in capsys.readouterr().out
 

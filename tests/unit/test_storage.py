@@ -23,7 +23,9 @@ def in_home(home, monkeypatch):
 
 
 def store(id, owner=ME, **changes):
-    run = runs.save(id, SHORT, "done", [], {"student": registry.build("mlp-30", 1)}, {}, runs.owner_digest(owner))
+    run = runs.save(
+        id, SHORT, "done", [], {"student": registry.build("mlp-30", 1)}, {}, runs.owner_digest(owner)
+    )
     if changes:
         runs.pin(id, True, owner)
     return run
@@ -50,8 +52,13 @@ def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeyp
     monkeypatch.setenv(name, value)
     manager = JobManager(Given(mnist))
     try:
-        for begin in (lambda: manager.start(SHORT, ME), lambda: importing.store(b"", "student", "x", mnist, small_teacher(), runs.owner_digest(ME))):
-            with pytest.raises(UserError, match=r"^The store is full \(.*nothing is lost\. Delete runs on the Runs page"):
+        for begin in (
+            lambda: manager.start(SHORT, ME),
+            lambda: importing.store(b"", "student", "x", mnist, small_teacher(), runs.owner_digest(ME)),
+        ):
+            with pytest.raises(
+                UserError, match=r"^The store is full \(.*nothing is lost\. Delete runs on the Runs page"
+            ):
                 begin()
         runs.delete(id_of(1), ME)
         manager.start(SHORT, ME)

@@ -22,9 +22,17 @@ def tiny(config, mnist, teacher):
     """Three linear controls of one epoch, 8 steps, each."""
 
     def start(seed):
-        return Training([Learner("control", registry.build("linear", seed), labels_only)], mnist, Plan(1, 128, 0.01, seed), {})
+        return Training(
+            [Learner("control", registry.build("linear", seed), labels_only)],
+            mnist,
+            Plan(1, 128, 0.01, seed),
+            {},
+        )
 
-    return [Cell(value, seed, 1, functools.partial(start, seed)) for value, seed in [(10.0, 0), (10.0, 1), (5.0, 0)]]
+    return [
+        Cell(value, seed, 1, functools.partial(start, seed))
+        for value, seed in [(10.0, 0), (10.0, 1), (5.0, 0)]
+    ]
 
 
 @pytest.fixture
@@ -39,8 +47,12 @@ def points(rows):
 def test_each_training_of_a_sweep_becomes_a_point_and_progress_is_that_of_the_whole(small, mnist):
     run = Study(StudyConfig(), mnist, small_teacher())
     records = list(run.records(lambda step: step % 4 == 0))
-    assert [record.step for record in records] == [4, 8, 12, 16, 20, 24] and {record.steps for record in records} == {24}
-    assert records[-1].epoch == 1 and [record.seconds for record in records] == sorted(record.seconds for record in records)
+    assert [record.step for record in records] == [4, 8, 12, 16, 20, 24] and {
+        record.steps for record in records
+    } == {24}
+    assert records[-1].epoch == 1 and [record.seconds for record in records] == sorted(
+        record.seconds for record in records
+    )
     rows = [record.row() for record in records]
     assert [(value, seed) for value, seed, _ in points(rows)] == [(10, 0), (10, 1), (5, 0)]
     # A point is what the same training gives by itself.
@@ -65,12 +77,19 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_points(small, mnist):
 
 def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
     rows = [
-        {"value": 10.0, "seed": 0.0, "test control": 0.4}, {"value": 10.0, "seed": 1.0, "test control": 0.6}, {"value": 5.0, "test control": 0.3},
+        {"value": 10.0, "seed": 0.0, "test control": 0.4},
+        {"value": 10.0, "seed": 1.0, "test control": 0.6},
+        {"value": 5.0, "test control": 0.3},
         {"value": 20.0, "validation control": 0.9},
     ]
     assert study.curves(rows)["control"] == [
         {"value": 5.0, "mean": 0.3, "sd": 0.0, "all": [0.3]},
-        {"value": 10.0, "mean": pytest.approx(0.5), "sd": pytest.approx(statistics.stdev([0.4, 0.6])), "all": [0.4, 0.6]},
+        {
+            "value": 10.0,
+            "mean": pytest.approx(0.5),
+            "sd": pytest.approx(statistics.stdev([0.4, 0.6])),
+            "all": [0.4, 0.6],
+        },
     ]
 
 

@@ -97,7 +97,10 @@ def test_logits_are_found_by_id_and_not_by_place_or_content(digits):
 
 def test_training_and_test_images_of_the_same_id_are_kept_apart(digits):
     cached = small_teacher()
-    train, test = digits.take(slice(0, 5)), Digits(digits.images[5:10], digits.labels[5:10], digits.ids[:5], "test")
+    train, test = (
+        digits.take(slice(0, 5)),
+        Digits(digits.images[5:10], digits.labels[5:10], digits.ids[:5], "test"),
+    )
     assert close(cached.logits(train), live(cached, train))
     assert close(cached.logits(test), live(cached, test))
 
@@ -124,7 +127,9 @@ def test_views_leave_the_images_own_logits_alone(digits, home):
     cached.logits(jitter(digits, torch.Generator().manual_seed(0)))
     assert torch.equal(cached.logits(digits), other.logits(digits))
     cached.keep()
-    assert torch.equal(small_teacher().logits(digits), other.logits(digits)), "what is kept are the images as they are"
+    assert torch.equal(small_teacher().logits(digits), other.logits(digits)), (
+        "what is kept are the images as they are"
+    )
 
 
 def test_images_that_are_in_no_file_are_answered_anew(digits):
@@ -147,7 +152,11 @@ def test_a_teacher_is_in_eval_mode_without_gradients_and_never_changes(digits):
     counted = Counted(cached)
     cached.logits(digits.take(slice(0, 100)))
     cached.accuracy(digits.take(slice(0, 150)))
-    assert counted.images >= 150 and counted.modes == {False} and not any(module.training for module in model.modules())
+    assert (
+        counted.images >= 150
+        and counted.modes == {False}
+        and not any(module.training for module in model.modules())
+    )
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert identical(before, model)
 
@@ -302,13 +311,17 @@ def three():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
-def test_several_teachers_say_the_geometric_mean_of_their_probabilities_at_every_temperature(three, digits, temperature):
+def test_several_teachers_say_the_geometric_mean_of_their_probabilities_at_every_temperature(
+    three, digits, temperature
+):
     batch = digits.take(slice(0, 50))
     product = torch.ones(50, 10, dtype=torch.float64)
     for each in three:
         product *= (each.logits(batch).double() / temperature).softmax(1) ** (1 / 3)
     together = MeanTeacher("a+b+c", three).logits(batch).double()
-    torch.testing.assert_close((together / temperature).softmax(1), product / product.sum(1, keepdim=True), rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(
+        (together / temperature).softmax(1), product / product.sum(1, keepdim=True), rtol=1e-5, atol=1e-8
+    )
 
 
 def test_several_teachers_answer_as_their_common_model_does_and_are_each_asked_once(three, digits):
@@ -326,7 +339,10 @@ def test_several_teachers_cost_what_they_cost_together(three):
     assert together.architecture == "mlp-30+mlp-32+cnn-tiny"
     parts = [network_size(each.architecture) for each in three]
     whole = network_size(together.architecture)
-    assert (whole.parameters, whole.macs) == (sum(part.parameters for part in parts), sum(part.macs for part in parts))
+    assert (whole.parameters, whole.macs) == (
+        sum(part.parameters for part in parts),
+        sum(part.macs for part in parts),
+    )
 
 
 def test_what_each_of_several_teachers_computed_is_kept(digits):
@@ -340,7 +356,14 @@ def test_what_each_of_several_teachers_computed_is_kept(digits):
 
 
 def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
-    run = runs.save(runs.new_id(), TeacherConfig(teacher="cnn-tiny"), "done", [], {"teacher": registry.build("cnn-tiny", 3)}, {})
+    run = runs.save(
+        runs.new_id(),
+        TeacherConfig(teacher="cnn-tiny"),
+        "done",
+        [],
+        {"teacher": registry.build("cnn-tiny", 3)},
+        {},
+    )
     together = catalogue.load(f"cnn+{run.id}")
     batch = mnist.test.take(slice(0, 20))
     expected = (catalogue.load("cnn").logits(batch) + catalogue.load(run.id).logits(batch)) / 2
@@ -352,10 +375,15 @@ def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
 
 
 def test_a_student_learns_from_several_teachers(three, mnist):
-    experiment = Distillation(DistilConfig(student="mlp-30", epochs=1, batch_size=100), mnist, MeanTeacher("a+b+c", three))
+    experiment = Distillation(
+        DistilConfig(student="mlp-30", epochs=1, batch_size=100), mnist, MeanTeacher("a+b+c", three)
+    )
     (record,) = experiment.records()
     measures = experiment.measures(record)["models"]
-    assert measures["student"]["agreement"] > measures["control"]["agreement"] and measures["teacher"]["agreement"] == 1
+    assert (
+        measures["student"]["agreement"] > measures["control"]["agreement"]
+        and measures["teacher"]["agreement"] == 1
+    )
 
 
 def test_a_run_that_trained_no_teacher_is_refused(home):
@@ -366,7 +394,9 @@ def test_a_run_that_trained_no_teacher_is_refused(home):
         catalogue.load(id)
 
 
-@pytest.mark.parametrize("name", ["nobody", "", "../cnn", "cnn.logits", "/etc/passwd", "20260101-000000-0123456789abcdef"])
+@pytest.mark.parametrize(
+    "name", ["nobody", "", "../cnn", "cnn.logits", "/etc/passwd", "20260101-000000-0123456789abcdef"]
+)
 def test_a_name_without_a_teacher_is_refused_in_plain_words(home, name):
     with pytest.raises(UserError, match="choose|Choose"):
         catalogue.load(name)
@@ -421,7 +451,9 @@ def test_of_each_shipped_teacher_it_is_told_how_it_learned(name):
     assert told["curve"][0]["loss teacher hard"] > told["curve"][-1]["loss teacher hard"] > 0
     # The curve ends where its weights do: those that ship, or those of its recipe run again.
     errors = told.get("curve_validation_errors", told["validation_errors"])
-    assert told["curve"][-1]["validation teacher"] == pytest.approx(1 - errors / told["validation_images"], abs=1 / told["validation_images"])
+    assert told["curve"][-1]["validation teacher"] == pytest.approx(
+        1 - errors / told["validation_images"], abs=1 / told["validation_images"]
+    )
     assert told.get("curve_weights_sha256") != told["weights_sha256"]
 
 
@@ -436,12 +468,19 @@ def test_shipped_logits_are_the_live_models_and_complete(cnn, sample):
 
 def test_the_errors_on_the_validation_images_are_those_described(cnn, sample, about):
     # The sample's images are the validation images.
-    wrong = sum(int((cnn.logits(part).argmax(1) != part.labels).sum()) for part in (sample.train, sample.test))
+    wrong = sum(
+        int((cnn.logits(part).argmax(1) != part.labels).sum()) for part in (sample.train, sample.test)
+    )
     assert wrong == about["validation_errors"]
 
 
 def test_the_errors_on_the_test_images_are_those_described(cnn, full_mnist, about):
-    wrong = int((inference.logits_in_chunks(cnn.model, full_mnist.test.inputs()).argmax(1) != full_mnist.test.labels).sum())
+    wrong = int(
+        (
+            inference.logits_in_chunks(cnn.model, full_mnist.test.inputs()).argmax(1)
+            != full_mnist.test.labels
+        ).sum()
+    )
     assert abs(wrong - about["test_errors"]) <= 1
     assert abs(round((1 - cnn.accuracy(full_mnist.test)) * 10_000) - about["test_errors"]) <= 1
     assert about["data_sha256"] == full_mnist.digest

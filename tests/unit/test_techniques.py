@@ -15,27 +15,49 @@ from tests.helpers import small_teacher
 def small(mnist, monkeypatch):
     """The table's machinery on 100 images and a small student, with a small teacher."""
     few = dataclasses.replace(
-        mnist, train=mnist.train.take(slice(0, 100)), validation=mnist.validation.take(slice(0, 20)), test=mnist.test.take(slice(0, 20)), source="full"
+        mnist,
+        train=mnist.train.take(slice(0, 100)),
+        validation=mnist.validation.take(slice(0, 20)),
+        test=mnist.test.take(slice(0, 20)),
+        source="full",
     )
     monkeypatch.setattr(techniques, "_given", lambda: (few, small_teacher()))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
     monkeypatch.setattr(techniques, "STUDENT", "mlp-30")
     monkeypatch.setattr(techniques, "LABELS", {"all": 0, "few": 10})
-    monkeypatch.setattr(techniques, "BASE", techniques.BASE.replace(student="mlp-30", epochs=1, batch_size=20))
-    monkeypatch.setattr(techniques, "ROWS", {row: (title, config.replace(epochs=1, batch_size=20)) for row, (title, config) in techniques.ROWS.items()})
+    monkeypatch.setattr(
+        techniques, "BASE", techniques.BASE.replace(student="mlp-30", epochs=1, batch_size=20)
+    )
+    monkeypatch.setattr(
+        techniques,
+        "ROWS",
+        {
+            row: (title, config.replace(epochs=1, batch_size=20))
+            for row, (title, config) in techniques.ROWS.items()
+        },
+    )
 
 
 def test_each_technique_has_a_row_of_its_own_and_the_chain_has_several():
-    alone = {row: [name for name, percent in config.percents.items() if percent] for row, (_, config) in techniques.ROWS.items()}
+    alone = {
+        row: [name for name, percent in config.percents.items() if percent]
+        for row, (_, config) in techniques.ROWS.items()
+    }
     assert [[name] for name in compress.TECHNIQUES] == [alone[name] for name in compress.TECHNIQUES]
-    assert {config.int8 for row, (_, config) in techniques.ROWS.items() if not alone[row]} == {"dynamic", "static"}
+    assert {config.int8 for row, (_, config) in techniques.ROWS.items() if not alone[row]} == {
+        "dynamic",
+        "static",
+    }
     assert len(alone["chain"]) > 1 and techniques.ROWS["chain"][1].int8 != "off"
 
 
 def test_the_table_is_computed_from_the_cells(small):
     outcomes = [techniques.run_cell(row, seed) for row in ("base", *techniques.ROWS) for seed in (0, 1)]
     assert all(techniques.cell_path((row, 1)).exists() for row in ("base", *techniques.ROWS))
-    latencies = {row: [{"batch": batch, "median": 1e-3 * place, "iqr": 0.0} for batch in (1, 256)] for place, row in enumerate(("base", *techniques.ROWS), 1)}
+    latencies = {
+        row: [{"batch": batch, "median": 1e-3 * place, "iqr": 0.0} for batch in (1, 256)]
+        for place, row in enumerate(("base", *techniques.ROWS), 1)
+    }
     found = json.loads(json.dumps(techniques.table(outcomes, latencies)))
     assert found["seeds"] == 2 and found["base"]["parameters"] == 23_860
     errors = [cell["models"]["student"]["test_errors"] for cell in outcomes if cell["row"] == "base"]
@@ -44,14 +66,26 @@ def test_the_table_is_computed_from_the_cells(small):
     assert rows["neurons"]["parameters"] == 6 * 785 + 7 * 10
     assert rows["weights"]["nonzero"] == 23_860 - round(0.95 * 30 * 794)
     assert rows["int8 static"]["file_bytes"] < 0.4 * found["base"]["file_bytes"]
-    assert set(rows["neurons"]["errors"]["few"]) == {"student compressed", "student recovered", "control recovered", "alone compressed", "alone recovered"}
+    assert set(rows["neurons"]["errors"]["few"]) == {
+        "student compressed",
+        "student recovered",
+        "control recovered",
+        "alone compressed",
+        "alone recovered",
+    }
     assert set(rows["int8 static"]["errors"]["all"]) == {"student compressed", "alone compressed"}
     chain = next(cell for cell in outcomes if cell["row"] == "chain" and cell["seed"] == 1)["stages"]["few"]
-    assert techniques.final(rows["chain"]["errors"]["few"], "student") == rows["chain"]["errors"]["few"]["student int8"]
+    assert (
+        techniques.final(rows["chain"]["errors"]["few"], "student")
+        == rows["chain"]["errors"]["few"]["student int8"]
+    )
     assert {stage["stage"] for stage in chain} == {"original", "compressed", "recovered", "int8"}
 
     lines = techniques.lines(found)
-    assert [line["what is done"] for line in lines] == ["nothing", *(title for title, _ in techniques.ROWS.values())]
+    assert [line["what is done"] for line in lines] == [
+        "nothing",
+        *(title for title, _ in techniques.ROWS.values()),
+    ]
     assert lines[2]["ms at 1"] == 3.0 and lines[5]["with the teacher"] == ""
     told = techniques.text(found).splitlines()
     assert len({line.count("|") for line in told[:-2]}) == 1 and "mlp-30, 2 seeds" in told[-1]

@@ -14,7 +14,7 @@ from kd.store import runs
 from kd.ui.shell.escape import plain
 from tests.helpers import MEASURES
 
-EVIL = '<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**'
+EVIL = "<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,12 @@ def test_no_mark_is_left_unescaped(text):
 
 
 def test_names_in_charts_are_no_html():
-    point = comparison.Point(*[EVIL if field == "name" else "student" if field == "role" else 1.0 for field in comparison.Point.__dataclass_fields__])
+    point = comparison.Point(
+        *[
+            EVIL if field == "name" else "student" if field == "role" else 1.0
+            for field in comparison.Point.__dataclass_fields__
+        ]
+    )
     rows = [{"epoch": 1.0, "whole_validation": 1.0, "validation student": 0.9, "validation control": 0.8}]
     for figure in (pareto([point], 1), overlaid({EVIL: (rows, 1)})):
         assert "&lt;img" in str(figure) and "<img" not in str(figure)
@@ -55,5 +60,7 @@ def test_names_in_charts_are_no_html():
 
 def test_a_name_in_a_report_is_no_html(home):
     row = {"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 100.0, "whole_validation": 1.0}
-    text = report.page(runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [row], {}, MEASURES, name=EVIL[:60]))
+    text = report.page(
+        runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [row], {}, MEASURES, name=EVIL[:60])
+    )
     assert "&lt;img src=x" in text and "<img src=x" not in text

@@ -58,7 +58,9 @@ def run(mnist, learners=None, plan=PLAN, teacher=None, due=loop.every_epoch, bet
     """Trains to the end; ``between`` is told each record and answers with what is sent. Returns weights by learner."""
     learners = learners or pair()
     needs_teacher = any(learner.objective is not labels_only for learner in learners)
-    training = fit(learners, mnist, plan, SETTINGS, (teacher or small_teacher()) if needs_teacher else None, due)
+    training = fit(
+        learners, mnist, plan, SETTINGS, (teacher or small_teacher()) if needs_teacher else None, due
+    )
     record = next(training)
     while True:
         try:
@@ -114,7 +116,9 @@ def test_student_and_control_see_the_same_batches_in_the_same_order(mnist):
 def test_every_image_comes_once_an_epoch_in_another_order_each_epoch(mnist):
     teacher = TeacherSpy()
     run(mnist, teacher=teacher, plan=dataclasses.replace(PLAN, batch_size=300))
-    epochs = [digits.ids for digits in teacher.asked if len(digits) == 1000]  # the others are those that it is judged on
+    epochs = [
+        digits.ids for digits in teacher.asked if len(digits) == 1000
+    ]  # the others are those that it is judged on
     assert len(epochs) == 2
     assert all(torch.equal(ids.sort().values, mnist.train.ids.sort().values) for ids in epochs)
     assert not torch.equal(*epochs)
@@ -131,10 +135,14 @@ def test_images_teacher_logits_and_labels_of_a_batch_belong_together(mnist):
     learners[0].objective = watched
     run(mnist, learners)
     live = small_teacher()
-    known = {image.numpy().tobytes(): int(label) for image, label in zip(mnist.train.inputs(), mnist.train.labels)}
+    known = {
+        image.numpy().tobytes(): int(label) for image, label in zip(mnist.train.inputs(), mnist.train.labels)
+    }
     assert len(seen) == len(spy.batches) == 20
     for images, (logits, labels) in zip(spy.batches, seen):
-        torch.testing.assert_close(logits, inference.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            logits, inference.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4
+        )
         assert [known[image.numpy().tobytes()] for image in images] == labels.tolist()
 
 
@@ -153,11 +161,14 @@ def test_teacher_and_student_see_the_same_view_of_an_image(mnist, augmentation):
     live = small_teacher()
     assert len(said) == len(spy.batches) == 20
     for images, logits in zip(spy.batches, said):
-        torch.testing.assert_close(logits, inference.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            logits, inference.logits_in_chunks(live.model, images), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
-    ("name", "optimizer"), [
+    ("name", "optimizer"),
+    [
         ("adamw", lambda weights: torch.optim.AdamW(weights, weight_decay=1e-2)),
         ("sgd", lambda weights: torch.optim.SGD(weights, lr=1.0, momentum=0.9, nesterov=True)),
     ],
@@ -184,7 +195,9 @@ def test_training_is_a_plain_loop_written_out(name, optimizer, mnist):
 
 
 def test_weights_that_do_not_matter_decay_by_the_learning_rate(mnist):
-    learner = Learner("control", registry.build("mlp-30", 0), lambda student, *_: {"hard": student.logits.sum() * 0})
+    learner = Learner(
+        "control", registry.build("mlp-30", 0), lambda student, *_: {"hard": student.logits.sum() * 0}
+    )
     run(mnist, [learner], dataclasses.replace(PLAN, learning_rate=0.5))
     left = math.prod(1 - 0.01 * learning_rate_at(step, 20, 0.5) for step in range(20))
     for before, after in zip(registry.build("mlp-30", 0).parameters(), learner.model.parameters()):
@@ -196,7 +209,10 @@ def test_the_test_set_is_not_read(mnist):
 
 
 def test_a_batch_larger_than_the_data_is_refused_in_plain_words(mnist):
-    with pytest.raises(UserError, match=r"Batch size is 1,001, but there are only 1,000 training images; choose a smaller one"):
+    with pytest.raises(
+        UserError,
+        match=r"Batch size is 1,001, but there are only 1,000 training images; choose a smaller one",
+    ):
         run(mnist, plan=dataclasses.replace(PLAN, batch_size=1001))
     run(mnist, plan=dataclasses.replace(PLAN, batch_size=1000, epochs=1))
 
@@ -231,7 +247,9 @@ def test_the_control_beside_a_student_is_the_control_alone(few, architecture, on
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny"])
-def test_learners_in_threads_of_their_own_learn_what_they_learn_one_after_the_other(few, architecture, one_thread):
+def test_learners_in_threads_of_their_own_learn_what_they_learn_one_after_the_other(
+    few, architecture, one_thread
+):
     plan = dataclasses.replace(PLAN, epochs=1)
     one_after_the_other = run(few, pair(architecture), plan)
     torch.set_num_threads(2)  # one for each
@@ -307,14 +325,22 @@ def test_models_train_in_training_mode_and_are_judged_in_eval_mode(few, architec
     for learner in learners:
         asked = learner.model.modes
         assert sum(grad for grad, _ in asked) == 8
-        assert all(modes == {grad} for grad, modes in asked), "a step in eval mode, or a validation in training mode"
+        assert all(modes == {grad} for grad, modes in asked), (
+            "a step in eval mode, or a validation in training mode"
+        )
 
 
 def test_the_teacher_stays_in_eval_mode_and_unchanged(few):
     teacher, modes = small_teacher("cnn-tiny"), []
-    teacher.model.register_forward_hook(lambda module, *_: modes.append({part.training for part in module.modules()}))
+    teacher.model.register_forward_hook(
+        lambda module, *_: modes.append({part.training for part in module.modules()})
+    )
     before = weights(teacher.model)
-    run(few, teacher=teacher, between=lambda record: modes.append({part.training for part in teacher.model.modules()}))
+    run(
+        few,
+        teacher=teacher,
+        between=lambda record: modes.append({part.training for part in teacher.model.modules()}),
+    )
     assert len(modes) > 2 and all(mode == {False} for mode in modes)
     assert identical(before, teacher.model)
     assert all(parameter.grad is None for parameter in teacher.model.parameters())
@@ -347,18 +373,28 @@ def test_what_is_sent_holds_from_the_next_step_on(mnist):
 
 
 def test_a_schedule_holds_from_the_step_after_on(mnist):
-    plan = dataclasses.replace(PLAN, schedule=((0, "temperature", 2.0), (3, "temperature", 8.0), (19, "temperature", 5.0)))
+    plan = dataclasses.replace(
+        PLAN, schedule=((0, "temperature", 2.0), (3, "temperature", 8.0), (19, "temperature", 5.0))
+    )
     assert temperatures(mnist, plan) == [2.0] * 3 + [8.0] * 16 + [5.0]
 
 
 def test_a_schedule_repeats_what_was_changed_by_hand_to_the_bit(mnist):
-    by_hand = {3: {"temperature": 8.0}, 7: {"soft_weight": 0.2, "temperature": 1.5}, 12: {"temperature": 20.0}}
+    by_hand = {
+        3: {"temperature": 8.0},
+        7: {"soft_weight": 0.2, "temperature": 1.5},
+        12: {"temperature": 20.0},
+    }
     changed = run(mnist, due=always, between=lambda record: by_hand.get(record.step))
-    schedule = tuple((step, name, value) for step, changes in by_hand.items() for name, value in changes.items())
+    schedule = tuple(
+        (step, name, value) for step, changes in by_hand.items() for name, value in changes.items()
+    )
     assert same(changed, run(mnist, plan=dataclasses.replace(PLAN, schedule=schedule)))
     unchanged = run(mnist)
     assert not identical(changed["student"], unchanged["student"])
-    assert identical(changed["control"], unchanged["control"]), "temperature and soft weight are the student's alone"
+    assert identical(changed["control"], unchanged["control"]), (
+        "temperature and soft weight are the student's alone"
+    )
 
 
 def test_a_pause_changes_neither_weights_nor_the_time_that_is_counted(mnist, monkeypatch):
@@ -416,8 +452,12 @@ def test_records_hold_means_since_the_record_before(mnist):
     for record in fit(learners, mnist, PLAN, SETTINGS, small_teacher(), lambda step: step in (4, 13)):
         part, start = seen[start:], len(seen)
         for name in ("soft", "hard"):
-            assert record.losses[f"student {name}"] == pytest.approx(sum(terms[name] for terms, _ in part) / len(part), rel=1e-5)
-        assert record.train_accuracy["student"] == pytest.approx(sum(right for _, right in part) / len(part), rel=1e-5)
+            assert record.losses[f"student {name}"] == pytest.approx(
+                sum(terms[name] for terms, _ in part) / len(part), rel=1e-5
+            )
+        assert record.train_accuracy["student"] == pytest.approx(
+            sum(right for _, right in part) / len(part), rel=1e-5
+        )
     assert start == 20
 
 
@@ -425,19 +465,40 @@ def test_records_judge_on_the_glance_and_at_epoch_ends_on_all_validation_images(
     validation = sample.test
     mnist = Mnist(sample.train.take(slice(None, None, 4)), validation, None, "full")
     learners = pair()
-    for record in fit(learners, mnist, dataclasses.replace(PLAN, epochs=1), SETTINGS, small_teacher(), always):
+    for record in fit(
+        learners, mnist, dataclasses.replace(PLAN, epochs=1), SETTINGS, small_teacher(), always
+    ):
         judged = validation if record.whole_validation else validation.take(slice(None, None, 5))
         for learner in learners:
-            right = (inference.logits_in_chunks(learner.model, judged.inputs()).argmax(1) == judged.labels).sum().item()
+            right = (
+                (inference.logits_in_chunks(learner.model, judged.inputs()).argmax(1) == judged.labels)
+                .sum()
+                .item()
+            )
             assert record.validation_accuracy[learner.name] == pytest.approx(right / len(judged), abs=1e-6)
 
 
 def test_a_record_is_one_flat_row(mnist):
     row = next(fit(pair(), mnist, PLAN, SETTINGS, small_teacher())).row()
     assert list(row) == [
-        "step", "epoch", "seconds", "images_per_second", "loss student soft", "loss student hard", "loss control hard",
-        "train student", "train control", "validation student", "validation control",
-        "agreement student", "kl student", "ece student", "agreement control", "kl control", "ece control", "whole_validation",
+        "step",
+        "epoch",
+        "seconds",
+        "images_per_second",
+        "loss student soft",
+        "loss student hard",
+        "loss control hard",
+        "train student",
+        "train control",
+        "validation student",
+        "validation control",
+        "agreement student",
+        "kl student",
+        "ece student",
+        "agreement control",
+        "kl control",
+        "ece control",
+        "whole_validation",
     ]
     assert all(math.isfinite(value) for value in row.values())
 
@@ -458,7 +519,9 @@ def spoils_the_weights(student, teacher, labels, settings):
 def test_a_number_that_is_not_finite_ends_training_in_plain_words(mnist, objective):
     learner = Learner("student", registry.build("mlp-30", 0), objective)
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=1000)
-    with pytest.raises(Diverged, match=r"Training went out of bounds after 1 steps .*; try a lower learning rate\."):
+    with pytest.raises(
+        Diverged, match=r"Training went out of bounds after 1 steps .*; try a lower learning rate\."
+    ):
         list(fit([learner], mnist, plan, SETTINGS))
 
 
@@ -468,12 +531,23 @@ def test_what_went_out_of_bounds_is_as_it_was_at_its_last_record(mnist):
 
     def spoils_later(student, teacher, labels, settings):
         steps.append(1)
-        return not_a_number(student, teacher, labels, settings) if len(steps) > 7 else spoils_the_weights(student, teacher, labels, settings) if len(steps) == 7 else {
-            "hard": student.logits.square().mean()}
+        return (
+            not_a_number(student, teacher, labels, settings)
+            if len(steps) > 7
+            else spoils_the_weights(student, teacher, labels, settings)
+            if len(steps) == 7
+            else {"hard": student.logits.square().mean()}
+        )
 
     learner = Learner("student", registry.build("mlp-30", 0), spoils_later)
     with pytest.raises(Diverged):
-        for record in fit([learner], mnist, dataclasses.replace(PLAN, epochs=1, batch_size=100), SETTINGS, due=lambda step: step % 3 == 0 or step == 7):
+        for record in fit(
+            [learner],
+            mnist,
+            dataclasses.replace(PLAN, epochs=1, batch_size=100),
+            SETTINGS,
+            due=lambda step: step % 3 == 0 or step == 7,
+        ):
             records.append(record.step)
             good = weights(learner.model)
     assert records == [3, 6] and identical(learner.model, good)
@@ -492,7 +566,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, 
     rates = [learning_rate_at(step, steps, peak) for step in range(steps)]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(peak) and min(rates) > 0
-    assert rates[:top + 1] == sorted(rates[:top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
     assert top + 1 == max(1, round(0.2 * steps))
     assert steps < 10 or rates[-1] < 0.05 * peak
 
@@ -515,7 +589,8 @@ def test_random_numbers_depend_on_their_key_alone():
 def test_accuracy_is_the_share_that_is_right(mnist):
     model = registry.build("mlp-30", 0)
     right = sum(
-        int(model(image[None]).argmax()) == int(label) for image, label in zip(mnist.test.inputs(), mnist.test.labels)
+        int(model(image[None]).argmax()) == int(label)
+        for image, label in zip(mnist.test.inputs(), mnist.test.labels)
     )
     assert loop.accuracy(model, mnist.test) == pytest.approx(right / 200)
     assert model.training, "accuracy() leaves the mode as it was"
@@ -531,7 +606,9 @@ def few_labels(mnist):
 
 
 def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
-    batches = list(Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches(Cores([], apart=False)))
+    batches = list(
+        Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches(Cores([], apart=False))
+    )
     assert len(batches) == 20
     for images, labels, taught in batches:
         assert len(images) == len(labels) == len(taught.logits) == 120
@@ -543,7 +620,10 @@ def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels)
 def test_the_control_learns_from_the_labelled_images_alone(few_labels):
     """Other images in place of the unlabelled ones, and labels of theirs that nobody may see, change nothing for it."""
     shown = few_labels.train
-    hidden = dataclasses.replace(shown, images=torch.where((shown.labels == UNLABELLED)[:, None, None], 255 - shown.images, shown.images))
+    hidden = dataclasses.replace(
+        shown,
+        images=torch.where((shown.labels == UNLABELLED)[:, None, None], 255 - shown.images, shown.images),
+    )
     one = run(few_labels, control_alone())
     other = run(dataclasses.replace(few_labels, train=hidden), control_alone())
     assert identical(one["control"], other["control"])

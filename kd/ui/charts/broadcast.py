@@ -37,9 +37,15 @@ def address(manager: JobManager, snap: Snapshot, drawn: Callable[[Snapshot], byt
             try:
                 _put(snap.id, drawn(snap))  # now: whoever is told the address finds it
             except (ImportError, AttributeError) as error:
-                log.warning("Who watches run %s sees it seldom: this version of Streamlit keeps its files in another way (%s).", snap.id, error)
+                log.warning(
+                    "Who watches run %s sees it seldom: this version of Streamlit keeps its files in another way (%s).",
+                    snap.id,
+                    error,
+                )
             else:
-                _begun[snap.id] = threading.Thread(target=_publish, args=(manager, snap, drawn), name="kd-broadcast", daemon=True)
+                _begun[snap.id] = threading.Thread(
+                    target=_publish, args=(manager, snap, drawn), name="kd-broadcast", daemon=True
+                )
                 _begun[snap.id].start()
     return f"media/{_name(snap.id)}.gz"
 

@@ -32,7 +32,9 @@ const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
   document.head.append(script)
 }))
 """
-_JS = _LOAD + """
+_JS = (
+    _LOAD
+    + """
 // Where nothing can hover, Plotly's buttons would lie over the legend all the time.
 const options = {
   displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
@@ -195,6 +197,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }, 1000)
 }
 """
+)
 
 # The charts are side by side where there is room. The line above them looks like Streamlit's own.
 _CSS = """
@@ -214,17 +217,19 @@ _CSS = """
 .kd-picture[hidden] { display: none; }
 """
 
-_HTML = '''
+_HTML = """
 <div class="kd-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" hidden><span></span><div><i></i></div></div>
 <div class="kd-charts"></div>
-'''
+"""
 
 # An own prefix on the class, since the styles are not isolated: Plotly's stylesheet
 # goes into the document's head and would not reach a shadow root.
 _charts = st.components.v2.component("kd_live_charts", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
 
 
-_library = st.components.v2.component("kd_plotly", js=_LOAD + "export default () => { load().catch(() => {}) }\n")
+_library = st.components.v2.component(
+    "kd_plotly", js=_LOAD + "export default () => { load().catch(() => {}) }\n"
+)
 
 
 def preload() -> None:
@@ -263,10 +268,20 @@ def packed(charts: Mapping[str, tuple[Figure, str]], news: Mapping[str, Any] | N
     ``news`` is for those who follow a run by what is fetched: its "progress" (share and text), "version", "state", "every"
     (seconds until it is worth another look), and, in what the page itself sends, "follow": where it is fetched.
     """
-    return json.dumps({**(news or {}), "figures": {name: figure | {"label": label} for name, (figure, label) in charts.items()}}).encode()
+    return json.dumps(
+        {
+            **(news or {}),
+            "figures": {name: figure | {"label": label} for name, (figure, label) in charts.items()},
+        }
+    ).encode()
 
 
-def live_charts(charts: bytes, key: str, on_pick: Callable[[dict], None] | None = None, on_turn: Callable[[], None] | None = None) -> None:
+def live_charts(
+    charts: bytes,
+    key: str,
+    on_pick: Callable[[dict], None] | None = None,
+    on_turn: Callable[[], None] | None = None,
+) -> None:
     """Draws ``packed`` charts side by side, where ``key`` was drawn before.
 
     ``on_pick`` is told x and y of a point that was clicked, of figures that have ``picks`` set. ``on_turn`` is called, and

@@ -29,7 +29,10 @@ def want(ids: list[str]) -> None:
     if not permissions.allowed(visitor.digest()):
         state.notify("error", permissions.ONLY.format("measure runs"))
     elif state.manager().busy():
-        state.notify("warning", "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.")
+        state.notify(
+            "warning",
+            "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.",
+        )
     else:
         st.session_state[session_keys.MEASURE] = list(ids)
 
@@ -42,7 +45,10 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
     bar, count = place.progress(0.0), len(wanted)
 
     def tell(run: runs.Run) -> None:
-        bar.progress(1 - len(wanted) / count, f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""))
+        bar.progress(
+            1 - len(wanted) / count,
+            f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""),
+        )
 
     def disturbed(run: runs.Run) -> bool:
         tell(run)  # by which whoever has gone to another page is let go
@@ -53,7 +59,12 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
         if run is not None:
             tell(run)
             try:
-                comparison.measured(run, state.manager().source.mnist(), state.find_teacher(comparison.teacher_of(run)), disturbed=lambda: disturbed(run))
+                comparison.measured(
+                    run,
+                    state.manager().source.mnist(),
+                    state.find_teacher(comparison.teacher_of(run)),
+                    disturbed=lambda: disturbed(run),
+                )
             except UserError as error:
                 state.notify("error", f"{run.name}: {error}")
         wanted.pop(0)
@@ -65,13 +76,20 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
 
 def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
     """Accuracy against time, and what the students buy."""
-    shown = comparison.points({run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads)
+    shown = comparison.points(
+        {run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads
+    )
     if not shown:
         return
-    spoken = "; ".join(f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}" for point in comparison.frontier(shown))
+    spoken = "; ".join(
+        f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}"
+        for point in comparison.frontier(shown)
+    )
     live_chart(pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
-    st.caption(f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats.")
+    st.caption(
+        f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats."
+    )
     headline, *prices = table.bought(found, measured, batch, threads) or [""]
     if headline:
         st.markdown(headline)
@@ -85,31 +103,56 @@ def closer(run: runs.Run, measured: Measures) -> None:
     """One run: its latencies, what it takes for what, and how it learned beside its teacher."""
     st.header(plain(run.name), anchor=False)
     measures = measured.get(run.id)
-    st.button("Measure again" if measures else "Measure", key="measure_one", icon=":material/timer:", on_click=want, args=([run.id],))
+    st.button(
+        "Measure again" if measures else "Measure",
+        key="measure_one",
+        icon=":material/timer:",
+        on_click=want,
+        args=([run.id],),
+    )
     if measures:
         st.dataframe(
-            table.latencies(measures), hide_index=True, width="stretch",
-            column_config={name: st.column_config.NumberColumn(format=NUMBERS[name][0]) for name in ("ms", "± ms", "images/s")},
+            table.latencies(measures),
+            hide_index=True,
+            width="stretch",
+            column_config={
+                name: st.column_config.NumberColumn(format=NUMBERS[name][0])
+                for name in ("ms", "± ms", "images/s")
+            },
         )
-        st.caption(f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {latency.ROUNDS} alternating rounds, and half the interquartile range.")
+        st.caption(
+            f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {latency.ROUNDS} alternating rounds, and half the interquartile range."
+        )
         live_charts(
-            packed({
-                f"confusion_{who}": (
-                    confusion(model["confusion"], who),
-                    f"Errors of the {who} by digit: {', '.join(f'{digit}: {count}' for digit, count in enumerate(model['errors_by_class']))}.",
-                )
-                for who, model in measures["models"].items() if who != "teacher" or run.kind == "teacher"
-            }), "confusions",
+            packed(
+                {
+                    f"confusion_{who}": (
+                        confusion(model["confusion"], who),
+                        f"Errors of the {who} by digit: {', '.join(f'{digit}: {count}' for digit, count in enumerate(model['errors_by_class']))}.",
+                    )
+                    for who, model in measures["models"].items()
+                    if who != "teacher" or run.kind == "teacher"
+                }
+            ),
+            "confusions",
         )
     if run.kind == "distil":
         learned, again = _curve(run.config.teacher)
         if learned:
             loss, accuracy = article(learned, run.metrics())
-            st.markdown("Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher.")
+            st.markdown(
+                "Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher."
+            )
             spoken = f"the teacher's run ends at {training.last_accuracies(learned)}, the student's at {training.last_accuracies(run.metrics())}."
-            live_charts(packed({
-                "article_loss": (loss, "Training loss of teacher and student by epoch."), "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
-            }), "article")
+            live_charts(
+                packed(
+                    {
+                        "article_loss": (loss, "Training loss of teacher and student by epoch."),
+                        "article_accuracy": (accuracy, f"Validation accuracy by epoch: {spoken}"),
+                    }
+                ),
+                "article",
+            )
             if again:
                 st.caption(again)
         else:
@@ -142,11 +185,21 @@ def beside(chosen: list[runs.Run]) -> None:
     pair = chosen[:MOST]
     st.header(" beside ".join(plain(run.name) for run in pair), anchor=False)
     try:
-        curves = {f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)}
-        spoken = "; ".join(f"{name} ends at {training.last_accuracies(rows)}" for name, (rows, _) in curves.items())
-        live_chart(overlaid(curves), "overlaid", f"Validation accuracy of the chosen runs, each with its control: {spoken}.")
+        curves = {
+            f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)
+        }
+        spoken = "; ".join(
+            f"{name} ends at {training.last_accuracies(rows)}" for name, (rows, _) in curves.items()
+        )
+        live_chart(
+            overlaid(curves),
+            "overlaid",
+            f"Validation accuracy of the chosen runs, each with its control: {spoken}.",
+        )
     except UserError as error:
         st.error(plain(error))
-    st.dataframe(table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch")
+    st.dataframe(
+        table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch"
+    )
     if len(chosen) > len(pair):
         st.caption(f"The first {len(pair)} of the ticked runs are shown.")

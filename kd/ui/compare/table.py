@@ -17,11 +17,17 @@ Measures = Mapping[str, Mapping[str, Any]]  # run id -> what was measured of it
 
 _PERCENT = st.column_config.NumberColumn(format="percent")
 NUMBERS = {
-    "ms": ("%.3g", "Milliseconds for a batch, median."), "± ms": ("%.2g", "Half the interquartile range."), "images/s": ("%d", None),
+    "ms": ("%.3g", "Milliseconds for a batch, median."),
+    "± ms": ("%.2g", "Half the interquartile range."),
+    "images/s": ("%d", None),
     "ONNX ms": ("%.3g", "The same by ONNX Runtime, of the exported file, which also normalizes."),
-    "× teacher's speed": ("%.1f", "The teacher's time over the student's, each in its quickest form."), "points lost": ("%.2f", "Percent of the test images."),
-    "weights": ("localized", None), "multiplications": ("compact", "To classify one image."), "file KB": ("%d", "On disk, safetensors."),
-    "memory KB": ("%d", "Weights, and the most that one layer reads and writes for one image."), "ECE": ("percent", "Expected calibration error."),
+    "× teacher's speed": ("%.1f", "The teacher's time over the student's, each in its quickest form."),
+    "points lost": ("%.2f", "Percent of the test images."),
+    "weights": ("localized", None),
+    "multiplications": ("compact", "To classify one image."),
+    "file KB": ("%d", "On disk, safetensors."),
+    "memory KB": ("%d", "Weights, and the most that one layer reads and writes for one image."),
+    "ECE": ("percent", "Expected calibration error."),
 }
 COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT) | {
     name: st.column_config.NumberColumn(format=form, help=help) for name, (form, help) in NUMBERS.items()
@@ -39,15 +45,28 @@ def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: 
     exported = comparison.latency(model, batch, threads, latency.ONNX) if model else None
     worth = comparison.verdict(measures, batch, threads) if measures else None
     return {
-        "run": run.name, "network": run.architecture, "method": settings.get("method", _METHODS.get(run.kind, "imported")), "T": settings.get("temperature"),
+        "run": run.name,
+        "network": run.architecture,
+        "method": settings.get("method", _METHODS.get(run.kind, "imported")),
+        "T": settings.get("temperature"),
         "accuracy": tested[role]["test_accuracy"],
         "± 95%": (model["interval"][1] - model["interval"][0]) / 2 if model else None,
         "control": tested.get("control", {}).get("test_accuracy"),
-        "ms": 1e3 * took["median"] if took else None, "± ms": 500 * took["iqr"] if took else None, "images/s": took["images_per_second"] if took else None,
-        "ONNX ms": 1e3 * exported["median"] if exported else None, "× teacher's speed": worth["faster"] if worth else None, "points lost": worth["points"] if worth else None,
-        "weights": model.get("parameters"), "multiplications": model.get("macs"), "file KB": _kilobytes(model.get("file_bytes")),
-        "memory KB": _kilobytes(model.get("memory")), "agreement": tested[role].get("agreement"), "ECE": model.get("ece"),
-        "epochs": run.config.epochs, "seed": settings.get("seed"), "data": run.measures.get("source", ""),
+        "ms": 1e3 * took["median"] if took else None,
+        "± ms": 500 * took["iqr"] if took else None,
+        "images/s": took["images_per_second"] if took else None,
+        "ONNX ms": 1e3 * exported["median"] if exported else None,
+        "× teacher's speed": worth["faster"] if worth else None,
+        "points lost": worth["points"] if worth else None,
+        "weights": model.get("parameters"),
+        "multiplications": model.get("macs"),
+        "file KB": _kilobytes(model.get("file_bytes")),
+        "memory KB": _kilobytes(model.get("memory")),
+        "agreement": tested[role].get("agreement"),
+        "ECE": model.get("ece"),
+        "epochs": run.config.epochs,
+        "seed": settings.get("seed"),
+        "data": run.measures.get("source", ""),
     }
 
 
@@ -58,7 +77,13 @@ def _kilobytes(count: int | None) -> float | None:
 def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
     """What the students buy, as sentences: the article's headline of the most accurate one, and the quickest of those that cost little."""
     named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in found}
-    worth = {id: verdict for id in measured if id in named and (verdict := comparison.verdict(measured[id], batch, threads)) and verdict["faster"] > 1}
+    worth = {
+        id: verdict
+        for id in measured
+        if id in named
+        and (verdict := comparison.verdict(measured[id], batch, threads))
+        and verdict["faster"] > 1
+    }
     if not worth:
         return []
     best = min(worth, key=lambda id: (max(worth[id]["points"], 0), -worth[id]["faster"]))
@@ -69,24 +94,42 @@ def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) 
     ]
     for points, (id, of) in comparison.bargains(measured, batch, threads).items():
         if id in worth:
-            said.append(f"The quickest for at most **{points:g} point{'s' if points > 1 else ''}**: {named[id]}, **{of['faster']:.1f} times** as fast, for {of['points']:.2f}.")
+            said.append(
+                f"The quickest for at most **{points:g} point{'s' if points > 1 else ''}**: {named[id]}, **{of['faster']:.1f} times** as fast, for {of['points']:.2f}."
+            )
     return said
 
 
 def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All latencies of one run's networks."""
     return [
-        {"network": who, "images at once": at["batch"], "threads": at["threads"], "run by": at["runtime"], "ms": 1e3 * at["median"], "± ms": 500 * at["iqr"],
-         "images/s": at["images_per_second"], "in its quickest form": at["form"]}
-        for who, model in measures["models"].items() for at in model["latency"]
+        {
+            "network": who,
+            "images at once": at["batch"],
+            "threads": at["threads"],
+            "run by": at["runtime"],
+            "ms": 1e3 * at["median"],
+            "± ms": 500 * at["iqr"],
+            "images/s": at["images_per_second"],
+            "in its quickest form": at["form"],
+        }
+        for who, model in measures["models"].items()
+        for at in model["latency"]
     ]
 
 
 def apart(pair: list[runs.Run]) -> list[dict[str, str]]:
     """The settings in which any of the runs differ, a column a run."""
     settings = {f"{place}. {run.name}": run.config.to_dict() for place, run in enumerate(pair, 1)}
-    labels = {spec.name: spec.metadata.get("label", spec.name) for run in pair for spec in dataclasses.fields(run.config)}
+    labels = {
+        spec.name: spec.metadata.get("label", spec.name)
+        for run in pair
+        for spec in dataclasses.fields(run.config)
+    }
     return [
-        {"setting": labels.get(key, key), **{name: str(values.get(key, "")) for name, values in settings.items()}}
+        {
+            "setting": labels.get(key, key),
+            **{name: str(values.get(key, "")) for name, values in settings.items()},
+        }
         for key in comparison.differences(*settings.values())
     ]

@@ -17,7 +17,9 @@ from kd.metrics.classification import interval
 from kd.models import compress, inference
 from kd.ui.shell import state
 
-Amounts = tuple[tuple[str, int], ...]  # technique -> percent, of those done; of int8, its place in compress.INT8
+Amounts = tuple[
+    tuple[str, int], ...
+]  # technique -> percent, of those done; of int8, its place in compress.INT8
 
 
 def _mnist() -> Mnist:
@@ -50,7 +52,11 @@ def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
     guess = inference.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
     right = int((guess == validation.labels.cpu()).sum())
     return {
-        "who": who, "title": _title(done), **dataclasses.asdict(compress.cost(model)), "accuracy": right / len(validation), "wrong": 1 - right / len(validation),
+        "who": who,
+        "title": _title(done),
+        **dataclasses.asdict(compress.cost(model)),
+        "accuracy": right / len(validation),
+        "wrong": 1 - right / len(validation),
         "interval": interval(right, len(validation)),
     }
 
@@ -60,13 +66,18 @@ def _title(done: Amounts) -> str:
     if not done:
         return "original"
     name, amount = done[-1]
-    return f"int8 {compress.INT8[amount]}" if name == "int8" else f"{compress.TECHNIQUES[name].title} −{amount}%"
+    return (
+        f"int8 {compress.INT8[amount]}" if name == "int8" else f"{compress.TECHNIQUES[name].title} −{amount}%"
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner="Timing…")
 def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
     """The latency after each technique, in alternating rounds with one thread."""
-    networks = {str(place): compression.on_cpu(_network(network, "student", done, source)) for place, done in enumerate(chain)}
+    networks = {
+        str(place): compression.on_cpu(_network(network, "student", done, source))
+        for place, done in enumerate(chain)
+    }
     found = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
     return [found[str(place)][0] for place in range(len(chain))]
 
@@ -87,5 +98,12 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
     for who in whole(config.network).networks:
         for done, took in zip(chain, times):
             took = took if who == "student" else {}
-            found.append({**_row(config.network, who, done, source), "seconds": took.get("median"), "iqr": took.get("iqr"), "done": done})
+            found.append(
+                {
+                    **_row(config.network, who, done, source),
+                    "seconds": took.get("median"),
+                    "iqr": took.get("iqr"),
+                    "done": done,
+                }
+            )
     return found

@@ -17,10 +17,20 @@ from kd.ui.shell import session_keys, state, url_state
 
 def networks() -> dict[str, str]:
     """What can be compressed, students first: name or run id -> what to call it."""
-    found = [run for run in runs.list_runs()[0] if run.kind in ("distil", "imported", "teacher") and run.models and run.measures]
-    students = {run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})" for run in found if "student" in run.models}
+    found = [
+        run
+        for run in runs.list_runs()[0]
+        if run.kind in ("distil", "imported", "teacher") and run.models and run.measures
+    ]
+    students = {
+        run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})"
+        for run in found
+        if "student" in run.models
+    }
     teachers = {run.id: f"{run.name} (teacher)" for run in found if "teacher" in run.models}
-    return state.distinct(students | {name: f"{name} (shipped teacher)" for name in catalogue.shipped()} | teachers)
+    return state.distinct(
+        students | {name: f"{name} (shipped teacher)" for name in catalogue.shipped()} | teachers
+    )
 
 
 def restore() -> None:
@@ -35,7 +45,9 @@ def restore() -> None:
         state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     adopt(found)
     if "network" in query:
-        st.session_state[session_keys.COMPRESS_ADOPTED] = query.get("run")  # the link has settings of its own, which stay
+        st.session_state[session_keys.COMPRESS_ADOPTED] = query.get(
+            "run"
+        )  # the link has settings of its own, which stay
     else:
         _choose(next(iter(networks())))
 
@@ -70,7 +82,12 @@ def network() -> None:
     about = CompressConfig.setting("network")
     key = _key("network")
     st.selectbox(
-        about["label"], list(names), index=list(names).index(kept), key=key, help="A stored run's network or a shipped teacher.", format_func=names.get,
+        about["label"],
+        list(names),
+        index=list(names).index(kept),
+        key=key,
+        help="A stored run's network or a shipped teacher.",
+        format_func=names.get,
         on_change=lambda: _choose(st.session_state[key]),
     )
 
@@ -105,7 +122,12 @@ def chosen(kind: Callable, name: str, **options: Any) -> None:
     """The widget of one setting. Label, help and range come from CompressConfig."""
     about, value = CompressConfig.setting(name), getattr(settings(), name)
     if about["low"] is not None:
-        options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"], "value": value}
+        options |= {
+            "min_value": about["low"],
+            "max_value": about["high"],
+            "step": about["step"],
+            "value": value,
+        }
     elif kind is st.selectbox:
         options["index"] = options["options"].index(value)
     else:
@@ -116,7 +138,9 @@ def chosen(kind: Callable, name: str, **options: Any) -> None:
 def _take(name: str) -> None:
     """What the widget says becomes the setting. What is not valid is told in a sentence, and the widget goes back."""
     try:
-        st.session_state[session_keys.COMPRESS] = settings().replace(**{name: st.session_state[_key(name)]}).to_dict()
+        st.session_state[session_keys.COMPRESS] = (
+            settings().replace(**{name: st.session_state[_key(name)]}).to_dict()
+        )
     except UserError as error:
         state.notify("error", str(error))
         _make_anew()
@@ -124,11 +148,15 @@ def _take(name: str) -> None:
 
 def _key(name: str) -> str:
     """The key of a setting's widget. One that was made anew has another, since the browser keeps a widget's value by its key."""
-    return session_keys.setting("compress", f"{name}_{st.session_state.get(session_keys.COMPRESS_WIDGETS, 0)}")
+    return session_keys.setting(
+        "compress", f"{name}_{st.session_state.get(session_keys.COMPRESS_WIDGETS, 0)}"
+    )
 
 
 def _make_anew() -> None:
-    st.session_state[session_keys.COMPRESS_WIDGETS] = st.session_state.get(session_keys.COMPRESS_WIDGETS, 0) + 1
+    st.session_state[session_keys.COMPRESS_WIDGETS] = (
+        st.session_state.get(session_keys.COMPRESS_WIDGETS, 0) + 1
+    )
 
 
 def write_link(run_id: str | None) -> None:

@@ -17,11 +17,15 @@ COLUMNS = {
     "weights": st.column_config.NumberColumn(format="localized", help="That must be stored."),
     "not 0": st.column_config.NumberColumn(format="localized"),
     "file KB": st.column_config.NumberColumn(format="%.1f", help="A safetensors file of it, byte by byte."),
-    "zipped KB": st.column_config.NumberColumn(format="%.1f", help="That file when it is zipped, which makes something of zeros."),
+    "zipped KB": st.column_config.NumberColumn(
+        format="%.1f", help="That file when it is zipped, which makes something of zeros."
+    ),
     "ms": st.column_config.NumberColumn(format="%.3g", help="Median of alternating rounds, one thread."),
     "± ms": st.column_config.NumberColumn(format="%.1g", help="Half the interquartile range."),
     "accuracy": st.column_config.NumberColumn(format="percent"),
-    "95% from": st.column_config.NumberColumn(format="percent", help="Of chance alone, by Wilson's interval."),
+    "95% from": st.column_config.NumberColumn(
+        format="percent", help="Of chance alone, by Wilson's interval."
+    ),
     "to": st.column_config.NumberColumn(format="percent"),
 }
 
@@ -29,9 +33,16 @@ COLUMNS = {
 def _line(found: dict[str, Any], name: str) -> dict[str, Any]:
     """A row as it stands in a table."""
     return {
-        "network": name, "accuracy": found["accuracy"], "file KB": found["file_bytes"] / 1024, "zipped KB": found["zipped_bytes"] / 1024,
-        "ms": 1e3 * found["seconds"] if found["seconds"] else None, "± ms": 500 * found["iqr"] if found["seconds"] else None,
-        "95% from": found["interval"][0], "to": found["interval"][1], "weights": found["parameters"], "not 0": found["nonzero"],
+        "network": name,
+        "accuracy": found["accuracy"],
+        "file KB": found["file_bytes"] / 1024,
+        "zipped KB": found["zipped_bytes"] / 1024,
+        "ms": 1e3 * found["seconds"] if found["seconds"] else None,
+        "± ms": 500 * found["iqr"] if found["seconds"] else None,
+        "95% from": found["interval"][0],
+        "to": found["interval"][1],
+        "weights": found["parameters"],
+        "not 0": found["nonzero"],
     }
 
 
@@ -52,7 +63,9 @@ def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
         return
     _told(mine)
     _way(rows, "compress_way", False, batch)
-    names = {"student": "distilled: ", "alone": "never distilled: "} if len(rows) > len(mine) else {"student": ""}
+    names = (
+        {"student": "distilled: ", "alone": "never distilled: "} if len(rows) > len(mine) else {"student": ""}
+    )
     _table([_line(found, names[found["who"]] + found["title"].lower()) for found in rows])
     st.caption(
         f"Before any recovery; a hollow mark is the original. Accuracy is on the {images:,} validation images, on which sliders may be chosen; the test set is read once, "
@@ -63,19 +76,34 @@ def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
 def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
     """Size, latency and accuracy as they are now, against the original's."""
     size, time, right = st.columns(3)
-    size.metric("Size of the file", f"{last['file_bytes'] / 1024:,.0f} KB", f"{last['file_bytes'] / first['file_bytes'] - 1:+.0%}", delta_color="inverse")
+    size.metric(
+        "Size of the file",
+        f"{last['file_bytes'] / 1024:,.0f} KB",
+        f"{last['file_bytes'] / first['file_bytes'] - 1:+.0%}",
+        delta_color="inverse",
+    )
     if last["seconds"]:
         at = "an image" if batch == 1 else f"{batch} images"
         said = _clock(first, last) if last is not first else "as it is"
-        colour = "normal" if "fast" in said and "noise" not in said else "inverse" if "slower" in said else "off"
-        time.metric(f"Time for {at}", f"{1e3 * last['seconds']:.3g} ms", said, delta_color=colour, delta_arrow="off")
+        colour = (
+            "normal" if "fast" in said and "noise" not in said else "inverse" if "slower" in said else "off"
+        )
+        time.metric(
+            f"Time for {at}", f"{1e3 * last['seconds']:.3g} ms", said, delta_color=colour, delta_arrow="off"
+        )
     else:
         time.metric("Time", "–", "measured when nothing trains", delta_color="off", delta_arrow="off")
-    right.metric("Right, of the validation images", f"{last['accuracy']:.2%}", f"{100 * (last['accuracy'] - first['accuracy']):+.2f} points")
+    right.metric(
+        "Right, of the validation images",
+        f"{last['accuracy']:.2%}",
+        f"{100 * (last['accuracy'] - first['accuracy']):+.2f} points",
+    )
 
 
 def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
-    return compression.clock(*({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after)))
+    return compression.clock(
+        *({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after))
+    )
 
 
 def _told(rows: list[dict[str, Any]]) -> None:
@@ -95,8 +123,15 @@ def _told(rows: list[dict[str, Any]]) -> None:
 
 def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> None:
     axis = st.session_state.get("compress_axis") or "file_bytes"
-    what = {"file_bytes": "KB of the file", "zipped_bytes": "KB of the zipped file", "seconds": f"ms for {batch} image{'s' if batch > 1 else ''}"}[axis]
-    spoken = "; ".join(f"{found['who']} {found['title']}: {found['file_bytes'] / 1024:,.0f} KB, {found['accuracy']:.2%}" for found in rows)
+    what = {
+        "file_bytes": "KB of the file",
+        "zipped_bytes": "KB of the zipped file",
+        "seconds": f"ms for {batch} image{'s' if batch > 1 else ''}",
+    }[axis]
+    spoken = "; ".join(
+        f"{found['who']} {found['title']}: {found['file_bytes'] / 1024:,.0f} KB, {found['accuracy']:.2%}"
+        for found in rows
+    )
     live_chart(way(rows, axis, what, recovered), key, f"Share wrong against {AXES[axis]}. {spoken}.")
 
 
@@ -111,14 +146,32 @@ def outcome(snap: Snapshot) -> None:
     rows = []
     for found in stages:
         took = next((at for at in found["latency"] or [] if at["batch"] == batch), {})
-        rows.append({**found, "title": found["stage"], "accuracy": found["test_accuracy"], "wrong": 1 - found["test_accuracy"], "seconds": took.get("median"), "iqr": took.get("iqr")})
+        rows.append(
+            {
+                **found,
+                "title": found["stage"],
+                "accuracy": found["test_accuracy"],
+                "wrong": 1 - found["test_accuracy"],
+                "seconds": took.get("median"),
+                "iqr": took.get("iqr"),
+            }
+        )
     st.header("What came out, on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
     _table([_line(found, compression.called(found, distilled)) for found in rows])
     # Student and control are the same until the recovery: both ways begin with what was compressed. Networks of one shape take the same time.
     times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
-    shared = [{**found, "who": "control"} for found in rows if found["who"] == "student" and found["stage"] in ("original", "compressed")]
-    _way([{**found, "seconds": times[found["stage"]]} for found in shared + rows], "compress_outcome", True, batch)
+    shared = [
+        {**found, "who": "control"}
+        for found in rows
+        if found["who"] == "student" and found["stage"] in ("original", "compressed")
+    ]
+    _way(
+        [{**found, "seconds": times[found["stage"]]} for found in shared + rows],
+        "compress_outcome",
+        True,
+        batch,
+    )
     st.caption(
         "A hollow mark is the original. The test set was read once, after the recovery; nothing was chosen on it. Latencies are of the distilled network, one thread; the others have its shapes. "
         f"The run keeps the recovered networks in float32, as {snap.measures['architecture']}; int8 is made from them and measured here."
@@ -133,10 +186,16 @@ def _verdict(rows: list[dict[str, Any]], images: int) -> str:
         f"recovered with the teacher, **{errors['control', 'recovered']:,}** from the same batches with the labels alone"
     )
     if ("alone", "recovered") in errors:
-        said += f"; and **{errors['alone', 'recovered']:,}** without any distillation, neither before nor after"
+        said += (
+            f"; and **{errors['alone', 'recovered']:,}** without any distillation, neither before nor after"
+        )
     gap = errors["control", "recovered"] - errors["student", "recovered"]
     chance = 2 * max(1, errors["control", "recovered"] + errors["student", "recovered"]) ** 0.5
-    return said + (f". A gap of {abs(gap):,} is within chance (up to about {chance:,.0f} here)." if abs(gap) <= chance else f". A gap of {abs(gap):,} is beyond chance (about {chance:,.0f}).")
+    return said + (
+        f". A gap of {abs(gap):,} is within chance (up to about {chance:,.0f} here)."
+        if abs(gap) <= chance
+        else f". A gap of {abs(gap):,} is beyond chance (about {chance:,.0f})."
+    )
 
 
 def measured_before() -> None:
@@ -151,9 +210,24 @@ def measured_before() -> None:
     )
     number = st.column_config.NumberColumn
     st.dataframe(
-        techniques.lines(found), hide_index=True, width="stretch",
-        column_config={"what is done": st.column_config.TextColumn(pinned=True), "KB": number(format="%.0f"), "zipped KB": number(format="%.0f")}
-        | {f"ms at {batch}": number(format="%.3g", help="Median, one thread.") for batch in compression.BATCHES},
+        techniques.lines(found),
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "what is done": st.column_config.TextColumn(pinned=True),
+            "KB": number(format="%.0f"),
+            "zipped KB": number(format="%.0f"),
+        }
+        | {
+            f"ms at {batch}": number(format="%.3g", help="Median, one thread.")
+            for batch in compression.BATCHES
+        },
     )
-    seeds = f"{found['seeds']} seeds, mean and deviation" if found["seeds"] > 1 else "One seed, so that small differences are within chance"
-    st.caption(f"{seeds}; shares were chosen beforehand, not on the test set. {found['machine']}; `{found['command']}`")
+    seeds = (
+        f"{found['seeds']} seeds, mean and deviation"
+        if found["seeds"] > 1
+        else "One seed, so that small differences are within chance"
+    )
+    st.caption(
+        f"{seeds}; shares were chosen beforehand, not on the test set. {found['machine']}; `{found['command']}`"
+    )

@@ -52,7 +52,9 @@ def adopt(config: Config, mode: str) -> None:
 
 def show(config: DistilConfig) -> None:
     """Sees that the Distil page begins with ``config`` and without a run."""
-    st.session_state.setdefault(session_keys.SETTINGS, {name: cls().to_dict() for name, cls in CONFIGS.items()})
+    st.session_state.setdefault(
+        session_keys.SETTINGS, {name: cls().to_dict() for name, cls in CONFIGS.items()}
+    )
     st.session_state[session_keys.MODE], st.session_state[session_keys.RUN] = "distil", None
     adopt(config, "distil")
 
@@ -88,29 +90,48 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
         live = name in LIVE_SETTINGS and locked
         about = cls.setting(name)
         return kind(
-            about["label"], key=key, help=about["help"], disabled=locked and not live,
-            on_change=on_live_change if live else None, args=(name,) if live else None, **options,
+            about["label"],
+            key=key,
+            help=about["help"],
+            disabled=locked and not live,
+            on_change=on_live_change if live else None,
+            args=(name,) if live else None,
+            **options,
         )
 
     def number(kind: Callable, name: str, **options: Any) -> Any:
         about = cls.setting(name)
-        return widget(kind, name, min_value=about["low"], max_value=about["high"], step=about["step"], **options)
+        return widget(
+            kind, name, min_value=about["low"], max_value=about["high"], step=about["step"], **options
+        )
 
     values, told = dict(kept), st.container()  # what is wrong is told first, where it is seen
     if mode == "distil":
         st.selectbox(
-            "Preset", list(PRESETS), index=None, placeholder="Start from a preset", key=session_keys.PRESET, on_change=_apply_preset,
-            disabled=locked, help="Fills in the settings below. The seed and the teacher stay.",
+            "Preset",
+            list(PRESETS),
+            index=None,
+            placeholder="Start from a preset",
+            key=session_keys.PRESET,
+            on_change=_apply_preset,
+            disabled=locked,
+            help="Fills in the settings below. The seed and the teacher stay.",
         )
         values["student"] = _student(kept["student"], locked)
         values["teacher"] = _teacher(kept["teacher"], locked)
         refusal = _refusal(values["student"], values["teacher"])
         if kept["initialization"] == "teacher" or not refusal:
             values["initialization"] = widget(
-                st.segmented_control, "initialization", options=INITIALIZATIONS, required=True, width="stretch",
+                st.segmented_control,
+                "initialization",
+                options=INITIALIZATIONS,
+                required=True,
+                width="stretch",
                 format_func={"random": "Random", "teacher": "The teacher's"}.get,
             )
-        values["scheme"] = widget(st.selectbox, "scheme", options=list(SCHEMES), format_func=lambda name: SCHEMES[name].title)
+        values["scheme"] = widget(
+            st.selectbox, "scheme", options=list(SCHEMES), format_func=lambda name: SCHEMES[name].title
+        )
         scheme = SCHEMES[values["scheme"]]
         if scheme.name != "teacher":
             st.caption(f"{scheme.purpose} {scheme.paper}.")
@@ -119,17 +140,43 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             values["assistant"] = widget(st.selectbox, "assistant", options=list(registry.ARCHITECTURES))
         if "generations" in scheme.settings:
             values["generations"] = number(st.number_input, "generations")
-        values["method"] = widget(st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title)
+        values["method"] = widget(
+            st.selectbox, "method", options=list(METHODS), format_func=lambda name: METHODS[name].title
+        )
         method = METHODS[values["method"]]
-        st.caption(f"{method.purpose} {method.paper}." + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with."))
+        st.caption(
+            f"{method.purpose} {method.paper}."
+            + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with.")
+        )
         values = {name: value for name, value in values.items() if name not in METHOD_SETTINGS}
         for name in method.settings:
-            values[name] = number(st.slider, name, format=f"%.{len(str(cls.setting(name)['step']).partition('.')[2])}f")
+            values[name] = number(
+                st.slider, name, format=f"%.{len(str(cls.setting(name)['step']).partition('.')[2])}f"
+            )
         if kept["schedule"]:
-            st.caption("Schedule: " + "; ".join(f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]))
-            st.button("Forget the schedule", key=session_keys.setting(mode, "no_schedule"), on_click=kept.update, kwargs={"schedule": []}, disabled=locked)
-        with st.expander("Transfer set", expanded=any(kept[name] != cls.setting(name)["default"] for name in ("omitted", "labels", "label_noise", "augmentation"))):
-            values["omitted"] = "".join(widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi"))
+            st.caption(
+                "Schedule: "
+                + "; ".join(
+                    f"after step {step:,} {name} → {value:g}" for step, name, value in kept["schedule"]
+                )
+            )
+            st.button(
+                "Forget the schedule",
+                key=session_keys.setting(mode, "no_schedule"),
+                on_click=kept.update,
+                kwargs={"schedule": []},
+                disabled=locked,
+            )
+        with st.expander(
+            "Transfer set",
+            expanded=any(
+                kept[name] != cls.setting(name)["default"]
+                for name in ("omitted", "labels", "label_noise", "augmentation")
+            ),
+        ):
+            values["omitted"] = "".join(
+                widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi")
+            )
             values["labels"] = number(st.number_input, "labels")
             values["label_noise"] = number(st.slider, "label_noise", format="percent")
             values["augmentation"] = widget(st.selectbox, "augmentation", options=list(AUGMENTATIONS))
@@ -140,7 +187,12 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
     with st.expander("Optimizer and seed"):
         values["batch_size"] = number(st.number_input, "batch_size")
         values["optimizer"] = widget(
-            st.segmented_control, "optimizer", options=list(OPTIMIZERS), required=True, width="stretch", format_func={"adamw": "AdamW", "sgd": "SGD"}.get
+            st.segmented_control,
+            "optimizer",
+            options=list(OPTIMIZERS),
+            required=True,
+            width="stretch",
+            format_func={"adamw": "AdamW", "sgd": "SGD"}.get,
         )
         values["learning_rate"] = number(st.number_input, "learning_rate", format="%.4f")
         values["seed"] = number(st.number_input, "seed")
@@ -171,16 +223,32 @@ def _student(kept: str, locked: bool) -> str:
     key = session_keys.setting("distil", "student")
     if key not in st.session_state:
         st.session_state[key] = OWN if own else kept
-    options = [*registry.students(), OWN] if own or kept in registry.students() else [kept, *registry.students(), OWN]
+    options = (
+        [*registry.students(), OWN]
+        if own or kept in registry.students()
+        else [kept, *registry.students(), OWN]
+    )
     choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
     if choice != OWN:
         return choice
     widths = own or OWN_START
-    layers = st.slider("Hidden layers", 1, registry.MAX_LAYERS, len(widths), key=session_keys.setting("distil", "layers"), disabled=locked)
+    layers = st.slider(
+        "Hidden layers",
+        1,
+        registry.MAX_LAYERS,
+        len(widths),
+        key=session_keys.setting("distil", "layers"),
+        disabled=locked,
+    )
     chosen = [
         st.slider(
-            f"Units in layer {i + 1}", 2, registry.MAX_WIDTH, widths[i] if i < len(widths) else 64, 2,
-            key=session_keys.setting("distil", f"width{i}"), disabled=locked,
+            f"Units in layer {i + 1}",
+            2,
+            registry.MAX_WIDTH,
+            widths[i] if i < len(widths) else 64,
+            2,
+            key=session_keys.setting("distil", f"width{i}"),
+            disabled=locked,
         )
         for i in range(layers)
     ]
@@ -195,18 +263,33 @@ def _teacher(kept: str, locked: bool) -> str:
     key, more_key = session_keys.setting("distil", "teacher"), session_keys.setting("distil", "more_teachers")
     st.session_state.setdefault(key, first)
     st.session_state.setdefault(more_key, more)
-    choice = st.selectbox(about["label"], list(known), key=key, help=about["help"], disabled=locked, format_func=known.get)
+    choice = st.selectbox(
+        about["label"], list(known), key=key, help=about["help"], disabled=locked, format_func=known.get
+    )
     others = [name for name in known if name != choice]
     if not others:
         return choice
     st.session_state[more_key] = [name for name in st.session_state[more_key] if name in others]
-    return "+".join([choice, *st.multiselect(
-        "More teachers", others, key=more_key, max_selections=MAX_TEACHERS - 1, placeholder="none", disabled=locked, format_func=known.get,
-        help="Their answers are averaged with the teacher's, as the geometric mean of their probabilities.",
-    )])
+    return "+".join(
+        [
+            choice,
+            *st.multiselect(
+                "More teachers",
+                others,
+                key=more_key,
+                max_selections=MAX_TEACHERS - 1,
+                placeholder="none",
+                disabled=locked,
+                format_func=known.get,
+                help="Their answers are averaged with the teacher's, as the geometric mean of their probabilities.",
+            ),
+        ]
+    )
 
 
 def write_link(config: Config, mode: str, run_id: str | None) -> None:
     """Puts the whole setting into the URL."""
-    query = config.to_query() | ({"mode": mode} if mode != "distil" else {}) | ({"run": run_id} if run_id else {})
+    query = (
+        config.to_query() | ({"mode": mode} if mode != "distil" else {}) | ({"run": run_id} if run_id else {})
+    )
     url_state.write(query)

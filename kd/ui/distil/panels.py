@@ -97,7 +97,9 @@ def students_table(teacher: str) -> None:
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,
-                "what it is": "Several networks, whose answers are averaged." if "+" in name else registry.architecture(name).purpose,
+                "what it is": "Several networks, whose answers are averaged."
+                if "+" in name
+                else registry.architecture(name).purpose,
                 "weights": ours.parameters,
                 "size": kilobytes(ours.bytes),
                 "multiplications": macs(ours.macs),
@@ -105,9 +107,14 @@ def students_table(teacher: str) -> None:
             }
         )
     st.dataframe(
-        rows, hide_index=True, width="stretch", column_config={
+        rows,
+        hide_index=True,
+        width="stretch",
+        column_config={
             "weights": st.column_config.NumberColumn(format="localized"),
-            "multiplications": st.column_config.TextColumn(help="Multiplications (with addition) to classify one image."),
+            "multiplications": st.column_config.TextColumn(
+                help="Multiplications (with addition) to classify one image."
+            ),
             "share": st.column_config.TextColumn(help="Its multiplications as a share of the teacher's."),
         },
     )
@@ -124,11 +131,17 @@ def progress_line(snap: Snapshot) -> tuple[float, str]:
     share = last["step"] / snap.steps if last and snap.steps else 0.0
     parts = []
     if snap.state == "queued":
-        parts.append(f"Waiting: {snap.place - 1} before this one" if snap.place > 1 else "Waiting: next in line")
+        parts.append(
+            f"Waiting: {snap.place - 1} before this one" if snap.place > 1 else "Waiting: next in line"
+        )
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(f"{share:.0%} of the {runs.WHOLES[snap.kind]}" if snap.kind in runs.WHOLES else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}")
+        parts.append(
+            f"{share:.0%} of the {runs.WHOLES[snap.kind]}"
+            if snap.kind in runs.WHOLES
+            else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}"
+        )
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -136,13 +149,26 @@ def progress_line(snap: Snapshot) -> tuple[float, str]:
         else:
             parts.append(f"{last['seconds']:.1f} s of training")
             found = snap.measures.get("models", {})
-            tested = [f"{name} {found[name]['test_accuracy']:.2%}" for name in ("student", "mistaken", "control", "teacher") if name in found]
-            parts.append(f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}" if tested else "")
+            tested = [
+                f"{name} {found[name]['test_accuracy']:.2%}"
+                for name in ("student", "mistaken", "control", "teacher")
+                if name in found
+            ]
+            parts.append(
+                f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}"
+                if tested
+                else ""
+            )
     if snap.settings and snap.active:
         parts.append(_settings(snap.settings))
     label = {
-        "running": "Training", "paused": "Paused", "done": "Finished", "stopped": "Stopped", "failed": "Failed",
-        "interrupted": "Interrupted", "elsewhere": "Training elsewhere",
+        "running": "Training",
+        "paused": "Paused",
+        "done": "Finished",
+        "stopped": "Stopped",
+        "failed": "Failed",
+        "interrupted": "Interrupted",
+        "elsewhere": "Training elsewhere",
     }.get(snap.state)
     if snap.active:
         parts.append(snap.message)
@@ -162,24 +188,44 @@ def _settings(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{training.short(name)} = {value:g}" for name, value in settings.items())
 
 
-def _charts(snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None) -> bytes:
+def _charts(
+    snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None
+) -> bytes:
     """Both charts as they are sent."""
     shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
     last = snap.rows[-1] if snap.rows else {}
     said = training.last_accuracies(snap.rows)
-    losses = ", ".join(f"{key.removeprefix('loss ')} {value:.3g}" for key, value in last.items() if key.startswith("loss ") and value)
+    losses = ", ".join(
+        f"{key.removeprefix('loss ')} {value:.3g}"
+        for key, value in last.items()
+        if key.startswith("loss ") and value
+    )
     epochs = snap.config.total_epochs
-    loss, accuracy = training.loss(snap.rows, epochs, shown), training.accuracy(snap.rows, epochs, shown, teacher_accuracy)
+    loss, accuracy = (
+        training.loss(snap.rows, epochs, shown),
+        training.accuracy(snap.rows, epochs, shown, teacher_accuracy),
+    )
     for figure in (loss, accuracy):
         figure["layout"]["title"]["text"] += label
-    return packed({
-        "chart_loss": (loss, f"Loss of each model over {epochs} epochs{label}: {losses or 'nothing measured yet'}."),
-        "chart_accuracy": (accuracy, f"Accuracy on validation images{label}: {said or 'nothing measured yet'}."),
-    }, news)
+    return packed(
+        {
+            "chart_loss": (
+                loss,
+                f"Loss of each model over {epochs} epochs{label}: {losses or 'nothing measured yet'}.",
+            ),
+            "chart_accuracy": (
+                accuracy,
+                f"Accuracy on validation images{label}: {said or 'nothing measured yet'}.",
+            ),
+        },
+        news,
+    )
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _charts_once(run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot) -> bytes:
+def _charts_once(
+    run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot
+) -> bytes:
     """The same, made once for all who look at the run."""
     return _charts(_snap, teacher_accuracy, label)
 
@@ -188,7 +234,9 @@ def _level(snap: Snapshot) -> float | None:
     """The teacher's accuracy, where the charts show it."""
     if snap.kind not in ("distil", "compress"):
         return None
-    return state.teacher_level(state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source)
+    return state.teacher_level(
+        state.find_teacher(snap.config.teacher).name, state.manager().source.mnist().source
+    )
 
 
 def charts(snap: Snapshot, label: str = "") -> None:
@@ -204,15 +252,26 @@ def follow(snap: Snapshot) -> None:
 
     def drawn(now: Snapshot, **more: str) -> bytes:
         share, text = progress_line(now)
-        news = {"version": now.version, "state": f"{now.state}{', saved' * now.saved}", "every": now.pace, "progress": {"share": share, "text": text}}
+        news = {
+            "version": now.version,
+            "state": f"{now.state}{', saved' * now.saved}",
+            "every": now.pace,
+            "progress": {"share": share, "text": text},
+        }
         return _charts(now, level, "", news | more)
 
-    live_charts(drawn(snap, follow=broadcast.address(state.manager(), snap, drawn)), "charts", on_turn=lambda: None)
+    live_charts(
+        drawn(snap, follow=broadcast.address(state.manager(), snap, drawn)), "charts", on_turn=lambda: None
+    )
 
 
 def side_by_side(both: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
     """Where the charts and the digit go: below each other, and on a stage beside each other where there are both, to be seen at once."""
-    left, right = st.columns([8, 5], gap="medium") if both and url_state.presenting() else (st.container(), st.container())
+    left, right = (
+        st.columns([8, 5], gap="medium")
+        if both and url_state.presenting()
+        else (st.container(), st.container())
+    )
     return left, right
 
 
@@ -246,7 +305,8 @@ def results(snap: Snapshot) -> None:
         model = found[name]
         with column:
             st.metric(
-                f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}", f"{model['test_accuracy']:.2%}",
+                f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}",
+                f"{model['test_accuracy']:.2%}",
                 help="Share of the test images that it classifies right.",
             )
             st.caption(
@@ -299,7 +359,9 @@ def model_view(pixels: np.ndarray) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     source = base64.b64encode(content.getvalue()).decode()
-    st.html(f'<img width="140" height="140" style="image-rendering: pixelated" alt="The picture as the models see it" src="data:image/png;base64,{source}">')
+    st.html(
+        f'<img width="140" height="140" style="image-rendering: pixelated" alt="The picture as the models see it" src="data:image/png;base64,{source}">'
+    )
     st.caption("What the models see: 28×28")
 
 
@@ -308,24 +370,38 @@ def run_title(snap: Snapshot) -> str:
     if isinstance(config, StudyConfig):
         return f"a sweep over {config.study}: {config.student} taught by {state.teacher_name(config.teacher)}, T = {config.temperature:g}, {config.seeds} seeds"
     if isinstance(config, GridConfig):
-        axes = "; ".join(f"{GridConfig.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}" for name in AXES if name != "labels" or config.labels != "0")
+        axes = "; ".join(
+            f"{GridConfig.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}"
+            for name in AXES
+            if name != "labels" or config.labels != "0"
+        )
         return f"{axes}; taught by {state.teacher_name(config.teacher)}, {config.seeds} seed{'s' if config.seeds > 1 else ''} from {config.seed}, {config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     if isinstance(config, SearchConfig):
         labels = f"{config.labels:,} labels, " if config.labels else ""
-        return f"a search among {config.methods.replace(',', ', ')} and their settings: {config.student} taught by {state.teacher_name(config.teacher)}, {labels}" \
+        return (
+            f"a search among {config.methods.replace(',', ', ')} and their settings: {config.student} taught by {state.teacher_name(config.teacher)}, {labels}"
             f"up to {config.trials} trials of {config.epochs} epoch{'s' if config.epochs > 1 else ''}, seed {config.seed}"
+        )
     if isinstance(config, CompressConfig):
         network = state.teacher_name(config.network)
-        taken = ", ".join(f"{CompressConfig.setting(name)['label'].lower()} −{percent}%" for name, percent in config.percents.items() if percent)
-        return f"{network}: {taken}{'' if config.int8 == 'off' else f', int8 {config.int8}'}; recovery with {state.teacher_name(config.teacher)}, " \
-            f"{_settings({'temperature': config.temperature, 'soft_weight': config.soft_weight})}, " \
+        taken = ", ".join(
+            f"{CompressConfig.setting(name)['label'].lower()} −{percent}%"
+            for name, percent in config.percents.items()
+            if percent
+        )
+        return (
+            f"{network}: {taken}{'' if config.int8 == 'off' else f', int8 {config.int8}'}; recovery with {state.teacher_name(config.teacher)}, "
+            f"{_settings({'temperature': config.temperature, 'soft_weight': config.soft_weight})}, "
             f"{f'{config.labels:,}' if config.labels else 'all'} labels, {config.epochs} epochs, seed {config.seed}"
+        )
     if isinstance(config, ImportConfig):
         return f"{config.network}, trained elsewhere and imported as a {config.role}"
     if isinstance(config, MistakeConfig):
-        return f"{config.student} taught by {state.teacher_name(config.teacher)} with a mistake ({MISTAKES[config.mistake].title}), " \
-            f"T = {config.temperature:g}, soft weight {config.soft_weight:g}, " \
+        return (
+            f"{config.student} taught by {state.teacher_name(config.teacher)} with a mistake ({MISTAKES[config.mistake].title}), "
+            f"T = {config.temperature:g}, soft weight {config.soft_weight:g}, "
             f"{f'{config.labels:,}' if config.labels else 'all'} labels, {config.epochs} epochs, seed {config.seed}"
+        )
     if isinstance(config, DistilConfig):
         more = [
             *(f"{name} {getattr(config, name)}" for name in SCHEMES[config.scheme].settings),
@@ -338,10 +414,18 @@ def run_title(snap: Snapshot) -> str:
         ]
         method = METHODS[config.method]
         scheme = SCHEMES[config.scheme]
-        taught = f"taught by {state.teacher_name(config.teacher)}" if method.teacher and scheme.teacher else "without a teacher"
-        return ", ".join([
-            f"{config.student} {taught}: {method.title}" + (f", {scheme.title.lower()}" if config.scheme != "teacher" else ""),
-            _settings({name: getattr(config, name) for name in method.settings}),
-            *filter(None, more), f"seed {config.seed}",
-        ])
+        taught = (
+            f"taught by {state.teacher_name(config.teacher)}"
+            if method.teacher and scheme.teacher
+            else "without a teacher"
+        )
+        return ", ".join(
+            [
+                f"{config.student} {taught}: {method.title}"
+                + (f", {scheme.title.lower()}" if config.scheme != "teacher" else ""),
+                _settings({name: getattr(config, name) for name in method.settings}),
+                *filter(None, more),
+                f"seed {config.seed}",
+            ]
+        )
     return f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"

@@ -26,13 +26,26 @@ def canvas(page: str) -> np.ndarray | None:
         kept.update(page=page, initial=kept["strokes"], visit=kept["visit"] + 1)
     try:
         result = st_canvas(
-            stroke_width=PEN, stroke_color="#FFFFFF", background_color="#000000", height=SIZE, width=SIZE,
-            initial_drawing=kept["initial"], return_image_data=True, key=f"canvas_{page}_{kept['visit']}",
+            stroke_width=PEN,
+            stroke_color="#FFFFFF",
+            background_color="#000000",
+            height=SIZE,
+            width=SIZE,
+            initial_drawing=kept["initial"],
+            return_image_data=True,
+            key=f"canvas_{page}_{kept['visit']}",
         )
         png, strokes = result.image_bytes, dict(result.json_data or {})
         if png is not None and png != kept["png"]:
-            kept.update(png=png, strokes=strokes, picture=preprocess.prepare(preprocess.ink_from_canvas_file(png)))
-    except (AttributeError, TypeError, KeyError, ValueError):  # what no canvas sends; a UserError is one of the last
+            kept.update(
+                png=png, strokes=strokes, picture=preprocess.prepare(preprocess.ink_from_canvas_file(png))
+            )
+    except (
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+    ):  # what no canvas sends; a UserError is one of the last
         st.error("The drawing did not arrive whole; draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
         panels.model_view(kept["picture"])
@@ -56,5 +69,13 @@ def clear() -> None:
 
 
 def _kept() -> dict:
-    empty = {"page": None, "strokes": None, "initial": None, "png": None, "picture": None, "whence": "", "visit": 0}
+    empty = {
+        "page": None,
+        "strokes": None,
+        "initial": None,
+        "png": None,
+        "picture": None,
+        "whence": "",
+        "visit": 0,
+    }
     return st.session_state.setdefault(session_keys.DRAWING, empty)

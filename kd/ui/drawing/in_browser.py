@@ -205,4 +205,6 @@ def show(model: bytes, server: float, key: str) -> None:
     """
     for file in FILES:
         provide(file)
-    _own(data=json.dumps({"model": base64.b64encode(model).decode(), "server": 1e3 * server}).encode(), key=key)
+    _own(
+        data=json.dumps({"model": base64.b64encode(model).decode(), "server": 1e3 * server}).encode(), key=key
+    )

@@ -14,7 +14,12 @@ from kd.ui.shell.error_boundary import plainly
 
 @st.fragment
 @plainly()
-def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: str = "Student and control join when you press Start.") -> None:
+def your_digit(
+    snap: Snapshot | None,
+    teacher: str,
+    temperature: float,
+    alone: str = "Student and control join when you press Start.",
+) -> None:
     """The canvas and the answers to it.
 
     Args:
@@ -32,20 +37,38 @@ def your_digit(snap: Snapshot | None, teacher: str, temperature: float, alone: s
     with right:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             softened = st.segmented_control(
-                "Show answers at", [False, True], default=False, required=True, key=session_keys.SHOW_AT,
+                "Show answers at",
+                [False, True],
+                default=False,
+                required=True,
+                key=session_keys.SHOW_AT,
                 format_func=lambda soft: f"T = {temperature if soft else 1:g}",
                 help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
             )
-            st.button("Test digit", key="test_digit", icon=":material/casino:", shortcut=present.key("D"), on_click=_take_test_digit,
-                      help="Takes the next picture of the test set instead of a drawing.")
+            st.button(
+                "Test digit",
+                key="test_digit",
+                icon=":material/casino:",
+                shortcut=present.key("D"),
+                on_click=_take_test_digit,
+                help="Takes the next picture of the test set instead of a drawing.",
+            )
             if on_stage:
-                st.button("Clear", key="clear_drawing", icon=":material/ink_eraser:", shortcut=present.key("X"), on_click=clear)
+                st.button(
+                    "Clear",
+                    key="clear_drawing",
+                    icon=":material/ink_eraser:",
+                    shortcut=present.key("X"),
+                    on_click=clear,
+                )
     # On a stage the two columns are narrow, and the answers go below both.
     with st.container() if on_stage else right:
         teacher = state.find_teacher(teacher).name
         if picture is None:
             state.familiar(teacher)  # made ready, so that the first drawing is answered at once
-            st.info(f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}")
+            st.info(
+                f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}"
+            )
             return
         # Only the answers are repeated while a student learns, and only where there is something to answer.
         now = state.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None

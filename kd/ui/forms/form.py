@@ -74,7 +74,15 @@ class Form:
 
     def number(self, name: str, **options: Any) -> None:
         about = self.cls.setting(name)
-        self.chosen(st.number_input, name, value=self.kept[name], min_value=about["low"], max_value=about["high"], step=about["step"], **options)
+        self.chosen(
+            st.number_input,
+            name,
+            value=self.kept[name],
+            min_value=about["low"],
+            max_value=about["high"],
+            step=about["step"],
+            **options,
+        )
 
     def names(self, name: str, options: list[str], new: bool = False, **more: Any) -> None:
         chosen = [value for value in self.kept[name].split(",") if value]
@@ -84,14 +92,26 @@ class Form:
     def one_of(self, name: str, options: Mapping[str, str], **more: Any) -> None:
         """One of ``options``: value -> what it is called. What is kept is one of them, known or not."""
         options = options if self.kept[name] in options else {self.kept[name]: self.kept[name]} | options
-        self.chosen(st.selectbox, name, options=list(options), index=list(options).index(self.kept[name]), format_func=options.get, **more)
+        self.chosen(
+            st.selectbox,
+            name,
+            options=list(options),
+            index=list(options).index(self.kept[name]),
+            format_func=options.get,
+            **more,
+        )
 
     def teacher(self) -> None:
         self.one_of("teacher", state.teachers())
 
     def optimizer(self) -> None:
         self.chosen(
-            st.segmented_control, "optimizer", options=list(OPTIMIZERS), default=self.kept["optimizer"], required=True, format_func={"adamw": "AdamW", "sgd": "SGD"}.get
+            st.segmented_control,
+            "optimizer",
+            options=list(OPTIMIZERS),
+            default=self.kept["optimizer"],
+            required=True,
+            format_func={"adamw": "AdamW", "sgd": "SGD"}.get,
         )
 
     def chosen(self, kind: Any, name: str, **options: Any) -> None:
@@ -99,6 +119,16 @@ class Form:
         about = self.cls.setting(name)
         key = session_keys.setting(self.slot, f"{name}_{self.kept['made']}")
         if key in st.session_state:  # else a default beside it would be a second opinion
-            options = {option: value for option, value in options.items() if option not in ("value", "default", "index")}
+            options = {
+                option: value
+                for option, value in options.items()
+                if option not in ("value", "default", "index")
+            }
         value = kind(about["label"], key=key, help=about["help"], **options)
-        self.kept[name] = ",".join(value) if isinstance(value, list) else value.replace(" ", "") if kind is st.text_input else value
+        self.kept[name] = (
+            ",".join(value)
+            if isinstance(value, list)
+            else value.replace(" ", "")
+            if kind is st.text_input
+            else value
+        )

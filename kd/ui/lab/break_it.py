@@ -20,7 +20,13 @@ def show() -> None:
         "**mistaken**, and a **control** from labels alone. The second chart compares what reaches the student: the length of the soft targets' gradient with the "
         "mistake over the right one's ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
     )
-    frame.chosen(st.segmented_control, "mistake", options=list(MISTAKES), format_func=lambda name: MISTAKES[name].title, required=True)
+    frame.chosen(
+        st.segmented_control,
+        "mistake",
+        options=list(MISTAKES),
+        format_func=lambda name: MISTAKES[name].title,
+        required=True,
+    )
     chosen = frame.settings()
     mistake = MISTAKES[chosen.mistake]
     wrong, right = st.columns(2)
@@ -39,9 +45,17 @@ def show() -> None:
     snap = running.on_show(session_keys.LAB_RUN)
     if snap is not None and (snap.kind != "mistake" or snap.config.mistake != mistake.name):
         snap = None
-    running.buttons(MistakeConfig(mistake=mistake.name, temperature=temperature, soft_weight=soft_weight, labels=labels), snap, session_keys.LAB_RUN)
+    running.buttons(
+        MistakeConfig(mistake=mistake.name, temperature=temperature, soft_weight=soft_weight, labels=labels),
+        snap,
+        session_keys.LAB_RUN,
+    )
     if snap is None:
-        slow = " This one takes a minute: the teacher has to answer anew about each batch." if mistake.name == "train-mode" else ""
+        slow = (
+            " This one takes a minute: the teacher has to answer anew about each batch."
+            if mistake.name == "train-mode"
+            else ""
+        )
         st.info(f"Press **Start**, and watch what the mistake costs.{slow}")
         return
     st.caption(panels.run_title(snap) + ".")
@@ -69,9 +83,15 @@ def _charts(snap: Snapshot) -> None:
 def _packed(run_id: str, version: int, _snap: Snapshot) -> bytes:
     last, epochs = _snap.rows[-1], _snap.config.epochs
     said = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in lab.TAUGHT.items())
-    return frame.pack({
-        "mistake-cost": (lab.wrong_shares(_snap.rows, epochs), f"Share of the validation images read wrong: {said}."),
-        "mistake-gradient": (
-            lab.gradient_ratio(_snap.rows, epochs), f"The mistake's gradient over the right one: {last['gradient ratio']:.3g}, where 1 is right."
-        ),
-    })
+    return frame.pack(
+        {
+            "mistake-cost": (
+                lab.wrong_shares(_snap.rows, epochs),
+                f"Share of the validation images read wrong: {said}.",
+            ),
+            "mistake-gradient": (
+                lab.gradient_ratio(_snap.rows, epochs),
+                f"The mistake's gradient over the right one: {last['gradient ratio']:.3g}, where 1 is right.",
+            ),
+        }
+    )

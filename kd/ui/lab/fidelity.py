@@ -26,7 +26,9 @@ def show() -> None:
 
 
 MEASURES = {
-    "unlike": "Answers unlike the teacher's", "kl": "KL from the teacher, nats", "ece": "Calibration error (ECE)",
+    "unlike": "Answers unlike the teacher's",
+    "kl": "KL from the teacher, nats",
+    "ece": "Calibration error (ECE)",
 }
 
 
@@ -43,7 +45,9 @@ def _curves(snap: Snapshot) -> None:
     if groups:
         digits = getattr(state.manager().source.mnist(), part)
         off = ", ".join(f"{who} {classification.distance(found):.2%}" for who, found in groups.items())
-        frame.chart(lab.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability")
+        frame.chart(
+            lab.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability"
+        )
         st.caption(
             f"All on validation images. The last chart groups {len(digits):,} of them by how sure a model is; on the dotted line it is as sure as it should be. Larger marks "
             f"are more images, and a few images say little. ECE: {off}."
@@ -53,12 +57,27 @@ def _curves(snap: Snapshot) -> None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
     """The three measures over the epochs, packed."""
-    rows = [row | {f"unlike {who}": 1 - row[f"agreement {who}"] for who in ("student", "control") if f"agreement {who}" in row} for row in _snap.rows]
+    rows = [
+        row
+        | {
+            f"unlike {who}": 1 - row[f"agreement {who}"]
+            for who in ("student", "control")
+            if f"agreement {who}" in row
+        }
+        for row in _snap.rows
+    ]
     found = {}
     for what, title in MEASURES.items():
-        said = ", ".join(f"{who} {rows[-1][f'{what} {who}']:.3f}" for who in ("student", "control") if f"{what} {who}" in rows[-1])
+        said = ", ".join(
+            f"{who} {rows[-1][f'{what} {who}']:.3f}"
+            for who in ("student", "control")
+            if f"{what} {who}" in rows[-1]
+        )
         if said:
-            found[what] = lab.fidelity(rows, _snap.config.total_epochs, what, title, share=what != "kl"), f"{title}: {said}."
+            found[what] = (
+                lab.fidelity(rows, _snap.config.total_epochs, what, title, share=what != "kl"),
+                f"{title}: {said}.",
+            )
     return frame.pack(found)
 
 
@@ -70,4 +89,8 @@ def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, 
     if not said:
         return {}
     said = {"teacher": state.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | said
-    return {who: classification.reliability(said[who], digits.labels.cpu()) for who in ("teacher", "student", "control") if who in said}
+    return {
+        who: classification.reliability(said[who], digits.labels.cpu())
+        for who in ("teacher", "student", "control")
+        if who in said
+    }

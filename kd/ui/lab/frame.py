@@ -40,7 +40,9 @@ def restore() -> None:
     except UserError as error:
         state.notify("error", str(error))
     if state.shown_run():
-        st.session_state.pop(session_keys.ADOPTED, None)  # the link's other parameters are not the run's settings
+        st.session_state.pop(
+            session_keys.ADOPTED, None
+        )  # the link's other parameters are not the run's settings
 
 
 def settings() -> LabSettings:
@@ -56,8 +58,14 @@ def put(**changes: Any) -> None:
 
 def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
     """Lets the page show a stored run of the lab's own when it is visited next."""
-    shown = {"panel": STUDY_PANELS[config.study]} if isinstance(config, StudyConfig) else {"panel": "break-it", "mistake": config.mistake}
-    st.session_state[session_keys.LAB] = LabSettings.from_dict(st.session_state.get(session_keys.LAB, {})).replace(**shown).to_dict()
+    shown = (
+        {"panel": STUDY_PANELS[config.study]}
+        if isinstance(config, StudyConfig)
+        else {"panel": "break-it", "mistake": config.mistake}
+    )
+    st.session_state[session_keys.LAB] = (
+        LabSettings.from_dict(st.session_state.get(session_keys.LAB, {})).replace(**shown).to_dict()
+    )
     for name in shown:
         _make_anew(name)
     st.session_state[session_keys.LAB_RUN] = id
@@ -77,7 +85,12 @@ def chosen(kind: Callable, name: str, **options: Any) -> Any:
     """
     about, value = LabSettings.setting(name), getattr(settings(), name)
     if about["low"] is not None:
-        options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"], "value": value}
+        options |= {
+            "min_value": about["low"],
+            "max_value": about["high"],
+            "step": about["step"],
+            "value": value,
+        }
     else:
         options["default"] = list(value) if kind is st.pills else value
     kind(about["label"], key=_key(name), help=about["help"], on_change=_take, args=(name,), **options)
@@ -88,7 +101,9 @@ def _take(name: str) -> None:
     """What the widget says becomes the setting. What is not valid is told in a sentence, and the widget goes back."""
     value = st.session_state[_key(name)]
     try:
-        st.session_state[session_keys.LAB] = settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
+        st.session_state[session_keys.LAB] = (
+            settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
+        )
     except UserError as error:
         state.notify("error", str(error))
         _make_anew(name)
@@ -107,7 +122,11 @@ def _make_anew(name: str) -> None:
 
 def write_link() -> None:
     """Puts all settings, the run and the sweep into the URL."""
-    shown = {slot: st.session_state[slot] for slot in (session_keys.RUN, session_keys.LAB_RUN) if st.session_state.get(slot)}
+    shown = {
+        slot: st.session_state[slot]
+        for slot in (session_keys.RUN, session_keys.LAB_RUN)
+        if st.session_state.get(slot)
+    }
     query = settings().to_query() | shown
     picture = canvas.drawn() if _has_canvas() else None
     if picture is not None:

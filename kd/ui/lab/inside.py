@@ -32,7 +32,9 @@ def show() -> None:
     if snap is not None:
         running.follow(snap, _look)
     else:
-        _teacher_places("cnn", state.manager().source.mnist().source)  # made ready, so that the first map comes at once
+        _teacher_places(
+            "cnn", state.manager().source.mnist().source
+        )  # made ready, so that the first map comes at once
 
 
 def _look(snap: Snapshot) -> None:
@@ -56,10 +58,20 @@ def _look(snap: Snapshot) -> None:
 def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
     """The first layers of student and control, packed; empty where there are none."""
     seen = state.look(_snap, lambda model: inside.first_layer(model, UNITS))
-    return frame.pack({
-        f"first-layer-{who}": (lab.weights(seen[who], who), f"Weights into the first units of the {who}.")
-        for who in ("student", "control") if seen.get(who) is not None
-    }) if any(units is not None for units in seen.values()) else b""
+    return (
+        frame.pack(
+            {
+                f"first-layer-{who}": (
+                    lab.weights(seen[who], who),
+                    f"Weights into the first units of the {who}.",
+                )
+                for who in ("student", "control")
+                if seen.get(who) is not None
+            }
+        )
+        if any(units is not None for units in seen.values())
+        else b""
+    )
 
 
 def _glance() -> Digits:
@@ -84,10 +96,16 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
         own = inside.plane(features)
         places["student"] = own if places["teacher"] is None else inside.laid_on(own, places["teacher"])
     labels = _glance().labels.cpu()[::EVERY]
-    return frame.pack({
-        f"map-{who}": (lab.feature_map(found[::EVERY], labels, who), f"Map of {len(labels)} images by the {who}'s last hidden layer.")
-        for who, found in places.items() if found is not None
-    })
+    return frame.pack(
+        {
+            f"map-{who}": (
+                lab.feature_map(found[::EVERY], labels, who),
+                f"Map of {len(labels)} images by the {who}'s last hidden layer.",
+            )
+            for who, found in places.items()
+            if found is not None
+        }
+    )
 
 
 def _differences(snap: Snapshot) -> None:
@@ -100,12 +118,21 @@ def _differences(snap: Snapshot) -> None:
     labels = digits.labels.cpu()
     apart = (guesses["student"] != guesses["control"]).nonzero().squeeze(1)
     won, lost = (int((guesses[who] == labels)[apart].sum()) for who in ("student", "control"))
-    st.markdown(f"They differ on **{len(apart)}** of {len(labels):,} validation images: on {won} the student is right, on {lost} the control, on {len(apart) - won - lost} neither.")
+    st.markdown(
+        f"They differ on **{len(apart)}** of {len(labels):,} validation images: on {won} the student is right, on {lost} the control, on {len(apart) - won - lost} neither."
+    )
     shown = apart[:PICTURES]
     if len(shown):
-        targets = soft_targets.soft_targets(state.manager().teacher(snap.config.teacher).logits(digits.take(shown.to(digits.labels.device))).cpu(), 1.0)
+        targets = soft_targets.soft_targets(
+            state.manager()
+            .teacher(snap.config.teacher)
+            .logits(digits.take(shown.to(digits.labels.device)))
+            .cpu(),
+            1.0,
+        )
         captions = [
-            f"student {int(guesses['student'][i])}, control {int(guesses['control'][i])}; teacher {_doubts(row)}" for i, row in zip(shown.tolist(), targets)
+            f"student {int(guesses['student'][i])}, control {int(guesses['control'][i])}; teacher {_doubts(row)}"
+            for i, row in zip(shown.tolist(), targets)
         ]
         frame.images(list(digits.images[shown].cpu().numpy()), captions, 112)
 
@@ -113,4 +140,6 @@ def _differences(snap: Snapshot) -> None:
 def _doubts(targets: Tensor) -> str:
     """The teacher's first answer, and its second where it has one."""
     first, second = torch.topk(targets, 2).indices.tolist()
-    return f"{first} ({targets[first]:.0%})" + (f" or {second} ({targets[second]:.0%})" if targets[second] >= 0.005 else "")
+    return f"{first} ({targets[first]:.0%})" + (
+        f" or {second} ({targets[second]:.0%})" if targets[second] >= 0.005 else ""
+    )

@@ -27,7 +27,9 @@ def show() -> None:
     )
     snap = running.sweep("labels")
     if snap is None:
-        st.info("Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two.")
+        st.info(
+            "Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two."
+        )
         stored = study.stored("labels")
         if stored:
             st.markdown(f"Until then, what `{stored['command']}` measured:")
@@ -41,7 +43,11 @@ def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[d
     """The curves, and their figure as JSON."""
     curves = study.curves(_snap.rows)
     last = _snap.rows[-1]
-    growing = [(key.removeprefix("validation "), last["value"], value) for key, value in last.items() if key.startswith("validation ")]
+    growing = [
+        (key.removeprefix("validation "), last["value"], value)
+        for key, value in last.items()
+        if key.startswith("validation ")
+    ]
     ended = any(key.startswith("test ") for key in last)
     everything = len(state.manager().source.mnist().train)
     figure = lab.label_budget(curves, None if ended or not _snap.active else growing[0], everything)
@@ -55,15 +61,34 @@ def _curves(snap: Snapshot) -> None:
 
 
 def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
-    spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
-    frame.chart(figure, "budget", f"Share of the test images read right by number of labels: {spoken}.", "label-budget")
-    at = {who: next((point for point in curve if point["value"] in (study.NO_LABEL, 100)), None) for who, curve in curves.items()}
+    spoken = "; ".join(
+        f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve)
+        for who, curve in curves.items()
+    )
+    frame.chart(
+        figure,
+        "budget",
+        f"Share of the test images read right by number of labels: {spoken}.",
+        "label-budget",
+    )
+    at = {
+        who: next((point for point in curve if point["value"] in (study.NO_LABEL, 100)), None)
+        for who, curve in curves.items()
+    }
     if at.get("student") and at.get("control"):
         st.markdown(
             f"The student, with no label, reads **{_spread(at['student'])}** of the test images right; with 100 labels the control reads {_spread(at['control'])}"
-            + (f", and {_spread(at['augmented control'])} where its images are also turned and scaled" if at.get("augmented control") else "")
+            + (
+                f", and {_spread(at['augmented control'])} where its images are also turned and scaled"
+                if at.get("augmented control")
+                else ""
+            )
             + f". That is **{100 * (at['student']['mean'] - at['control']['mean']):.1f} points** less"
-            + (f", or {100 * (at['student']['mean'] - at['augmented control']['mean']):.1f}" if at.get("augmented control") else "")
+            + (
+                f", or {100 * (at['student']['mean'] - at['augmented control']['mean']):.1f}"
+                if at.get("augmented control")
+                else ""
+            )
             + "."
         )
     st.caption(

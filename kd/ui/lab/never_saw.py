@@ -38,7 +38,8 @@ def show() -> None:
     if snap is None or snap.kind != "distil" or not snap.config.omitted:
         st.info(
             f"Press **Start**: a student and its control learn without any {_listed(omitted)}, and the bars show what each makes of it."
-            if omitted else "Choose at least one digit to leave out, then press **Start**."
+            if omitted
+            else "Choose at least one digit to leave out, then press **Start**."
         )
         return
     st.caption(panels.run_title(snap))
@@ -67,9 +68,15 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
     """The offsets (10,) of student and control, in the way that was chosen."""
     chosen, omitted = frame.settings(), snap.config.omitted
     if chosen.offset_by == "frequency":
-        return {who: never_saw.by_frequency(logits, omitted) for who, logits in _said(snap.id, snap.version, "glance", snap).items()}
+        return {
+            who: never_saw.by_frequency(logits, omitted)
+            for who, logits in _said(snap.id, snap.version, "glance", snap).items()
+        }
     if chosen.offset_by == "test" and not snap.active:
-        return {who: class_offsets.by_labels(logits, _labels("test"), omitted) for who, logits in _said(snap.id, snap.version, "test", snap).items()}
+        return {
+            who: class_offsets.by_labels(logits, _labels("test"), omitted)
+            for who, logits in _said(snap.id, snap.version, "test", snap).items()
+        }
     offset = chosen.offset if chosen.offset_by == "hand" else 0.0
     return {who: never_saw.by_hand(omitted, offset) for who in ("student", "control")}
 
@@ -80,7 +87,9 @@ def _with_an_offset(snap: Snapshot) -> None:
     """The offset, and all that it moves."""
     left, right = st.columns(2, gap="medium")
     with left:
-        way = frame.chosen(st.segmented_control, "offset_by", options=list(OFFSETS), format_func=OFFSETS.get, required=True)
+        way = frame.chosen(
+            st.segmented_control, "offset_by", options=list(OFFSETS), format_func=OFFSETS.get, required=True
+        )
     if way == "hand":
         with right:
             frame.chosen(st.slider, "offset", format="%.1f")
@@ -98,24 +107,37 @@ def _bars(snap: Snapshot) -> None:
     before = {who: never_saw.recall(logits, labels) for who, logits in said.items()}
     now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in said.items()}
     out = [int(digit) for digit in omitted]
-    spoken = ", ".join(f"the {who} reads {now[who][out].mean():.0%} right ({before[who][out].mean():.0%} without an offset)" for who in now)
-    frame.chart(lab.recall_bars(now, before, omitted), "recall", f"Of the digits left out {spoken}.", "never-saw")
+    spoken = ", ".join(
+        f"the {who} reads {now[who][out].mean():.0%} right ({before[who][out].mean():.0%} without an offset)"
+        for who in now
+    )
+    frame.chart(
+        lab.recall_bars(now, before, omitted), "recall", f"Of the digits left out {spoken}.", "never-saw"
+    )
     st.markdown(f"Of the images of a **{_listed(omitted)}**, which neither has ever seen, {spoken}.")
     _explain(frame.settings().offset_by, moved, omitted, snap)
 
 
 def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -> None:
     """How the offsets were found, and what they are."""
-    sizes = "; ".join(f"{who} " + ", ".join(f"{digit}: {moved[who][int(digit)]:+.1f}" for digit in omitted) for who in moved)
+    sizes = "; ".join(
+        f"{who} " + ", ".join(f"{digit}: {moved[who][int(digit)]:+.1f}" for digit in omitted) for who in moved
+    )
     if way == "hand":
         st.caption("The offset is added to the logits of the digits left out, of student and control alike.")
     elif way == "frequency":
-        st.caption(f"Chosen without a label: raised until the mean probability of each digit left out, over {len(_labels('glance')):,} unlabelled "
-                   f"validation images, is 10%, which is how often it comes. {sizes}.")
+        st.caption(
+            f"Chosen without a label: raised until the mean probability of each digit left out, over {len(_labels('glance')):,} unlabelled "
+            f"validation images, is 10%, which is how often it comes. {sizes}."
+        )
     elif snap.active:
-        st.caption("When the run has ended, the one offset that makes the fewest errors on the test set will be looked for.")
+        st.caption(
+            "When the run has ended, the one offset that makes the fewest errors on the test set will be looked for."
+        )
     else:
-        st.caption(f"**Chosen on the test set**, by its labels, as in the paper: on these images the test errors below are no fair measure. {sizes}.")
+        st.caption(
+            f"**Chosen on the test set**, by its labels, as in the paper: on these images the test errors below are no fair measure. {sizes}."
+        )
 
 
 @st.fragment
@@ -129,14 +151,18 @@ def _draw(snap: Snapshot) -> None:
         frame.write_link()
     with right:
         if picture is None:
-            st.info(f"Draw a **{digit}**: a student that never saw one answers, with the offset that is set above.")
+            st.info(
+                f"Draw a **{digit}**: a student that never saw one answers, with the offset that is set above."
+            )
             return
 
         def answer() -> None:
             now = state.snapshot(snap.id)
             found = state.answers(picture, now, snap.config.teacher)
             moved = _offsets(now) if len(found.logits) > 1 else {}
-            panels.answer_bars({who: logits + moved.get(who, 0) for who, logits in found.logits.items()}, 1.0, "lab_answers")
+            panels.answer_bars(
+                {who: logits + moved.get(who, 0) for who, logits in found.logits.items()}, 1.0, "lab_answers"
+            )
             if not found.is_digit:
                 panels.not_a_digit()
 
@@ -147,7 +173,10 @@ def _draw(snap: Snapshot) -> None:
 def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
     """A row for each way of choosing the offset."""
     omitted, labels = _snap.config.omitted, _labels("test")
-    said, unlabelled = _said(run_id, _snap.version, "test", _snap), _said(run_id, _snap.version, "validation", _snap)
+    said, unlabelled = (
+        _said(run_id, _snap.version, "test", _snap),
+        _said(run_id, _snap.version, "validation", _snap),
+    )
     ways = {
         "no offset": lambda who: torch.zeros(10),
         "by class frequency": lambda who: never_saw.by_frequency(unlabelled[who], omitted),
@@ -156,7 +185,14 @@ def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
     rows = []
     for way, find in ways.items():
         found = {who: never_saw.errors(said[who] + find(who), labels, omitted) for who in said}
-        rows.append({"offset": way} | {f"{who}, {name}": count for who in found for name, count in zip(("all", "left out"), found[who])})
+        rows.append(
+            {"offset": way}
+            | {
+                f"{who}, {name}": count
+                for who in found
+                for name, count in zip(("all", "left out"), found[who])
+            }
+        )
     return rows
 
 

@@ -28,7 +28,9 @@ def on_show(slot: str = session_keys.RUN) -> Snapshot | None:
     try:
         snap = state.snapshot(id)
         if snap is not None and (snap.kind in runs.IN_LAB) != (slot == session_keys.LAB_RUN):
-            raise UserError("The link's run is of another kind than this experiment shows; start one of your own.")
+            raise UserError(
+                "The link's run is of another kind than this experiment shows; start one of your own."
+            )
         return snap
     except UserError as error:
         st.error(plain(error))
@@ -51,7 +53,9 @@ def distillation() -> Snapshot | None:
     snap = on_show()
     buttons(DistilConfig(), snap)
     if snap is None or snap.kind != "distil":
-        st.info("Press **Start** for a run of the usual settings, or choose another on the **Distil** or **Runs** page: it stays on show here.")
+        st.info(
+            "Press **Start** for a run of the usual settings, or choose another on the **Distil** or **Runs** page: it stays on show here."
+        )
         return None
     st.caption(panels.run_title(snap))
     return snap
@@ -61,12 +65,32 @@ def buttons(config: Settings | None, snap: Snapshot | None, slot: str = session_
     """Start, of ``config`` where there is one, and Stop, of ``snap``, or Resume where it was interrupted."""
     mine = snap is not None and snap.active and snap.mine
     with st.container(horizontal=True):
-        st.button("Start", key="lab_start", type="primary", icon=":material/play_arrow:", disabled=config is None or mine,
-                  on_click=_start, args=(config, slot))
+        st.button(
+            "Start",
+            key="lab_start",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=config is None or mine,
+            on_click=_start,
+            args=(config, slot),
+        )
         if snap is not None and snap.mine and snap.state == "interrupted" and not snap.saved:
-            st.button("Resume", key="lab_resume", icon=":material/resume:", on_click=_command, args=(state.manager().resume, slot))
-        st.button("Stop", key="lab_stop", icon=":material/stop:", disabled=not mine, on_click=_command, args=(state.manager().stop, slot),
-                  help="Ends training; what was learned stays on show.")
+            st.button(
+                "Resume",
+                key="lab_resume",
+                icon=":material/resume:",
+                on_click=_command,
+                args=(state.manager().resume, slot),
+            )
+        st.button(
+            "Stop",
+            key="lab_stop",
+            icon=":material/stop:",
+            disabled=not mine,
+            on_click=_command,
+            args=(state.manager().stop, slot),
+            help="Ends training; what was learned stays on show.",
+        )
 
 
 def _start(config: Settings, slot: str) -> None:

@@ -33,13 +33,17 @@ def show() -> None:
     if snap is not None:
         _spoiled(snap)
     else:
-        _teacher("cnn", frame.settings().corruption, LIVE)  # made ready, so that the first curves come at once
+        _teacher(
+            "cnn", frame.settings().corruption, LIVE
+        )  # made ready, so that the first curves come at once
 
 
 @st.fragment
 @plainly()
 def _spoiled(snap: Snapshot) -> None:
-    corruption = CORRUPTIONS[frame.chosen(st.segmented_control, "corruption", options=list(CORRUPTIONS), required=True)]
+    corruption = CORRUPTIONS[
+        frame.chosen(st.segmented_control, "corruption", options=list(CORRUPTIONS), required=True)
+    ]
     _strip(corruption)
     running.follow(snap, _curves)
     frame.write_link()
@@ -53,13 +57,17 @@ def _digits(count: int) -> Digits:
 def _spoil(corruption: Corruption, count: int) -> list[Tensor]:
     """Inputs (N, 1, 28, 28) for each level."""
     images = _digits(count).images
-    return [digits.normalize(corruption.apply(images, level)).to(training_device()) for level in corruption.levels]
+    return [
+        digits.normalize(corruption.apply(images, level)).to(training_device()) for level in corruption.levels
+    ]
 
 
 def _strip(corruption: Corruption) -> None:
     """A few digits at each level, as the models see them."""
     images = state.manager().source.mnist().test.images[:SHOWN]
-    columns = [np.concatenate(list(corruption.apply(images, level).cpu().numpy())) for level in corruption.levels]
+    columns = [
+        np.concatenate(list(corruption.apply(images, level).cpu().numpy())) for level in corruption.levels
+    ]
     frame.images(columns, [f"{level:g}" for level in corruption.levels])
 
 
@@ -67,11 +75,16 @@ def _strip(corruption: Corruption) -> None:
 def _teacher(name: str, corruption: str, count: int) -> list[float]:
     """The teacher's share right at each level."""
     labels, model = _digits(count).labels, state.manager().teacher(name).model
-    return [_share(inference.logits_in_chunks(model, inputs), labels) for inputs in _spoil(CORRUPTIONS[corruption], count)]
+    return [
+        _share(inference.logits_in_chunks(model, inputs), labels)
+        for inputs in _spoil(CORRUPTIONS[corruption], count)
+    ]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _students(run_id: str, version: int, corruption: str, count: int, _snap: Snapshot) -> dict[str, list[float]]:
+def _students(
+    run_id: str, version: int, corruption: str, count: int, _snap: Snapshot
+) -> dict[str, list[float]]:
     """The share right of student and control at each level; empty before they began."""
     labels, found = _digits(count).labels, {}
     for inputs in _spoil(CORRUPTIONS[corruption], count):
@@ -89,8 +102,17 @@ def _share(logits: Tensor, labels: Tensor) -> float:
 def _curves(snap: Snapshot) -> None:
     corruption = CORRUPTIONS[frame.settings().corruption]
     count = LIVE if snap.active else ALL
-    shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count)} | _students(snap.id, snap.version, corruption.name, count, snap)
+    shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count)} | _students(
+        snap.id, snap.version, corruption.name, count, snap
+    )
     spoken = ", ".join(f"{who} {values[-1]:.0%}" for who, values in shares.items())
     figure = lab.severity(shares, list(corruption.levels), corruption.unit, corruption.name)
-    frame.chart(figure, "severity", f"Share right of {corruption.name} test digits at the most: {spoken}.", f"{corruption.name}-digits")
-    st.caption(f"On {len(_digits(count)):,} of the test images, the same at each severity; nothing was chosen on them. At the most: {spoken}.")
+    frame.chart(
+        figure,
+        "severity",
+        f"Share right of {corruption.name} test digits at the most: {spoken}.",
+        f"{corruption.name}-digits",
+    )
+    st.caption(
+        f"On {len(_digits(count)):,} of the test images, the same at each severity; nothing was chosen on them. At the most: {spoken}."
+    )

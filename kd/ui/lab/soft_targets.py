@@ -50,11 +50,24 @@ def _one_image(temperature: float) -> None:
             st.info("**Draw a digit** with the mouse or a finger; the teacher says what it sees in it.")
         return
     targets = soft_targets.soft_targets(said, temperature)
-    spoken = ", ".join(f"{'an' if digit == 8 else 'a'} {digit} ({targets[digit]:.0%})" for digit in targets.topk(3).indices.tolist())
+    spoken = ", ".join(
+        f"{'an' if digit == 8 else 'a'} {digit} ({targets[digit]:.0%})"
+        for digit in targets.topk(3).indices.tolist()
+    )
     with middle:
-        frame.chart(training.bars({"teacher": said}, temperature), "bars", f"The teacher at temperature {temperature:g}: {spoken}.", "soft-target")
+        frame.chart(
+            training.bars({"teacher": said}, temperature),
+            "bars",
+            f"The teacher at temperature {temperature:g}: {spoken}.",
+            "soft-target",
+        )
     with right:
-        frame.chart(lab.entropy_curve(said, temperature), "entropy", f"Entropy over the temperature; {_bits(targets)} here.", "entropy")
+        frame.chart(
+            lab.entropy_curve(said, temperature),
+            "entropy",
+            f"Entropy over the temperature; {_bits(targets)} here.",
+            "entropy",
+        )
     st.caption(
         f"At T = {temperature:g} the teacher sees {spoken}. The answer leaves {_bits(targets)} open; a label leaves none, and ten equal "
         "probabilities leave 3.32 bits."
@@ -67,7 +80,14 @@ def _bits(targets: Tensor) -> str:
 
 def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     """The picture on show and the teacher's logits (10,) on it."""
-    way = frame.chosen(st.segmented_control, "picture", options=list(PICTURES), format_func=PICTURES.get, required=True, label_visibility="collapsed")
+    way = frame.chosen(
+        st.segmented_control,
+        "picture",
+        options=list(PICTURES),
+        format_func=PICTURES.get,
+        required=True,
+        label_visibility="collapsed",
+    )
     if way == "draw":
         picture = canvas("lab")
         return picture, None if picture is None else state.answers(picture, None, "cnn").logits["teacher"]
@@ -78,8 +98,14 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     panels.model_view(picture)
     st.caption(f"Labelled **{int(test.labels[place])}**")
     frame.chosen(st.number_input, "image")
-    st.button("A doubtful one", key="lab_doubtful", icon=":material/casino:", on_click=_next_doubtful, args=(place,),
-              help=f"The next of the {DOUBTFUL} test images that the teacher is least sure of.")
+    st.button(
+        "A doubtful one",
+        key="lab_doubtful",
+        icon=":material/casino:",
+        on_click=_next_doubtful,
+        args=(place,),
+        help=f"The next of the {DOUBTFUL} test images that the teacher is least sure of.",
+    )
     return picture, logits
 
 
@@ -96,7 +122,11 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
     st.caption(
         f"Of the {int((labels == digit).sum())} validation images of a {digit}, none of which the teacher trained on, the one in which it sees most of a …"
     )
-    _images(digits, [place for place, _ in alike.values()], [f"{like}: {share:.0%}" for like, (_, share) in alike.items()])
+    _images(
+        digits,
+        [place for place, _ in alike.values()],
+        [f"{like}: {share:.0%}" for like, (_, share) in alike.items()],
+    )
     others = [name for name in DIGITS if int(name) != digit]
     like = frame.settings().like
     if like not in others:
@@ -104,15 +134,29 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
     like = int(frame.chosen(st.segmented_control, "like", options=others, required=True))
     places, shares = soft_targets.most_like(logits, labels, digit, like, temperature, len(labels))
     # From the most to the least alike, in even steps.
-    steps = torch.linspace(0, len(places) - 1, STRIP).round().long() if len(places) > STRIP else torch.arange(len(places))
+    steps = (
+        torch.linspace(0, len(places) - 1, STRIP).round().long()
+        if len(places) > STRIP
+        else torch.arange(len(places))
+    )
     first, even = places[:STRIP], places[steps]
     st.caption(f"The {STRIP} in which it sees most of a {like}, at T = {temperature:g}:")
     _images(digits, first.tolist(), [f"{share:.0%}" for share in shares[:STRIP].tolist()])
     st.caption("And all of them, from the most to the least, in even steps:")
     _images(digits, even.tolist(), [f"{share:.1%}" for share in shares[steps].tolist()])
-    together = digits.images[torch.cat([torch.tensor([place for place, _ in alike.values()], dtype=torch.long), first, even])]
-    st.download_button("Picture", pictures.png(pictures.sheet(together, STRIP, 128).cpu().numpy(), 4), f"which-{digit}-looks-like.png", "image/png", key="lab_gallery_picture",
-                       icon=":material/download:", type="tertiary", on_click="ignore")
+    together = digits.images[
+        torch.cat([torch.tensor([place for place, _ in alike.values()], dtype=torch.long), first, even])
+    ]
+    st.download_button(
+        "Picture",
+        pictures.png(pictures.sheet(together, STRIP, 128).cpu().numpy(), 4),
+        f"which-{digit}-looks-like.png",
+        "image/png",
+        key="lab_gallery_picture",
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+    )
 
 
 def _images(digits: Digits, places: list[int], captions: list[str]) -> None:
@@ -122,7 +166,14 @@ def _images(digits: Digits, places: list[int], captions: list[str]) -> None:
 def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:
     st.header("Every digit on average", anchor=False)
     averages = soft_targets.class_averages(logits, labels, temperature)
-    st.caption(f"The mean soft target of each digit's validation images at T = {temperature:g}: a row is what the teacher sees in that digit.")
+    st.caption(
+        f"The mean soft target of each digit's validation images at T = {temperature:g}: a row is what the teacher sees in that digit."
+    )
     away = averages.clone().fill_diagonal_(0).nan_to_num()
     row, column = divmod(int(away.argmax()), len(away))
-    frame.chart(lab.class_heat_map(averages), "classes", f"Most is seen of {column} in {row}: {away[row, column]:.1%}.", "soft-targets-by-digit")
+    frame.chart(
+        lab.class_heat_map(averages),
+        "classes",
+        f"Most is seen of {column} in {row}: {away[row, column]:.1%}.",
+        "soft-targets-by-digit",
+    )

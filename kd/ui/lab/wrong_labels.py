@@ -21,7 +21,9 @@ def show() -> None:
     )
     snap = running.sweep("noise")
     if snap is None:
-        st.info("Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each.")
+        st.info(
+            "Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each."
+        )
         return
     running.follow(snap, _curves)
 
@@ -30,10 +32,17 @@ def show() -> None:
 def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict, str, str]:
     """The curves, their figure as JSON, and what it shows in words."""
     curves, last = study.curves(_snap.rows), _snap.rows[-1]
-    growing = {key.removeprefix("validation "): (last["value"], value) for key, value in last.items() if key.startswith("validation ")}
+    growing = {
+        key.removeprefix("validation "): (last["value"], value)
+        for key, value in last.items()
+        if key.startswith("validation ")
+    }
     ended = any(key.startswith("test ") for key in last)
     figure = lab.wrong_labels(curves, growing if _snap.active and not ended else {})
-    spoken = "; ".join(f"{who} " + ", ".join(f"{point['value']:.0%} wrong: {point['mean']:.1%}" for point in curve) for who, curve in curves.items())
+    spoken = "; ".join(
+        f"{who} " + ", ".join(f"{point['value']:.0%} wrong: {point['mean']:.1%}" for point in curve)
+        for who, curve in curves.items()
+    )
     return curves, json.dumps(figure), spoken
 
 
@@ -41,7 +50,12 @@ def _curves(snap: Snapshot) -> None:
     if not snap.rows:
         return
     curves, figure, spoken = _found(snap.id, snap.version, snap)
-    frame.chart(json.loads(figure), "noise", f"Share of the test images read right by the share of wrong labels: {spoken}.", "wrong-labels")
+    frame.chart(
+        json.loads(figure),
+        "noise",
+        f"Share of the test images read right by the share of wrong labels: {spoken}.",
+        "wrong-labels",
+    )
     if curves:
         most = curves["control"][-1]
         student = curves["student"][-1]

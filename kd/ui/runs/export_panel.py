@@ -16,7 +16,12 @@ from kd.ui.shell import state, visitor
 
 @st.cache_data(show_spinner="Exporting, loading again and comparing…", max_entries=16)
 def _exported(run_id: str, which: str, format: str) -> formats.Exported:
-    return formats.export(state.stored_model(run_id, which), runs.load(run_id).architecture, format, state.manager().source.mnist().test)
+    return formats.export(
+        state.stored_model(run_id, which),
+        runs.load(run_id).architecture,
+        format,
+        state.manager().source.mnist().test,
+    )
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -27,7 +32,11 @@ def _latency(architecture: str) -> float:
 
 def _run_here(run: runs.Run, which: str, model: bytes) -> None:
     """Lets the network answer in the visitor's own browser."""
-    if st.toggle("Run it in this browser", key=f"in_browser_{run.id}", help="Fetches 3.7 MB of ONNX Runtime from this server once; then no server is asked any more."):
+    if st.toggle(
+        "Run it in this browser",
+        key=f"in_browser_{run.id}",
+        help="Fetches 3.7 MB of ONNX Runtime from this server once; then no server is asked any more.",
+    ):
         in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
 
@@ -35,7 +44,10 @@ def _want(run_id: str) -> None:
     if not permissions.allowed(visitor.digest()):
         state.notify("error", permissions.ONLY.format("export networks"))
         return
-    st.session_state[f"exported_{run_id}"] = (st.session_state[f"export_which_{run_id}"], st.session_state[f"export_format_{run_id}"])
+    st.session_state[f"exported_{run_id}"] = (
+        st.session_state[f"export_which_{run_id}"],
+        st.session_state[f"export_format_{run_id}"],
+    )
 
 
 def show(run: runs.Run, snap: Snapshot) -> None:
@@ -51,15 +63,29 @@ def show(run: runs.Run, snap: Snapshot) -> None:
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             which = st.selectbox("Network", run.models, key=f"export_which_{run.id}")
-            format = st.selectbox("Format", list(formats.FORMATS), format_func=formats.FORMATS.get, key=f"export_format_{run.id}")
+            format = st.selectbox(
+                "Format",
+                list(formats.FORMATS),
+                format_func=formats.FORMATS.get,
+                key=f"export_format_{run.id}",
+            )
             # By a callback, since a rerun that follows at once would undo what the click itself says.
-            st.button("Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,))
+            st.button(
+                "Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,)
+            )
         if st.session_state.get(f"exported_{run.id}") == (which, format):
             found = _exported(run.id, which, format)
             st.download_button(
-                f"{found.name} ({len(found.content) / 1e3:,.0f} kB)", found.content, found.name, key="download_export",
-                icon=":material/download:", type="primary", on_click="ignore",
+                f"{found.name} ({len(found.content) / 1e3:,.0f} kB)",
+                found.content,
+                found.name,
+                key="download_export",
+                icon=":material/download:",
+                type="primary",
+                on_click="ignore",
             )
             if format == "onnx":
                 _run_here(run, which, formats.part(found, "model.onnx"))
-            st.caption(f"Loaded again and asked about {found.images:,} test images: no logit differs by more than {found.difference:.1g}.")
+            st.caption(
+                f"Loaded again and asked about {found.images:,} test images: no logit differs by more than {found.difference:.1g}."
+            )

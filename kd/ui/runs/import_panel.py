@@ -18,10 +18,26 @@ def show() -> None:
             "A student or teacher of one of the architectures here, trained anywhere, as a **safetensors** file of its `state_dict()`. It is recognized by the names "
             "and shapes of its weights, checked, measured on the test set and stored as a run of yours: draw for it, compare it, export it, or let it teach."
         )
-        file = st.file_uploader("Weights", type="safetensors", key="import_file", max_upload_size=importing.MAX_BYTES // 2**20 + 1)
+        file = st.file_uploader(
+            "Weights", type="safetensors", key="import_file", max_upload_size=importing.MAX_BYTES // 2**20 + 1
+        )
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            role = st.segmented_control("Used as", ("student", "teacher"), default="student", required=True, key="import_role", help=ImportConfig.setting("role")["help"])
-            st.button("Import", key="import", icon=":material/upload:", disabled=file is None, on_click=_store, args=(file, role))
+            role = st.segmented_control(
+                "Used as",
+                ("student", "teacher"),
+                default="student",
+                required=True,
+                key="import_role",
+                help=ImportConfig.setting("role")["help"],
+            )
+            st.button(
+                "Import",
+                key="import",
+                icon=":material/upload:",
+                disabled=file is None,
+                on_click=_store,
+                args=(file, role),
+            )
 
 
 def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> None:
@@ -31,6 +47,9 @@ def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> No
         reference = state.manager().teacher(ImportConfig.teacher)
         run = importing.store(file.getvalue(), role, name, state.manager().source.mnist(), reference, digest)
         found = run.measures["models"][role]["test_accuracy"]
-        state.notify("success", f"{run.name} was imported: {run.architecture}, which reads {found:.2%} of the test images right.")
+        state.notify(
+            "success",
+            f"{run.name} was imported: {run.architecture}, which reads {found:.2%} of the test images right.",
+        )
     except UserError as error:
         state.notify("error", str(error))

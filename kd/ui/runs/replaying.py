@@ -114,8 +114,14 @@ def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
         st.fragment(live, run_every=manager.TICK if playing else None)()
     if snap.kind in runs.WITH_STUDENT:
         with digit_at:
-            waiting = "Student and control answer at the end of the replay: only their final weights are stored."
-            st.caption(waiting if not ended else "Student and control answer with the weights stored at the end of the run.")
+            waiting = (
+                "Student and control answer at the end of the replay: only their final weights are stored."
+            )
+            st.caption(
+                waiting
+                if not ended
+                else "Student and control answer with the weights stored at the end of the run."
+            )
             your_digit(snap if ended else None, snap.config.teacher, snap.config.temperature, waiting)
     if ended:
         panels.results(snap)
@@ -126,18 +132,57 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
     begun = 0 < player.position(now) < player.length
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if playing:
-            st.button("Pause", key="replay_pause", icon=":material/pause:", shortcut=present.key("P"), on_click=_move, args=("pause",))
+            st.button(
+                "Pause",
+                key="replay_pause",
+                icon=":material/pause:",
+                shortcut=present.key("P"),
+                on_click=_move,
+                args=("pause",),
+            )
         else:
-            st.button("Go on" if begun else "Play", key="replay_play", type="primary", icon=":material/play_arrow:",
-                      shortcut=present.key("P" if begun else "S"), on_click=_move, args=("play",))
-        st.button("Step", key="replay_step", icon=":material/skip_next:", shortcut=present.key("T"), disabled=player.ended(now),
-                  on_click=_step, args=(recording,), help="On to the next measurement.")
+            st.button(
+                "Go on" if begun else "Play",
+                key="replay_play",
+                type="primary",
+                icon=":material/play_arrow:",
+                shortcut=present.key("P" if begun else "S"),
+                on_click=_move,
+                args=("play",),
+            )
+        st.button(
+            "Step",
+            key="replay_step",
+            icon=":material/skip_next:",
+            shortcut=present.key("T"),
+            disabled=player.ended(now),
+            on_click=_step,
+            args=(recording,),
+            help="On to the next measurement.",
+        )
         st.session_state["replay_speed"] = player.speed
-        st.segmented_control("Speed", replay.SPEEDS, key="replay_speed", format_func=lambda speed: f"{speed:g}×", required=True,
-                             on_change=_from_widget, args=("at_speed", "replay_speed"), label_visibility="collapsed")
+        st.segmented_control(
+            "Speed",
+            replay.SPEEDS,
+            key="replay_speed",
+            format_func=lambda speed: f"{speed:g}×",
+            required=True,
+            on_change=_from_widget,
+            args=("at_speed", "replay_speed"),
+            label_visibility="collapsed",
+        )
         st.session_state["replay_seek"] = round(player.position(now), 2)
-        st.slider("Go to, in seconds of training", 0.0, max(0.01, round(player.length + 0.005, 2)), key="replay_seek", format="%.1f s", width=240,
-                  label_visibility="collapsed", on_change=_from_widget, args=("seek", "replay_seek"))
+        st.slider(
+            "Go to, in seconds of training",
+            0.0,
+            max(0.01, round(player.length + 0.005, 2)),
+            key="replay_seek",
+            format="%.1f s",
+            width=240,
+            label_visibility="collapsed",
+            on_change=_from_widget,
+            args=("seek", "replay_seek"),
+        )
         st.button("Leave the replay", key="replay_leave", icon=":material/close:", on_click=leave)
         present.offer()
 
@@ -151,7 +196,12 @@ def _as_of(recording: replay.Recording, snap: manager.Snapshot, seconds: float) 
 
 def _progress(recording: replay.Recording, snap: manager.Snapshot, seconds: float) -> None:
     rows = recording.until(seconds)
-    epoch = f"epoch {rows[-1]['epoch']:.2f} of {snap.config.total_epochs}" if rows else f"{snap.config.total_epochs} epochs"
+    epoch = (
+        f"epoch {rows[-1]['epoch']:.2f} of {snap.config.total_epochs}"
+        if rows
+        else f"{snap.config.total_epochs} epochs"
+    )
     st.progress(
-        min(1.0, seconds / max(recording.length, 1e-9)), f"Replay at {_player().speed:g}× · {epoch} · {seconds:.1f} s of {recording.length:.1f} s of training"
+        min(1.0, seconds / max(recording.length, 1e-9)),
+        f"Replay at {_player().speed:g}× · {epoch} · {seconds:.1f} s of {recording.length:.1f} s of training",
     )

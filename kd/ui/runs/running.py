@@ -39,7 +39,9 @@ class Running:
         try:
             snap = state.snapshot(id)
             if snap is not None and snap.kind not in self.kinds:
-                raise UserError("The link's run is of another kind than this page shows; its own page is found by Runs.")
+                raise UserError(
+                    "The link's run is of another kind than this page shows; its own page is found by Runs."
+                )
             return snap
         except UserError as error:
             st.error(plain(error))
@@ -79,7 +81,9 @@ class Running:
         """Whether it is under way and this visitor's."""
         return snap is not None and snap.active and snap.mine
 
-    def buttons(self, config: Settings | None, snap: Snapshot | None, goes_on: Settings | None = None, kept: str = "") -> None:
+    def buttons(
+        self, config: Settings | None, snap: Snapshot | None, goes_on: Settings | None = None, kept: str = ""
+    ) -> None:
         """Start of ``config``, then Pause or Resume, and Stop.
 
         Args:
@@ -88,26 +92,73 @@ class Running:
         """
         with st.container(horizontal=True):
             st.button(
-                "Start", key=self.key("start"), type="primary", icon=":material/play_arrow:", disabled=self.mine(snap) or config is None, on_click=self.start, args=(config,)
+                "Start",
+                key=self.key("start"),
+                type="primary",
+                icon=":material/play_arrow:",
+                disabled=self.mine(snap) or config is None,
+                on_click=self.start,
+                args=(config,),
             )
             self.pause(snap, goes_on)
             self.stop(snap, kept)
 
     def pause(self, snap: Snapshot | None, goes_on: Settings | None = None) -> None:
         manager, mine = state.manager(), self.mine(snap)
-        if mine and snap.state == "paused" or snap is not None and snap.mine and snap.state == "interrupted" and not snap.saved:
-            st.button("Resume", key=self.key("resume"), icon=":material/play_arrow:", on_click=self.command, args=(manager.resume,))
+        if (
+            mine
+            and snap.state == "paused"
+            or snap is not None
+            and snap.mine
+            and snap.state == "interrupted"
+            and not snap.saved
+        ):
+            st.button(
+                "Resume",
+                key=self.key("resume"),
+                icon=":material/play_arrow:",
+                on_click=self.command,
+                args=(manager.resume,),
+            )
         elif goes_on is not None:
-            st.button("Resume", key=self.key("continue"), icon=":material/play_arrow:", on_click=self.start, args=(goes_on,), help="A new run with the same settings, which takes over what has ended.")
+            st.button(
+                "Resume",
+                key=self.key("continue"),
+                icon=":material/play_arrow:",
+                on_click=self.start,
+                args=(goes_on,),
+                help="A new run with the same settings, which takes over what has ended.",
+            )
         else:
-            st.button("Pause", key=self.key("pause"), icon=":material/pause:", disabled=not mine, on_click=self.command, args=(manager.pause,))
+            st.button(
+                "Pause",
+                key=self.key("pause"),
+                icon=":material/pause:",
+                disabled=not mine,
+                on_click=self.command,
+                args=(manager.pause,),
+            )
 
     def stop(self, snap: Snapshot | None, kept: str) -> None:
-        st.button("Stop", key=self.key("stop"), icon=":material/stop:", disabled=not self.mine(snap), on_click=self.command, args=(state.manager().stop,), help=kept)
+        st.button(
+            "Stop",
+            key=self.key("stop"),
+            icon=":material/stop:",
+            disabled=not self.mine(snap),
+            on_click=self.command,
+            args=(state.manager().stop,),
+            help=kept,
+        )
 
     # -- what it shows -----------------------------------------------------------------
 
-    def show(self, snap: Snapshot, draw: Callable[[Snapshot], Any], news: Callable[[], bool] = lambda: False, between: Callable[[], Any] = lambda: None) -> None:
+    def show(
+        self,
+        snap: Snapshot,
+        draw: Callable[[Snapshot], Any],
+        news: Callable[[], bool] = lambda: False,
+        between: Callable[[], Any] = lambda: None,
+    ) -> None:
         """Its title, how it ended, and what ``draw`` makes of it as it is now, again and again while it trains.
 
         Args:
@@ -126,9 +177,15 @@ class Running:
             st.caption(panels.run_title(snap))
             panels.outcome(snap)
             if snap.active and not snap.mine:
-                st.info(f"You are watching {self.noun} that somebody else started; only they can pause or stop it.")
+                st.info(
+                    f"You are watching {self.noun} that somebody else started; only they can pause or stop it."
+                )
             if snap.mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
-                st.button("Save again", key=self.key("save"), on_click=self.command, args=(state.manager().save_again,))
+                st.button(
+                    "Save again",
+                    key=self.key("save"),
+                    on_click=self.command,
+                    args=(state.manager().save_again,),
+                )
         between()
         watch(snap, live)
-

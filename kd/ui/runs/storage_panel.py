@@ -24,17 +24,26 @@ def show(found: Sequence[runs.Run]) -> None:
         return
     oldest = {run.id: run for run in quota.removable(found, visitor.digest())[:OFFERED]}
     with st.expander(f"Stored: {used}", icon=":material/hard_drive:", expanded=used.share >= NEARLY):
-        st.caption("When the store is full nothing new can begin; what is stored stays until somebody deletes it. A pinned run is not offered here.")
+        st.caption(
+            "When the store is full nothing new can begin; what is stored stays until somebody deletes it. A pinned run is not offered here."
+        )
         if not oldest:
             st.caption("None of the runs that are not pinned is yours to remove.")
             return
         chosen = st.multiselect(
-            "Runs to remove, the oldest first", list(oldest), key="remove_runs", placeholder="none",
-            format_func=lambda id: f"{oldest[id].name} ({oldest[id].created[:10]}, {quota.size(oldest[id]) / 1e6:,.1f} MB)",
+            "Runs to remove, the oldest first",
+            list(oldest),
+            key="remove_runs",
+            placeholder="none",
+            format_func=lambda id: (
+                f"{oldest[id].name} ({oldest[id].created[:10]}, {quota.size(oldest[id]) / 1e6:,.1f} MB)"
+            ),
         )
         if chosen:
             with st.popover(f"Remove {len(chosen)}", icon=":material/delete:"):
-                st.write(f"Delete {len(chosen)} run{'s' if len(chosen) > 1 else ''} with their weights? This cannot be undone.")
+                st.write(
+                    f"Delete {len(chosen)} run{'s' if len(chosen) > 1 else ''} with their weights? This cannot be undone."
+                )
                 st.button("Delete them", key="remove", type="primary", on_click=_remove, args=(chosen,))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 # In a single line. Streamlit adds to Markdown: $formula$, :red[colours], :emoji: and links without brackets.
-_MEANS_SOMETHING = re.compile(r"[\\`*\[\]<~$]|(?<!\w)_|_(?!\w)|:(?=\S)|&(?=[#\w])|(?<=www)\.|^[#+>=-]", re.IGNORECASE)
+_MEANS_SOMETHING = re.compile(
+    r"[\\`*\[\]<~$]|(?<!\w)_|_(?!\w)|:(?=\S)|&(?=[#\w])|(?<=www)\.|^[#+>=-]", re.IGNORECASE
+)
 _NUMBERED = re.compile(r"^(\d+)([.)])")
 
 

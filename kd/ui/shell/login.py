@@ -18,9 +18,17 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
         if permissions.presenter(visitor.digest()):
             st.caption(":material/co_present: You are the presenter: visitors only watch and draw.")
-            st.button("Leave", key="presenter_leave", type="tertiary", on_click=permissions.leave, args=(visitor.digest(),))
+            st.button(
+                "Leave",
+                key="presenter_leave",
+                type="tertiary",
+                on_click=permissions.leave,
+                args=(visitor.digest(),),
+            )
             return
-        st.caption(":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw.")
+        st.caption(
+            ":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw."
+        )
         with st.popover("I am the presenter", type="tertiary"):
             with st.form("presenter", border=False, clear_on_submit=True):
                 st.text_input("Password", type="password", key=_PASSWORD, autocomplete="current-password")

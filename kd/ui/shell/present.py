@@ -14,7 +14,13 @@ from kd.ui.shell import full_screen, session_keys, url_state
 
 #: What can be done by a key: key -> what it does. A page gives the keys to its buttons by key(), so that none has two meanings.
 #: Streamlit keeps C and R for itself. They do nothing while somebody types into a field.
-ON_DISTIL = {"S": "start", "P": "pause or go on", "T": "one step", "D": "test digit", "X": "clear the drawing"}
+ON_DISTIL = {
+    "S": "start",
+    "P": "pause or go on",
+    "T": "one step",
+    "D": "test digit",
+    "X": "clear the drawing",
+}
 ANYWHERE = {"L": "replay the last run", "Q": "code to join", "F": "full screen", "N": "next page"}
 
 
@@ -31,8 +37,15 @@ def _switch(on: bool) -> None:
 def offer() -> None:
     """A quiet button that begins presenter mode."""
     if not url_state.presenting():
-        st.button("Present", key="stage_begin", type="tertiary", icon=":material/co_present:", on_click=_switch, args=(True,),
-                  help="For a stage: large type, no menus, keyboard shortcuts, and a code by which the room joins.")
+        st.button(
+            "Present",
+            key="stage_begin",
+            type="tertiary",
+            icon=":material/co_present:",
+            on_click=_switch,
+            args=(True,),
+            help="For a stage: large type, no menus, keyboard shortcuts, and a code by which the room joins.",
+        )
 
 
 def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool]) -> None:
@@ -49,16 +62,43 @@ def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool
     legend = (ON_DISTIL if first_page else {}) | ANYWHERE
     with st.container(key="kd_stage_bar", horizontal=True, vertical_alignment="center"):
         st.markdown(" · ".join(f"**{letter}** {words}" for letter, words in legend.items()))
-        if st.button("Replay", key="stage_replay", type="tertiary", icon=":material/history:", shortcut=key("L")) and replay_last():
+        if (
+            st.button(
+                "Replay", key="stage_replay", type="tertiary", icon=":material/history:", shortcut=key("L")
+            )
+            and replay_last()
+        ):
             st.switch_page(pages[0], query_params=url_state.mode())
-        st.button("Join", key="stage_qr", type="tertiary", icon=":material/qr_code_2:", shortcut=key("Q"), on_click=_turn_qr)
+        st.button(
+            "Join",
+            key="stage_qr",
+            type="tertiary",
+            icon=":material/qr_code_2:",
+            shortcut=key("Q"),
+            on_click=_turn_qr,
+        )
         full_screen.button("F")
-        if st.button(following.title, key="stage_next", type="tertiary", icon=":material/arrow_forward:", shortcut=key("N")):
+        if st.button(
+            following.title,
+            key="stage_next",
+            type="tertiary",
+            icon=":material/arrow_forward:",
+            shortcut=key("N"),
+        ):
             st.switch_page(following, query_params=url_state.mode())
-        st.button("Leave", key="stage_leave", type="tertiary", icon=":material/close:", on_click=_switch, args=(False,),
-                  help="Ends presenter mode.")
+        st.button(
+            "Leave",
+            key="stage_leave",
+            type="tertiary",
+            icon=":material/close:",
+            on_click=_switch,
+            args=(False,),
+            help="Ends presenter mode.",
+        )
     if st.session_state.get(session_keys.QR):
-        st.dialog("Watch on your own screen", width="large", on_dismiss=_turn_qr)(_code)(url_state.to_watch(first_page))
+        st.dialog("Watch on your own screen", width="large", on_dismiss=_turn_qr)(_code)(
+            url_state.to_watch(first_page)
+        )
 
 
 def _turn_qr() -> None:
@@ -72,7 +112,9 @@ def _code(address: str) -> None:
         return
     code = segno.make(address, error="m").svg_data_uri(border=3, light="white", scale=8)
     picture, words = st.columns([3, 2], vertical_alignment="center", gap="medium")
-    picture.html(f'<img class="kd-qr" src="{code}" alt="QR code of this page\'s address, which stands beside it">')
+    picture.html(
+        f'<img class="kd-qr" src="{code}" alt="QR code of this page\'s address, which stands beside it">'
+    )
     with words.container(key="kd_qr"):
         st.code(address, language=None, wrap_lines=True)
         if warning := unreachable(address):

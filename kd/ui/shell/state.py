@@ -50,7 +50,10 @@ def stored_model(run_id: str, which: str) -> nn.Module:
 def distinct(names: Mapping[str, str]) -> dict[str, str]:
     """The names of runs, by id, with the time of their start where several are alike: a select box knows an option by its words alone."""
     found = dict(names)
-    for tell in (lambda id: f"{id[:4]}-{id[4:6]}-{id[6:8]} {id[9:11]}:{id[11:13]}:{id[13:15]}", lambda id: id[-4:]):
+    for tell in (
+        lambda id: f"{id[:4]}-{id[4:6]}-{id[6:8]} {id[9:11]}:{id[11:13]}:{id[13:15]}",
+        lambda id: id[-4:],
+    ):
         count = Counter(found.values())
         found = {id: f"{name}, {tell(id)}" if count[name] > 1 else name for id, name in found.items()}
     return found
@@ -84,7 +87,10 @@ def shown_run() -> str | None:
         if len(url_state.own()) > 1:  # the link has settings of its own, which stay
             st.session_state[session_keys.ADOPTED] = linked
         if linked and not runs.is_id(linked):
-            notify("error", "The link's run is not a run's id; start a run of your own or choose one from the Runs page.")
+            notify(
+                "error",
+                "The link's run is not a run's id; start a run of your own or choose one from the Runs page.",
+            )
     return st.session_state[session_keys.RUN]
 
 
@@ -107,12 +113,25 @@ def snapshot(run_id: str | None) -> Snapshot | None:
 def snapshot_of(run: runs.Run) -> Snapshot:
     """A stored run as it is on the disk."""
     rows = tuple(run.metrics())
-    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(run.state, BY_HAND)
+    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(
+        run.state, BY_HAND
+    )
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return Snapshot(
-        id=run.id, kind=run.kind, config=run.config, state=run.state, message=message, place=0,
-        mine=run.owner == runs.owner_digest(visitor.token()), version=-1, rows=rows, steps=round(per_epoch * run.config.total_epochs),
-        changes=getattr(run.config, "schedule", ()), settings={}, saved=True, measures=run.measures,
+        id=run.id,
+        kind=run.kind,
+        config=run.config,
+        state=run.state,
+        message=message,
+        place=0,
+        mine=run.owner == runs.owner_digest(visitor.token()),
+        version=-1,
+        rows=rows,
+        steps=round(per_epoch * run.config.total_epochs),
+        changes=getattr(run.config, "schedule", ()),
+        settings={},
+        saved=True,
+        measures=run.measures,
         source=run.measures.get("source"),
     )
 
@@ -124,19 +143,36 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
         message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
     else:
         what = "command" if kept.owner is None else "server"
-        where = f"{last['epoch']:.0%} of the {runs.WHOLES[kept.kind]}" if kept.kind in runs.WHOLES else f"epoch {last['epoch']:.2f} of {kept.config.total_epochs}"
+        where = (
+            f"{last['epoch']:.0%} of the {runs.WHOLES[kept.kind]}"
+            if kept.kind in runs.WHOLES
+            else f"epoch {last['epoch']:.2f} of {kept.config.total_epochs}"
+        )
         message = f"This run was interrupted by the {what}'s end or by an error. It is kept as of {where}. "
         if mine:
             message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."
         elif kept.owner is None:
-            message += f"To go on: `python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {kept.id}`"
+            message += (
+                f"To go on: `python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {kept.id}`"
+            )
         else:
             message += "Only the person who started it can resume it."
     return Snapshot(
-        id=kept.id, kind=kept.kind, config=kept.config, state="elsewhere" if elsewhere else "interrupted", message=message, place=0,
-        mine=mine, version=-1 - int(last["step"]), rows=tuple(kept.rows),
-        steps=round(last["step"] / last["epoch"] * kept.config.total_epochs), changes=getattr(kept.config, "schedule", ()), settings={},
-        saved=False, measures={}, source=None,
+        id=kept.id,
+        kind=kept.kind,
+        config=kept.config,
+        state="elsewhere" if elsewhere else "interrupted",
+        message=message,
+        place=0,
+        mine=mine,
+        version=-1 - int(last["step"]),
+        rows=tuple(kept.rows),
+        steps=round(last["step"] / last["epoch"] * kept.config.total_epochs),
+        changes=getattr(kept.config, "schedule", ()),
+        settings={},
+        saved=False,
+        measures={},
+        source=None,
     )
 
 
@@ -146,12 +182,18 @@ def look(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
     if live or not snap.saved:
         return live
     with torch.inference_mode():
-        return {which: read(stored_model(snap.id, which)) for which in ("student", "control") if which in runs.load(snap.id).models}
+        return {
+            which: read(stored_model(snap.id, which))
+            for which in ("student", "control")
+            if which in runs.load(snap.id).models
+        }
 
 
 def said(snap: Snapshot, inputs: Tensor) -> dict[str, Tensor]:
     """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
-    return look(snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu())
+    return look(
+        snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu()
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,14 @@ def strip() -> None:
         if source.state == "full":
             return
         if source.state == "downloading":
-            st.progress(source.progress(), "Downloading MNIST (11.6 MB) in the background. Meanwhile everything works on a sample of 5,000 of its images.")
+            st.progress(
+                source.progress(),
+                "Downloading MNIST (11.6 MB) in the background. Meanwhile everything works on a sample of 5,000 of its images.",
+            )
         elif url_state.presenting():  # a room needs to know it, and no more
-            st.container(key="kd_sample").caption("On 5,000 real MNIST images instead of all 70,000: students learn from 4,000 and are judged on the other 1,000.")
+            st.container(key="kd_sample").caption(
+                "On 5,000 real MNIST images instead of all 70,000: students learn from 4,000 and are judged on the other 1,000."
+            )
         else:
             text, button = st.columns([5, 1], vertical_alignment="center")
             why = " ".join(source.messages)

@@ -38,7 +38,9 @@ def write(query: Mapping[str, str]) -> None:
 def keep_mode() -> None:
     """Sees that the address of a page that has no settings of its own tells the mode too."""
     if (st.query_params.get(PRESENT) == "1") != presenting():
-        st.query_params.from_dict(mode() | {name: value for name, value in st.query_params.to_dict().items() if name != PRESENT})
+        st.query_params.from_dict(
+            mode() | {name: value for name, value in st.query_params.to_dict().items() if name != PRESENT}
+        )
 
 
 def to_watch(first_page: bool) -> str:

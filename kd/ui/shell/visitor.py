@@ -41,7 +41,10 @@ def remember() -> None:
         kept = st.context.cookies.get(COOKIE, "")
         st.session_state[session_keys.OWNER] = kept if _TOKEN.fullmatch(kept) else secrets.token_urlsafe(24)
     result = _cookie(
-        data={"cookie": COOKIE, "proposed": token()}, key=session_keys.OWNER_COMPONENT, on_token_change=lambda: None, height=1
+        data={"cookie": COOKIE, "proposed": token()},
+        key=session_keys.OWNER_COMPONENT,
+        on_token_change=lambda: None,
+        height=1,
     )
     told = result.get("token")
     if isinstance(told, str) and _TOKEN.fullmatch(told) and told != token():

@@ -24,7 +24,12 @@ def settings() -> GridConfig | None:
     """The widgets; returns the config that they make, or None, and says why, where it is not valid."""
     left, right = st.columns(2)
     with left:
-        FORM.names("student", registry.students(), new=True, placeholder="mlp-30, or a width of your own such as mlp-64")
+        FORM.names(
+            "student",
+            registry.students(),
+            new=True,
+            placeholder="mlp-30, or a width of your own such as mlp-64",
+        )
         FORM.text("temperature")
         FORM.text("soft_weight")
     with right:
@@ -57,7 +62,9 @@ def forecast(config: GridConfig) -> None:
         if busy := manager.busy():
             said += "" if grid_time.known(config) else ". The time is estimated when nothing else trains."
         if not busy or grid_time.known(config):
-            seconds = grid_time.seconds(config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy)
+            seconds = grid_time.seconds(
+                config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy
+            )
             if seconds is None:
                 said += ". They are of too many kinds to estimate the time beforehand; it is shown soon after Start."
             else:

@@ -32,8 +32,18 @@ def show(query: Mapping[str, str]) -> None:
         state.show_notice()
     config = axes.settings()
     told = st.container()  # filled in last, since it is measured
-    stopped = snap is not None and snap.state == "stopped" and snap.saved and len(snap.measures["cells"]) < snap.config.count
-    RUNNING.buttons(config, snap, snap.config.replace(continues=snap.id) if stopped else None, "Cells that have ended are stored, and can be gone on from.")
+    stopped = (
+        snap is not None
+        and snap.state == "stopped"
+        and snap.saved
+        and len(snap.measures["cells"]) < snap.config.count
+    )
+    RUNNING.buttons(
+        config,
+        snap,
+        snap.config.replace(continues=snap.id) if stopped else None,
+        "Cells that have ended are stored, and can be gone on from.",
+    )
     _sweep(snap) if snap is not None else _measured_before()
     run = st.session_state.get(session_keys.GRID_RUN)
     url_state.write(axes.FORM.query() | ({"run": run} if run else {}) | heat_map.link())
@@ -51,7 +61,12 @@ def _sweep(snap: Snapshot) -> None:
         cells, under_way = grid.read(now.config, now.rows)
         heat_map.heat(now.config, cells, under_way if now.active else {}, how, "grid_heat")
 
-    RUNNING.show(snap, draw, lambda: st.session_state.pop(session_keys.GRID_NEWS, False), lambda: how.update(heat_map.view(snap.config)))
+    RUNNING.show(
+        snap,
+        draw,
+        lambda: st.session_state.pop(session_keys.GRID_NEWS, False),
+        lambda: how.update(heat_map.view(snap.config)),
+    )
     st.caption(heat_map.what_a_click_does(snap, open_cells))
     cells = grid.read(snap.config, snap.rows)[0]
     heat_map.result(snap.config, cells)
@@ -69,7 +84,11 @@ def _measured_before() -> None:
         return
     st.subheader("Measured before", anchor=False)
     names = [found["student"] for found in measured]
-    name = st.segmented_control("Student", names, default=names[0], required=True, key="grid_stored") if len(names) > 1 else names[0]
+    name = (
+        st.segmented_control("Student", names, default=names[0], required=True, key="grid_stored")
+        if len(names) > 1
+        else names[0]
+    )
     found = next(found for found in measured if found["student"] == name)
     how = heat_map.view(found["config"])
     st.caption(f"The paper's claim: {found['claim']}")
@@ -80,4 +99,6 @@ def _measured_before() -> None:
     heat_map.result(found["config"], found["cells"])
     st.markdown(found["said"])
     heat_map.picked(found["config"], found["cells"])
-    st.caption(f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']}).")
+    st.caption(
+        f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']})."
+    )

@@ -29,20 +29,35 @@ def view(config: GridConfig) -> dict[str, Any]:
         st.session_state[session_keys.GRID_GAIN] = True
     several = config.varied
     across = [name for name in ("temperature", *AXES) if name in several] or ["temperature"]
-    down = [name for name in ("soft_weight", *AXES) if name != across[0] and name in several] or ["temperature" if across[0] == "soft_weight" else "soft_weight"]
+    down = [name for name in ("soft_weight", *AXES) if name != across[0] and name in several] or [
+        "temperature" if across[0] == "soft_weight" else "soft_weight"
+    ]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        measure = st.selectbox("Colour shows", list(MEASURES), key=session_keys.GRID_MEASURE, format_func=MEASURES.get)
-        gain = st.toggle("Against the control", key=session_keys.GRID_GAIN, help="The difference from the control of the same seed, mean over the seeds.")
+        measure = st.selectbox(
+            "Colour shows", list(MEASURES), key=session_keys.GRID_MEASURE, format_func=MEASURES.get
+        )
+        gain = st.toggle(
+            "Against the control",
+            key=session_keys.GRID_GAIN,
+            help="The difference from the control of the same seed, mean over the seeds.",
+        )
     x, y = across[0], down[0]
     fixed = {name: config.values(name)[0] for name in AXES}
     if set(several) - {x, y}:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            x = st.selectbox("Across", list(dict.fromkeys(across)), key="grid_x", format_func=grid_figures.TITLES.get)
+            x = st.selectbox(
+                "Across", list(dict.fromkeys(across)), key="grid_x", format_func=grid_figures.TITLES.get
+            )
             choices = [name for name in dict.fromkeys([*down, "soft_weight", *across]) if name != x]
             y = st.selectbox("Down", choices, key="grid_y", format_func=grid_figures.TITLES.get)
             for name in several:
                 if name not in (x, y):
-                    fixed[name] = st.selectbox(grid_figures.TITLES[name].capitalize(), config.values(name), key=f"grid_fixed_{name}", format_func=lambda value, name=name: grid_figures.tick(name, value))
+                    fixed[name] = st.selectbox(
+                        grid_figures.TITLES[name].capitalize(),
+                        config.values(name),
+                        key=f"grid_fixed_{name}",
+                        format_func=lambda value, name=name: grid_figures.tick(name, value),
+                    )
     return {"x": x, "y": y, "fixed": fixed, "measure": measure, "gain": gain}
 
 
@@ -50,11 +65,21 @@ def link() -> dict[str, str]:
     """How it is looked at, for the link."""
     first = next(iter(MEASURES))
     measure = st.session_state.get(session_keys.GRID_MEASURE, first)
-    return ({"shows": measure} if measure != first else {}) | ({"gain": "1"} if st.session_state.get(session_keys.GRID_GAIN) else {})
+    return ({"shows": measure} if measure != first else {}) | (
+        {"gain": "1"} if st.session_state.get(session_keys.GRID_GAIN) else {}
+    )
 
 
-def heat(config: GridConfig, cells: list[dict[str, Any]], live: Mapping[int, Mapping[str, float]], how: dict[str, Any], key: str) -> None:
-    figure = grid_figures.heat(config, grid_summary.by_place(cells), grid_summary.under_way(config, live), **how) | {"picture": "sweep", "picks": True}
+def heat(
+    config: GridConfig,
+    cells: list[dict[str, Any]],
+    live: Mapping[int, Mapping[str, float]],
+    how: dict[str, Any],
+    key: str,
+) -> None:
+    figure = grid_figures.heat(
+        config, grid_summary.by_place(cells), grid_summary.under_way(config, live), **how
+    ) | {"picture": "sweep", "picks": True}
     best = grid_summary.best(cells)
     label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {grid_figures.verdict(best, grid_figures.named(config)) if best else 'Nothing has ended yet.'}"
     live_charts(packed({key: (figure, label)}), key, lambda point: _pick(config, how, point))
@@ -64,7 +89,10 @@ def _pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
     """A cell of the heat map was clicked."""
     if not point:
         return
-    named = {name: {grid_figures.tick(name, value): value for value in grid_figures.axis(config, name)} for name in (how["x"], how["y"])}
+    named = {
+        name: {grid_figures.tick(name, value): value for value in grid_figures.axis(config, name)}
+        for name in (how["x"], how["y"])
+    }
     x, y = named[how["x"]].get(point.get("x")), named[how["y"]].get(point.get("y"))
     if x is not None and y is not None:
         _pick_place(grid_summary.place(how["fixed"] | {how["x"]: x, how["y"]: y}))
@@ -81,7 +109,10 @@ def _pick_place(place: Any) -> None:
 
 def _touched(config: GridConfig, key: str) -> None:
     """A cell was chosen by hand: it stays, where otherwise the best is shown."""
-    st.session_state[session_keys.GRID_PICKED], st.session_state[session_keys.GRID_TOUCHED] = st.session_state[key], config
+    st.session_state[session_keys.GRID_PICKED], st.session_state[session_keys.GRID_TOUCHED] = (
+        st.session_state[key],
+        config,
+    )
 
 
 def held(snap: Snapshot) -> frozenset[int]:
@@ -94,14 +125,25 @@ def held(snap: Snapshot) -> frozenset[int]:
 def open_clicked(snap: Snapshot, open_cells: frozenset[int]) -> None:
     """Goes to the run of the cell that was just clicked, where its network was kept."""
     if st.session_state.pop(session_keys.GRID_OPEN, False):
-        cell = _cell(snap.config, st.session_state.get(session_keys.GRID_PICKED), st.session_state.get(session_keys.GRID_SEED))
+        cell = _cell(
+            snap.config,
+            st.session_state.get(session_keys.GRID_PICKED),
+            st.session_state.get(session_keys.GRID_SEED),
+        )
         if cell is not None and cell.index in open_cells:
             _open(snap, cell)
 
 
 def _cell(config: GridConfig, place: Any, seed: int | None) -> Cell | None:
     seed = config.seed if seed is None else seed
-    return next((cell for cell in grid.cells(config) if cell.config.seed == seed and grid_summary.place(cell.settings) == place), None)
+    return next(
+        (
+            cell
+            for cell in grid.cells(config)
+            if cell.config.seed == seed and grid_summary.place(cell.settings) == place
+        ),
+        None,
+    )
 
 
 def _open(snap: Snapshot, cell: Cell) -> None:
@@ -117,49 +159,95 @@ def _open(snap: Snapshot, cell: Cell) -> None:
 
 def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
     """In a sentence or two."""
-    config, settings = snap.config, "A click on a cell shows its numbers, and below its settings open on the Distil page."
+    config, settings = (
+        snap.config,
+        "A click on a cell shows its numbers, and below its settings open on the Distil page.",
+    )
     bound = grid_weights.bound(grid.cells(config))
     if open_cells:
         seed = st.session_state.get(session_keys.GRID_SEED) or config.seed
         return f"**Click a cell to open its run**: the very student that was trained here, of seed {seed}, on the Distil page. {bound}"
     if snap.active:
-        return f"When the sweep has ended, a click on a cell opens the student that was trained. {bound}" if grid_weights.kept(grid.cells(config)) else f"{bound} {settings}"
+        return (
+            f"When the sweep has ended, a click on a cell opens the student that was trained. {bound}"
+            if grid_weights.kept(grid.cells(config))
+            else f"{bound} {settings}"
+        )
     if not permissions.allowed(visitor.digest()):
         return f"{permissions.ONLY.format('open cells as runs')} {settings}"
     return f"{bound or 'No networks were kept of this sweep.'} {settings}"
 
 
-def picked(config: GridConfig, cells: list[dict[str, Any]], snap: Snapshot | None = None, open_cells: frozenset[int] = frozenset()) -> None:
+def picked(
+    config: GridConfig,
+    cells: list[dict[str, Any]],
+    snap: Snapshot | None = None,
+    open_cells: frozenset[int] = frozenset(),
+) -> None:
     """One cell's numbers, seed by seed, and the ways to its run: as it was trained, or its settings alone."""
     best = grid_summary.best(cells)
     if best is None:
         return
-    places = {grid_summary.place(cell.settings): cell.settings for cell in reversed(grid.cells(config.replace(seeds=1)))}
+    places = {
+        grid_summary.place(cell.settings): cell.settings
+        for cell in reversed(grid.cells(config.replace(seeds=1)))
+    }
     places = dict(reversed(places.items()))
-    if st.session_state.get(session_keys.GRID_TOUCHED) != config or st.session_state.get(session_keys.GRID_PICKED) not in places:
+    if (
+        st.session_state.get(session_keys.GRID_TOUCHED) != config
+        or st.session_state.get(session_keys.GRID_PICKED) not in places
+    ):
         _pick_place(grid_summary.place(best))
     key, options = f"grid_cell_{st.session_state[session_keys.GRID_CELLS]}", list(places)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "Cell", options, options.index(st.session_state[session_keys.GRID_PICKED]), key=key, on_change=_touched, args=(config, key), help="Or click it in the heat map.",
+            "Cell",
+            options,
+            options.index(st.session_state[session_keys.GRID_PICKED]),
+            key=key,
+            on_change=_touched,
+            args=(config, key),
+            help="Or click it in the heat map.",
             format_func=lambda place: grid_figures.title(places[place], grid_figures.named(config)),
         )
-        seed = st.selectbox("Seed", range(config.seed, config.seed + config.seeds), key=session_keys.GRID_SEED, help="Of which a click opens the run.")
+        seed = st.selectbox(
+            "Seed",
+            range(config.seed, config.seed + config.seeds),
+            key=session_keys.GRID_SEED,
+            help="Of which a click opens the run.",
+        )
         mine = _cell(config, chosen, seed)
         if open_cells:
             if st.button(
-                "Open this run", key="grid_open_run", type="primary", icon=":material/open_in_new:", disabled=mine.index not in open_cells,
+                "Open this run",
+                key="grid_open_run",
+                type="primary",
+                icon=":material/open_in_new:",
+                disabled=mine.index not in open_cells,
                 help="The very student that was trained here, and its control, as a run of your own.",
             ):
                 _open(snap, mine)
-        if st.button("Open its settings", key="grid_open", icon=":material/tune:", help="On the Distil page, where Start trains it again, its control beside it."):
+        if st.button(
+            "Open its settings",
+            key="grid_open",
+            icon=":material/tune:",
+            help="On the Distil page, where Start trains it again, its control beside it.",
+        ):
             controls.show(mine.config)
             st.switch_page("pages/distil.py")
     rows = grid_summary.seeds(cells, chosen)
     if rows:
         percent = st.column_config.NumberColumn(format="percent")
         columns = {name: percent for name in grid_summary.COLUMNS.values() if name != "test errors"}
-        st.dataframe(rows, hide_index=True, width="stretch", column_config=columns | {"seconds": st.column_config.NumberColumn(format="%.2f", help="Its share of its group's time.")})
+        st.dataframe(
+            rows,
+            hide_index=True,
+            width="stretch",
+            column_config=columns
+            | {
+                "seconds": st.column_config.NumberColumn(format="%.2f", help="Its share of its group's time.")
+            },
+        )
     else:
         st.caption("Not trained yet.")
 

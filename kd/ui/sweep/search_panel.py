@@ -42,7 +42,9 @@ def show(query: Mapping[str, str]) -> None:
         state.show_notice()
     config = _settings()
     told = st.container()  # filled in last, since it is measured
-    RUNNING.buttons(config, snap, kept="Trials that have ended are kept: Start with the same settings goes on from them.")
+    RUNNING.buttons(
+        config, snap, kept="Trials that have ended are kept: Start with the same settings goes on from them."
+    )
     if snap is not None:
         RUNNING.show(snap, _live)
         if snap.measures.get("search"):
@@ -93,7 +95,9 @@ def _forecast(config: SearchConfig) -> None:
     manager = state.manager()
     try:
         busy = manager.busy()
-        seconds = grid_time.trial(config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy)
+        seconds = grid_time.trial(
+            config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy
+        )
     except UserError as error:
         st.error(plain(error))
         return
@@ -101,7 +105,9 @@ def _forecast(config: SearchConfig) -> None:
         st.markdown(f"{said}. The time is estimated when nothing else trains.")
     else:
         most = axes.duration(seconds * (config.trials + 2))
-        st.markdown(f"{said}; **at most about {most}** on this machine if nothing else runs, by a moment's training. How many trials are given up early cannot be known before.")
+        st.markdown(
+            f"{said}; **at most about {most}** on this machine if nothing else runs, by a moment's training. How many trials are given up early cannot be known before."
+        )
 
 
 def _live(now: Snapshot) -> None:
@@ -110,51 +116,97 @@ def _live(now: Snapshot) -> None:
         return
     trials = search.read(now.config, now.rows)
     best = search.best(trials)
-    so_far = f"best so far {best['value']:.2%} of the validation images, by trial {best['number'] + 1}" if best else "none has ended yet"
+    so_far = (
+        f"best so far {best['value']:.2%} of the validation images, by trial {best['number'] + 1}"
+        if best
+        else "none has ended yet"
+    )
     if now.rows and now.rows[-1]["again"]:
         doing = "All trials have ended; the best is trained once more"
     else:
-        doing = f"Trial {len(trials)} of {now.config.trials}: {search.told(trials[-1]['params'])}" if trials else "Before the first trial"
+        doing = (
+            f"Trial {len(trials)} of {now.config.trials}: {search.told(trials[-1]['params'])}"
+            if trials
+            else "Before the first trial"
+        )
     st.caption(f"{doing}; {so_far}.")
     figure = history({"trials": trials, "config": {"trials": now.config.trials}})
-    live_charts(packed({"search_live": (figure, f"What each trial came to on the validation images: {so_far}.")}), "search_live")
+    live_charts(
+        packed({"search_live": (figure, f"What each trial came to on the validation images: {so_far}.")}),
+        "search_live",
+    )
 
 
 def _outcome(found: Mapping[str, Any]) -> None:
     """What a search came to: in words, in charts, and its best to be opened."""
     st.markdown(search.said(found))
-    if "best" in found and st.button("Open the best in Distil", key="search_open", icon=":material/open_in_new:", help="The run that was stored of it; its settings where there is none."):
+    if "best" in found and st.button(
+        "Open the best in Distil",
+        key="search_open",
+        icon=":material/open_in_new:",
+        help="The run that was stored of it; its settings where there is none.",
+    ):
         try:
             controls.show_run(runs.load(found.get("run", "")).id)
         except UserError:  # a search that was stopped, or whose run is gone
             config = SearchConfig.from_dict(found["config"])
-            controls.show(config.distillation({name: value for name, value in found["best"].items() if name != "validation_accuracy"}))
+            controls.show(
+                config.distillation(
+                    {name: value for name, value in found["best"].items() if name != "validation_accuracy"}
+                )
+            )
         st.switch_page("pages/distil.py")
     charts = {"search_history": (history(found), f"What each trial came to. {search.said(found)}")}
     if found["importances"]:
         most = max(found["importances"], key=found["importances"].get)
-        charts["search_importances"] = (importances(found), f"How much each setting mattered; {most.replace('_', ' ')} the most.")
+        charts["search_importances"] = (
+            importances(found),
+            f"How much each setting mattered; {most.replace('_', ' ')} the most.",
+        )
     live_charts(packed(charts), "search_charts")
     with st.expander("All trials"):
         percent = st.column_config.NumberColumn(format="percent")
         rows = [
-            {"trial": trial["number"] + 1, **trial["params"], "validation images": trial["value"], "its control": trial.get("control"), "given up": trial["state"] != "complete"}
+            {
+                "trial": trial["number"] + 1,
+                **trial["params"],
+                "validation images": trial["value"],
+                "its control": trial.get("control"),
+                "given up": trial["state"] != "complete",
+            }
             for trial in found["trials"]
         ]
-        st.dataframe(rows, hide_index=True, width="stretch", column_config={"validation images": percent, "its control": percent, "learning_rate": st.column_config.NumberColumn(format="%.4f")})
+        st.dataframe(
+            rows,
+            hide_index=True,
+            width="stretch",
+            column_config={
+                "validation images": percent,
+                "its control": percent,
+                "learning_rate": st.column_config.NumberColumn(format="%.4f"),
+            },
+        )
 
 
 def _stored() -> None:
     """The searches that came to their end here before."""
     found = search.stored()
     if not found:
-        st.info("None has been made yet. Press **Start**, or use the command `python -m kd search --student mlp-30`; it is shown here when it has ended.")
+        st.info(
+            "None has been made yet. Press **Start**, or use the command `python -m kd search --student mlp-30`; it is shown here when it has ended."
+        )
         return
     st.subheader("Searched before", anchor=False)
     by_command = {one["command"]: one for one in reversed(found)}
     commands = list(by_command)[::-1]
-    one = by_command[st.selectbox("Search", commands, key="search_chosen") if len(commands) > 1 else commands[0]]
+    one = by_command[
+        st.selectbox("Search", commands, key="search_chosen") if len(commands) > 1 else commands[0]
+    ]
     _outcome(one)
     # What ships is a result alone, without its study.
-    on = f"With more trials the same settings go on from here: up to {STARTED_TRIALS} by Start, more by the command." if search.own() else "It is shown until you make a search of your own."
+    on = (
+        f"With more trials the same settings go on from here: up to {STARTED_TRIALS} by Start, more by the command."
+        if search.own()
+        else "It is shown until you make a search of your own."
+    )
     st.caption(f"`{one['command']}` gave this ({one['machine']}). {on}")
