@@ -22,8 +22,16 @@ STATIC = ROOT / "static"
 
 
 def home() -> Path:
-    """The folder of the runs: ``$KD_HOME``, else ``runs`` beside the app."""
-    return Path(os.environ.get("KD_HOME") or ROOT / "runs")
+    """Return the folder of the runs.
+
+    ``$KD_HOME``; else ``runs`` in a clone of the repository; else, where kd was installed without one, the user's
+    data folder.
+    """
+    if folder := os.environ.get("KD_HOME"):
+        return Path(folder)
+    if (ROOT / "app.py").exists():
+        return ROOT / "runs"
+    return Path(platformdirs.user_data_dir("kd-live")) / "runs"
 
 
 def data_folder() -> Path:
