@@ -1,20 +1,27 @@
-# make app   installs what the app needs and serves it
-# make test  installs what the tests need and runs all of them
-# make stage tries at full length what is promised of a live demo (an hour and more; ARGS="load starts" chooses)
-# make audit asks for known vulnerabilities of what is installed
-# All can be run again at any time; the second time nothing is installed.
+# make app    install what the app needs and serve it
+# make test   install what the tests need and run all of them
+# make check  run the linter, the type checker and the pure unit tests
+# make stage  run the full live-demo stress tests (over an hour; ARGS="load starts" chooses)
+# make audit  check what is installed for known vulnerabilities
+# All can be repeated at any time; the second time nothing is installed.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
 BIN = $(VENV)/bin
 
-.PHONY: app test stage audit
+.PHONY: app test check stage audit
 app: $(VENV)/.app-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest -n 2 tests/unit tests/app $(ARGS)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+check: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n 2 tests/unit $(ARGS)
 
 stage: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.stage $(ARGS)
