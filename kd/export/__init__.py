@@ -1,1 +1,1 @@
-"""Networks as files for use elsewhere, and back."""
+"""Export networks to files for use elsewhere, and import them."""

@@ -1,8 +1,8 @@
-"""A trained model as a file that someone can deploy.
+"""Export a trained model to a file for deployment.
 
-What is exported takes pixels as kd.drawing.preprocess prepares them, (N, 28, 28) uint8, and
-returns logits, (N, 10) float32: normalization is part of the file. Every file is
-loaded again by what will run it, and compared with the model, before it is given out.
+An exported model takes pixels as kd.drawing.preprocess prepares them, (N, 28, 28) uint8, and
+returns logits, (N, 10) float32: the file includes the normalization. Every file is loaded by the
+runtime that it is for, and its logits are compared with the model's, before it is handed out.
 """
 
 from __future__ import annotations
@@ -31,49 +31,53 @@ from kd.data.digits import MEAN, STD, Digits
 from kd.errors import UserError
 from kd.models import inference, registry
 
-#: A picture of one digit, light ink on dark or dark on light, even paper.
+#: Classifies a picture of one digit: light ink on dark or dark ink on light, evenly coloured paper.
 SCRIPT = paths.EXPORT_SCRIPT
-_exporting = threading.Lock()  # PyTorch's exporter is not made for several threads at once
-TOLERANCE = 1e-3  # the most that an exported model's logits may differ from the model's
+_exporting = threading.Lock()  # PyTorch's exporter is not thread-safe
+TOLERANCE = 1e-3  # largest allowed difference between the logits of the exported model and of the model
 
 
 class FromPixels(nn.Module):
-    """``model`` with the normalization that it was trained with in front of it."""
+    """Put the normalization that ``model`` was trained with in front of it."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, 28, 28) uint8 -> (N, 10) logits."""
+        """Map pixels (N, 28, 28) uint8 to logits (N, 10)."""
         return self.model((pixels.unsqueeze(1).float() / 255 - MEAN) / STD)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file, and how far its logits are from the model's on the images that it was tried on."""
+    """An exported file and its largest difference from the model's logits on the test images."""
 
     name: str
     content: bytes
     difference: float  # largest absolute difference of a logit
-    images: int
+    images: int  # number of images compared
 
 
-Run = Callable[[np.ndarray], np.ndarray]  # pixels (N, 28, 28) uint8 -> logits (N, 10)
+LogitsFunction = Callable[[np.ndarray], np.ndarray]  # pixels (N, 28, 28) uint8 -> logits (N, 10)
 
 
 # -- formats ---------------------------------------------------------------------------
 
 
 def _own_copy(model: nn.Module) -> nn.Module:
-    """What is given to the exporter: while it traces, it puts tensors without values in the place of the weights, and others may be asking the model."""
+    """Return a copy of the model for the exporter.
+
+    While tracing, the exporter replaces the weights by tensors without values, and other threads
+    may be using the model.
+    """
     return FromPixels(copy.deepcopy(model)).eval().cpu()
 
 
 def to_onnx(model: nn.Module) -> bytes:
-    """The model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32; any N."""
+    """Return the model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32."""
     with _exporting, tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own future
+        warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
@@ -90,8 +94,8 @@ def to_onnx(model: nn.Module) -> bytes:
         return path.read_bytes()
 
 
-def run_onnx(content: bytes, threads: int = 0) -> Run:
-    """The model in ONNX Runtime. ``threads``: of the CPU; 0 for all."""
+def run_onnx(content: bytes, threads: int = 0) -> LogitsFunction:
+    """Load an ONNX file in ONNX Runtime, with this many CPU threads (0: all)."""
     import onnxruntime  # slow to import
 
     options = onnxruntime.SessionOptions()
@@ -101,10 +105,10 @@ def run_onnx(content: bytes, threads: int = 0) -> Run:
 
 
 def to_torch_export(model: nn.Module) -> bytes:
-    """The model as a file of torch.export, which runs without this program's code."""
+    """Return the model as a torch.export file, which runs without this program's code."""
     pixels, content = torch.zeros(2, 28, 28, dtype=torch.uint8), io.BytesIO()
     with _exporting, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no tensor is "complete": weights in channels_last are views
+        warnings.simplefilter("ignore")  # weights in channels_last are views, which are not "complete"
         program = torch.export.export(
             _own_copy(model), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}]
         )
@@ -112,7 +116,8 @@ def to_torch_export(model: nn.Module) -> bytes:
     return content.getvalue()
 
 
-def run_torch_export(content: bytes) -> Run:
+def run_torch_export(content: bytes) -> LogitsFunction:
+    """Load a torch.export file."""
     program = torch.export.load(io.BytesIO(content)).module()
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -123,12 +128,12 @@ def run_torch_export(content: bytes) -> Run:
 
 
 def to_safetensors(model: nn.Module) -> bytes:
-    """The weights alone."""
+    """Return the model's weights as a safetensors file."""
     return save_safetensors({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
 
 
 def description(architecture: str) -> dict[str, Any]:
-    """What stands beside the weights: enough to build the network and to feed it."""
+    """Return what is needed to build the network and to prepare its inputs, as a JSON-ready dict."""
     return {
         "architecture": architecture,
         "layers": repr(registry.skeleton(architecture)),
@@ -138,33 +143,41 @@ def description(architecture: str) -> dict[str, Any]:
     }
 
 
-def run_safetensors(content: bytes, architecture: str) -> Run:
+def run_safetensors(content: bytes, architecture: str) -> LogitsFunction:
+    """Load a safetensors file into a network of this architecture."""
     model = registry.skeleton(architecture).to_empty(device="cpu")
     model.load_state_dict(load_safetensors(content))
-    whole = FromPixels(model).eval()
+    network = FromPixels(model).eval()
 
     def run(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return whole(torch.from_numpy(pixels)).numpy()
+            return network(torch.from_numpy(pixels)).numpy()
 
     return run
 
 
 FORMATS = {
     "onnx": "ONNX: for ONNX Runtime, in any language and in browsers",
-    "safetensors": "safetensors with a json of architecture and preprocessing: for PyTorch code of your own",
+    "safetensors": "safetensors, with architecture and preprocessing as JSON: for your own PyTorch code",
     "pt2": "torch.export: runs in PyTorch without this program's code",
 }
 
 
-# -- one file to give out ----------------------------------------------------------------
+# -- the file that is handed out -----------------------------------------------------------
 
 
 def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> Exported:
-    """The model as a zip in one of FORMATS, loaded again and compared on ``digits``.
+    """Export the model as a zip in one of FORMATS, and check the file by loading it.
+
+    Args:
+        model: the network to export.
+        architecture: its name, which names the zip too.
+        format: a key of FORMATS.
+        digits: the images on which the logits of file and model are compared.
 
     Raises:
-        UserError: the file answers otherwise than the model, so that it is not given out.
+        UserError: there is no such format, or the file's logits differ from the model's by more
+            than TOLERANCE.
     """
     files: dict[str, bytes] = {}
     if format == "onnx":
@@ -184,7 +197,8 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
     difference = compare(run, model, digits)
     if not difference < TOLERANCE:
         raise UserError(
-            f"The {format} file's logits differ from the model's by {difference:.2g}, so it is not given out. Choose another format."
+            f"The {format} file's logits differ from the model's by {difference:.2g}, so you cannot "
+            "download it. Choose another format."
         )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -193,14 +207,14 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
     return Exported(f"{architecture}-{format}.zip", content.getvalue(), difference, len(digits))
 
 
-def compare(run: Run, model: nn.Module, digits: Digits) -> float:
-    """The largest absolute difference of a logit between ``run`` and ``model`` on ``digits``."""
+def compare(run: LogitsFunction, model: nn.Module, digits: Digits) -> float:
+    """Return the largest absolute difference between the logits of ``run`` and ``model`` on ``digits``."""
     ours = inference.logits_in_chunks(model.cpu(), digits.inputs().cpu(), 512).numpy()
     theirs = np.concatenate([run(part.cpu().numpy()) for part in digits.images.split(512)])
     return float(np.abs(ours - theirs).max())
 
 
 def part(exported: Exported, name: str) -> bytes:
-    """One file of an export's zip."""
+    """Return one file of an export's zip."""
     with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:
         return archive.read(name)

@@ -1,6 +1,6 @@
-"""A visitor's own weights: checked before anything is done with them, then stored like a run.
+"""Import a visitor's own weights: check them first, then store them like a run.
 
-Only safetensors files are read, which hold numbers and nothing that could be run.
+Only safetensors files are read; they hold numbers and no code that could run.
 """
 
 from __future__ import annotations
@@ -27,61 +27,62 @@ from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 
 MAX_BYTES = 32 * 1024 * 1024  # the largest network that can be built here has 28 MB
-_HEADER = 1024 * 1024
+_MAX_HEADER_BYTES = 1024 * 1024
+_NOT_SAFETENSORS = "This is not a safetensors file, or it is damaged. Choose another one."
 
 
 def read(content: bytes) -> tuple[str, nn.Module]:
-    """The architecture that a safetensors file's weights are of, and the network with them.
+    """Return the architecture that a safetensors file belongs to, and the network with its weights.
 
     Raises:
-        UserError: it is no such file, is too large, or holds anything but one known network's finite float32 weights.
+        UserError: the file is not safetensors, is too large, or does not hold the finite float32
+            weights of a known network.
     """
     if len(content) > MAX_BYTES:
         raise UserError(
-            f"The file has {len(content) / 1e6:,.0f} MB, and no network of this program has more than {MAX_BYTES / 1e6:,.0f}; choose another."
+            f"The file is {len(content) / 1e6:,.0f} MB; no network in this program needs more than "
+            f"{MAX_BYTES / 1e6:,.0f} MB. Choose another file."
         )
     shapes = _shapes(content)
     name = recognized(shapes)
     if name is None:
         raise UserError(
-            "These are not the weights of a network that this program knows: the names and shapes in the file are of none of its architectures, nor of an MLP "
-            f"with up to {registry.MAX_LAYERS} hidden layers. Build the network by kd.models.build and save its state_dict()."
+            "These are not the weights of a network that this program knows: the names and shapes in the "
+            "file match none of its architectures, nor an MLP with up to "
+            f"{registry.MAX_LAYERS} hidden layers. Build the network with kd.models.registry.build and save "
+            "its state_dict()."
         )
     try:
         state = load(content)
     except (SafetensorError, ValueError, RuntimeError, KeyError):
-        raise UserError("This is no safetensors file, or it is damaged; choose another.") from None
+        raise UserError(_NOT_SAFETENSORS) from None
     return name, registry.with_weights(name, state, "The file")
 
 
 def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
-    """Name -> shape, from the file's header alone: nothing is allocated for what it claims to hold."""
-    refused = UserError(
-        "This is no safetensors file, or it is damaged; choose another. (Pickled files such as .pt are never read: they can run code.)"
-    )
+    """Return name -> shape from the file's header alone, so that nothing is allocated for false claims."""
+    refused = UserError(f"{_NOT_SAFETENSORS} (Pickled files such as .pt are never read: they can run code.)")
     size = int.from_bytes(content[:8], "little") if len(content) > 8 else 0
-    if not 2 <= size <= min(_HEADER, len(content) - 8):
+    if not 2 <= size <= min(_MAX_HEADER_BYTES, len(content) - 8):
         raise refused
     try:
         header = json.loads(content[8 : 8 + size])
-        found = {}
-        for name, about in header.items():
+        shapes = {}
+        for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            shape = tuple(about["shape"])
-            if about["dtype"] != "F32" and not (
-                about["dtype"] == "I64" and name.endswith("num_batches_tracked")
-            ):
+            shape, dtype = tuple(entry["shape"]), entry["dtype"]
+            if dtype != "F32" and not (dtype == "I64" and name.endswith("num_batches_tracked")):
                 raise UserError(
-                    f"The weights {name[:60]!r} are of type {str(about['dtype'])[:10]}; save the network in float32."
+                    f"The weights {name[:60]!r} have the type {str(dtype)[:10]}; save the network in float32."
                 )
             if (
                 not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape)
                 or math.prod(shape) > MAX_BYTES
             ):
                 raise refused
-            found[name] = shape
-        return found
+            shapes[name] = shape
+        return shapes
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -89,28 +90,30 @@ def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
 
 
 def recognized(shapes: dict[str, tuple[int, ...]]) -> str | None:
-    """The architecture whose weights have these names and shapes, or None."""
+    """Return the architecture whose weights have these names and shapes, or None."""
     for name in registry.ARCHITECTURES:
-        if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(name).state_dict().items()}:
+        if shapes == _shapes_of(name):
             return name
     widths = [
         shapes[key][0]
-        for key in sorted(shapes, key=_place)
+        for key in sorted(shapes, key=_layer_number)
         if re.fullmatch(r"\d{1,2}\.weight", key) and len(shapes[key]) == 2
     ][:-1]
-    if not 1 <= len(widths) <= registry.MAX_LAYERS or not all(
-        1 <= width <= registry.MAX_WIDTH for width in widths
-    ):
+    if not 1 <= len(widths) <= registry.MAX_LAYERS:
+        return None
+    if not all(1 <= width <= registry.MAX_WIDTH for width in widths):
         return None
     own = registry.own_name(tuple(widths))
-    return (
-        own
-        if shapes == {key: tuple(value.shape) for key, value in registry.skeleton(own).state_dict().items()}
-        else None
-    )
+    return own if shapes == _shapes_of(own) else None
 
 
-def _place(key: str) -> int:
+def _shapes_of(architecture: str) -> dict[str, tuple[int, ...]]:
+    state = registry.skeleton(architecture).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def _layer_number(key: str) -> int:
+    """Return the number at the start of a weight's name, or -1."""
     number = key.split(".")[0]
     return int(number) if number.isdecimal() and len(number) < 5 else -1
 
@@ -123,27 +126,30 @@ def store(
     reference: CachedTeacher | MeanTeacher,
     owner: str | None,
 ) -> runs.Run:
-    """Checks, measures on the test set and stores a network.
+    """Check a network's weights, measure it on the test set and store it as a run.
 
     Args:
-        role: "student" or "teacher": as what it is used.
-        name: of the run.
-        reference: the teacher that it is held against.
+        content: a safetensors file.
+        role: what the network is used as, "student" or "teacher".
+        name: the run's name.
+        mnist: the data.
+        reference: the teacher to compare the network with.
         owner: the digest of the owner's token.
 
     Raises:
-        UserError: the file or the name cannot be used, there is no room, the disk refuses, or only the presenter may.
+        UserError: the file or the name cannot be used, there is no room, the disk refuses, or only the
+            presenter may import networks.
     """
     permissions.check(owner, "import networks")
     quota.check()
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
     test = mnist.to(training_device()).test
-    answers: dict[str, Tensor] = {
+    logits: dict[str, Tensor] = {
         role: inference.logits_in_chunks(model.to(training_device()), test.inputs(), 512)
     }
-    taught = reference.logits(test)
-    answers.setdefault("teacher", taught)
+    reference_logits = reference.logits(test)
+    logits.setdefault("teacher", reference_logits)
     measures = {
         "seconds": 0.0,
         "steps": 0,
@@ -153,6 +159,9 @@ def store(
         "test_images": len(test),
         "device": str(test.labels.device),
         "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
-        "models": {who: classification.scores(said, test.labels, taught) for who, said in answers.items()},
+        "models": {
+            name: classification.scores(outputs, test.labels, reference_logits)
+            for name, outputs in logits.items()
+        },
     }
     return runs.save(runs.new_id(), config, "done", [], {role: model}, measures, owner, name=name)

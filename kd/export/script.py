@@ -1,4 +1,4 @@
-"""python classify.py digit.png: which digit it is. Needs numpy, pillow and onnxruntime."""
+"""Classify a picture of a digit: python classify.py digit.png. Needs numpy, pillow and onnxruntime."""
 
 import sys
 

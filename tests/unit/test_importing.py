@@ -1,4 +1,4 @@
-"""A visitor's own weights: recognized, checked before use, and anything else refused in plain words."""
+"""A visitor's own weights are recognized, checked before use, and refused with a clear message otherwise."""
 
 import json
 import pickle
@@ -26,13 +26,13 @@ def file(name, change=lambda state: None):
 
 
 @pytest.mark.parametrize("name", [*registry.ARCHITECTURES, "mlp-64-32", "mlp-5", "mlp-7-7-7"])
-def test_every_architecture_is_recognized_by_its_weights(name):
-    found, model = importing.read(file(name))
-    assert found == name and identical(model, registry.build(name, 3)) and not model.training
+def test_weights_identify_their_architecture(name):
+    architecture, model = importing.read(file(name))
+    assert architecture == name and identical(model, registry.build(name, 3)) and not model.training
 
 
-def header(about, data=b""):
-    text = json.dumps(about).encode()
+def header(entries, data=b""):
+    text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text)) + text + data
 
 
@@ -42,14 +42,14 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no safetensors file"),
-        (b"12345678", "no safetensors file"),
-        (b"\xff" * 100, "no safetensors file"),
+        (b"", "not a safetensors file"),
+        (b"12345678", "not a safetensors file"),
+        (b"\xff" * 100, "not a safetensors file"),
         (pickle.dumps({"1.weight": [1.0]}), "Pickled files such as .pt are never read"),
-        (header([1, 2]), "no safetensors file"),
-        (header({"1.weight": {"dtype": "F32", "shape": [-1, 784]}}), "no safetensors file"),
-        (header({"1.weight": {"dtype": "F32", "shape": [10**9, 10**9]}}), "no safetensors file"),
-        (header({"1.weight": {"dtype": "F32", "shape": [True, 784]}}), "no safetensors file"),
+        (header([1, 2]), "not a safetensors file"),
+        (header({"1.weight": {"dtype": "F32", "shape": [-1, 784]}}), "not a safetensors file"),
+        (header({"1.weight": {"dtype": "F32", "shape": [10**9, 10**9]}}), "not a safetensors file"),
+        (header({"1.weight": {"dtype": "F32", "shape": [True, 784]}}), "not a safetensors file"),
         (header({"1.weight": {"dtype": "F16", "shape": [10, 784]}}), "save the network in float32"),
         (
             header({"a": {"dtype": "F32", "shape": [10, 784]}}),
@@ -61,7 +61,7 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
         ),
         (
             header(HUGE | {"1.bias": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}),
-            "no safetensors file",
+            "not a safetensors file",
         ),
         (file("mlp-30")[:-100], "damaged"),
         (file("mlp-30", lambda state: state.pop("1.bias")), "not the weights of a network"),
@@ -81,20 +81,19 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
             save({f"{i}.weight": torch.zeros(784, 784) for i in (1, 3, 5, 7, 9)}),
             "not the weights of a network",
         ),
-        (bytes(importing.MAX_BYTES + 1), "no network of this program has more than"),
+        (bytes(importing.MAX_BYTES + 1), "no network in this program needs more than"),
     ],
     ids=range(19),
 )
-def test_anything_else_is_refused_in_plain_words(content, message):
+def test_other_files_are_refused(content, message):
     with pytest.raises(UserError, match=message):
         importing.read(content)
 
 
 @given(st.binary(max_size=300), st.integers(0, 3000))
 @settings(max_examples=200, deadline=None)
-def test_damage_anywhere_is_an_error_in_plain_words_or_the_file_still_good(junk, place):
-    whole = GOOD
-    content = whole[:place] + junk + whole[place + len(junk) :]
+def test_damaged_bytes_are_refused_or_harmless(junk, place):
+    content = GOOD[:place] + junk + GOOD[place + len(junk) :]
     try:
         name, _ = importing.read(content)
     except UserError:
@@ -110,7 +109,7 @@ def home(monkeypatch, tmp_path):
     monkeypatch.setenv("KD_HOME", str(tmp_path))
 
 
-def test_it_is_stored_as_a_run_and_measured_on_the_test_set(home, mnist):
+def test_import_is_stored_as_a_run_and_measured(home, mnist):
     run = importing.store(
         file("mlp-30"), "student", "my own", mnist, small_teacher("mlp-32"), runs.owner_digest("me" * 20)
     )
@@ -135,12 +134,12 @@ def test_it_is_stored_as_a_run_and_measured_on_the_test_set(home, mnist):
     assert runs.list_runs()[1] == []
 
 
-def test_an_imported_teacher_can_teach_and_a_student_cannot(home, mnist):
+def test_only_an_imported_teacher_can_teach(home, mnist):
     run = importing.store(file("mlp-32"), "teacher", "taught elsewhere", mnist, small_teacher("mlp-32"), None)
-    found = catalogue.load(run.id)
-    assert found.architecture == "mlp-32"
+    teacher = catalogue.load(run.id)
+    assert teacher.architecture == "mlp-32"
     assert torch.allclose(
-        found.logits(mnist.test),
+        teacher.logits(mnist.test),
         inference.logits_in_chunks(registry.build("mlp-32", 3), mnist.test.inputs()),
         atol=1e-5,
     )
@@ -153,7 +152,7 @@ def test_an_imported_teacher_can_teach_and_a_student_cannot(home, mnist):
     ("role", "name", "message"),
     [("boss", "x", "Used as must be one of student, teacher"), ("student", "\x00", "A run needs a name")],
 )
-def test_a_bad_role_or_name_stores_nothing(home, mnist, role, name, message):
+def test_bad_role_or_name_stores_nothing(home, mnist, role, name, message):
     with pytest.raises(UserError, match=message):
         importing.store(file("linear"), role, name, mnist, small_teacher("mlp-32"), None)
     assert runs.list_runs() == ([], []) and isinstance(mnist, digits.Mnist)
