@@ -1,1 +1,1 @@
-"""Stored runs compared: latency, size and accuracy measured side by side."""
+"""Compare stored runs: latency, size and accuracy, measured side by side."""

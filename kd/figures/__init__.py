@@ -1,1 +1,1 @@
-"""Charts as plain data for Plotly."""
+"""Turn results into Plotly figures, as plain dicts."""

@@ -1,4 +1,7 @@
-"""Figures of stored runs against each other, as plain dicts like those of kd.figures.training. Names are escaped: Plotly reads some HTML in texts."""
+"""Figures that compare stored runs, as plain dicts like those of kd.figures.training.
+
+Names are escaped, because Plotly interprets some HTML in texts.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.evaluation.comparison import Point, frontier
+from kd.evaluation.comparison import ParetoPoint, frontier
 from kd.figures.training import (
     COLOURS,
     DASHES,
@@ -20,18 +23,23 @@ from kd.figures.training import (
     thin,
 )
 
-#: Two runs beside each other, and more than two.
+#: The colours of runs that are compared: the first two for a pair, the rest for further runs.
 PAIR = ("#E8590C", "#0E9F6E", "#8B5CF6", "#DB2777")
 
 
-def pareto(points: Sequence[Point], batch: int) -> Figure:
-    """Test accuracy against the time for a batch; a mark's area is the size in bytes, and a line joins those that none beats."""
+def pareto(points: Sequence[ParetoPoint], batch: int) -> Figure:
+    """Plot test accuracy against latency, with the Pareto front.
+
+    Args:
+        points: networks; a marker's area is proportional to the network's size in bytes.
+        batch: images per batch, for the axis title.
+    """
     best = frontier(points)
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "none beats these",
+            "name": "Pareto front",
             "x": [1e3 * point.seconds for point in best],
             "y": [point.accuracy for point in best],
             "line": {"color": "#9CA3AF", "width": 1.5, "dash": "dot", "shape": "hv"},
@@ -41,44 +49,43 @@ def pareto(points: Sequence[Point], batch: int) -> Figure:
     ]
     largest = max((point.bytes for point in points), default=1)
     for role in ("teacher", "student", "control"):
-        mine = [point for point in points if point.role == role]
-        if not mine:
+        same_role = [point for point in points if point.role == role]
+        if not same_role:
             continue
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": role,
-                "x": [1e3 * point.seconds for point in mine],
-                "y": [point.accuracy for point in mine],
+                "x": [1e3 * point.seconds for point in same_role],
+                "y": [point.accuracy for point in same_role],
                 "error_x": {
                     "type": "data",
-                    "array": [500 * point.iqr for point in mine],
+                    "array": [500 * point.iqr for point in same_role],
                     "thickness": 1,
                     "width": 0,
                     "color": COLOURS[role],
                 },
-                "text": [f"{html.escape(point.name)}, {point.bytes / 1024:,.0f} KB" for point in mine],
+                "text": [f"{html.escape(point.name)}, {point.bytes / 1024:,.0f} KB" for point in same_role],
                 "marker": {
                     "color": COLOURS[role],
                     "symbol": SYMBOLS[role],
-                    "size": [max(6.0, round(44 * (point.bytes / largest) ** 0.5, 1)) for point in mine],
+                    "size": [max(6.0, round(44 * (point.bytes / largest) ** 0.5, 1)) for point in same_role],
                     "opacity": 0.75,
                     "line": {"width": 1, "color": COLOURS[role]},
                 },
                 "hovertemplate": "%{text}<br>%{x:.3g} ms, %{y:.2%}<extra>" + role + "</extra>",
             }
         )
-    layout = base("Accuracy against time")
-    layout["legend"] = layout["legend"] | {
-        "itemsizing": "constant"
-    }  # a large mark would reach into the title
+    layout = base("Accuracy and latency")
+    # A large marker would reach into the title.
+    layout["legend"] = layout["legend"] | {"itemsizing": "constant"}
     layout |= {
         "height": 400,
         "hovermode": "closest",
         "xaxis": {
             "type": "log",
-            "title": {"text": f"milliseconds for {batch} image{'s' if batch > 1 else ''}"},
+            "title": {"text": f"latency of {batch} image{'s' if batch > 1 else ''}, ms"},
             **log_ticks([1e3 * point.seconds for point in points]),
         },
         "yaxis": {"tickformat": ".1%", "title": {"text": "test accuracy"}},
@@ -86,50 +93,51 @@ def pareto(points: Sequence[Point], batch: int) -> Figure:
     return {"data": traces, "layout": layout}
 
 
-def overlaid(curves: Mapping[str, tuple[Rows, float]], who: str = "student") -> Figure:
-    """Validation accuracy at the ends of epochs of several runs (name -> rows and epochs) over each other, each with its control, dotted."""
+def overlaid(curves: Mapping[str, tuple[Rows, float]], learner: str = "student") -> Figure:
+    """Plot several runs' validation accuracy at the ends of epochs, each with its control (dotted).
+
+    Args:
+        curves: run name -> its rows of metrics and its number of epochs.
+        learner: the network to show besides the control.
+    """
     traces = []
     for (name, (rows, _)), colour in zip(curves.items(), PAIR):
         ends = [row for row in rows if row.get("whole_validation")]
-        for role in (who, "control"):
+        for role in (learner, "control"):
             values = [row.get(f"validation {role}") for row in ends]
-            if any(value is not None for value in values):
-                trace = line(
-                    ends, values, html.escape(name) if role == who else f"its {role}", role, "%{y:.2%}"
-                )
-                traces.append(
-                    trace
-                    | {
-                        "line": {"color": colour, "dash": DASHES[role], "width": 2.5 if role == who else 1.5},
-                        "mode": "lines+markers",
-                    }
-                )
+            if all(value is None for value in values):
+                continue
+            label, width = (html.escape(name), 2.5) if role == learner else (f"its {role}", 1.5)
+            trace = line(ends, values, label, role, "%{y:.2%}")
+            trace["line"] = {"color": colour, "dash": DASHES[role], "width": width}
+            trace["mode"] = "lines+markers"
+            traces.append(trace)
     epochs = max((epochs for _, epochs in curves.values()), default=1)
-    layout = over_epochs("Accuracy on validation images", epochs, [], ())
-    # Below, since names may take several lines.
+    layout = over_epochs("Validation accuracy", epochs, [], ())
+    # The legend is below the chart, since names may take several lines.
     layout |= {"legend": layout["legend"] | {"y": -0.4, "yanchor": "top"}, "height": layout["height"] + 80}
     layout["yaxis"] = {"tickformat": ".1%"}
     return {"data": traces, "layout": layout}
 
 
 def article(teacher: Rows, student: Rows) -> tuple[Figure, Figure]:
-    """Teacher and student by epoch: the training loss of each, and its accuracy on validation images."""
-    found = []
+    """Plot the training loss and the validation accuracy of a teacher and a student by epoch."""
+    figures = []
     for title, key, form in (
         ("Training loss", "loss", "%{y:.4f}"),
-        ("Accuracy on validation images", "validation", "%{y:.2%}"),
+        ("Validation accuracy", "validation", "%{y:.2%}"),
     ):
         traces = []
-        for who, rows in (("teacher", thin(teacher)), ("student", thin(student))):
+        for role, rows in (("teacher", thin(teacher)), ("student", thin(student))):
             ends = [row for row in rows if row.get("whole_validation")]
             if key == "loss":
                 values: list[float | None] = [
-                    sum(value for name, value in row.items() if name.startswith(f"loss {who}"))
+                    sum(value for name, value in row.items() if name.startswith(f"loss {role}"))
                     for row in ends
                 ]
             else:
-                values = [row.get(f"validation {who}") for row in ends]
-            traces.append(line(ends, values, who, who, form) | {"mode": "lines+markers"})
+                values = [row.get(f"validation {role}") for row in ends]
+            traces.append(line(ends, values, role, role, form) | {"mode": "lines+markers"})
         epochs = max([row["epoch"] for rows in (teacher, student) for row in rows], default=1)
         layout = over_epochs(title, epochs, [], ())
         layout["yaxis"] = (
@@ -137,12 +145,15 @@ def article(teacher: Rows, student: Rows) -> tuple[Figure, Figure]:
             if key == "loss"
             else {"tickformat": ".1%"}
         )
-        found.append({"data": traces, "layout": layout})
-    return found[0], found[1]
+        figures.append({"data": traces, "layout": layout})
+    return figures[0], figures[1]
 
 
-def confusion(counts: Sequence[Sequence[int]], who: str) -> Figure:
-    """What a network says of each digit: counts (10, 10). The right ones are written, not coloured: they would outshine the rest."""
+def confusion(counts: Sequence[Sequence[int]], role: str) -> Figure:
+    """Plot a network's confusion matrix: counts (10, 10), rows are true classes, columns predictions.
+
+    The diagonal is written but not coloured, because it would outshine the errors.
+    """
     names = [str(digit) for digit in range(10)]
     wrong = [
         [None if a == b or not value else value for b, value in enumerate(row)]
@@ -157,18 +168,18 @@ def confusion(counts: Sequence[Sequence[int]], who: str) -> Figure:
         "texttemplate": "%{text}",
         "textfont": {"color": "ink"},
         "zmin": 0,
-        "colorscale": [[0, "rgba(232, 89, 12, 0.08)"], [1, COLOURS[who]]],
+        "colorscale": [[0, "rgba(232, 89, 12, 0.08)"], [1, COLOURS[role]]],
         "showscale": False,
         "xgap": 1,
         "ygap": 1,
         "hoverongaps": False,
-        "hovertemplate": "a %{y} read as %{x}: %{z}<extra></extra>",
+        "hovertemplate": "digit %{y} classified as %{x}: %{z}<extra></extra>",
     }
-    layout = base(f"What the {who} says of each digit")
+    layout = base(f"Confusion matrix of the {role}")
     layout |= {
         "height": 380,
         "hovermode": "closest",
-        "xaxis": {"type": "category", "title": {"text": "said"}, "fixedrange": True, "showgrid": False},
+        "xaxis": {"type": "category", "title": {"text": "prediction"}, "fixedrange": True, "showgrid": False},
         "yaxis": {
             "type": "category",
             "title": {"text": "digit"},

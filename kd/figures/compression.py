@@ -1,4 +1,4 @@
-"""The picture of what compression costs and brings, as a plain dict like those of kd.figures.training."""
+"""Figures of what compression costs and saves, as plain dicts like those of kd.figures.training."""
 
 from __future__ import annotations
 
@@ -7,62 +7,70 @@ from typing import Any
 
 from kd.figures.training import COLOURS, DASHES, Figure, base, log_ticks, percent
 
-#: Who -> what it is called in the legend, before and after a recovery, and its mark.
+#: Role -> its name in the legend and its marker, before and after fine-tuning.
 BEFORE = {"student": ("distilled", "circle"), "alone": ("never distilled", "square")}
 AFTER = {
-    "student": ("recovered with the teacher", "circle"),
-    "control": ("recovered from labels", "triangle-up"),
-    "alone": ("never distilled, from labels", "square"),
+    "student": ("fine-tuned with the teacher", "circle"),
+    "control": ("fine-tuned on labels", "triangle-up"),
+    "alone": ("never distilled, fine-tuned on labels", "square"),
 }
 
-AXES = {"file_bytes": "size of the file", "zipped_bytes": "size of the zipped file", "seconds": "time"}
+#: Cost -> its name within a sentence.
+AXES = {"file_bytes": "file size", "zipped_bytes": "zipped file size", "seconds": "latency"}
 
 
-def way(rows: Sequence[Mapping[str, Any]], axis: str, what: str, recovered: bool) -> Figure:
-    """Share wrong against a cost, both logarithmic: each network's way from the original on. Lower left is best.
+def way(rows: Sequence[Mapping[str, Any]], axis: str, axis_title: str, recovered: bool) -> Figure:
+    """Plot error rate against a cost, both logarithmic: each network's path through the techniques.
+
+    Lower left is best.
 
     Args:
-        rows: who, stage, title, wrong (share), and the cost; a cost of None leaves the row out.
-        axis: of AXES.
-        what: the axis's title.
-        recovered: the way ends with a recovery, where the student and its control part.
+        rows: dicts of who (role), stage, title, wrong (error rate, 0 to 1) and the costs; a row
+            without this cost (None) is left out.
+        axis: the cost, a key of AXES: bytes or seconds.
+        axis_title: the axis's title.
+        recovered: whether the path ends with fine-tuning, where student and control part.
     """
     scale = {"seconds": 1e3}.get(axis, 1 / 1024)
     traces = []
-    for who, (name, symbol) in (AFTER if recovered else BEFORE).items():
-        mine = [row for row in rows if row["who"] == who and row[axis] is not None]
-        if not mine:
+    for role, (name, symbol) in (AFTER if recovered else BEFORE).items():
+        path = [row for row in rows if row["who"] == role and row[axis] is not None]
+        if not path:
             continue
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": name if who != "student" or recovered or len(rows) > len(mine) else "network",
-                "x": [scale * row[axis] for row in mine],
-                "y": [row["wrong"] or None for row in mine],
-                "text": [row["title"] for row in mine],
-                "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
-                "marker": {
-                    "size": [9] + [11] * (len(mine) - 1),
-                    "symbol": [f"{symbol}-open"] + [symbol] * (len(mine) - 1),
-                    "color": COLOURS[who],
+                "name": name if role != "student" or recovered or len(rows) > len(path) else "network",
+                "x": [scale * row[axis] for row in path],
+                "y": [row["wrong"] or None for row in path],
+                "text": [row["title"] for row in path],
+                "line": {
+                    "color": COLOURS[role],
+                    "dash": DASHES[role],
+                    "width": 2.5 if role == "student" else 2,
                 },
-                "hovertemplate": "%{text}: %{y:.2%} wrong, %{x:,.4~g} "
+                "marker": {
+                    "size": [9] + [11] * (len(path) - 1),
+                    "symbol": [f"{symbol}-open"] + [symbol] * (len(path) - 1),
+                    "color": COLOURS[role],
+                },
+                "hovertemplate": "%{text}: error rate %{y:.2%}, %{x:,.4~g} "
                 + ("ms" if axis == "seconds" else "KB")
                 + f"<extra>{name}</extra>",
             }
         )
-    found, wrong = ([value for trace in traces for value in trace[axis]] for axis in ("x", "y"))
+    costs, error_rates = ([value for trace in traces for value in trace[key]] for key in ("x", "y"))
     layout = base("")
     layout |= {
         "height": 360,
         "hovermode": "closest",
         "xaxis": {
             "type": "log",
-            "title": {"text": what},
-            **log_ticks(found, lambda tick: f"{tick:,.0f}" if tick >= 10 else f"{tick:.3g}"),
+            "title": {"text": axis_title},
+            **log_ticks(costs, lambda tick: f"{tick:,.0f}" if tick >= 10 else f"{tick:.3g}"),
         },
-        "yaxis": {"type": "log", "title": {"text": "share wrong"}, **log_ticks(wrong, percent)},
+        "yaxis": {"type": "log", "title": {"text": "error rate"}, **log_ticks(error_rates, percent)},
     }
     layout["margin"]["t"] = 60
     return {"data": traces, "layout": layout}

@@ -9,14 +9,18 @@ from typing import Any
 from kd.figures.training import COLOURS, Figure, base, short
 
 
-def history(found: Mapping[str, Any]) -> Figure:
-    """What each trial came to on the validation images, with the best so far as a line; those that were given up are hollow."""
+def history(study: Mapping[str, Any]) -> Figure:
+    """Plot each trial's validation accuracy, with the best so far as a line; pruned trials are hollow.
+
+    Args:
+        study: the trials and the config, as kd.sweeps.search.Trials.summary returns them.
+    """
     traces: list[dict[str, Any]] = []
-    # A trial that went wrong would leave no room for what is close to the best.
-    values = sorted(trial["value"] for trial in found["trials"] if trial["value"] is not None)
+    # Leave out the worst quarter: a failed trial would leave no room for values close to the best.
+    values = sorted(trial["value"] for trial in study["trials"] if trial["value"] is not None)
     margin = max(0.002, (values[-1] - values[len(values) // 4]) * 0.15) if values else 0.0
     low, high = (max(0, values[len(values) // 4] - margin), min(1, values[-1] + margin)) if values else (0, 1)
-    ended = [trial for trial in found["trials"] if trial["state"] == "complete"]
+    ended = [trial for trial in study["trials"] if trial["state"] == "complete"]
     best = [
         (trial["number"] + 1, so_far)
         for trial, so_far in zip(ended, accumulate((trial["value"] for trial in ended), max))
@@ -34,30 +38,31 @@ def history(found: Mapping[str, Any]) -> Figure:
         }
     )
     for name, state, symbol in (
-        ("to the end", "complete", "circle"),
-        ("given up", "pruned", "circle-open"),
-        ("under way", "running", "diamond-open"),
+        ("complete", "complete", "circle"),
+        ("pruned", "pruned", "circle-open"),
+        ("running", "running", "diamond-open"),
     ):
-        if state == "running" and not any(trial["state"] == state for trial in found["trials"]):
+        if state == "running" and not any(trial["state"] == state for trial in study["trials"]):
             continue
-        mine = [trial for trial in found["trials"] if trial["state"] == state and trial["value"] is not None]
+        trials = [
+            trial for trial in study["trials"] if trial["state"] == state and trial["value"] is not None
+        ]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": name,
-                "x": [trial["number"] + 1 for trial in mine],
-                "y": [trial["value"] for trial in mine],
+                "x": [trial["number"] + 1 for trial in trials],
+                "y": [trial["value"] for trial in trials],
                 "marker": {"color": COLOURS["student"], "symbol": symbol, "size": 8},
-                "text": [_settings(trial["params"]) for trial in mine],
+                "text": [_settings(trial["params"]) for trial in trials],
                 "hovertemplate": "%{text}<br>%{y:.2%}<extra></extra>",
             }
         )
-    layout = base("Accuracy on validation images")
-    # As wide as all trials from the first, so that nothing moves while they come in.
-    count = max(
-        [found.get("config", {}).get("trials", 1), *(trial["number"] + 1 for trial in found["trials"])]
-    )
+    layout = base("Validation accuracy")
+    # The axis shows all trials from the start, so that nothing moves while they come in.
+    numbers = [trial["number"] + 1 for trial in study["trials"]]
+    count = max([study.get("config", {}).get("trials", 1), *numbers])
     layout |= {
         "hovermode": "closest",
         "xaxis": {"title": {"text": "trial"}, "zeroline": False, "range": [0.5, count + 0.5]}
@@ -67,9 +72,9 @@ def history(found: Mapping[str, Any]) -> Figure:
     return {"data": traces, "layout": layout}
 
 
-def importances(found: Mapping[str, Any]) -> Figure:
-    """How much of the trials' differences each setting explains, the most at the top."""
-    shares = sorted(found["importances"].items(), key=lambda pair: pair[1])
+def importances(study: Mapping[str, Any]) -> Figure:
+    """Plot how much of the variance of the trials' accuracy each setting explains, the largest at the top."""
+    shares = sorted(study["importances"].items(), key=lambda pair: pair[1])
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -81,7 +86,7 @@ def importances(found: Mapping[str, Any]) -> Figure:
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
         "showlegend": False,
     }
-    layout = base("What mattered: share of the variance of that accuracy")
+    layout = base("Importance: share of the accuracy's variance")
     layout |= {
         "hovermode": "closest",
         "xaxis": {"tickformat": ".0%", "rangemode": "tozero"},

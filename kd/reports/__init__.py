@@ -1,1 +1,1 @@
-"""Runs as pages to give away."""
+"""Write runs as pages to give away."""

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: settings, results and its charts, which can be zoomed."""
+"""Write a run as one self-contained HTML file: settings, results and zoomable charts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,25 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{
+  font: 16px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+}}
 table {{ border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }}
 th, td {{ text-align: left; padding: 0.3rem 0.8rem; border-bottom: 1px solid #e5e7eb; white-space: nowrap; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-/* Columns that are there before their charts: a chart takes its width when it is drawn. */
-.charts {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1rem; }}
+/* The columns exist before their charts: a chart takes its width when it is drawn. */
+.charts {{
+  display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr));
+}}
 .charts > div {{ min-width: 0; }}
 small {{ color: #6b7280; }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
-<p>{what}</p>
+<p>{introduction}</p>
 {body}
 <p><small>{foot}</small></p>
 </body>
@@ -44,21 +50,25 @@ small {{ color: #6b7280; }}
 
 
 def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
-    """The report of ``run`` as HTML; with latencies and confusions where it was ``measured`` (see kd.evaluation.comparison).
+    """Return the report of a run as HTML.
+
+    Args:
+        run: a stored run that was trained.
+        measured: its measures (see kd.evaluation.comparison), which add latencies and confusion matrices.
 
     Raises:
         UserError: the run's metrics are missing or damaged.
     """
     rows = run.metrics()
     teacher = run.measures.get("models", {}).get("teacher", {}).get("test_accuracy")
-    epochs = run.config.total_epochs
+    epochs = run.config.total_epochs  # type: ignore[attr-defined]  # all configs have it
     changes = getattr(run.config, "schedule", ())
     body = [_results(run, measured)]
     body.append(
         _charts([training.loss(rows, epochs, changes), training.accuracy(rows, epochs, changes)], first=True)
     )
     if measured:
-        body += ["<h2>Latency</h2>", _latencies(measured), "<h2>What is read as what</h2>"]
+        body += ["<h2>Latency</h2>", _latencies(measured), "<h2>Confusion matrices</h2>"]
         own = {name: model for name, model in measured["models"].items() if name in run.models}
         body.append(_charts([comparison.confusion(model["confusion"], name) for name, model in own.items()]))
     body += [
@@ -73,41 +83,42 @@ def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
         run.state,
     ]
     if teacher is not None and "teacher" not in run.models:
-        foot.append(f"its teacher reads {teacher:.2%} of the test images right")
+        foot.append(f"teacher accuracy on the test set {teacher:.2%}")
     return _PAGE.format(
         title=html.escape(run.name),
-        what=html.escape(_what(run)),
+        introduction=html.escape(_introduction(run)),
         body="\n".join(body),
         foot=html.escape("; ".join(filter(None, foot)) + "."),
     )
 
 
-def _what(run: runs.Run) -> str:
+def _introduction(run: runs.Run) -> str:
     config = run.config
     if not isinstance(config, DistilConfig):
         return f"The network {run.architecture}, trained from labels."
-    taught = METHODS[config.method].title
+    method = METHODS[config.method].title
     scheme = "" if config.scheme == "teacher" else f" ({SCHEMES[config.scheme].title.lower()})"
     return (
-        f"The student {config.student} was distilled from the teacher {config.teacher} by {taught}{scheme}. Its control is the same network, with the same initial "
-        "weights and the same batches, taught by the labels alone."
+        f"The student {config.student} was distilled from the teacher {config.teacher} with the method "
+        f"{method}{scheme}. Its control is the same network, with the same initial weights and the same "
+        "batches, trained on the labels alone."
     )
 
 
 def _results(run: runs.Run, measured: Mapping[str, Any] | None) -> str:
     lines = []
-    for name, found in sorted(
+    for name, scores in sorted(
         run.measures.get("models", {}).items(), key=lambda item: training.order(item[0])
     ):
         interval = measured["models"][name]["interval"] if measured and name in measured["models"] else None
         lines.append(
             [
                 name,
-                f"{found['test_accuracy']:.2%}",
+                f"{scores['test_accuracy']:.2%}",
                 f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "",
-                f"{found['test_errors']:,}",
-                f"{found['agreement']:.2%}",
-                f"{found['kl']:.4f}",
+                f"{scores['test_errors']:,}",
+                f"{scores['agreement']:.2%}",
+                f"{scores['kl']:.4f}",
             ]
         )
     return _table(
@@ -116,7 +127,7 @@ def _results(run: runs.Run, measured: Mapping[str, Any] | None) -> str:
             "test accuracy",
             "95% interval",
             "errors",
-            "agrees with the teacher",
+            "agreement with the teacher",
             "KL from the teacher, nats",
         ],
         lines,
@@ -136,33 +147,34 @@ def _latencies(measured: Mapping[str, Any]) -> str:
         for name, model in measured["models"].items()
         for row in model["latency"]
     ]
-    where = f"<p><small>Medians and half the interquartile range, in alternating rounds; {html.escape(measured['machine'])}.</small></p>"
-    return _table(["network", "run by", "images at once", "threads", "ms", "images/s"], lines) + where
+    note = (
+        "<p><small>Median ± half the interquartile range, in alternating rounds; "
+        f"{html.escape(measured['machine'])}.</small></p>"
+    )
+    return _table(["network", "runtime", "batch size", "threads", "ms per batch", "images/s"], lines) + note
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    def row(cells: Sequence[Any], tag: str) -> str:
-        return (
-            "<tr>"
-            + "".join(
-                f"<{tag}{'' if i == 0 else _NUMBER}>{html.escape(str(cell))}</{tag}>"
-                for i, cell in enumerate(cells)
-            )
-            + "</tr>"
-        )
+    return f"<table>{_row(head, 'th')}{''.join(_row(line, 'td') for line in lines)}</table>"
 
-    return f"<table>{row(head, 'th')}{''.join(row(line, 'td') for line in lines)}</table>"
+
+def _row(cells: Sequence[Any], tag: str) -> str:
+    """Return one row of a table; every cell but the first is aligned like a number."""
+    content = "".join(
+        f"<{tag}{'' if i == 0 else _NUMBER}>{html.escape(str(cell))}</{tag}>" for i, cell in enumerate(cells)
+    )
+    return f"<tr>{content}</tr>"
 
 
 _NUMBER = ' class="number"'
 
 
 def _charts(shown: Sequence[Figure], first: bool = False) -> str:
-    """Side by side where there is room; Plotly itself comes with the ``first``."""
-    parts = []
+    """Return the charts side by side if there is room; Plotly itself is included with the ``first`` one."""
+    parts: list[str] = []
     for figure in shown:
         for trace in figure["data"]:
-            if trace.get("textfont", {}).get("color") == "ink":  # the app's charts take it from the theme
+            if trace.get("textfont", {}).get("color") == "ink":  # the app replaces it by the theme's colour
                 trace["textfont"]["color"] = "#1f2937"
         white = figure | {"layout": {**figure["layout"], "template": "plotly_white"}}
         parts.append(

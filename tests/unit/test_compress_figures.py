@@ -1,4 +1,4 @@
-"""The picture of what compression costs and brings."""
+"""Figures of what compression costs and saves."""
 
 import plotly.graph_objects as go
 import pytest
@@ -6,9 +6,9 @@ import pytest
 from kd.figures import compression
 
 
-def row(who, title, kilobytes, wrong, seconds=None):
+def row(role, title, kilobytes, wrong, seconds=None):
     return {
-        "who": who,
+        "who": role,
         "title": title,
         "file_bytes": 1024 * kilobytes,
         "zipped_bytes": 512 * kilobytes,
@@ -25,7 +25,7 @@ ROWS = [
 ]
 
 
-def test_each_network_goes_its_way_over_the_cost():
+def test_compression_path_follows_each_network():
     figure = compression.way(ROWS, "file_bytes", "KB of the file", recovered=False)
     go.Figure(figure)
     distilled, never = figure["data"]
@@ -35,20 +35,18 @@ def test_each_network_goes_its_way_over_the_cost():
         [0.02, 0.5],
         ["original", "compressed"],
     )
-    assert never["y"] == [0.03, None]  # none wrong has no place on the axis
-    assert (
-        figure["layout"]["xaxis"]["tickvals"][:4] == [100, 200, 500, 1000]
-        and figure["layout"]["xaxis"]["ticktext"][3] == "1,000"
-    )
+    assert never["y"] == [0.03, None]  # an error rate of 0 has no place on a logarithmic axis
+    axis = figure["layout"]["xaxis"]
+    assert axis["tickvals"][:4] == [100, 200, 500, 1000] and axis["ticktext"][3] == "1,000"
 
 
-def test_what_was_not_timed_is_left_out():
+def test_networks_without_latency_are_left_out():
     figure = compression.way(ROWS, "seconds", "ms", recovered=True)
     assert [(trace["name"], trace["x"]) for trace in figure["data"]] == [
-        ("recovered with the teacher", [pytest.approx(1.0), pytest.approx(0.5)])
+        ("fine-tuned with the teacher", [pytest.approx(1.0), pytest.approx(0.5)])
     ]
 
 
-def test_a_network_without_a_control_is_not_called_distilled():
+def test_network_without_control_is_not_called_distilled():
     assert compression.way(ROWS[:2], "file_bytes", "KB", recovered=False)["data"][0]["name"] == "network"
     go.Figure(compression.way([], "file_bytes", "KB", recovered=False))

@@ -1,4 +1,4 @@
-"""A run as one HTML file."""
+"""The report of a run: one HTML file."""
 
 import re
 from html.parser import HTMLParser
@@ -50,30 +50,27 @@ class Parsed(HTMLParser):
             self.cells.append(data)
 
 
-def test_the_report_needs_nothing_else_and_holds_settings_results_and_charts(run, mnist):
+def test_report_is_self_contained(run, mnist):
     text = report.page(run)
-    found = Parsed(text)
-    assert found.loads == [], "no file and no address"
-    assert (
-        f"{run.measures['models']['student']['test_accuracy']:.2%}" in found.cells
-        and "soft_weight" in found.cells
-        and "0.9" in found.cells
-    )
+    parsed = Parsed(text)
+    assert parsed.loads == [], "no file and no address"
+    accuracy = run.measures["models"]["student"]["test_accuracy"]
+    assert f"{accuracy:.2%}" in parsed.cells and "soft_weight" in parsed.cells and "0.9" in parsed.cells
     assert len(re.findall(r'class="plotly-graph-div"', text)) == 2
-    assert "Latency" not in text and len(text) > 3e6, "with Plotly within"
+    assert "Latency" not in text and len(text) > 3e6, "with Plotly inside"
 
 
-def test_where_it_was_measured_latency_and_confusions_are_there(run, mnist):
+def test_report_of_a_measured_run_has_latencies(run, mnist):
     measured = comparison.measured(run, mnist, small_teacher("mlp-32"), rounds=2, seconds=0.0)
     text = report.page(run, measured)
     assert (
         "<h2>Latency</h2>" in text
-        and "What the student says of each digit" in text
-        and "What the teacher says" not in text
+        and "Confusion matrix of the student" in text
+        and "Confusion matrix of the teacher" not in text
     )
     assert "95% interval" in text and '"ink"' not in text
 
 
-def test_a_name_is_text_and_never_markup(run):
+def test_run_name_in_a_report_is_escaped(run):
     text = report.page(run)
     assert "<script>alert" not in text and "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in text

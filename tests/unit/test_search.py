@@ -266,8 +266,8 @@ def test_a_trial_out_of_bounds_is_given_up_and_one_under_way_is_told(monkeypatch
     go.Figure(figure)
     assert [trace["name"] for trace in figure["data"]] == [
         "best so far",
-        "to the end",
-        "given up",
-        "under way",
+        "complete",
+        "pruned",
+        "running",
     ]
     go.Figure(history({"trials": []}))

@@ -47,10 +47,10 @@ def test_no_mark_is_left_unescaped(text):
 
 
 def test_names_in_charts_are_no_html():
-    point = comparison.Point(
+    point = comparison.ParetoPoint(
         *[
             EVIL if field == "name" else "student" if field == "role" else 1.0
-            for field in comparison.Point.__dataclass_fields__
+            for field in comparison.ParetoPoint.__dataclass_fields__
         ]
     )
     rows = [{"epoch": 1.0, "whole_validation": 1.0, "validation student": 0.9, "validation control": 0.8}]
