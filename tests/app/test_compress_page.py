@@ -44,7 +44,7 @@ def metrics(at) -> dict[str, tuple[str, str]]:
     return {metric.label: (metric.value, metric.delta) for metric in at.metric}
 
 
-def test_without_a_student_the_shipped_teacher_is_offered(app):
+def test_shipped_teacher_is_offered_without_a_student(app):
     at = app(PAGE)
     assert not at.exception and not at.error
     assert "There is no student yet" in said(at)
@@ -52,7 +52,7 @@ def test_without_a_student_the_shipped_teacher_is_offered(app):
     assert at.button(key="recover").disabled is False
 
 
-def test_sliders_show_at_once_what_is_left(app, mnist):
+def test_sliders_show_the_compressed_size_at_once(app, mnist):
     run = stored_student(mnist)
     at = app(PAGE)
     assert not at.exception and not at.error
@@ -71,7 +71,7 @@ def test_sliders_show_at_once_what_is_left(app, mnist):
     assert query(at) == {"network": run.id, "neurons": "0", "weights": "90"}
 
 
-def test_int8_is_told_by_file_and_clock(app, mnist):
+def test_int8_shows_its_file_size_and_latency(app, mnist):
     stored_student(mnist)
     at = app(PAGE, neurons="0", int8="static")
     assert not at.exception and not at.error
@@ -82,7 +82,7 @@ def test_int8_is_told_by_file_and_clock(app, mnist):
     assert told and 25 <= int(told[1]) < 30
 
 
-def test_a_recovery_is_followed_and_its_stages_are_shown_and_kept(app, mnist):
+def test_fine_tuning_is_followed_and_its_stages_are_stored(app, mnist):
     run = stored_student(mnist)
     at = app(PAGE, neurons="60", weights="40", epochs="1", labels="20")
     at.button(key="recover").click().run()
@@ -111,7 +111,7 @@ def test_a_recovery_is_followed_and_its_stages_are_shown_and_kept(app, mnist):
     assert shown(moved).neurons == 70 and "recovered with the teacher" in said(moved)
 
 
-def test_other_pages_know_a_compressed_network(app, mnist):
+def test_other_pages_accept_a_compressed_network(app, mnist):
     stored_student(mnist)
     at = app(PAGE, epochs="1")
     at.button(key="recover").click().run()
@@ -133,13 +133,13 @@ def test_other_pages_know_a_compressed_network(app, mnist):
         ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
     ],
 )
-def test_a_bad_link_is_told_in_a_sentence(app, bad, words):
+def test_bad_link_gives_one_sentence(app, bad, words):
     at = app(PAGE, **bad)
     assert not at.exception
     assert words in said(at)
 
 
-def test_two_clicks_start_one_recovery(app, mnist):
+def test_double_click_starts_one_fine_tuning(app, mnist):
     stored_student(mnist)
     at = app(PAGE, epochs="20")
     at.button(key="recover").click().run()

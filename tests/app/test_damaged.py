@@ -50,9 +50,7 @@ DAMAGES = [damaged_metrics, damaged_measures, all_gone]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_run_that_is_damaged_or_deleted_under_an_open_page_is_told_and_the_page_goes_on(
-    app, stored, damage
-):
+def test_page_survives_a_run_damaged_or_deleted_meanwhile(app, stored, damage):
     at = app(None, run=stored.id)
     assert not at.exception and "gone" not in said(at)
     damage(stored)
@@ -67,7 +65,7 @@ def test_a_run_that_is_damaged_or_deleted_under_an_open_page_is_told_and_the_pag
 
 
 @pytest.mark.parametrize("whole", [["vit"], []], ids=["one is left", "none is left"])
-def test_a_damaged_teacher_is_told_by_its_file_and_every_page_opens(app, monkeypatch, tmp_path, whole):
+def test_damaged_teacher_is_named_and_every_page_opens(app, monkeypatch, tmp_path, whole):
     folder = tmp_path / "weights"
     shutil.copytree(catalogue.WEIGHTS, folder)
     for path in folder.glob("*.safetensors"):
@@ -96,7 +94,7 @@ def test_no_address_makes_a_page_fail(app, page, query):
     assert not app(page, **query).exception
 
 
-def test_an_early_stopped_chain_lacks_a_student_and_every_page_knows(app, mnist):
+def test_pages_accept_a_stopped_chain_without_a_student(app, mnist):
     config = DistilConfig(student="mlp-30", epochs=2, scheme="born-again", generations=1)
     experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
     last = next(experiment.records())

@@ -17,13 +17,13 @@ def shown(at) -> LabSettings:
     return LabSettings.from_dict(at.session_state[session_keys.LAB])
 
 
-def test_a_first_visit_shows_what_the_teacher_sees_in_a_digit(app):
+def test_first_visit_shows_soft_targets_of_a_digit(app):
     at = app(PAGE)
     assert not at.exception and not at.error
     assert "the teacher sees" in said(at) and "bits open" in said(at)
 
 
-def test_a_link_restores_every_setting_and_reset_forgets_them(app):
+def test_link_restores_every_setting_and_reset_clears_them(app):
     at = app(PAGE, temperature="8.5", digit="7", like="1", image="3", picture="test")
     assert not at.exception and not at.error
     assert shown(at) == LabSettings(temperature=8.5, digit="7", like="1", image=3)
@@ -33,7 +33,7 @@ def test_a_link_restores_every_setting_and_reset_forgets_them(app):
     assert shown(at) == LabSettings() and query(at) == {}
 
 
-def test_a_link_restores_a_drawing(app, mnist):
+def test_link_restores_a_drawing(app, mnist):
     drawn = links.to_text(mnist.test.images[0].numpy())
     at = app(PAGE, picture="draw", drawn=drawn)
     assert not at.exception and not at.error
@@ -51,20 +51,20 @@ def test_a_link_restores_a_drawing(app, mnist):
         ({"temperature": "400"}, "Temperature must be between 1 and 20"),
     ],
 )
-def test_a_bad_link_is_told_in_one_sentence_and_the_page_still_works(app, bad, words):
+def test_bad_link_gives_one_sentence_and_the_page_works(app, bad, words):
     at = app(PAGE, **bad)
     assert not at.exception
     assert words in said(at)
     assert shown(at) == LabSettings(picture=bad.get("picture", "test"))
 
 
-def test_a_moved_slider_is_in_the_link_at_once(app):
+def test_slider_change_is_in_the_link_at_once(app):
     at = app(PAGE)
     at.slider(key="lab_temperature").set_value(12.0).run()
     assert query(at) == {"temperature": "12.0"}
 
 
-def test_a_doubtful_digit_can_be_asked_for_again_and_again(app):
+def test_ambiguous_example_can_be_requested_repeatedly(app):
     at = app(PAGE)
     seen = []
     for _ in range(3):
@@ -80,7 +80,7 @@ def wait_for_end(at, slot: str = session_keys.RUN) -> None:
     at.run()
 
 
-def test_digits_left_out_come_back_by_an_offset_that_needs_no_label(app):
+def test_omitted_digits_return_with_a_label_free_offset(app):
     at = app(PAGE, panel="never-saw", omitted="3")
     at.button(key="lab_start").click().run()
     assert not at.exception
@@ -101,7 +101,7 @@ def test_digits_left_out_come_back_by_an_offset_that_needs_no_label(app):
     assert not again.exception and "Chosen on the test set" in said(again)
 
 
-def test_a_preset_fills_in_the_digits_and_none_cannot_be_started(app):
+def test_preset_fills_in_digits_and_none_cannot_start(app):
     at = app(PAGE, panel="never-saw")
     at.button(key="lab_preset_01234569").click().run()
     assert shown(at).omitted == "01234569"
@@ -109,7 +109,7 @@ def test_a_preset_fills_in_the_digits_and_none_cannot_be_started(app):
     assert at.button(key="lab_start").disabled and "at least one digit" in said(at)
 
 
-def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_it(app, monkeypatch):
+def test_label_study_shows_the_control_and_its_link_restores_it(app, monkeypatch):
     monkeypatch.setattr(study, "BUDGETS", (100,))
     monkeypatch.setattr(study, "FEW", 2_000)
     monkeypatch.setattr(study, "MANY", 3_000)
@@ -136,7 +136,7 @@ def test_a_sweep_shows_how_far_few_labels_bring_a_control_and_its_link_restores_
     assert not listed.exception and "with 100 labels the control reads" in said(listed)
 
 
-def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
+def test_wrong_labels_study_trains_student_and_control(app, monkeypatch):
     monkeypatch.setattr(study, "NOISE", (0.0, 0.6))
     monkeypatch.setattr(study, "NOISE_IMAGES", 4_000)
     at = app(PAGE, panel="wrong-labels", seeds="1")
@@ -145,7 +145,7 @@ def test_wrong_labels_are_a_sweep_of_student_and_control(app, monkeypatch):
     assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)
 
 
-def test_spoiled_digits_what_was_learned_and_fidelity_are_shown_of_one_and_the_same_run(app):
+def test_shift_features_and_fidelity_show_the_same_run(app):
     def charts(at) -> set[str]:
         return {element.key for element in at.get("bidi_component")}
 
@@ -164,7 +164,7 @@ def test_spoiled_digits_what_was_learned_and_fidelity_are_shown_of_one_and_the_s
     assert {"lab_fidelity", "lab_reliability"} <= charts(at)
 
 
-def test_a_mistake_is_shown_beside_the_right_way_and_its_link_restores_it(app):
+def test_mistake_is_shown_next_to_the_correct_code(app):
     at = app(PAGE, panel="break-it", mistake="mean", break_temperature="4")
     assert "Press **Start**" in said(at) and "reduction='mean'" in "".join(code.value for code in at.code)
     at.button(key="lab_start").click().run()

@@ -27,7 +27,7 @@ def chosen(at):
     return DistilConfig.from_dict(at.session_state[session_keys.SETTINGS]["distil"])
 
 
-def test_every_method_shows_the_settings_that_it_has_and_what_it_does(app):
+def test_every_method_shows_its_settings_and_purpose(app):
     at = app(student="cnn-tiny", method="dkd", nontarget_weight="6.5", temperature="8")
     assert at.slider(key="distil_nontarget_weight").value == 6.5
     for name, method in METHODS.items():
@@ -40,7 +40,7 @@ def test_every_method_shows_the_settings_that_it_has_and_what_it_does(app):
     assert at.query_params["method"] in (name, [name]) and "nontarget_weight" not in at.query_params
 
 
-def test_a_student_that_the_method_cannot_look_into_is_told_and_start_waits(app):
+def test_start_is_disabled_for_a_student_without_features(app):
     at = app()
     at.selectbox(key="distil_method").set_value("attention").run()
     assert "compares feature maps (which convolutions make), and the student mlp-128 has none" in said(at)
@@ -49,7 +49,7 @@ def test_a_student_that_the_method_cannot_look_into_is_told_and_start_waits(app)
     assert not at.error and not at.button(key="start").disabled and chosen(at).method == "attention"
 
 
-def test_the_title_of_a_run_tells_its_method_and_settings(app):
+def test_run_title_names_its_method_and_settings(app):
     at = app(method="label-smoothing", student="mlp-30", epochs="1")
     at.button(key="start").click().run()
     assert not at.exception and "mlp-30 without a teacher: Label smoothing, smoothing = 0.1, seed 0" in said(
@@ -57,7 +57,7 @@ def test_the_title_of_a_run_tells_its_method_and_settings(app):
     )
 
 
-def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
+def test_stored_teachers_are_offered_too(app, monkeypatch):
     monkeypatch.setattr(catalogue, "shipped", lambda: ["cnn"])
     at = app()
     assert not any(choice.key == "distil_more_teachers" for choice in at.multiselect)
@@ -79,7 +79,7 @@ def test_more_teachers_are_offered_where_there_are_more(app, monkeypatch):
     assert not at.exception and chosen(at).teacher == f"{run.id}+cnn"
 
 
-def test_the_methods_page_lists_all_of_them_measured_or_not(app, monkeypatch, tmp_path):
+def test_methods_page_lists_all_methods(app, monkeypatch, tmp_path):
     monkeypatch.setattr(comparison, "STORED", tmp_path / "methods.json")
     at = app("methods")
     assert not at.exception and not at.error and comparison.COMMAND in said(at)

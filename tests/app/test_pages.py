@@ -78,19 +78,19 @@ def interrupted(app, mnist):
 
 
 @pytest.mark.parametrize("page", [None, "draw", "runs", "compare", "compress", "methods", "paper", "sweep"])
-def test_a_first_visit_shows_every_page_without_an_error(app, page):
+def test_first_visit_shows_every_page_without_error(app, page):
     at = app(page)
     assert not at.exception and not at.error
     assert at.title
 
 
-def test_the_sample_is_labelled_and_a_retry_is_offered(app):
+def test_sample_is_labelled_and_a_retry_is_offered(app):
     at = app()
     assert "5,000 real MNIST images" in said(at) and "its recipe was chosen on them" in said(at)
     assert at.button(key="retry_download")
 
 
-def test_a_link_restores_every_setting(app):
+def test_link_restores_every_setting(app):
     at = app(
         student="mlp-64-32",
         temperature="7.5",
@@ -127,21 +127,21 @@ def test_a_link_restores_every_setting(app):
         ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
     ],
 )
-def test_a_bad_link_is_told_in_one_sentence_and_the_page_still_works(app, query, words):
+def test_bad_link_gives_one_sentence_and_the_page_works(app, query, words):
     at = app(**query)
     assert not at.exception
     assert words in said(at)
     assert at.button(key="start")
 
 
-def test_a_preset_fills_in_the_settings(app):
+def test_preset_fills_in_the_settings(app):
     at = app()
     at.selectbox(key=session_keys.PRESET).set_value("Hinton 2015").run()
     assert at.session_state[session_keys.SETTINGS]["distil"]["student"] == "mlp-800x2"
     assert at.slider(key="distil_temperature").value == 20.0
 
 
-def test_start_queues_a_run_of_this_visitor_and_the_link_finds_it(app):
+def test_start_queues_a_run_that_the_link_finds(app):
     at = app(student="linear", epochs="1")
     at.button(key="start").click().run()
     assert not at.exception
@@ -151,7 +151,7 @@ def test_start_queues_a_run_of_this_visitor_and_the_link_finds_it(app):
     assert not state.manager().snapshot(run_id, "x" * 32).mine
 
 
-def test_a_stored_run_opens_with_its_curves_result_and_settings(app, stored):
+def test_stored_run_opens_with_curves_result_and_settings(app, stored):
     at = app(run=stored.id)
     assert not at.exception
     assert [metric.label.split()[-1] for metric in at.metric] == ["teacher", "student", "control"]
@@ -159,7 +159,7 @@ def test_a_stored_run_opens_with_its_curves_result_and_settings(app, stored):
     assert "after step 3 temperature → 2" in said(at)
 
 
-def test_runs_of_one_name_are_told_apart_wherever_one_is_chosen(app, stored):
+def test_runs_with_the_same_name_can_be_distinguished(app, stored):
     """A select box knows an option by its words: of two that are alike only the first could be chosen."""
     for id in (runs.new_id(), f"{stored.id[:15]}-{'0' * 16}"):  # the second began in the same second
         folder = shutil.copytree(stored.folder, stored.folder.with_name(id))
@@ -175,7 +175,7 @@ def test_runs_of_one_name_are_told_apart_wherever_one_is_chosen(app, stored):
         assert len(options) == len(set(options)) == 3, page
 
 
-def test_a_chart_is_built_once_for_all_who_watch(app, stored, monkeypatch):
+def test_chart_is_built_once_for_all_spectators(app, stored, monkeypatch):
     built = []
     loss = training.loss
     monkeypatch.setattr(training, "loss", lambda *args: built.append(1) or loss(*args))
@@ -184,7 +184,7 @@ def test_a_chart_is_built_once_for_all_who_watch(app, stored, monkeypatch):
     assert len(built) == 1
 
 
-def test_the_teacher_is_asked_once_about_a_picture(app, mnist):
+def test_teacher_predicts_a_picture_once(app, mnist):
     app()
     asked = []
     state.manager().teacher("cnn").model.register_forward_hook(lambda *args: asked.append(1))
@@ -200,7 +200,7 @@ def test_the_teacher_is_asked_once_about_a_picture(app, mnist):
     )
 
 
-def test_a_damaged_run_is_named_and_the_others_are_still_listed(app, stored):
+def test_damaged_run_is_named_and_the_others_are_listed(app, stored):
     broken = paths.home() / runs.new_id()
     broken.mkdir()
     (broken / "config.json").write_text("{")
@@ -210,7 +210,7 @@ def test_a_damaged_run_is_named_and_the_others_are_still_listed(app, stored):
     assert len(at.dataframe[0].value) == 1
 
 
-def test_metrics_that_cannot_be_read_are_told_and_lose_nothing(app, stored):
+def test_unreadable_metrics_give_a_sentence_and_lose_nothing(app, stored):
     (stored.folder / "metrics.csv").write_bytes(b"\x00\xff")
     at = app(run=stored.id)
     assert not at.exception and "metrics" in said(at)
@@ -228,7 +228,7 @@ def test_teacher_and_student_are_drawn_layer_by_layer(app):
     )
 
 
-def test_one_entry_makes_an_architecture_that_can_be_chosen_is_drawn_and_learns(app, one_more):
+def test_one_registry_entry_adds_a_complete_architecture(app, one_more):
     at = app(student=one_more.name, epochs="1")
     assert not at.exception and not at.error
     assert one_more.name in at.selectbox(key="distil_student").options and one_more.purpose in said(at)
@@ -248,7 +248,7 @@ def vit(app):
     ).id
 
 
-def test_initial_weights_are_offered_from_the_teacher_where_they_fit(app, vit):
+def test_teacher_initialization_is_offered_where_it_fits(app, vit):
     at = app(student="vit-half", teacher=vit, initialization="teacher")
     assert not at.exception and not at.error
     assert at.session_state[session_keys.SETTINGS]["distil"]["initialization"] == "teacher"
@@ -261,7 +261,7 @@ def labels(at: AppTest) -> list[str]:
     return [button.label for button in at.button]
 
 
-def test_resume_clicked_right_after_step_goes_on(app):
+def test_resume_right_after_step_continues(app):
     at = app(student="linear", epochs="100", batch_size="1")
     at.button(key="step").click().run()
 
@@ -276,7 +276,7 @@ def test_resume_clicked_right_after_step_goes_on(app):
     wait_until(lambda: records() > 3, "more steps than one")
 
 
-def test_an_interrupted_run_is_told_and_its_owner_resumes_it(app, interrupted):
+def test_owner_resumes_an_interrupted_run(app, interrupted):
     at = app(run=interrupted)
     assert not at.exception and not at.error
     assert (
@@ -291,7 +291,7 @@ def test_an_interrupted_run_is_told_and_its_owner_resumes_it(app, interrupted):
     assert state.manager().snapshot(interrupted, TOKEN).mine and "interrupted by" not in said(at)
 
 
-def test_an_interrupted_run_is_discarded_by_its_owner(app, interrupted):
+def test_owner_discards_an_interrupted_run(app, interrupted):
     at = app(run=interrupted)
     at.button(key="discard").click().run()
     assert not at.exception and "was discarded" in " ".join(element.value for element in at.success)
@@ -302,7 +302,7 @@ def test_an_interrupted_run_is_discarded_by_its_owner(app, interrupted):
     )
 
 
-def test_others_see_an_interrupted_run_but_cannot_command_it(app, interrupted):
+def test_others_see_an_interrupted_run_without_commands(app, interrupted):
     at = app()
     at.session_state[session_keys.OWNER] = "x" * 32
     at.session_state[session_keys.RUN] = interrupted
@@ -311,7 +311,7 @@ def test_others_see_an_interrupted_run_but_cannot_command_it(app, interrupted):
     assert not {"Resume", "Discard it"} & set(labels(at)) and "Start" in labels(at)
 
 
-def test_a_run_in_training_in_another_process_is_told_and_not_offered(app, interrupted):
+def test_run_training_in_another_process_cannot_be_resumed(app, interrupted):
     keeper = checkpoints.Keeper(interrupted)
     keeper.claim()
     at = app(run=interrupted)
@@ -320,7 +320,7 @@ def test_a_run_in_training_in_another_process_is_told_and_not_offered(app, inter
     assert not {"Resume", "Discard it"} & set(labels(at))
 
 
-def test_the_runs_page_lists_an_interrupted_run(app, stored, interrupted):
+def test_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     at = app("runs")
     assert not at.exception
     assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
@@ -331,7 +331,7 @@ def test_the_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     assert at.session_state[session_keys.RUN] == interrupted
 
 
-def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stored, interrupted):
+def test_damaged_checkpoint_is_named_and_others_are_listed(app, stored, interrupted):
     path = paths.home() / f"{interrupted}.checkpoint"
     path.write_bytes(path.read_bytes()[:500])
     at = app("runs")
@@ -344,7 +344,7 @@ def test_a_damaged_checkpoint_is_named_and_the_others_are_still_listed(app, stor
     assert not at.exception and "is damaged" in said(at) and at.button(key="start")
 
 
-def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored, monkeypatch):
+def test_compare_page_measures_a_run_and_summarizes_it(app, stored, monkeypatch):
     monkeypatch.setattr(latency, "ROUNDS", 2)
     at = app("compare")
     assert not at.exception and at.dataframe[0].value["ms"].isna().all()
@@ -361,14 +361,14 @@ def test_the_compare_page_measures_a_run_and_tells_what_it_is_worth(app, stored,
     assert not at.exception and at.dataframe[0].value["images/s"].iloc[0] > 0
 
 
-def test_nothing_is_measured_while_something_trains(app, stored, monkeypatch):
+def test_nothing_is_measured_during_training(app, stored, monkeypatch):
     at = app("compare")
     monkeypatch.setattr(type(state.manager()), "busy", lambda self: True)
     at.button(key="measure").click().run()
     assert not at.exception and "Measure when it has ended" in said(at) and comparison.stored(stored) is None
 
 
-def test_imported_weights_are_a_run_that_every_page_can_take(app, mnist, tmp_path):
+def test_imported_weights_are_a_run_for_every_page(app, mnist, tmp_path):
     at = app("runs")
     content = save(registry.build("mlp-30", 3).state_dict())
     at.file_uploader(key="import_file").set_value(

@@ -41,7 +41,7 @@ def shortcuts(at) -> dict[str, str]:
     return {button.label: button.proto.shortcut.upper() for button in at.button if button.proto.shortcut}
 
 
-def test_a_presenter_has_keys_and_the_link_says_so(app):
+def test_presenter_mode_has_keys_and_is_in_the_link(app):
     at = app(present="1", student="linear", epochs="1")
     assert not at.exception
     keyed = shortcuts(at)
@@ -60,12 +60,12 @@ def test_a_presenter_has_keys_and_the_link_says_so(app):
     assert at.query_params["present"] in ("1", ["1"]) and at.query_params["student"] in ("linear", ["linear"])
 
 
-def test_outside_presenter_mode_no_key_does_anything(app):
+def test_keys_do_nothing_outside_presenter_mode(app):
     at = app()
     assert not shortcuts(at) and at.button(key="stage_begin")
 
 
-def test_the_room_gets_the_run_and_is_told_when_it_cannot_reach_the_address(app):
+def test_qr_code_links_the_run_and_warns_of_local_addresses(app):
     assert "make app ARGS=--server.address=0.0.0.0" in present.unreachable("http://localhost:8501/?run=1")
     assert present.unreachable("http://127.0.0.1:8501") and present.unreachable("http://[::1]:8501/")
     assert not present.unreachable("http://192.168.1.5:8501/") and not present.unreachable(
@@ -73,7 +73,7 @@ def test_the_room_gets_the_run_and_is_told_when_it_cannot_reach_the_address(app)
     )
 
 
-def test_a_replay_is_labelled_and_moves_without_a_worker(app, recorded):
+def test_replay_is_labelled_and_needs_no_worker(app, recorded):
     at = app(replay=recorded.id)
     assert not at.exception and not at.error
     label = f"Replay of a run recorded on {replay.load(recorded.id).day}"
@@ -101,7 +101,7 @@ def test_a_replay_is_labelled_and_moves_without_a_worker(app, recorded):
     "id, words",
     [("../../etc", "not the id of a run"), ("20200101-000000-0123456789abcdef", "no longer there")],
 )
-def test_a_bad_replay_link_is_told_and_the_page_still_works(app, id, words):
+def test_bad_replay_link_gives_a_sentence_and_the_page_works(app, id, words):
     at = app(replay=id)
     assert not at.exception and words in said(at)
     assert at.button(key="start")
@@ -122,18 +122,18 @@ def begin_last() -> AppTest:
     return at.run()
 
 
-def test_the_last_finished_run_is_one_key_away(recorded):
+def test_one_key_replays_the_last_finished_run(recorded):
     at = begin_last()
     assert not at.exception and at.session_state[session_keys.REPLAY] == recorded.id
     assert at.session_state[session_keys.PLAYER].since is not None, "it plays"
 
 
-def test_without_a_finished_run_the_recorded_one_is_played(app):
+def test_recorded_run_is_played_without_a_finished_one(app):
     at = begin_last()
     assert not at.exception and at.session_state[session_keys.REPLAY] == runs.recorded().id
 
 
-def test_without_any_recording_the_presenter_is_told(app, monkeypatch, tmp_path):
+def test_presenter_gets_a_sentence_without_any_recording(app, monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "RECORDED", tmp_path / "nowhere")
     at = begin_last()
     assert not at.exception and "recorded run is missing" in said(at)

@@ -50,21 +50,21 @@ def store(name, owner=ME, day=1):
     )
 
 
-def test_a_visitor_watches_and_draws(app, monkeypatch):
+def test_visitor_may_watch_and_draw(app, monkeypatch):
     monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
     at = app()
     assert "The presenter starts and deletes the runs here" in said(at)
     assert at.button(key="start").disabled and at.button(key="step").disabled
 
 
-def test_the_presenter_starts(app, monkeypatch):
+def test_presenter_may_start(app, monkeypatch):
     monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
     permissions.enter(PASSWORD, ME)
     at = app()
     assert "You are the presenter" in said(at) and not at.button(key="start").disabled
 
 
-def test_the_way_in_and_out(app, monkeypatch):
+def test_presenter_logs_in_and_out(app, monkeypatch):
     def entrance(token):
         import streamlit as st
 
@@ -87,12 +87,12 @@ def test_the_way_in_and_out(app, monkeypatch):
     assert "The presenter starts and deletes the runs here" in said(at) and not permissions.allowed(ME)
 
 
-def test_without_a_password_nothing_is_said_of_presenters(app):
+def test_login_is_hidden_without_a_password(app):
     at = app()
     assert "presenter" not in said(at).lower() and not at.button(key="start").disabled
 
 
-def test_the_oldest_unpinned_runs_are_offered_when_the_store_is_nearly_full(app, monkeypatch):
+def test_nearly_full_store_offers_the_oldest_unpinned_runs(app, monkeypatch):
     for day in (1, 2):
         store(f"run {day}", day=day)
     store("somebody else's", "another", 3)
@@ -113,7 +113,7 @@ def test_the_oldest_unpinned_runs_are_offered_when_the_store_is_nearly_full(app,
 
 
 @pytest.mark.parametrize("page", ["runs", "compare", "draw", None])
-def test_a_name_is_text_wherever_it_is_shown(app, page):
+def test_run_name_is_shown_as_plain_text_everywhere(app, page):
     run = store(EVIL[:60])
     at = app(page, **({} if page else {"run": run.id}))
     if page == "runs":
@@ -126,7 +126,7 @@ def test_a_name_is_text_wherever_it_is_shown(app, page):
         assert "<img" not in bare and "![x]" not in bare and ":red[a]" not in bare, element.value
 
 
-def test_a_hostile_link_is_told_in_words_that_are_only_words(app):
+def test_hostile_link_is_quoted_as_plain_text(app):
     at = app(student="<img src=x onerror=alert(1)>![x](//e.example/x.png)")
     (error,) = at.error
     assert r"\<img" in error.value and r"!\[x\]" in error.value

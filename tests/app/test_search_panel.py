@@ -58,7 +58,7 @@ SMALL = {
 }
 
 
-def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(app):
+def test_best_trial_of_a_search_opens_on_the_distil_page(app):
     at = app("sweep", **SMALL)
     assert not at.exception and "**Up to 4 trials** of 1 epoch" in said(at) and "at most about" in said(at)
     at.button(key="search_start").click().run()
@@ -101,7 +101,7 @@ def test_a_search_is_started_on_the_page_and_its_best_opens_on_the_distil_page(a
     )
 
 
-def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(app):
+def test_stopped_search_never_reads_a_test_image(app):
     at = app("sweep", **SMALL | {"trials": "20", "epochs": "20"})
     at.button(key="search_start").click().run()
     id = at.session_state[session_keys.SEARCH_RUN]
@@ -140,14 +140,14 @@ def test_a_search_is_paused_goes_on_and_is_stopped_without_reading_a_test_image(
         ({"methods": "hinton,attention"}, "compares feature maps"),
     ],
 )
-def test_what_may_not_be_searched_is_told_in_a_sentence(app, wrong, told):
+def test_invalid_search_gives_a_sentence(app, wrong, told):
     at = app("sweep", **SMALL | wrong)
     assert not at.exception and told in " ".join(error.value.replace("\\", "") for error in at.error)
     if "methods" not in wrong:  # else the defaults are shown
         assert at.button(key="search_start").disabled
 
 
-def test_grid_and_search_are_two_ways_on_one_page(app):
+def test_grid_and_search_share_one_page(app):
     at = app("sweep")
     assert at.segmented_control(key=session_keys.WAY_WIDGET).value == "grid" and not any(
         button.key == "search_start" for button in at.button
@@ -158,7 +158,7 @@ def test_grid_and_search_are_two_ways_on_one_page(app):
     assert not at.exception and at.button(key="grid_start") and query(at) == {}
 
 
-def test_searches_are_shown_and_can_be_chosen_among(app, tmp_path):
+def test_stored_searches_can_be_chosen(app, tmp_path):
     for seed, trials in ((0, 3), (1, 4)):
         folder = paths.home() / "searches" / str(seed)
         folder.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_searches_are_shown_and_can_be_chosen_among(app, tmp_path):
     assert not at.exception and "The best of 3 trials (1 given up early)" in said(at)
 
 
-def test_without_one_the_page_says_how_to_make_it(app, monkeypatch, tmp_path):
+def test_page_explains_how_to_start_a_first_search(app, monkeypatch, tmp_path):
     monkeypatch.setattr(search, "STORED", tmp_path / "none.json")
     at = app("sweep", way="search")
     assert not at.exception and "python -m kd search --student mlp-30" in said(at)

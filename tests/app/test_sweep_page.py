@@ -21,7 +21,7 @@ SMALL = {
 }
 
 
-def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_distil_page(app):
+def test_sweep_is_counted_trained_and_its_cells_open(app):
     at = app("sweep", **SMALL)
     assert (
         not at.exception
@@ -53,7 +53,7 @@ def test_a_grid_is_counted_first_trained_and_each_of_its_cells_opens_on_the_dist
     assert not listed.exception and "sweep of 3 cells, mlp-30" in str(listed.dataframe[0].value)
 
 
-def test_what_cannot_be_trained_is_told_in_a_sentence_and_nothing_typed_is_lost(app):
+def test_invalid_sweep_gives_a_sentence_and_keeps_the_input(app):
     at = app("sweep", **SMALL)
     box = next(box for box in at.text_input if box.label == "Temperatures")
     box.set_value("1, forty").run()
@@ -66,7 +66,7 @@ def test_what_cannot_be_trained_is_told_in_a_sentence_and_nothing_typed_is_lost(
     assert "Temperature must be between 1 and 20" in said(app("sweep", temperature="99"))
 
 
-def test_a_stopped_sweep_is_gone_on_from_by_resume(app):
+def test_stopped_sweep_continues_with_resume(app):
     config = GridConfig.from_query(SMALL | {"seeds": "3"})
     at = app("sweep", **config.to_query())
     at.button(key="grid_start").click().run()
@@ -95,7 +95,7 @@ def trained(app):
     return at.run(), id
 
 
-def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_run(app):
+def test_clicking_a_cell_twice_opens_the_same_run(app):
     at, id = trained(app)
     cells = runs.load(id).measures["cells"]
 
@@ -129,7 +129,7 @@ def test_a_click_opens_the_student_that_was_trained_and_a_second_click_the_same_
     )
 
 
-def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
+def test_sweep_without_networks_offers_its_settings(app):
     at, id = trained(app)
     (runs.load(id).folder / "cells.safetensors").unlink()  # as one that was stored before they were kept
     at.session_state[session_keys.GRID_OPEN] = True
@@ -142,7 +142,7 @@ def test_a_sweep_without_networks_says_so_and_offers_its_settings(app):
     assert at.button(key="grid_open") and len(runs.list_runs()[0]) == 1
 
 
-def test_only_the_presenter_opens_cells_where_there_is_one(app, monkeypatch):
+def test_only_the_presenter_opens_cells_with_a_password(app, monkeypatch):
     at, _ = trained(app)
     monkeypatch.setenv(permissions.PASSWORD, "long enough")
     at.session_state[session_keys.GRID_OPEN] = True
@@ -154,7 +154,7 @@ def test_only_the_presenter_opens_cells_where_there_is_one(app, monkeypatch):
     )
 
 
-def test_what_is_not_kept_is_told_before_the_start(app, monkeypatch):
+def test_page_says_before_start_which_networks_are_kept(app, monkeypatch):
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 400_000)
     at, id = trained(app)
     assert "at most 0: those of seed 0." in said(at) and grid_weights.held(runs.load(id)) == {0, 1, 2}

@@ -77,9 +77,7 @@ def tab_to(page: Page, target: Locator) -> None:
     raise AssertionError(f"Tab never comes to {target}")
 
 
-def test_start_pause_a_digit_and_another_page_by_keyboard_alone(
-    visitor: Callable[..., Page], server: Server
-) -> None:
+def test_start_pause_digit_and_pages_work_by_keyboard(visitor: Callable[..., Page], server: Server) -> None:
     page = visitor(reduced_motion="reduce")
     visit(page, server.link(**server.endless()))
     assert (

@@ -17,9 +17,7 @@ TICKS = 100
 SECONDS = float(os.environ.get("KD_FLAT_SECONDS", "20"))
 
 
-def test_node_zoom_and_hidden_traces_outlive_a_hundred_ticks_and_the_page_stays_small(
-    page: Page, server: Server
-) -> None:
+def test_node_zoom_and_hidden_traces_survive_a_hundred_updates(page: Page, server: Server) -> None:
     visit(page, server.link(**server.endless()))
     start(page)
     until(page, lambda: len(points(page)) >= 3, "three points")
@@ -50,7 +48,7 @@ def test_node_zoom_and_hidden_traces_outlive_a_hundred_ticks_and_the_page_stays_
     )
 
 
-def test_a_zoom_made_between_two_ticks_outlives_the_next(browser: Browser) -> None:
+def test_zoom_between_two_updates_survives_the_next(browser: Browser) -> None:
     """The component alone in a page without a server, since only then it is known when a figure comes."""
     page = browser.new_page()
     page.route("http://chart.test/**", _serve)

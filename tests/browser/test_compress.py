@@ -10,9 +10,7 @@ from tests.serving import PATIENCE, Server, answers, button, draw, points, until
 from tests.strokes import DIGITS
 
 
-def test_a_student_is_made_smaller_recovers_and_reads_a_drawing(
-    page: Page, server: Server, student: str
-) -> None:
+def test_compressed_and_fine_tuned_student_reads_a_drawing(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("compress", network=student, epochs="1"))
     size = page.get_by_test_id("stMetric").filter(has_text="Size of the file").get_by_test_id("stMetricValue")
     before = size.inner_text()

@@ -20,7 +20,7 @@ def folders(server: Server) -> set[str]:
     return {path.name for path in server.home.glob("*") if runs.is_id(path.name)}
 
 
-def test_a_paused_run_stands_still_until_it_is_resumed(page: Page, server: Server) -> None:
+def test_paused_run_stands_still_until_resumed(page: Page, server: Server) -> None:
     visit(page, server.link(**server.endless()))
     start(page)
     until(page, lambda: len(points(page)) >= 3, "three points")
@@ -42,7 +42,7 @@ def step_once(page: Page, per_epoch: int) -> None:
     assert steps(page, per_epoch) == [*before, before[-1] + 1]
 
 
-def test_a_step_is_exactly_one_optimizer_step(page: Page, server: Server) -> None:
+def test_step_is_exactly_one_optimizer_step(page: Page, server: Server) -> None:
     per_epoch = server.steps_per_epoch()
     visit(page, server.link(student="mlp-30", epochs=100))
     button(page, "Step").click()  # there was no run; there is one now, paused after its first step
@@ -58,7 +58,7 @@ def test_a_step_is_exactly_one_optimizer_step(page: Page, server: Server) -> Non
     step_once(page, per_epoch)
 
 
-def test_stop_measures_and_stores_what_was_learned(page: Page, server: Server) -> None:
+def test_stop_measures_and_stores_the_run(page: Page, server: Server) -> None:
     visit(page, server.link(**server.endless()))
     run = start(page)
     until(page, lambda: len(points(page)) >= 3, "three points")
@@ -81,9 +81,7 @@ def test_reset_clears_the_page_and_keeps_the_run(page: Page, server: Server) -> 
     assert stored(server, run)["state"] == "stopped"
 
 
-def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored(
-    page: Page, server: Server
-) -> None:
+def test_temperature_change_is_marked_and_stored(page: Page, server: Server) -> None:
     visit(page, server.link(temperature=4, **server.endless()))
     run = start(page)
     until(page, lambda: len(points(page)) >= 2, "two points")
@@ -108,7 +106,7 @@ def test_a_temperature_changed_during_training_is_marked_in_the_chart_and_stored
     )
 
 
-def test_a_double_click_on_start_gives_one_run(page: Page, visitor, server: Server) -> None:
+def test_double_click_on_start_gives_one_run(page: Page, visitor, server: Server) -> None:
     visit(page, server.link(**server.endless()))
     button(page, "Start").dblclick()
     until(page, lambda: run_id(page) and points(page), "a run with points")

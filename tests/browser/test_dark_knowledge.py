@@ -8,7 +8,7 @@ from tests.serving import Server, answers, button, draw, start, until, visit
 from tests.strokes import DIGITS
 
 
-def test_a_digit_left_out_is_followed_live_drawn_downloaded_and_linked(page: Page, server: Server) -> None:
+def test_omitted_digit_is_followed_live_and_linked(page: Page, server: Server) -> None:
     visit(page, server.link("dark_knowledge", panel="never-saw", offset_by="frequency"))
     start(page)
     recall = page.locator(".kd-chart.lab_recall")

@@ -54,9 +54,7 @@ def upload(page: Page, name: str, content: bytes) -> None:
     idle(page)
 
 
-def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(
-    page: Page, server: Server, student: str
-) -> None:
+def test_teacher_and_student_read_ten_mouse_drawn_digits(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("draw", run=student))
     said = {}
     for digit, strokes in DIGITS.items():
@@ -70,7 +68,7 @@ def test_teacher_and_student_read_the_ten_digits_drawn_with_the_mouse(
         assert right >= 9, f"{name} read {right} of 10: {said}"
 
 
-def test_undo_takes_back_one_stroke_and_clear_all_of_them(page: Page, server: Server) -> None:
+def test_undo_removes_one_stroke_and_clear_removes_all(page: Page, server: Server) -> None:
     visit(page, server.link("draw"))
     draw(page, DIGITS[1])
     says(page, 1)
@@ -87,7 +85,7 @@ def test_undo_takes_back_one_stroke_and_clear_all_of_them(page: Page, server: Se
     assert lit(page) == 0
 
 
-def test_a_drawing_is_still_there_after_a_visit_to_another_page(page: Page, server: Server) -> None:
+def test_drawing_survives_a_page_change(page: Page, server: Server) -> None:
     visit(page, server.link("draw"))
     draw(page, DIGITS[3])
     says(page, 3)
@@ -100,7 +98,7 @@ def test_a_drawing_is_still_there_after_a_visit_to_another_page(page: Page, serv
     until(page, lambda: lit(page) > ink + 500, "a stroke more")
 
 
-def test_a_scribble_is_said_not_to_look_like_a_digit(page: Page, server: Server, student: str) -> None:
+def test_scribble_does_not_look_like_a_digit(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("draw", run=student))
     warning = page.get_by_text("does not look like a digit")
     draw(page, SCRIBBLES["fence"])
@@ -111,9 +109,7 @@ def test_a_scribble_is_said_not_to_look_like_a_digit(page: Page, server: Server,
     expect(warning).to_have_count(0)
 
 
-def test_a_test_picture_comes_with_its_label_and_the_hardest_first_where_asked(
-    page: Page, server: Server, student: str
-) -> None:
+def test_test_pictures_have_labels_and_sort_by_disagreement(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("draw", run=student))
     page.get_by_text("Test set", exact=True).click()
     label = page.get_by_text("Its label is")
@@ -129,16 +125,14 @@ def test_a_test_picture_comes_with_its_label_and_the_hardest_first_where_asked(
     until(page, disagree, "a picture on which teacher and student differ")
 
 
-def test_an_uploaded_picture_is_read_like_a_drawing(page: Page, server: Server) -> None:
+def test_uploaded_picture_is_read_like_a_drawing(page: Page, server: Server) -> None:
     visit(page, server.link("draw"))
     upload(page, "four.png", png(DIGITS[4]))
     says(page, 4)
 
 
 @pytest.mark.parametrize("content", [b"These are words.\n", png(DIGITS[4])[:200]], ids=["text", "truncated"])
-def test_an_upload_that_is_no_picture_is_refused_in_a_plain_sentence(
-    page: Page, server: Server, content: bytes
-) -> None:
+def test_upload_that_is_not_a_picture_gives_a_sentence(page: Page, server: Server, content: bytes) -> None:
     visit(page, server.link("draw"))
     upload(page, "digit.png", content)
     until(page, lambda: errors(page), "an error")
@@ -151,7 +145,7 @@ def test_an_upload_that_is_no_picture_is_refused_in_a_plain_sentence(
     says(page, 7)
 
 
-def test_a_kept_drawing_becomes_a_score_on_the_runs_page(page: Page, server: Server, student: str) -> None:
+def test_kept_drawing_becomes_a_score_on_the_runs_page(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("draw", run=student))
     draw(page, DIGITS[3])
     says(page, 3, "student")

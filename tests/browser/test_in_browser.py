@@ -30,7 +30,7 @@ def draw(page: Page, strokes) -> None:
         page.mouse.up()
 
 
-def test_a_student_reads_digits_in_the_browser_as_on_the_server_and_asks_nobody(
+def test_browser_and_server_predict_the_same_digits(
     page: Page, server: Server, student: str, stored: str, monkeypatch
 ) -> None:  # noqa: F811
     sent: list[str] = []

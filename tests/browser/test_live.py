@@ -10,9 +10,7 @@ from tests.serving import Server, answers, cell, draw, finish, go_to, points, sa
 from tests.strokes import DIGITS
 
 
-def test_a_drawing_is_answered_by_the_teacher_and_then_by_a_student_that_changes_its_mind(
-    page: Page, server: Server
-) -> None:
+def test_student_answers_a_drawing_and_changes_its_mind(page: Page, server: Server) -> None:
     visit(page, server.link(**server.endless()))
     draw(page, DIGITS[2])
     says(page, 2)
@@ -32,7 +30,7 @@ def test_a_drawing_is_answered_by_the_teacher_and_then_by_a_student_that_changes
     assert points(page, "loss")
 
 
-def test_a_run_ends_with_a_result_that_is_stored_and_listed(page: Page, server: Server) -> None:
+def test_finished_run_is_stored_and_listed(page: Page, server: Server) -> None:
     epochs = server.epochs(3)
     visit(page, server.link(student="mlp-30", epochs=epochs))
     draw(page, DIGITS[2])

@@ -31,7 +31,7 @@ def damage(folder: Path) -> Path:
     return file
 
 
-def test_the_page_is_usable_at_once_and_says_what_it_works_on(visitor, offline: Server) -> None:
+def test_page_is_usable_at_once_and_names_its_data(visitor, offline: Server) -> None:
     page: Page = visitor()
     visit(page, offline.url)
     expect(button(page, "Start")).to_be_enabled()
@@ -44,9 +44,7 @@ def test_the_page_is_usable_at_once_and_says_what_it_works_on(visitor, offline: 
     says(page, 5)
 
 
-def test_another_try_at_the_download_fails_in_plain_words_and_sets_damaged_files_aside(
-    visitor, offline: Server
-) -> None:
+def test_failed_download_gives_a_sentence_and_keeps_damaged_files(visitor, offline: Server) -> None:
     page: Page = visitor()
     visit(page, offline.url)
     strip = page.get_by_test_id("stAlertContentWarning")
@@ -59,7 +57,7 @@ def test_another_try_at_the_download_fails_in_plain_words_and_sets_damaged_files
     assert not file.exists()
 
 
-def test_a_run_trains_on_4000_images_and_is_judged_on_1000(visitor, offline: Server) -> None:
+def test_sample_trains_on_4000_and_validates_on_1000_images(visitor, offline: Server) -> None:
     page: Page = visitor()
     visit(page, offline.link(student="mlp-30", epochs=40))
     start(page)

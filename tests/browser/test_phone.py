@@ -52,7 +52,7 @@ def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, 
         assert not overflow(page)
 
 
-def test_the_layers_of_both_networks_can_be_read(visitor: Callable[..., Page], server: Server) -> None:
+def test_layers_of_both_networks_are_readable(visitor: Callable[..., Page], server: Server) -> None:
     page = visitor(**PHONE)
     visit(page, server.link(student="cnn-separable"))
     ink = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).color")
@@ -67,9 +67,7 @@ def test_the_layers_of_both_networks_can_be_read(visitor: Callable[..., Page], s
         assert picture.evaluate("svg => getComputedStyle(svg).color") == ink
 
 
-def test_a_digit_drawn_with_a_finger_is_answered_while_a_student_trains(
-    visitor: Callable[..., Page], server: Server
-) -> None:
+def test_finger_drawing_is_answered_during_training(visitor: Callable[..., Page], server: Server) -> None:
     page = visitor(**PHONE)
     visit(page, server.link(**server.endless()))
     background = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.serving import Server, answers, chart, points, run_id, says, until, visit
 
 
-def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, student: str) -> None:
+def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server, student: str) -> None:
     page = visitor(viewport={"width": 1920, "height": 1080})
     visit(page, server.link(present=1, **server.endless()))
     taken = page.get_by_text("Test picture")
@@ -88,9 +88,7 @@ def test_a_talk_by_keys_alone(visitor: Callable[..., Page], server: Server, stud
     visit(page, server.link(run=run))  # the run of this talk, to be ended
 
 
-def test_keys_do_nothing_while_somebody_types(
-    visitor: Callable[..., Page], server: Server, student: str
-) -> None:
+def test_keys_do_nothing_while_typing(visitor: Callable[..., Page], server: Server, student: str) -> None:
     page = visitor()
     visit(page, server.link("runs", present=1))
     page.get_by_role("combobox").first.focus()

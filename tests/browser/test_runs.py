@@ -39,7 +39,7 @@ def select(page: Page, name: str) -> None:
     idle(page)
 
 
-def test_a_run_can_be_renamed_by_its_owner(page: Page, run: tuple[str, str]) -> None:
+def test_owner_renames_a_run(page: Page, run: tuple[str, str]) -> None:
     go_to(page, "Runs")
     select(page, run[1])
     box = page.get_by_role("textbox", name="Name")
@@ -49,9 +49,7 @@ def test_a_run_can_be_renamed_by_its_owner(page: Page, run: tuple[str, str]) -> 
     expect(cell(page, "My <b>best</b> one")).to_be_attached()
 
 
-def test_a_run_can_be_deleted_by_its_owner_after_a_question(
-    page: Page, server: Server, run: tuple[str, str]
-) -> None:
+def test_owner_deletes_a_run_after_confirmation(page: Page, server: Server, run: tuple[str, str]) -> None:
     go_to(page, "Runs")
     select(page, run[1])
     button(page, "Delete").click()
@@ -78,7 +76,7 @@ def test_weights_and_metrics_can_be_downloaded(page: Page, server: Server, store
     assert rows and float(rows[-1]["validation student"]) > 0.9
 
 
-def test_the_report_is_one_file_that_draws_its_charts_without_any_network(
+def test_report_draws_its_charts_without_a_network(
     page: Page, server: Server, stored: str, tmp_path: Path
 ) -> None:
     visit(page, server.link("runs"))
@@ -97,7 +95,7 @@ def test_the_report_is_one_file_that_draws_its_charts_without_any_network(
     assert [url for url in asked if not url.startswith("blob:")] == [file.as_uri()]
 
 
-def test_a_run_is_measured_and_compared(page: Page, server: Server, run: tuple[str, str]) -> None:
+def test_run_is_measured_and_compared(page: Page, server: Server, run: tuple[str, str]) -> None:
     visit(page, server.link("compare"))
     table = page.get_by_test_id("stDataFrame").first.bounding_box()
     page.mouse.click(
@@ -118,9 +116,7 @@ def test_a_run_is_measured_and_compared(page: Page, server: Server, run: tuple[s
     expect(page.locator(".kd-chart.pareto .main-svg").first).to_be_visible()
 
 
-def test_an_opened_run_brings_its_settings_back(
-    page: Page, server: Server, student: str, stored: str
-) -> None:
+def test_opened_run_restores_its_settings(page: Page, server: Server, student: str, stored: str) -> None:
     visit(page, server.link("runs"))
     select(page, stored)
     page.get_by_test_id("stButton").get_by_role(
@@ -132,9 +128,7 @@ def test_an_opened_run_brings_its_settings_back(
     assert float(page.get_by_role("slider", name="Temperature").input_value()) == 5.5
 
 
-def test_somebody_else_can_look_at_a_run_but_not_rename_or_delete_it(
-    page: Page, server: Server, stored: str
-) -> None:
+def test_others_see_a_run_but_cannot_change_it(page: Page, server: Server, stored: str) -> None:
     visit(page, server.link("runs"))
     select(page, stored)
     expect(button(page, "student.safetensors")).to_be_visible()

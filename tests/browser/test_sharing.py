@@ -20,7 +20,7 @@ BAD = [
 ]
 
 
-def test_a_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> None:
+def test_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> None:
     visit(page, server.link(temperature=7, **server.endless()))
     run = start(page)
     before = until(page, lambda: points(page), "a point")
@@ -33,7 +33,7 @@ def test_a_reload_finds_the_run_with_its_buttons(page: Page, server: Server) -> 
     expect(button(page, "Start")).to_be_enabled()
 
 
-def test_who_has_the_link_watches_but_cannot_command(
+def test_link_allows_watching_but_no_commands(
     page: Page, visitor: Callable[..., Page], server: Server
 ) -> None:
     visit(page, server.link(temperature=4, **server.endless()))
@@ -57,7 +57,7 @@ def test_who_has_the_link_watches_but_cannot_command(
     expect(page.get_by_text("T = 4, soft weight").first).to_be_visible()
 
 
-def test_who_only_watches_fetches_what_is_new_and_asks_for_no_run_of_the_script(
+def test_spectator_fetches_updates_without_script_runs(
     page: Page, visitor: Callable[..., Page], server: Server
 ) -> None:
     visit(page, server.link(**server.endless()))
@@ -79,7 +79,7 @@ def test_who_only_watches_fetches_what_is_new_and_asks_for_no_run_of_the_script(
     expect(guest.get_by_text(re.compile("^Stopped · epoch")).first).to_be_visible()
 
 
-def test_the_second_of_two_runs_waits_its_turn_and_each_has_its_own_controls(
+def test_second_run_waits_and_each_has_its_own_controls(
     page: Page, visitor: Callable[..., Page], server: Server
 ) -> None:
     visit(page, server.link(**server.endless()))
@@ -99,7 +99,7 @@ def test_the_second_of_two_runs_waits_its_turn_and_each_has_its_own_controls(
     expect(button(page, "Start")).to_be_enabled()
 
 
-def test_a_bad_link_gives_one_plain_sentence_and_a_page_that_works(page: Page, server: Server) -> None:
+def test_bad_link_gives_one_sentence_and_a_working_page(page: Page, server: Server) -> None:
     for query in BAD:
         visit(page, f"{server.url}/?{query}")
         until(page, lambda: errors(page), f"an error about {query}")

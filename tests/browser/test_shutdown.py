@@ -43,9 +43,7 @@ def test_sigterm_ends_the_server_cleanly_during_a_run(
     assert len(kept.rows) >= 2 and kept.owner and kept.state["step"] == kept.rows[-1]["step"]
 
 
-def test_a_run_whose_server_is_killed_is_resumed_by_a_click_after_a_restart(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_run_of_a_killed_server_resumes_after_a_restart(browser: Browser, tmp_path: Path) -> None:
     page = browser.new_page()
     page.set_default_timeout(PATIENCE * 1000)
     with Server(tmp_path) as server:

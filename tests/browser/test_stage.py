@@ -43,7 +43,7 @@ def test_viewers_watch_and_draw_without_an_error(server: Server, monkeypatch: py
     assert all(promise.found != "inf s" for promise in promises), "all was measured"
 
 
-def test_of_many_starts_some_are_accepted_and_the_others_told_no(server: Server) -> None:
+def test_many_starts_are_accepted_or_refused(server: Server) -> None:
     assert not of(alone(starts.measure(server, starts.ACCEPTED + 2, 1.0)), "told after")
 
 
@@ -53,7 +53,7 @@ def stranger_to_playwright() -> Iterator[Callable]:
         yield lambda call, *arguments: thread.submit(call, *arguments).result()
 
 
-def test_a_round_of_use_leaves_no_error(
+def test_round_of_use_leaves_no_error(
     server: Server, stranger_to_playwright: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(soak, "WARM", -1)  # one round
@@ -80,9 +80,7 @@ def hostile(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[runs.Ru
     runs.delete(run.id, "somebody")
 
 
-def test_a_name_that_is_a_picture_is_shown_as_it_is_written(
-    page: Page, server: Server, hostile: runs.Run
-) -> None:
+def test_name_with_picture_markup_is_shown_as_typed(page: Page, server: Server, hostile: runs.Run) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     visit(page, server.link("runs"))

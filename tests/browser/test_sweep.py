@@ -23,9 +23,7 @@ def click_cell(page: Page, across: float, up: float) -> None:
     page.mouse.click(area["x"] + across * area["width"], area["y"] + (1 - up) * area["height"])
 
 
-def test_a_heat_map_fills_in_and_a_clicked_cell_opens_as_the_run_that_it_was(
-    page: Page, server: Server
-) -> None:
+def test_heat_map_fills_in_and_a_clicked_cell_opens(page: Page, server: Server) -> None:
     visit(page, server.link("sweep", temperature="2,9", soft_weight="0.5", seeds="2", epochs="1"))
     expect(page.get_by_text("6 trainings")).to_be_visible()
     sweep = start(page)
@@ -56,7 +54,7 @@ def test_a_heat_map_fills_in_and_a_clicked_cell_opens_as_the_run_that_it_was(
     until(page, lambda: run_id(page) == opened, "the same run again")
 
 
-def test_a_small_search_is_started_and_ends_with_its_best(page: Page, server: Server) -> None:
+def test_small_search_ends_with_its_best_trial(page: Page, server: Server) -> None:
     visit(page, server.link("sweep"))
     page.get_by_role("radio", name="Search").click()
     expect(page.get_by_text("Up to 30 trials")).to_be_visible()

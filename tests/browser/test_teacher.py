@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.serving import Server, choose, finish, points, reset, start, until, visit
 
 
-def test_a_teacher_trained_live_can_be_chosen_and_teaches(page: Page, server: Server) -> None:
+def test_teacher_trained_live_can_teach(page: Page, server: Server) -> None:
     visit(page, server.link(mode="teacher", teacher="linear", augmentation="none", epochs=server.epochs(1)))
     expect(page.get_by_role("heading", name="Train a teacher from scratch")).to_be_visible()
     start(page)

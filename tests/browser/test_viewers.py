@@ -22,7 +22,7 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often_as_ever(
+def test_pace_slows_as_viewers_grow_but_not_for_the_owner(
     server: Server,
 ) -> None:
     async def people() -> None:
@@ -48,7 +48,7 @@ def test_each_viewer_looks_less_often_as_they_become_more_and_the_owner_as_often
     assert not server.complaints()
 
 
-def test_the_speed_of_a_watched_training_is_measured(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_of_a_watched_training_is_measured(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watched, "SETTLE", 0.1)
     monkeypatch.setattr(watched, "PACE", 0.1)
     found = run(watched.measure(server, 2, 1, 0.5, server.endless()))
