@@ -5,7 +5,7 @@ import streamlit as st
 from kd.ui import streamlit_internals
 from kd.ui.charts import chart
 from kd.ui.runs import replaying
-from kd.ui.shell import login, present, state, status, style, url_state, visitor
+from kd.ui.shell import login, notices, present, status, style, url_state, visitor
 from kd.ui.shell.error_boundary import plainly
 
 streamlit_internals.mend()
@@ -35,7 +35,7 @@ with st.container():
     present.bar(PAGES, page, replaying.begin_last)
     status.strip()
     login.show()
-    state.show_notice()
+    notices.show()
 with plainly():
     page.run()
 chart.preload()

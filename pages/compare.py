@@ -9,7 +9,7 @@ from kd.evaluation import comparison
 from kd.metrics import latency
 from kd.store import runs
 from kd.ui.compare import panels, table
-from kd.ui.shell import entry, state
+from kd.ui.shell import entry, notices
 
 entry.through_app()
 st.title("Compare", anchor=False)
@@ -56,7 +56,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         help="Some seconds a run. Nothing else should run on the machine.",
     )
 place = st.empty()  # of the progress bar; what was measured before stays on the page below it
-state.show_notice()
+notices.show()
 table = st.dataframe(
     [table.row(run, measured.get(run.id), batch, threads) for run in found],
     hide_index=True,

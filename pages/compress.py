@@ -11,13 +11,13 @@ from kd.figures.compression import AXES
 from kd.jobs.manager import Snapshot
 from kd.store import runs
 from kd.ui.compress import preview, recipe, results
-from kd.ui.distil import panels
+from kd.ui.runs import curves
 from kd.ui.runs.running import Running
-from kd.ui.shell import entry, session_keys, state
+from kd.ui.shell import entry, notices, session_keys, shared
 from kd.ui.shell.escape import plain
 
 entry.through_app()
-manager = state.manager()
+manager = shared.manager()
 
 st.title("Compress: distillation's companions", anchor=False)
 st.markdown(
@@ -61,7 +61,7 @@ snap = RUNNING.on_show()
 if RUNNING.brings(snap):
     recipe.adopt(snap.config)
 with st.container():
-    state.show_notice()
+    notices.show()
 if not any(run.kind == "distil" and run.measures for run in runs.list_runs()[0]):
     st.info(
         "There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up."
@@ -100,7 +100,7 @@ buttons(config, snap)
 
 
 def draw(now: Snapshot) -> None:
-    panels.charts(now)
+    curves.show(now)
     third = (
         " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels."
         if any("loss alone hard" in found for found in now.rows[:1])

@@ -15,7 +15,7 @@ from kd.ui.lab import (
     soft_targets,
     wrong_labels,
 )
-from kd.ui.shell import entry, session_keys, state
+from kd.ui.shell import entry, notices, session_keys
 
 entry.through_app()
 #: Panel -> how it is shown, and which run it is about.
@@ -39,7 +39,7 @@ def reset() -> None:
 
 frame.restore()
 with st.container():
-    state.show_notice()  # what was wrong with the link
+    notices.show()  # what was wrong with the link
 st.title("Dark knowledge", anchor=False)
 panel = frame.chosen(
     st.segmented_control,

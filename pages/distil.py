@@ -6,19 +6,19 @@ from kd import permissions
 from kd.errors import UserError
 from kd.store import runs
 from kd.ui.charts.watch import watch
-from kd.ui.distil import controls, panels
+from kd.ui.distil import controls, networks
 from kd.ui.drawing.your_digit import your_digit
-from kd.ui.runs import replaying
-from kd.ui.shell import present, session_keys, state, url_state, visitor
+from kd.ui.runs import curves, progress, replaying, results, snapshots, teachers, titles
+from kd.ui.shell import layout, notices, present, session_keys, shared, url_state, visitor
 
 if recording := replaying.wanted():
     replaying.show(recording)
     st.stop()
-manager = state.manager()
+manager = shared.manager()
 mode = controls.restore()
-run_id = state.shown_run()
+run_id = snapshots.shown_run()
 try:
-    snap = state.snapshot(run_id)
+    snap = snapshots.find(run_id)
     if snap is not None and snap.kind not in runs.ON_DISTIL:
         where = {
             "compress": "is a compressed network; the Compress page shows it",
@@ -28,7 +28,7 @@ try:
         }.get(snap.kind, "is an experiment of another kind; the Dark knowledge page shows it")
         raise UserError(f"This run {where}.")
 except UserError as error:
-    state.notify("error", str(error))
+    notices.notify("error", str(error))
     run_id = snap = st.session_state[session_keys.RUN] = None
 if snap is not None and st.session_state.get(session_keys.ADOPTED) != snap.id:
     # A run opened from the list brings its settings along.
@@ -36,7 +36,7 @@ if snap is not None and st.session_state.get(session_keys.ADOPTED) != snap.id:
     controls.adopt(snap.config, mode)
     st.session_state[session_keys.ADOPTED] = snap.id
 with st.container():
-    state.show_notice()  # what was wrong with the link
+    notices.show()  # what was wrong with the link
 active, mine = snap is not None and snap.active, snap is not None and snap.mine
 may = permissions.allowed(visitor.digest())
 interrupted = mine and snap.state == "interrupted" and not snap.saved
@@ -47,7 +47,7 @@ def command(what, *arguments) -> None:
     try:
         what(run_id, visitor.token(), *arguments)
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 def step() -> None:
@@ -69,7 +69,7 @@ def start(config, one_step: bool) -> None:
             manager.step(new, visitor.token())
         st.session_state[session_keys.RUN] = st.session_state[session_keys.ADOPTED] = new
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
     st.rerun()
 
 
@@ -177,7 +177,7 @@ with st.container(horizontal=True):
         help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.",
     )
     if interrupted:
-        panels.discard(snap)
+        progress.discard_button(snap)
     present.offer()
 with st.container():
     if active and not mine:
@@ -186,8 +186,8 @@ with st.container():
             + (" Press Start for one of your own." if may else "")
         )
     if snap is not None:
-        st.caption(panels.run_title(snap))
-        panels.outcome(snap)
+        st.caption(titles.title(snap))
+        progress.outcome(snap)
         if url_state.presenting() and snap.state in ("failed", "interrupted"):
             st.info("The talk goes on: press **L** to replay the last run that finished.")
         if mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
@@ -196,46 +196,46 @@ with st.container():
                 st.rerun()
     elif config is not None and mode == "distil":
         st.caption(
-            f"**{config.student}** has {panels.cost(config.student, state.find_teacher(config.teacher).architecture)}."
+            f"**{config.student}** has {networks.cost(config.student, teachers.find(config.teacher).architecture)}."
         )
 
 
 def live() -> None:
     """All that changes while a run goes on, and nothing else: each element costs every viewer's tick."""
     try:
-        now = state.snapshot(run_id) if active else snap
+        now = snapshots.find(run_id) if active else snap
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
         st.session_state[session_keys.RUN] = None
         st.rerun()
     if (now.state, now.saved) != (snap.state, snap.saved):
         st.rerun()
     if now.followed:
-        panels.follow(now)
+        curves.follow(now)
     else:
-        panels.progress(now)
-        panels.charts(now)
+        progress.bar(now)
+        curves.show(now)
 
 
 # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
-charts_at, digit_at = panels.side_by_side(mode == "distil")
+charts_at, digit_at = layout.side_by_side(mode == "distil")
 introduced = url_state.presenting() and snap is None and config is not None and mode == "distil"
 with charts_at:
     if snap is not None:
         watch(snap, live, snap.followed)
     elif introduced:  # half a screen would be empty until Start
-        panels.networks(config)
+        networks.layers(config)
 with digit_at:
     if mode == "distil":
         wanted = snap.config.teacher if snap else config.teacher if config else "cnn"
         your_digit(snap, wanted, config.temperature if config else 1.0)
 if snap is not None:
-    panels.results(snap)
+    results.show(snap)
 if config is not None:
     if not introduced:
         st.header("Layer by layer", anchor=False)
-        panels.networks(config)
+        networks.layers(config)
     if mode == "distil" and snap is None:
         st.header("The students, and what they cost", anchor=False)
-        panels.students_table(state.find_teacher(config.teacher).architecture)
+        networks.students_table(teachers.find(config.teacher).architecture)
     controls.write_link(config, mode, run_id)

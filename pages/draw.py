@@ -10,22 +10,24 @@ from kd.figures import training
 from kd.metrics.latency import Latency, measure_latency
 from kd.models import inference, registry
 from kd.store import drawings, runs
+from kd.ui.charts import roles
 from kd.ui.charts.chart import live_chart
-from kd.ui.distil import panels
+from kd.ui.drawing import answers, thumbnails
 from kd.ui.drawing.canvas import canvas
-from kd.ui.shell import entry, state, visitor
+from kd.ui.runs import names, snapshots, teachers
+from kd.ui.shell import entry, notices, shared, visitor
 from kd.ui.shell.error_boundary import plainly
 from kd.ui.shell.escape import plain
 
 entry.through_app()
-manager = state.manager()
+manager = shared.manager()
 mnist = manager.source.mnist()
 st.title("Draw, and compare their answers", anchor=False)
 
 # -- whose student answers -------------------------------------------------------------
 stored = [run for run in runs.list_runs()[0] if run.kind in runs.WITH_STUDENT and "student" in run.models]
-choices = state.distinct({run.id: run.name for run in stored})
-shown = state.shown_run()
+choices = names.distinct({run.id: run.name for run in stored})
+shown = snapshots.shown_run()
 live = manager.snapshot(shown, visitor.token()) if shown else None
 if live is not None and live.kind == "distil" and live.id not in choices and (live.active or live.rows):
     choices = {live.id: f"{live.config.student}, {'training now' if live.active else live.state}"} | choices
@@ -36,7 +38,7 @@ def most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int
     """The test pictures on which KL(teacher || student) is greatest, greatest first."""
     teacher = manager.teacher(teacher_name).logits(mnist.test.to(training_device())).cpu().log_softmax(1)
     student = inference.logits_in_chunks(
-        state.stored_model(run_id, "student"), mnist.test.inputs(), 512
+        snapshots.stored_model(run_id, "student"), mnist.test.inputs(), 512
     ).log_softmax(1)
     return (teacher.exp() * (teacher - student)).sum(1).topk(min(count, len(mnist.test))).indices.tolist()
 
@@ -71,9 +73,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
 temperature = min(20.0, max(1.0, temperature))
 try:
-    snap = state.snapshot(picked)
+    snap = snapshots.find(picked)
     teacher_name = snap.config.teacher if snap else "cnn"
-    teacher = state.find_teacher(teacher_name)
+    teacher = teachers.find(teacher_name)
     teacher_name = teacher.name
 except UserError as error:
     st.error(plain(error))
@@ -126,27 +128,27 @@ with left:
             except UserError as error:
                 st.error(plain(error))
     if picture is not None:
-        panels.model_view(picture)
+        thumbnails.model_view(picture)
 
 
 # -- the answers -----------------------------------------------------------------------
 @st.fragment(run_every=max(0.5, snap.pace) if snap is not None and snap.active else None)
 @plainly()
-def answers() -> None:
+def show_answers() -> None:
     if picture is None:
         st.info("**Draw a digit** with the mouse or a finger, or take a picture from the test set or a file.")
         return
-    if snap is not None and snap.active and state.snapshot(snap.id).state != snap.state:
+    if snap is not None and snap.active and snapshots.find(snap.id).state != snap.state:
         st.rerun()
-    found = state.answers(picture, snap, teacher_name)
+    found = answers.answer(picture, snap, teacher_name)
     if not found.is_digit:
-        panels.not_a_digit()
+        answers.warn_not_a_digit()
     for column, (name, logits) in zip(st.columns(len(found.logits)), found.logits.items()):
         with column:
             shares = torch.softmax(logits.double(), 0)
             digit = int(shares.argmax())
             st.metric(
-                f":{panels.STREAMLIT_COLOURS[name]}[{panels.MARKS[name]}] {name}",
+                f":{roles.STREAMLIT_COLOURS[name]}[{roles.MARKS[name]}] {name}",
                 str(digit),
                 f"{shares[digit]:.1%} at T=1",
                 delta_color="off",
@@ -174,19 +176,19 @@ def answers() -> None:
 def keep(pixels) -> None:
     try:
         count = drawings.keep(pixels, st.session_state["keep_label"], visitor.token())
-        state.notify(
+        notices.notify(
             "success",
             f"Kept. Your test set has {count} drawing{'s' if count > 1 else ''}; every run can be scored on it on the Runs page.",
         )
     except (UserError, TypeError) as error:
-        state.notify(
+        notices.notify(
             "error",
             str(error) if isinstance(error, UserError) else "Say which digit you drew, and press Keep again.",
         )
 
 
 with right:
-    answers()
+    show_answers()
     if picture is not None and way != "Test set":
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.selectbox("This is a", range(10), index=None, placeholder="digit", key="keep_label", width=120)

@@ -5,7 +5,7 @@ import streamlit as st
 from kd.config.distil import DistilConfig
 from kd.objectives import METHODS, Method
 from kd.tables import cells, comparison, distilbert, schemes
-from kd.ui.shell import entry, state
+from kd.ui.shell import entry, error_boundary
 
 entry.through_app()
 st.title("Every method, side by side", anchor=False)
@@ -13,7 +13,7 @@ st.markdown(
     "A method says what the student learns: from the teacher's **answers**, from its **hidden layers**, from how images lie to each other "
     "for it (**relations**), or, without a teacher, from **labels** that are softened. Choose one under *Method* on the **Distil** page."
 )
-measured = state.measured_before(comparison.load)
+measured = error_boundary.load_or_tell(comparison.load)
 
 
 def family(method: Method) -> str:
@@ -70,7 +70,7 @@ if measured:
 else:
     st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
 
-who = state.measured_before(schemes.load)
+who = error_boundary.load_or_tell(schemes.load)
 if who:
     st.header("Who teaches whom", anchor=False)
     st.markdown(
@@ -101,7 +101,7 @@ if who:
         f"{who['core_minutes']:.0f} core-minutes ({who['machine']}). Made by `{who['command']}`."
     )
 
-halved = state.measured_before(distilbert.load)
+halved = error_boundary.load_or_tell(distilbert.load)
 if halved:
     st.header("DistilBERT's recipe, on images", anchor=False)
     st.markdown(

@@ -5,7 +5,7 @@ import streamlit as st
 from kd.figures import training
 from kd.tables import cells, paper
 from kd.ui.charts import chart
-from kd.ui.shell import entry, state
+from kd.ui.shell import entry, error_boundary
 
 entry.through_app()
 st.title("The paper's table, run again", anchor=False)
@@ -13,7 +13,7 @@ st.markdown(
     "Distillation became known by a paper of 2015 ([Hinton, Vinyals & Dean](https://arxiv.org/abs/1503.02531)). Its section 3 tries it on MNIST: "
     "a large teacher, a small student, students that never saw a 3. Here each of these experiments stands beside what this program measured."
 )
-result = state.measured_before(paper.load)
+result = error_boundary.load_or_tell(paper.load)
 if result is None:
     st.stop()
 

@@ -10,15 +10,26 @@ from kd.evaluation import comparison
 from kd.models import inference
 from kd.reports import report
 from kd.store import checkpoints, drawings, replay, runs
-from kd.ui.distil import controls, panels
+from kd.ui.distil import controls
 from kd.ui.lab import frame
-from kd.ui.runs import export_panel, import_panel, replaying, storage_panel
-from kd.ui.shell import entry, session_keys, state, url_state, visitor
+from kd.ui.runs import (
+    curves,
+    export_panel,
+    import_panel,
+    progress,
+    replaying,
+    results,
+    snapshots,
+    storage_panel,
+    titles,
+)
+from kd.ui.runs import names as run_names
+from kd.ui.shell import entry, notices, session_keys, url_state, visitor
 from kd.ui.shell.escape import plain
 
 entry.through_app()
 st.title("Runs", anchor=False)
-state.show_notice()
+notices.show()
 found, problems = runs.list_runs()
 unfinished, more_problems = checkpoints.list_interrupted()
 for problem in problems + more_problems:
@@ -50,9 +61,9 @@ def score(run_id: str, which: str, count: int, newest: int) -> int:
     """How many of the kept drawings the model reads right."""
     return int(
         (
-            inference.logits_in_chunks(state.stored_model(run_id, which), digits.normalize(pictures)).argmax(
-                1
-            )
+            inference.logits_in_chunks(
+                snapshots.stored_model(run_id, which), digits.normalize(pictures)
+            ).argmax(1)
             == labels
         ).sum()
     )
@@ -139,7 +150,7 @@ def forget_drawings() -> None:
     try:
         drawings.forget(visitor.token())
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 if len(labels):
@@ -179,26 +190,26 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
 def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     st.header(runs.default_name(kept.config), anchor=False)
     try:
-        snap = state.snapshot(kept.id)
+        snap = snapshots.find(kept.id)
     except UserError as error:  # it has just gone
         st.error(plain(error))
         return
-    st.caption(panels.run_title(snap))
-    panels.outcome(snap)
+    st.caption(titles.title(snap))
+    progress.outcome(snap)
     with st.container(horizontal=True):
         mine = snap.mine and snap.state == "interrupted"
         open_button(kept.id, kept.config, "Open, to resume it" if mine else "Open")
         if mine:
-            panels.discard(snap)
-    panels.progress(snap)
+            progress.discard_button(snap)
+    progress.bar(snap)
     if kept.kind in runs.ON_DISTIL:
-        panels.charts(snap)
+        curves.show(snap)
 
 
 names = {
     kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished
 }
-names = state.distinct(names | {run.id: f"{run.name} ({when(run.created)})" for run in found})
+names = run_names.distinct(names | {run.id: f"{run.name} ({when(run.created)})" for run in found})
 chosen = st.selectbox("Run", list(names), format_func=names.get, key="run_choice")
 chosen = chosen if chosen in names else next(iter(names))
 for kept in unfinished:
@@ -217,14 +228,14 @@ def rename() -> None:
     try:
         runs.rename(run.id, st.session_state[f"name_{run.id}"], visitor.token())
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 def pin() -> None:
     try:
         runs.pin(run.id, st.session_state[f"pin_{run.id}"], visitor.token())
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 def delete() -> None:
@@ -232,15 +243,15 @@ def delete() -> None:
         runs.delete(run.id, visitor.token())
         if st.session_state.get(session_keys.RUN) == run.id:
             st.session_state[session_keys.RUN] = None
-        state.notify("success", f"{run.name} was deleted.")
+        notices.notify("success", f"{run.name} was deleted.")
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 st.header(plain(run.name), anchor=False)
 try:
-    snap = state.snapshot(run.id)
-    st.caption(panels.run_title(snap))
+    snap = snapshots.find(run.id)
+    st.caption(titles.title(snap))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if run.kind != "imported":
             open_button(run.id, run.config)
@@ -299,8 +310,8 @@ try:
             else "Only the presenter renames and deletes runs here."
         )
     if run.kind in runs.ON_DISTIL:
-        panels.charts(snap)
+        curves.show(snap)
     if run.kind not in runs.EXPERIMENTS:
-        panels.results(snap)
+        results.show(snap)
 except (UserError, OSError) as error:
     st.error(plain(error))

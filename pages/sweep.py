@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from kd.errors import UserError
-from kd.ui.shell import entry, session_keys, state
+from kd.ui.runs import snapshots
+from kd.ui.shell import entry, session_keys
 from kd.ui.sweep import grid_panel, search_panel
 
 entry.through_app()
@@ -18,7 +19,7 @@ def way() -> str:
         run, wanted = st.query_params.get("run"), st.query_params.get("way")
         if wanted not in WAYS:
             try:
-                snap = state.snapshot(run)
+                snap = snapshots.find(run)
                 wanted = snap.kind if snap is not None and snap.kind in WAYS else "grid"
             except UserError:  # which is told where the run would be
                 wanted = "grid"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from kd.ui.shell import state
+from kd.ui.shell import shared
 from tests.helpers import wait_until
 
 APP = str(Path(__file__).parents[1] / "app.py")
@@ -28,5 +28,5 @@ def said(at: AppTest) -> str:
 def ended(at: AppTest, slot: str, seconds: float = 30.0) -> str:
     """Waits until the run in the session's ``slot`` is over, and returns its id."""
     id = at.session_state[slot]
-    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, seconds=seconds)
+    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, seconds=seconds)
     return id

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from kd.data import sources
-from kd.ui.shell import session_keys, state
+from kd.ui.shell import session_keys, shared
 from tests.apps import APP, TOKEN
 
 
@@ -36,5 +36,5 @@ def app(monkeypatch, tmp_path, mnist):
         return at.run()
 
     yield open_at
-    state.manager().close()
+    shared.manager().close()
     st.cache_resource.clear()

@@ -8,7 +8,7 @@ from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
 from kd.store import runs
-from kd.ui.shell import session_keys, state
+from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, query, said
 from tests.helpers import small_teacher, wait_until
 
@@ -88,7 +88,7 @@ def test_fine_tuning_is_followed_and_its_stages_are_stored(app, mnist):
     at.button(key="recover").click().run()
     assert not at.exception
     id = at.session_state[session_keys.COMPRESS_RUN]
-    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
+    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
     at.run()
     assert not at.exception and not at.error
     kept = runs.load(id)
@@ -116,7 +116,7 @@ def test_other_pages_accept_a_compressed_network(app, mnist):
     at = app(PAGE, epochs="1")
     at.button(key="recover").click().run()
     id = at.session_state[session_keys.COMPRESS_RUN]
-    wait_until(lambda: not state.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
+    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
     for page in ("runs", "draw", "compare", "distil"):
         at = app(page, **({"run": id} if page in ("distil", "draw") else {}))
         assert not at.exception, page

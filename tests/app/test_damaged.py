@@ -8,7 +8,7 @@ from kd.config.distil import DistilConfig
 from kd.experiments.base import Distillation
 from kd.store import runs
 from kd.teachers import catalogue
-from kd.ui.shell import state
+from kd.ui.shell import shared
 from tests.apps import TOKEN, said
 
 pytestmark = pytest.mark.app
@@ -19,7 +19,7 @@ PAGES = [None, "draw", "dark_knowledge", "compress"]
 def stored(app, mnist):
     """A finished run of this visitor."""
     config = DistilConfig(student="mlp-30", epochs=1)
-    experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
+    experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     rows, last = [], None
     for last in experiment.records():
         rows.append(last.row())
@@ -96,7 +96,7 @@ def test_no_address_makes_a_page_fail(app, page, query):
 
 def test_pages_accept_a_stopped_chain_without_a_student(app, mnist):
     config = DistilConfig(student="mlp-30", epochs=2, scheme="born-again", generations=1)
-    experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
+    experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     last = next(experiment.records())
     run = runs.save(
         runs.new_id(),

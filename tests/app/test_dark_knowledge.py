@@ -5,7 +5,7 @@ import pytest
 from kd.drawing import links
 from kd.experiments import study
 from kd.lab.settings import LabSettings
-from kd.ui.shell import session_keys, state
+from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, query, said
 from tests.helpers import wait_until
 
@@ -75,7 +75,7 @@ def test_ambiguous_example_can_be_requested_repeatedly(app):
 
 def wait_for_end(at, slot: str = session_keys.RUN) -> None:
     wait_until(
-        lambda: not state.manager().snapshot(at.session_state[slot], TOKEN).active, "the end of the run", 120
+        lambda: not shared.manager().snapshot(at.session_state[slot], TOKEN).active, "the end of the run", 120
     )
     at.run()
 

@@ -18,7 +18,8 @@ from kd.figures import training
 from kd.metrics import latency
 from kd.models import registry
 from kd.store import checkpoints, runs
-from kd.ui.shell import session_keys, state
+from kd.ui.drawing import answers
+from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, said
 from tests.helpers import wait_until
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.app
 def stored(app, mnist):
     """A finished run of this visitor."""
     config = DistilConfig(student="mlp-30", epochs=1, temperature=8.0, schedule=((3, "temperature", 2.0),))
-    experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
+    experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     rows, last = [], None
     for last in experiment.records():
         rows.append(last.row())
@@ -70,7 +71,7 @@ def picture(at: AppTest, who: str) -> str:
 def interrupted(app, mnist):
     """A run of this visitor that a server's end cut short after the first of two epochs."""
     config = DistilConfig(student="mlp-30", epochs=2, temperature=8.0, schedule=((3, "temperature", 2.0),))
-    experiment = Distillation(config, mnist, state.manager().teacher("cnn"))
+    experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     keeper = checkpoints.Keeper(runs.new_id(), runs.owner_digest(TOKEN))
     assert keeper.keep(experiment, config, [next(experiment.records()).row()]) == ""
     keeper.leave(ended=False)
@@ -147,8 +148,8 @@ def test_start_queues_a_run_that_the_link_finds(app):
     assert not at.exception
     run_id = at.session_state[session_keys.RUN]
     assert at.query_params["run"] in (run_id, [run_id])
-    assert state.manager().snapshot(run_id, TOKEN).mine
-    assert not state.manager().snapshot(run_id, "x" * 32).mine
+    assert shared.manager().snapshot(run_id, TOKEN).mine
+    assert not shared.manager().snapshot(run_id, "x" * 32).mine
 
 
 def test_stored_run_opens_with_curves_result_and_settings(app, stored):
@@ -187,15 +188,15 @@ def test_chart_is_built_once_for_all_spectators(app, stored, monkeypatch):
 def test_teacher_predicts_a_picture_once(app, mnist):
     app()
     asked = []
-    state.manager().teacher("cnn").model.register_forward_hook(lambda *args: asked.append(1))
-    state.familiar("cnn")
+    shared.manager().teacher("cnn").model.register_forward_hook(lambda *args: asked.append(1))
+    answers.familiar("cnn")
     one, other = mnist.test.images[0].numpy(), mnist.test.images[1].numpy()
-    found = state.answers(one, None, "cnn")
+    found = answers.answer(one, None, "cnn")
     asked.clear()
-    again = state.answers(one, None, "cnn")
+    again = answers.answer(one, None, "cnn")
     assert torch.equal(found.logits["teacher"], again.logits["teacher"]) and not asked
     assert (
-        not torch.equal(state.answers(other, None, "cnn").logits["teacher"], again.logits["teacher"])
+        not torch.equal(answers.answer(other, None, "cnn").logits["teacher"], again.logits["teacher"])
         and asked
     )
 
@@ -235,7 +236,7 @@ def test_one_registry_entry_adds_a_complete_architecture(app, one_more):
     assert one_more.name in list(at.dataframe[0].value["network"]) and "Tanh" in picture(at, "student")
     at.button(key="start").click().run()
     run_id = at.session_state[session_keys.RUN]
-    wait_until(lambda: state.manager().snapshot(run_id, TOKEN).state == "done", "the end of the run", 60)
+    wait_until(lambda: shared.manager().snapshot(run_id, TOKEN).state == "done", "the end of the run", 60)
     assert 0 < runs.load(run_id).measures["models"]["student"]["test_accuracy"] <= 1
     assert one_more.name in app(mode="teacher").selectbox(key="teacher_teacher").options
 
@@ -266,7 +267,7 @@ def test_resume_right_after_step_continues(app):
     at.button(key="step").click().run()
 
     def records():
-        return len(state.manager().snapshot(at.session_state[session_keys.RUN], TOKEN).rows)
+        return len(shared.manager().snapshot(at.session_state[session_keys.RUN], TOKEN).rows)
 
     wait_until(lambda: records() == 1, "the first step")
     at.run()
@@ -288,7 +289,7 @@ def test_owner_resumes_an_interrupted_run(app, interrupted):
     assert at.button(key="step").disabled
     at.button(key="resume").click().run()
     assert not at.exception and not at.error
-    assert state.manager().snapshot(interrupted, TOKEN).mine and "interrupted by" not in said(at)
+    assert shared.manager().snapshot(interrupted, TOKEN).mine and "interrupted by" not in said(at)
 
 
 def test_owner_discards_an_interrupted_run(app, interrupted):
@@ -363,7 +364,7 @@ def test_compare_page_measures_a_run_and_summarizes_it(app, stored, monkeypatch)
 
 def test_nothing_is_measured_during_training(app, stored, monkeypatch):
     at = app("compare")
-    monkeypatch.setattr(type(state.manager()), "busy", lambda self: True)
+    monkeypatch.setattr(type(shared.manager()), "busy", lambda self: True)
     at.button(key="measure").click().run()
     assert not at.exception and "Measure when it has ended" in said(at) and comparison.stored(stored) is None
 

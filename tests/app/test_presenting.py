@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from kd.config.distil import DistilConfig
 from kd.store import replay, runs
-from kd.ui.shell import present, session_keys, state
+from kd.ui.shell import notices, present, session_keys, shared
 from tests.apps import TOKEN, said
 
 pytestmark = pytest.mark.app
@@ -92,7 +92,7 @@ def test_replay_is_labelled_and_needs_no_worker(app, recorded):
         at.session_state[session_keys.PLAYER].speed == 20.0
         and at.session_state[session_keys.PLAYER].since is not None
     )
-    assert not at.exception and state.manager()._thread is None
+    assert not at.exception and shared.manager()._thread is None
     at.button(key="replay_leave").click().run()
     assert at.button(key="start") and "replay" not in at.query_params
 
@@ -112,10 +112,9 @@ def begin_last() -> AppTest:
 
     def script() -> None:
         from kd.ui.runs import replaying
-        from kd.ui.shell import state
 
         replaying.begin_last()
-        state.show_notice()
+        notices.show()
 
     at = AppTest.from_function(script)
     at.session_state[session_keys.OWNER] = TOKEN

@@ -9,6 +9,7 @@ from kd import permissions
 from kd.config.distil import DistilConfig
 from kd.models import registry
 from kd.store import quota, runs
+from kd.ui.shell import notices
 from tests.apps import TOKEN, said
 from tests.helpers import MEASURES
 
@@ -68,11 +69,11 @@ def test_presenter_logs_in_and_out(app, monkeypatch):
     def entrance(token):
         import streamlit as st
 
-        from kd.ui.shell import login, session_keys, state
+        from kd.ui.shell import login, session_keys
 
         st.session_state[session_keys.OWNER] = token
         login.show()
-        state.show_notice()
+        notices.show()
 
     monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
     at = AppTest.from_function(entrance, kwargs={"token": TOKEN}, default_timeout=60).run()

@@ -7,7 +7,7 @@ import pytest
 from kd import paths
 from kd.store import runs
 from kd.sweeps import search
-from kd.ui.shell import session_keys, state
+from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
@@ -105,14 +105,14 @@ def test_stopped_search_never_reads_a_test_image(app):
     at = app("sweep", **SMALL | {"trials": "20", "epochs": "20"})
     at.button(key="search_start").click().run()
     id = at.session_state[session_keys.SEARCH_RUN]
-    wait_until(lambda: state.manager().snapshot(id, TOKEN).rows)
+    wait_until(lambda: shared.manager().snapshot(id, TOKEN).rows)
     at.run()
     at.button(key="search_pause").click().run()
-    wait_until(lambda: state.manager().snapshot(id, TOKEN).state == "paused")
+    wait_until(lambda: shared.manager().snapshot(id, TOKEN).state == "paused")
     at.run()
     assert "Trial 1 of 20" in said(at) and not at.exception
     at.button(key="search_resume").click().run()
-    wait_until(lambda: state.manager().snapshot(id, TOKEN).rows[-1]["trial"] >= 1, seconds=120)
+    wait_until(lambda: shared.manager().snapshot(id, TOKEN).rows[-1]["trial"] >= 1, seconds=120)
     at.run()
     at.button(key="search_stop").click().run()
     ended(at, session_keys.SEARCH_RUN, 120)

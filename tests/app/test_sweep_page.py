@@ -6,7 +6,7 @@ from kd import permissions
 from kd.config.grid import GridConfig
 from kd.store import runs
 from kd.sweeps import grid_weights
-from kd.ui.shell import session_keys, state
+from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
 
@@ -71,8 +71,8 @@ def test_stopped_sweep_continues_with_resume(app):
     at = app("sweep", **config.to_query())
     at.button(key="grid_start").click().run()
     id = at.session_state[session_keys.GRID_RUN]
-    wait_until(lambda: any("seconds 0" in row for row in state.manager().snapshot(id, TOKEN).rows))
-    state.manager().stop(id, TOKEN)
+    wait_until(lambda: any("seconds 0" in row for row in shared.manager().snapshot(id, TOKEN).rows))
+    shared.manager().stop(id, TOKEN)
     ended(at, session_keys.GRID_RUN)
     at.run()
     if runs.load(id).state == "done":  # it was faster

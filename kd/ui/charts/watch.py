@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from kd.jobs.manager import GLANCE, Snapshot
-from kd.ui.shell import state, visitor
+from kd.ui.shell import shared, visitor
 from kd.ui.shell.error_boundary import plainly
 
 ANEW = 5.0  # seconds, at least, after which the pace is set anew
@@ -25,7 +25,7 @@ def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> N
         return
 
     def repeat() -> None:
-        now = state.manager().snapshot(snap.id, visitor.token()) if snap.active else None
+        now = shared.manager().snapshot(snap.id, visitor.token()) if snap.active else None
         st.fragment(plainly()(show), run_every=now.pace if now else None)()
 
     # In a crowd more seldom still, since it shows the run once more each time.

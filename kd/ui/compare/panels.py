@@ -15,8 +15,8 @@ from kd.teachers import catalogue
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.compare import table
 from kd.ui.compare.table import NUMBERS, Measures
-from kd.ui.distil import panels
-from kd.ui.shell import session_keys, state, visitor
+from kd.ui.runs import curves, snapshots, teachers
+from kd.ui.shell import notices, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 
 MOST = 4  # runs laid over each other
@@ -27,9 +27,9 @@ MOST = 4  # runs laid over each other
 def want(ids: list[str]) -> None:
     """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
     if not permissions.allowed(visitor.digest()):
-        state.notify("error", permissions.ONLY.format("measure runs"))
-    elif state.manager().busy():
-        state.notify(
+        notices.notify("error", permissions.ONLY.format("measure runs"))
+    elif shared.manager().busy():
+        notices.notify(
             "warning",
             "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.",
         )
@@ -52,7 +52,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
 
     def disturbed(run: runs.Run) -> bool:
         tell(run)  # by which whoever has gone to another page is let go
-        return state.manager().busy()
+        return shared.manager().busy()
 
     while wanted:
         run = next((run for run in found if run.id == wanted[0]), None)
@@ -61,12 +61,12 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
             try:
                 comparison.measured(
                     run,
-                    state.manager().source.mnist(),
-                    state.find_teacher(comparison.teacher_of(run)),
+                    shared.manager().source.mnist(),
+                    teachers.find(comparison.teacher_of(run)),
                     disturbed=lambda: disturbed(run),
                 )
             except UserError as error:
-                state.notify("error", f"{run.name}: {error}")
+                notices.notify("error", f"{run.name}: {error}")
         wanted.pop(0)
     st.rerun()
 
@@ -156,7 +156,7 @@ def closer(run: runs.Run, measured: Measures) -> None:
             if again:
                 st.caption(again)
         else:
-            panels.charts(state.snapshot(run.id))
+            curves.show(snapshots.find(run.id))
 
 
 def _curve(name: str) -> tuple[list[dict[str, float]], str]:

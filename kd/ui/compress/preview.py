@@ -15,7 +15,7 @@ from kd.experiments import compression
 from kd.metrics import latency
 from kd.metrics.classification import interval
 from kd.models import compress, inference
-from kd.ui.shell import state
+from kd.ui.shell import shared
 
 Amounts = tuple[
     tuple[str, int], ...
@@ -23,7 +23,7 @@ Amounts = tuple[
 
 
 def _mnist() -> Mnist:
-    return state.manager().source.mnist()
+    return shared.manager().source.mnist()
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
@@ -93,7 +93,7 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
         amounts.append(("int8", compress.INT8.index(config.int8)))
     chain = tuple(tuple(amounts[:count]) for count in range(len(amounts) + 1))
     source = _mnist().source
-    times = _timed(config.network, chain, batch, source) if not state.manager().busy() else [{}] * len(chain)
+    times = _timed(config.network, chain, batch, source) if not shared.manager().busy() else [{}] * len(chain)
     found = []
     for who in whole(config.network).networks:
         for done, took in zip(chain, times):

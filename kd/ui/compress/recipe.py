@@ -12,7 +12,8 @@ from kd.errors import UserError
 from kd.models import compress
 from kd.store import runs
 from kd.teachers import catalogue
-from kd.ui.shell import session_keys, state, url_state
+from kd.ui.runs import names, teachers
+from kd.ui.shell import notices, session_keys, url_state
 
 
 def networks() -> dict[str, str]:
@@ -28,7 +29,7 @@ def networks() -> dict[str, str]:
         if "student" in run.models
     }
     teachers = {run.id: f"{run.name} (teacher)" for run in found if "teacher" in run.models}
-    return state.distinct(
+    return names.distinct(
         students | {name: f"{name} (shipped teacher)" for name in catalogue.shipped()} | teachers
     )
 
@@ -42,7 +43,7 @@ def restore() -> None:
     try:
         found = CompressConfig.from_query({name: value for name, value in query.items() if name != "run"})
     except UserError as error:
-        state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+        notices.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     adopt(found)
     if "network" in query:
         st.session_state[session_keys.COMPRESS_ADOPTED] = query.get(
@@ -103,7 +104,7 @@ def amounts() -> None:
 
 def recovery() -> None:
     """How the recovery learns."""
-    names = state.teachers()
+    names = teachers.choices()
     kept = settings().teacher
     names = names if kept in names else {kept: kept} | names
     left, middle, right = st.columns(3)
@@ -142,7 +143,7 @@ def _take(name: str) -> None:
             settings().replace(**{name: st.session_state[_key(name)]}).to_dict()
         )
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
         _make_anew()
 
 

@@ -11,7 +11,7 @@ from kd.figures.compression import AXES, way
 from kd.jobs.manager import Snapshot
 from kd.tables import techniques
 from kd.ui.charts.chart import live_chart
-from kd.ui.shell import state
+from kd.ui.shell import error_boundary
 
 COLUMNS = {
     "weights": st.column_config.NumberColumn(format="localized", help="That must be stored."),
@@ -200,7 +200,7 @@ def _verdict(rows: list[dict[str, Any]], images: int) -> str:
 
 def measured_before() -> None:
     """Each technique alone, as it was measured for this page."""
-    found = state.measured_before(techniques.load)
+    found = error_boundary.load_or_tell(techniques.load)
     if found is None:
         return
     st.header("Each technique alone, measured before", anchor=False)

@@ -18,7 +18,8 @@ from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
 from kd.training.optimizers import OPTIMIZERS
-from kd.ui.shell import session_keys, state, url_state
+from kd.ui.runs import teachers
+from kd.ui.shell import notices, session_keys, shared, url_state
 from kd.ui.shell.escape import plain
 
 CONFIGS: dict[str, type[Config]] = {"distil": DistilConfig, "teacher": TeacherConfig}
@@ -35,7 +36,7 @@ def restore() -> str:
     try:
         settings[mode] = CONFIGS[mode].from_query(st.query_params.to_dict()).to_dict()
     except UserError as error:
-        state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+        notices.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     st.session_state[session_keys.SETTINGS] = settings
     st.session_state[session_keys.MODE] = mode
     return mode
@@ -210,7 +211,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
 def _refusal(student: str, teacher: str) -> str:
     """Why the student cannot begin with the teacher's layers, or nothing."""
     try:
-        registry.inherited(registry.skeleton(student), state.manager().teacher(teacher).model)
+        registry.inherited(registry.skeleton(student), shared.manager().teacher(teacher).model)
         return ""
     except UserError as error:
         return str(error)
@@ -258,7 +259,7 @@ def _student(kept: str, locked: bool) -> str:
 def _teacher(kept: str, locked: bool) -> str:
     """Chooses the teacher, and more of them where there are more."""
     first, *more = kept.split("+")
-    known = {name: name for name in (first, *more)} | state.teachers()
+    known = {name: name for name in (first, *more)} | teachers.choices()
     about = DistilConfig.setting("teacher")
     key, more_key = session_keys.setting("distil", "teacher"), session_keys.setting("distil", "more_teachers")
     st.session_state.setdefault(key, first)

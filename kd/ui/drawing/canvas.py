@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit_drawable_canvas import st_canvas
 
 from kd.drawing import preprocess
-from kd.ui.distil import panels
+from kd.ui.drawing import thumbnails
 from kd.ui.shell import session_keys, url_state
 
 SIZE = 280
@@ -48,7 +48,7 @@ def canvas(page: str) -> np.ndarray | None:
     ):  # what no canvas sends; a UserError is one of the last
         st.error("The drawing did not arrive whole; draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
-        panels.model_view(kept["picture"])
+        thumbnails.model_view(kept["picture"])
         st.caption(kept["whence"] + ("" if url_state.presenting() else " Draw another one above."))
     return kept["picture"]
 

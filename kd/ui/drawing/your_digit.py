@@ -6,9 +6,10 @@ import numpy as np
 import streamlit as st
 
 from kd.jobs.manager import Snapshot
-from kd.ui.distil import panels
+from kd.ui.drawing import answers
 from kd.ui.drawing.canvas import canvas, clear, show
-from kd.ui.shell import present, session_keys, state, url_state, visitor
+from kd.ui.runs import teachers
+from kd.ui.shell import present, session_keys, shared, url_state, visitor
 from kd.ui.shell.error_boundary import plainly
 
 
@@ -63,15 +64,17 @@ def your_digit(
                 )
     # On a stage the two columns are narrow, and the answers go below both.
     with st.container() if on_stage else right:
-        teacher = state.find_teacher(teacher).name
+        teacher = teachers.find(teacher).name
         if picture is None:
-            state.familiar(teacher)  # made ready, so that the first drawing is answered at once
+            answers.familiar(teacher)  # made ready, so that the first drawing is answered at once
             st.info(
                 f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}"
             )
             return
         # Only the answers are repeated while a student learns, and only where there is something to answer.
-        now = state.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
+        now = (
+            shared.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
+        )
         # At the pace for as many as watch now, not as when the page was opened. Of those who only watch half as often: each
         # drawing costs the server a script run a look, while the charts are the same for all.
         again = now.pace * (2 if now.followed else 1) if now is not None and now.active else None
@@ -80,7 +83,7 @@ def your_digit(
 
 def _take_test_digit() -> None:
     """The next picture of the test set counts as drawn; by leaps, since the sample's are in the order of their digits."""
-    test, taken = state.manager().source.mnist().test, st.session_state.get(session_keys.TEST_DIGITS, 0)
+    test, taken = shared.manager().source.mnist().test, st.session_state.get(session_keys.TEST_DIGITS, 0)
     st.session_state[session_keys.TEST_DIGITS] = taken + 1
     place = (7 + 317 * taken) % len(test)
     show(test.images[place].cpu().numpy(), f"Test picture {place + 1:,}, a {int(test.labels[place])}.")
@@ -88,7 +91,7 @@ def _take_test_digit() -> None:
 
 @plainly()
 def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
-    found = state.answers(picture, snap, teacher)
-    panels.answer_bars(found.logits, temperature, "chart_answers")
+    found = answers.answer(picture, snap, teacher)
+    answers.show_bars(found.logits, temperature, "chart_answers")
     if not found.is_digit:
-        panels.not_a_digit()
+        answers.warn_not_a_digit()

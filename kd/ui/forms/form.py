@@ -12,7 +12,8 @@ import streamlit as st
 from kd.config.base import Settings
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
-from kd.ui.shell import session_keys, state
+from kd.ui.runs import teachers
+from kd.ui.shell import notices, session_keys
 from kd.ui.shell.escape import plain
 
 
@@ -40,7 +41,7 @@ class Form:
         try:
             found = self.cls.from_query({name: value for name, value in query.items() if name != "run"})
         except UserError as error:
-            state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+            notices.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
         self.adopt(found)
         return bool(query.keys() & {spec.name for spec in dataclasses.fields(self.cls)})
 
@@ -102,7 +103,7 @@ class Form:
         )
 
     def teacher(self) -> None:
-        self.one_of("teacher", state.teachers())
+        self.one_of("teacher", teachers.choices())
 
     def optimizer(self) -> None:
         self.chosen(

@@ -8,8 +8,8 @@ from kd.config.mistake import MistakeConfig
 from kd.figures import lab
 from kd.jobs.manager import Snapshot
 from kd.objectives.mistakes import MISTAKES
-from kd.ui.distil import panels
 from kd.ui.lab import frame, running
+from kd.ui.runs import titles
 from kd.ui.shell import session_keys
 
 
@@ -58,7 +58,7 @@ def show() -> None:
         )
         st.info(f"Press **Start**, and watch what the mistake costs.{slow}")
         return
-    st.caption(panels.run_title(snap) + ".")
+    st.caption(titles.title(snap) + ".")
     running.follow(snap, _charts)
 
 

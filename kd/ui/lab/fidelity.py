@@ -10,7 +10,8 @@ from kd.figures import lab
 from kd.jobs.manager import Snapshot
 from kd.metrics import classification
 from kd.ui.lab import frame, running
-from kd.ui.shell import state
+from kd.ui.runs import snapshots
+from kd.ui.shell import shared
 
 
 def show() -> None:
@@ -43,7 +44,7 @@ def _curves(snap: Snapshot) -> None:
     part = "glance" if snap.active else "validation"
     groups = _groups(snap.id, snap.version, part, snap)
     if groups:
-        digits = getattr(state.manager().source.mnist(), part)
+        digits = getattr(shared.manager().source.mnist(), part)
         off = ", ".join(f"{who} {classification.distance(found):.2%}" for who, found in groups.items())
         frame.chart(
             lab.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability"
@@ -84,11 +85,11 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """The reliability of teacher, student and control on a part of MNIST; empty before student and control began."""
-    digits = getattr(state.manager().source.mnist().to(training_device()), part)
-    said = state.said(_snap, digits.inputs())
+    digits = getattr(shared.manager().source.mnist().to(training_device()), part)
+    said = snapshots.logits(_snap, digits.inputs())
     if not said:
         return {}
-    said = {"teacher": state.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | said
+    said = {"teacher": shared.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | said
     return {
         who: classification.reliability(said[who], digits.labels.cpu())
         for who in ("teacher", "student", "control")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from kd.config.mistake import MistakeConfig
@@ -15,11 +12,11 @@ from kd.config.study import StudyConfig
 from kd.drawing import links
 from kd.errors import UserError
 from kd.figures.training import Figure
-from kd.lab import pictures
 from kd.lab.settings import STUDY_PANELS, LabSettings
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.drawing import canvas
-from kd.ui.shell import session_keys, state, url_state
+from kd.ui.runs import snapshots
+from kd.ui.shell import notices, session_keys, url_state
 
 DRAWN = "drawn"  # the link's parameter that holds a drawing
 
@@ -32,14 +29,14 @@ def restore() -> None:
     try:
         found = LabSettings.from_query(st.query_params.to_dict())
     except UserError as error:
-        state.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
+        notices.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
     st.session_state[session_keys.LAB] = found.to_dict()
     try:
         if DRAWN in st.query_params:
             canvas.show(links.from_text(st.query_params[DRAWN]))
     except UserError as error:
-        state.notify("error", str(error))
-    if state.shown_run():
+        notices.notify("error", str(error))
+    if snapshots.shown_run():
         st.session_state.pop(
             session_keys.ADOPTED, None
         )  # the link's other parameters are not the run's settings
@@ -105,7 +102,7 @@ def _take(name: str) -> None:
             settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
         )
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
         _make_anew(name)
 
 
@@ -152,18 +149,3 @@ def pack(found: Mapping[str, tuple[Figure, str]]) -> bytes:
 def charts(packed_charts: bytes, key: str) -> None:
     """Packed charts in place, side by side where there is room."""
     live_charts(packed_charts, f"lab_{key}")
-
-
-def images(pixels: Sequence[np.ndarray], captions: Sequence[str], width: int = 56) -> None:
-    """Small grey images, (H, W) uint8 each, with a caption below each, in as many rows as they need.
-
-    They are within the page itself: files of their own, as of st.image, are gone before the browser
-    asks for them where a tick replaces them.
-    """
-    figures = [
-        f'<figure style="margin:0;width:{width}px"><img width="{width}" style="display:block;image-rendering:pixelated;border-radius:4px" '
-        f'alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(pictures.png(image)).decode()}">'
-        f'<figcaption style="font-size:0.75rem;opacity:0.8;text-align:center">{html.escape(caption)}</figcaption></figure>'
-        for image, caption in zip(pixels, captions)
-    ]
-    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(figures)}</div>')

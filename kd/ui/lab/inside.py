@@ -12,8 +12,10 @@ from kd.device import training_device
 from kd.figures import lab
 from kd.jobs.manager import Snapshot
 from kd.lab import inside, soft_targets
+from kd.ui.drawing import thumbnails
 from kd.ui.lab import frame, running
-from kd.ui.shell import state
+from kd.ui.runs import snapshots
+from kd.ui.shell import shared
 
 UNITS = 32  # of the first layer
 EVERY = 4  # of the 1,000 images of the map each so manieth is drawn
@@ -33,12 +35,12 @@ def show() -> None:
         running.follow(snap, _look)
     else:
         _teacher_places(
-            "cnn", state.manager().source.mnist().source
+            "cnn", shared.manager().source.mnist().source
         )  # made ready, so that the first map comes at once
 
 
 def _look(snap: Snapshot) -> None:
-    source = state.manager().source.mnist().source
+    source = shared.manager().source.mnist().source
     epochs = sum(row["whole_validation"] for row in snap.rows)
     weights, maps = _weights(snap.id, snap.version, snap), _maps(snap.id, epochs, source, snap)
     if weights:
@@ -57,7 +59,7 @@ def _look(snap: Snapshot) -> None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
     """The first layers of student and control, packed; empty where there are none."""
-    seen = state.look(_snap, lambda model: inside.first_layer(model, UNITS))
+    seen = snapshots.read_models(_snap, lambda model: inside.first_layer(model, UNITS))
     return (
         frame.pack(
             {
@@ -75,13 +77,13 @@ def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
 
 
 def _glance() -> Digits:
-    return state.manager().source.mnist().to(training_device()).glance
+    return shared.manager().source.mnist().to(training_device()).glance
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _teacher_places(name: str, source: str) -> np.ndarray | None:
     """(N, 2) where the teacher's features put the 1,000 images."""
-    features = inside.penultimate(state.manager().teacher(name).model, _glance().inputs())
+    features = inside.penultimate(shared.manager().teacher(name).model, _glance().inputs())
     return None if features is None else inside.plane(features)
 
 
@@ -91,7 +93,7 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
     tick they would take as much time as the training."""
     inputs = _glance().inputs()
     places = {"teacher": _teacher_places(_snap.config.teacher, source)}
-    features = state.look(_snap, lambda model: inside.penultimate(model, inputs)).get("student")
+    features = snapshots.read_models(_snap, lambda model: inside.penultimate(model, inputs)).get("student")
     if features is not None:
         own = inside.plane(features)
         places["student"] = own if places["teacher"] is None else inside.laid_on(own, places["teacher"])
@@ -111,7 +113,7 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
 def _differences(snap: Snapshot) -> None:
     st.header("Where student and control differ", anchor=False)
     digits = _glance()
-    said = state.said(snap, digits.inputs())
+    said = snapshots.logits(snap, digits.inputs())
     if "student" not in said or "control" not in said:
         return
     guesses = {who: logits.argmax(1) for who, logits in said.items()}
@@ -124,7 +126,7 @@ def _differences(snap: Snapshot) -> None:
     shown = apart[:PICTURES]
     if len(shown):
         targets = soft_targets.soft_targets(
-            state.manager()
+            shared.manager()
             .teacher(snap.config.teacher)
             .logits(digits.take(shown.to(digits.labels.device)))
             .cpu(),
@@ -134,7 +136,7 @@ def _differences(snap: Snapshot) -> None:
             f"student {int(guesses['student'][i])}, control {int(guesses['control'][i])}; teacher {_doubts(row)}"
             for i, row in zip(shown.tolist(), targets)
         ]
-        frame.images(list(digits.images[shown].cpu().numpy()), captions, 112)
+        thumbnails.row(list(digits.images[shown].cpu().numpy()), captions, 112)
 
 
 def _doubts(targets: Tensor) -> str:

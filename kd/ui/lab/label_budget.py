@@ -13,11 +13,11 @@ from kd.figures import lab
 from kd.figures.training import Figure
 from kd.jobs.manager import Snapshot
 from kd.ui.lab import frame, running
-from kd.ui.shell import state
+from kd.ui.shell import shared
 
 
 def show() -> None:
-    everything = len(state.manager().source.mnist().train)
+    everything = len(shared.manager().source.mnist().train)
     st.markdown(
         "Labels cost somebody's time; images are often free. The **student** below learns from the teacher's soft targets on all the training images "
         "and **without a single label** (its teacher once needed all of them). The **controls** are the same network and learn from 10 to "
@@ -49,7 +49,7 @@ def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[d
         if key.startswith("validation ")
     ]
     ended = any(key.startswith("test ") for key in last)
-    everything = len(state.manager().source.mnist().train)
+    everything = len(shared.manager().source.mnist().train)
     figure = lab.label_budget(curves, None if ended or not _snap.active else growing[0], everything)
     return curves, json.dumps(figure)
 

@@ -12,10 +12,11 @@ from kd.jobs.manager import Snapshot
 from kd.lab import never_saw
 from kd.lab.settings import DIGITS, OFFSETS
 from kd.metrics import class_offsets
-from kd.ui.distil import panels
+from kd.ui.drawing import answers
 from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame, running
-from kd.ui.shell import state
+from kd.ui.runs import snapshots, titles
+from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 
 
@@ -42,7 +43,7 @@ def show() -> None:
             else "Choose at least one digit to leave out, then press **Start**."
         )
         return
-    st.caption(panels.run_title(snap))
+    st.caption(titles.title(snap))
     _with_an_offset(snap)
     if not snap.active:
         _on_the_test_set(snap)
@@ -55,13 +56,13 @@ def _listed(omitted: str) -> str:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _said(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Logits of student and control on a part of MNIST ("glance", "validation" or "test"), once for all who watch."""
-    digits = getattr(state.manager().source.mnist().to(training_device()), part)
-    said = state.said(_snap, digits.inputs())
+    digits = getattr(shared.manager().source.mnist().to(training_device()), part)
+    said = snapshots.logits(_snap, digits.inputs())
     return {who: said[who] for who in ("student", "control") if who in said}
 
 
 def _labels(part: str) -> Tensor:
-    return getattr(state.manager().source.mnist(), part).labels.cpu()
+    return getattr(shared.manager().source.mnist(), part).labels.cpu()
 
 
 def _offsets(snap: Snapshot) -> dict[str, Tensor]:
@@ -157,14 +158,14 @@ def _draw(snap: Snapshot) -> None:
             return
 
         def answer() -> None:
-            now = state.snapshot(snap.id)
-            found = state.answers(picture, now, snap.config.teacher)
+            now = snapshots.find(snap.id)
+            found = answers.answer(picture, now, snap.config.teacher)
             moved = _offsets(now) if len(found.logits) > 1 else {}
-            panels.answer_bars(
+            answers.show_bars(
                 {who: logits + moved.get(who, 0) for who, logits in found.logits.items()}, 1.0, "lab_answers"
             )
             if not found.is_digit:
-                panels.not_a_digit()
+                answers.warn_not_a_digit()
 
         st.fragment(plainly()(answer), run_every=snap.pace if snap.active else None)()
 

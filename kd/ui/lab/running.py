@@ -13,20 +13,20 @@ from kd.errors import UserError
 from kd.jobs.manager import Snapshot
 from kd.store import runs
 from kd.ui.charts.watch import watch
-from kd.ui.distil import panels
 from kd.ui.lab import frame
-from kd.ui.shell import session_keys, state, visitor
+from kd.ui.runs import progress, snapshots, titles
+from kd.ui.shell import notices, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 
 
 def on_show(slot: str = session_keys.RUN) -> Snapshot | None:
     """The run that this visitor sees, or in the slot LAB_RUN the one of the lab's own; None where there is none."""
     if slot == session_keys.RUN:
-        id = state.shown_run()
+        id = snapshots.shown_run()
     else:
         id = st.session_state.setdefault(slot, st.query_params.get(slot))
     try:
-        snap = state.snapshot(id)
+        snap = snapshots.find(id)
         if snap is not None and (snap.kind in runs.IN_LAB) != (slot == session_keys.LAB_RUN):
             raise UserError(
                 "The link's run is of another kind than this experiment shows; start one of your own."
@@ -57,7 +57,7 @@ def distillation() -> Snapshot | None:
             "Press **Start** for a run of the usual settings, or choose another on the **Distil** or **Runs** page: it stays on show here."
         )
         return None
-    st.caption(panels.run_title(snap))
+    st.caption(titles.title(snap))
     return snap
 
 
@@ -80,7 +80,7 @@ def buttons(config: Settings | None, snap: Snapshot | None, slot: str = session_
                 key="lab_resume",
                 icon=":material/resume:",
                 on_click=_command,
-                args=(state.manager().resume, slot),
+                args=(shared.manager().resume, slot),
             )
         st.button(
             "Stop",
@@ -88,31 +88,31 @@ def buttons(config: Settings | None, snap: Snapshot | None, slot: str = session_
             icon=":material/stop:",
             disabled=not mine,
             on_click=_command,
-            args=(state.manager().stop, slot),
+            args=(shared.manager().stop, slot),
             help="Ends training; what was learned stays on show.",
         )
 
 
 def _start(config: Settings, slot: str) -> None:
     try:
-        st.session_state[slot] = state.manager().start(config, visitor.token())
+        st.session_state[slot] = shared.manager().start(config, visitor.token())
         st.session_state.pop(session_keys.ADOPTED, None)  # the Distil page takes over its settings
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 def _command(what: Callable[[str, str], None], slot: str) -> None:
     try:
         what(st.session_state[slot], visitor.token())
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
 
 
 def forget(slot: str = session_keys.RUN) -> None:
     """Takes the run off the page; one under way ends."""
-    snap = state.manager().snapshot(st.session_state.get(slot) or "", visitor.token())
+    snap = shared.manager().snapshot(st.session_state.get(slot) or "", visitor.token())
     if snap is not None and snap.active and snap.mine:
-        _command(state.manager().stop, slot)
+        _command(shared.manager().stop, slot)
     st.session_state[slot] = None
 
 
@@ -120,12 +120,12 @@ def follow(snap: Snapshot, draw: Callable[[Snapshot], None]) -> None:
     """Calls ``draw`` with the run as it is now, again and again while it trains."""
 
     def live() -> None:
-        now = state.snapshot(snap.id)
+        now = snapshots.find(snap.id)
         if now.state != snap.state:
             st.rerun()
-        panels.progress(now)
+        progress.bar(now)
         draw(now)
 
     with st.container():  # a message that comes must not shift the charts below
-        panels.outcome(snap)
+        progress.outcome(snap)
     watch(snap, live)

@@ -13,8 +13,10 @@ from kd.figures import lab
 from kd.jobs.manager import Snapshot
 from kd.lab.corruptions import CORRUPTIONS, Corruption
 from kd.models import inference
+from kd.ui.drawing import thumbnails
 from kd.ui.lab import frame, running
-from kd.ui.shell import state
+from kd.ui.runs import snapshots
+from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 
 LIVE, ALL = 500, 2_000  # test images, while a run trains and afterwards
@@ -50,7 +52,7 @@ def _spoiled(snap: Snapshot) -> None:
 
 
 def _digits(count: int) -> Digits:
-    test = state.manager().source.mnist().test
+    test = shared.manager().source.mnist().test
     return test.take(slice(0, None, max(1, len(test) // count)))
 
 
@@ -64,17 +66,17 @@ def _spoil(corruption: Corruption, count: int) -> list[Tensor]:
 
 def _strip(corruption: Corruption) -> None:
     """A few digits at each level, as the models see them."""
-    images = state.manager().source.mnist().test.images[:SHOWN]
+    images = shared.manager().source.mnist().test.images[:SHOWN]
     columns = [
         np.concatenate(list(corruption.apply(images, level).cpu().numpy())) for level in corruption.levels
     ]
-    frame.images(columns, [f"{level:g}" for level in corruption.levels])
+    thumbnails.row(columns, [f"{level:g}" for level in corruption.levels])
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _teacher(name: str, corruption: str, count: int) -> list[float]:
     """The teacher's share right at each level."""
-    labels, model = _digits(count).labels, state.manager().teacher(name).model
+    labels, model = _digits(count).labels, shared.manager().teacher(name).model
     return [
         _share(inference.logits_in_chunks(model, inputs), labels)
         for inputs in _spoil(CORRUPTIONS[corruption], count)
@@ -88,7 +90,7 @@ def _students(
     """The share right of student and control at each level; empty before they began."""
     labels, found = _digits(count).labels, {}
     for inputs in _spoil(CORRUPTIONS[corruption], count):
-        said = state.said(_snap, inputs)
+        said = snapshots.logits(_snap, inputs)
         for who in ("student", "control"):
             if who in said:
                 found.setdefault(who, []).append(_share(said[who], labels))

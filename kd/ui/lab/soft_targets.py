@@ -12,10 +12,11 @@ from kd.device import training_device
 from kd.figures import lab, training
 from kd.lab import pictures, soft_targets
 from kd.lab.settings import DIGITS, PICTURES
-from kd.ui.distil import panels
+from kd.ui.drawing import answers, thumbnails
 from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame
-from kd.ui.shell import state
+from kd.ui.runs import teachers
+from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 
 STRIP = 12  # images in order
@@ -33,8 +34,8 @@ def show() -> None:
     )
     temperature = frame.chosen(st.slider, "temperature", format="%.1f")
     _one_image(temperature)
-    mnist = state.manager().source.mnist().to(training_device())
-    logits, labels = state.find_teacher("cnn").logits(mnist.validation).cpu(), mnist.validation.labels.cpu()
+    mnist = shared.manager().source.mnist().to(training_device())
+    logits, labels = teachers.find("cnn").logits(mnist.validation).cpu(), mnist.validation.labels.cpu()
     _gallery(mnist.validation, logits, labels, temperature)
     _classes(logits, labels, temperature)
     frame.write_link()
@@ -90,12 +91,12 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     )
     if way == "draw":
         picture = canvas("lab")
-        return picture, None if picture is None else state.answers(picture, None, "cnn").logits["teacher"]
-    test = state.manager().source.mnist().to(training_device()).test
+        return picture, None if picture is None else answers.answer(picture, None, "cnn").logits["teacher"]
+    test = shared.manager().source.mnist().to(training_device()).test
     place = min(frame.settings().image, len(test) - 1)  # the sample has fewer
-    logits = state.find_teacher("cnn").logits(test.take(slice(place, place + 1))).cpu()[0]
+    logits = teachers.find("cnn").logits(test.take(slice(place, place + 1))).cpu()[0]
     picture = test.images[place].cpu().numpy()
-    panels.model_view(picture)
+    thumbnails.model_view(picture)
     st.caption(f"Labelled **{int(test.labels[place])}**")
     frame.chosen(st.number_input, "image")
     st.button(
@@ -110,8 +111,8 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
 
 
 def _next_doubtful(place: int) -> None:
-    test = state.manager().source.mnist().to(training_device()).test
-    order = soft_targets.most_doubtful(state.find_teacher("cnn").logits(test).cpu(), DOUBTFUL).tolist()
+    test = shared.manager().source.mnist().to(training_device()).test
+    order = soft_targets.most_doubtful(teachers.find("cnn").logits(test).cpu(), DOUBTFUL).tolist()
     frame.put(image=order[(order.index(place) + 1) % len(order)] if place in order else order[0])
 
 
@@ -160,7 +161,7 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
 
 
 def _images(digits: Digits, places: list[int], captions: list[str]) -> None:
-    frame.images(list(digits.images[places].cpu().numpy()), captions)
+    thumbnails.row(list(digits.images[places].cpu().numpy()), captions)
 
 
 def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:

@@ -11,16 +11,17 @@ from kd.metrics import latency
 from kd.models import registry
 from kd.store import runs
 from kd.ui.drawing import in_browser
-from kd.ui.shell import state, visitor
+from kd.ui.runs import snapshots
+from kd.ui.shell import notices, shared, visitor
 
 
 @st.cache_data(show_spinner="Exporting, loading again and comparing…", max_entries=16)
 def _exported(run_id: str, which: str, format: str) -> formats.Exported:
     return formats.export(
-        state.stored_model(run_id, which),
+        snapshots.stored_model(run_id, which),
         runs.load(run_id).architecture,
         format,
-        state.manager().source.mnist().test,
+        shared.manager().source.mnist().test,
     )
 
 
@@ -42,7 +43,7 @@ def _run_here(run: runs.Run, which: str, model: bytes) -> None:
 
 def _want(run_id: str) -> None:
     if not permissions.allowed(visitor.digest()):
-        state.notify("error", permissions.ONLY.format("export networks"))
+        notices.notify("error", permissions.ONLY.format("export networks"))
         return
     st.session_state[f"exported_{run_id}"] = (
         st.session_state[f"export_which_{run_id}"],

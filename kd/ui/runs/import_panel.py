@@ -8,7 +8,7 @@ from kd.config.imported import ImportConfig
 from kd.errors import UserError
 from kd.export import importing
 from kd.store import runs
-from kd.ui.shell import state, visitor
+from kd.ui.shell import notices, shared, visitor
 
 
 def show() -> None:
@@ -44,12 +44,12 @@ def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> No
     try:
         name = file.name.removesuffix(".safetensors")[: runs.NAME_LENGTH]
         digest = runs.owner_digest(visitor.token())
-        reference = state.manager().teacher(ImportConfig.teacher)
-        run = importing.store(file.getvalue(), role, name, state.manager().source.mnist(), reference, digest)
+        reference = shared.manager().teacher(ImportConfig.teacher)
+        run = importing.store(file.getvalue(), role, name, shared.manager().source.mnist(), reference, digest)
         found = run.measures["models"][role]["test_accuracy"]
-        state.notify(
+        notices.notify(
             "success",
             f"{run.name} was imported: {run.architecture}, which reads {found:.2%} of the test images right.",
         )
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))

@@ -10,9 +10,9 @@ import streamlit as st
 from kd.errors import UserError
 from kd.jobs import manager
 from kd.store import replay, runs
-from kd.ui.distil import panels
 from kd.ui.drawing.your_digit import your_digit
-from kd.ui.shell import present, session_keys, state, url_state, visitor
+from kd.ui.runs import curves, results, snapshots, titles
+from kd.ui.shell import layout, notices, present, session_keys, url_state, visitor
 
 
 def begin(id: str, playing: bool) -> None:
@@ -32,7 +32,7 @@ def begin_last() -> bool:
         begin(replay.last_finished(runs.owner_digest(visitor.token())), playing=True)
         return True
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
         return False
 
 
@@ -44,13 +44,13 @@ def wanted() -> replay.Recording | None:
             try:
                 begin(linked, playing=False)
             except UserError as error:
-                state.notify("error", str(error))
+                notices.notify("error", str(error))
     if st.session_state[session_keys.REPLAY] is None:
         return None
     try:
         return replay.load(st.session_state[session_keys.REPLAY])
     except UserError as error:  # it has just been deleted
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
         leave()
         return None
 
@@ -82,14 +82,14 @@ def _from_widget(how: str, widget: str) -> None:
 def show(recording: replay.Recording) -> None:
     """The whole page."""
     with st.container():
-        state.show_notice()
+        notices.show()
     with st.container(key="kd_replay"):
-        _show(recording, state.snapshot_of(recording.run))
+        _show(recording, snapshots.of_stored(recording.run))
     url_state.write({url_state.REPLAY: recording.run.id})
 
 
 def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
-    label, about = f"Replay of a run recorded on {recording.day}", panels.run_title(snap)
+    label, about = f"Replay of a run recorded on {recording.day}", titles.title(snap)
     still = "These are its stored measurements; nothing trains now."
     if url_state.presenting():  # in letters for the last row, and in one line
         st.title(f":material/history: {label}", anchor=False)
@@ -101,14 +101,14 @@ def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
     playing, ended = _player().playing(time.monotonic()), _player().ended(time.monotonic())
     _buttons(recording, playing)
     st.caption(caption)
-    charts_at, digit_at = panels.side_by_side(snap.kind in runs.WITH_STUDENT)
+    charts_at, digit_at = layout.side_by_side(snap.kind in runs.WITH_STUDENT)
 
     def live() -> None:
         if playing and _player().ended(time.monotonic()):
             st.rerun()
         now = _player().position(time.monotonic())
         _progress(recording, snap, now)
-        panels.charts(_as_of(recording, snap, now), " (replay)")
+        curves.show(_as_of(recording, snap, now), " (replay)")
 
     with charts_at:
         st.fragment(live, run_every=manager.TICK if playing else None)()
@@ -124,7 +124,7 @@ def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
             )
             your_digit(snap if ended else None, snap.config.teacher, snap.config.temperature, waiting)
     if ended:
-        panels.results(snap)
+        results.show(snap)
 
 
 def _buttons(recording: replay.Recording, playing: bool) -> None:

@@ -12,8 +12,8 @@ from kd.config.base import Settings
 from kd.errors import UserError
 from kd.jobs.manager import Snapshot
 from kd.ui.charts.watch import watch
-from kd.ui.distil import panels
-from kd.ui.shell import state, visitor
+from kd.ui.runs import progress, snapshots, titles
+from kd.ui.shell import notices, shared, visitor
 from kd.ui.shell.escape import plain
 
 
@@ -37,7 +37,7 @@ class Running:
         """The run that this visitor sees, or None."""
         id = st.session_state.setdefault(self.slot, st.query_params.get("run"))
         try:
-            snap = state.snapshot(id)
+            snap = snapshots.find(id)
             if snap is not None and snap.kind not in self.kinds:
                 raise UserError(
                     "The link's run is of another kind than this page shows; its own page is found by Runs."
@@ -61,16 +61,16 @@ class Running:
 
     def start(self, config: Settings) -> None:
         try:
-            st.session_state[self.slot] = state.manager().start(config, visitor.token())
+            st.session_state[self.slot] = shared.manager().start(config, visitor.token())
             self.keep_settings(st.session_state[self.slot])
         except UserError as error:
-            state.notify("error", str(error))
+            notices.notify("error", str(error))
 
     def command(self, what: Callable[[str, str], None]) -> None:
         try:
             what(st.session_state[self.slot], visitor.token())
         except UserError as error:
-            state.notify("error", str(error))
+            notices.notify("error", str(error))
 
     # -- buttons ---------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Running:
             self.stop(snap, kept)
 
     def pause(self, snap: Snapshot | None, goes_on: Settings | None = None) -> None:
-        manager, mine = state.manager(), self.mine(snap)
+        manager, mine = shared.manager(), self.mine(snap)
         if (
             mine
             and snap.state == "paused"
@@ -146,7 +146,7 @@ class Running:
             icon=":material/stop:",
             disabled=not self.mine(snap),
             on_click=self.command,
-            args=(state.manager().stop,),
+            args=(shared.manager().stop,),
             help=kept,
         )
 
@@ -167,15 +167,15 @@ class Running:
         """
 
         def live() -> None:
-            now = state.snapshot(snap.id) if snap.active else snap
+            now = snapshots.find(snap.id) if snap.active else snap
             if (now.state, now.saved) != (snap.state, snap.saved) or news():
                 st.rerun()
-            panels.progress(now)
+            progress.bar(now)
             draw(now)
 
         with st.container():  # a message that comes must not shift what is below
-            st.caption(panels.run_title(snap))
-            panels.outcome(snap)
+            st.caption(titles.title(snap))
+            progress.outcome(snap)
             if snap.active and not snap.mine:
                 st.info(
                     f"You are watching {self.noun} that somebody else started; only they can pause or stop it."
@@ -185,7 +185,7 @@ class Running:
                     "Save again",
                     key=self.key("save"),
                     on_click=self.command,
-                    args=(state.manager().save_again,),
+                    args=(shared.manager().save_again,),
                 )
         between()
         watch(snap, live)

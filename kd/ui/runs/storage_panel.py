@@ -8,7 +8,7 @@ import streamlit as st
 
 from kd.errors import UserError
 from kd.store import quota, runs
-from kd.ui.shell import session_keys, state, visitor
+from kd.ui.shell import notices, session_keys, visitor
 from kd.ui.shell.escape import plain
 
 OFFERED = 10  # at once
@@ -54,6 +54,6 @@ def _remove(ids: Sequence[str]) -> None:
             if st.session_state.get(session_keys.RUN) == id:
                 st.session_state[session_keys.RUN] = None
         except UserError as error:
-            state.notify("error", f"{error} {place} of {len(ids)} were removed.")
+            notices.notify("error", f"{error} {place} of {len(ids)} were removed.")
             return
-    state.notify("success", f"{len(ids)} run{'s were' if len(ids) > 1 else ' was'} removed.")
+    notices.notify("success", f"{len(ids)} run{'s were' if len(ids) > 1 else ' was'} removed.")

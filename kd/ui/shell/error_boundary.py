@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import streamlit as st
 
 from kd.errors import UserError
 from kd.ui.shell.escape import plain
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -18,3 +21,12 @@ def plainly() -> Iterator[None]:
         yield
     except UserError as error:
         st.error(plain(error))
+
+
+def load_or_tell(load: Callable[[], T | None]) -> T | None:
+    """A table that was measured and stored; None where there is none. A damaged one is told in a sentence."""
+    try:
+        return load()
+    except UserError as error:
+        st.error(plain(error))
+        return None

@@ -6,7 +6,7 @@ import streamlit as st
 
 from kd import permissions
 from kd.errors import UserError
-from kd.ui.shell import state, visitor
+from kd.ui.shell import notices, visitor
 
 _PASSWORD = "presenter_password"
 
@@ -39,4 +39,4 @@ def _enter() -> None:
     try:
         permissions.enter(st.session_state[_PASSWORD], visitor.digest(), st.context.ip_address)
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))

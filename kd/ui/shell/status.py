@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd.ui.shell import state, url_state
+from kd.ui.shell import shared, url_state
 
 
 def strip() -> None:
     """One quiet line; louder where the data are not the full MNIST."""
-    source = state.manager().source
+    source = shared.manager().source
     drawn_for = source.state
 
     @st.fragment(run_every=1.0 if drawn_for == "downloading" else None)

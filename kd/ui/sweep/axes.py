@@ -10,7 +10,7 @@ from kd.models import registry
 from kd.objectives import METHODS
 from kd.sweeps import grid, grid_time, grid_weights
 from kd.ui.forms.form import Form
-from kd.ui.shell import session_keys, state
+from kd.ui.shell import session_keys, shared
 from kd.ui.shell.escape import plain
 
 FORM = Form(GridConfig, session_keys.GRID)
@@ -57,7 +57,7 @@ def forecast(config: GridConfig) -> None:
     """How many trainings there are, about how long they take, and what is not kept of them."""
     controls = len(config.values("student")) * len(config.values("labels")) * config.seeds
     said = f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and {many(controls, 'control')}, computed together in {many(len(grid.groups(config)), 'group')}"
-    manager = state.manager()
+    manager = shared.manager()
     try:
         if busy := manager.busy():
             said += "" if grid_time.known(config) else ". The time is estimated when nothing else trains."

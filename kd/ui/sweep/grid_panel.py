@@ -10,7 +10,7 @@ from kd.errors import UserError
 from kd.jobs.manager import Snapshot
 from kd.sweeps import grid, grid_store
 from kd.ui.runs.running import Running
-from kd.ui.shell import session_keys, state, url_state
+from kd.ui.shell import notices, session_keys, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes, heat_map
 
@@ -29,7 +29,7 @@ def show(query: Mapping[str, str]) -> None:
     if RUNNING.brings(snap):
         axes.FORM.adopt(snap.config.replace(continues=""))
     with st.container():
-        state.show_notice()
+        notices.show()
     config = axes.settings()
     told = st.container()  # filled in last, since it is measured
     stopped = (

@@ -18,7 +18,7 @@ from kd.sweeps.grid import Cell
 from kd.sweeps.grid_summary import MEASURES
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
-from kd.ui.shell import session_keys, state, visitor
+from kd.ui.shell import notices, session_keys, visitor
 
 
 def view(config: GridConfig) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _open(snap: Snapshot, cell: Cell) -> None:
     try:
         run = opening.open_cell(snap.id, cell.index, visitor.token())
     except UserError as error:
-        state.notify("error", str(error))
+        notices.notify("error", str(error))
         st.rerun()
     controls.show_run(run.id)
     st.switch_page("pages/distil.py")

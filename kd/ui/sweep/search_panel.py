@@ -19,7 +19,7 @@ from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
 from kd.ui.forms.form import Form
 from kd.ui.runs.running import Running
-from kd.ui.shell import session_keys, state, url_state
+from kd.ui.shell import notices, session_keys, shared, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes
 
@@ -39,7 +39,7 @@ def show(query: Mapping[str, str]) -> None:
     if RUNNING.brings(snap):
         FORM.adopt(snap.config)
     with st.container():
-        state.show_notice()
+        notices.show()
     config = _settings()
     told = st.container()  # filled in last, since it is measured
     RUNNING.buttons(
@@ -92,7 +92,7 @@ def _settings() -> SearchConfig | None:
 def _forecast(config: SearchConfig) -> None:
     """How much it is, and about how long it takes at most."""
     said = f"**Up to {axes.many(config.trials, 'trial')}** of {axes.many(config.epochs, 'epoch')}, each a student with its control, and the best once more"
-    manager = state.manager()
+    manager = shared.manager()
     try:
         busy = manager.busy()
         seconds = grid_time.trial(

@@ -1,0 +1,80 @@
+"""What the models answer to a picture, computed and shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import streamlit as st
+import torch
+from torch import Tensor
+
+from kd.data import digits
+from kd.device import training_device
+from kd.drawing import familiarity
+from kd.figures import training
+from kd.jobs.manager import Snapshot
+from kd.models import inference
+from kd.store import runs
+from kd.ui.charts.chart import live_chart
+from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
+from kd.ui.runs import snapshots
+from kd.ui.shell import shared
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What each model says of one picture: raw logits (10,), by "teacher", "student", "control"."""
+
+    logits: dict[str, Tensor]
+    is_digit: bool  # False where the teacher's features are like those of no digit
+
+
+def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
+    """Teacher, student and control on one picture.
+
+    Args:
+        pixels: (28, 28) uint8.
+        snap: the run whose student and control answer, or None for the teacher alone.
+    """
+    inputs = digits.normalize(torch.from_numpy(pixels).unsqueeze(0))
+    taught, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
+    logits = {"teacher": taught}
+    if snap is not None and snap.kind in runs.WITH_STUDENT:
+        logits |= snapshots.logits(snap, inputs)
+    return Answers({name: value[0] for name, value in logits.items()}, is_digit)
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[Tensor, bool]:
+    """The teacher's logits (1, 10), and whether it looks like a digit to it. Kept, since while a student learns the
+    same picture is asked about several times a second, and the teacher costs the most."""
+    inputs = _inputs.to(training_device())
+    said = inference.logits_in_chunks(shared.manager().teacher(teacher_name).model, inputs).cpu()
+    return said, bool(familiar(teacher_name).knows(inputs)[0])
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def familiar(teacher_name: str) -> familiarity.Familiar:
+    """Tells what looks like a digit to the teacher, of several the first; its limit is set on validation images."""
+    found = shared.manager().teacher(teacher_name.split("+")[0])
+    return familiarity.Familiar(found.model, shared.manager().source.mnist().validation)
+
+
+def show_bars(logits: Mapping[str, Tensor], temperature: float, key: str) -> None:
+    """The models' answers to one picture: a headline, and bars that move in place."""
+    said = []
+    for name, values in logits.items():
+        shares = values.double().softmax(0)
+        digit = int(shares.argmax())
+        said.append(f":{STREAMLIT_COLOURS[name]}[{MARKS[name]} {name}] **{digit}** ({shares[digit]:.0%})")
+    st.markdown(" &nbsp; ".join(said))
+    plain = ", ".join(f"{name} says {int(values.argmax())}" for name, values in logits.items())
+    live_chart(training.bars(logits, temperature), key, f"Probabilities of the ten digits: {plain}.")
+
+
+def warn_not_a_digit() -> None:
+    st.warning(
+        "This does not look like a digit. The teacher's features of it are farther from every class than those of 99% of the "
+        "validation digits; a small network cannot tell, and answers anyway."
+    )

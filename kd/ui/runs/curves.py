@@ -1,0 +1,90 @@
+"""Loss and accuracy of a run, live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from kd.figures import training
+from kd.jobs.manager import Snapshot
+from kd.ui.charts import broadcast
+from kd.ui.charts.chart import live_charts, packed
+from kd.ui.runs import progress, teachers
+from kd.ui.shell import shared
+
+
+def show(snap: Snapshot, label: str = "") -> None:
+    """Loss and accuracy, in place. ``label`` stands behind their titles."""
+    live_charts(_charts_once(snap.id, snap.version, _level(snap), label, snap), "charts")
+
+
+def follow(snap: Snapshot) -> None:
+    """Progress and charts of a run that somebody else has under way, as all see it who only watch. They go on by themselves,
+    since the browser fetches what is new; when the run comes to another state, the fragment runs again.
+    """
+    level = _level(snap)
+
+    def drawn(now: Snapshot, **more: str) -> bytes:
+        share, text = progress.line(now)
+        news = {
+            "version": now.version,
+            "state": f"{now.state}{', saved' * now.saved}",
+            "every": now.pace,
+            "progress": {"share": share, "text": text},
+        }
+        return _charts(now, level, "", news | more)
+
+    live_charts(
+        drawn(snap, follow=broadcast.address(shared.manager(), snap, drawn)), "charts", on_turn=lambda: None
+    )
+
+
+def _charts(
+    snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None
+) -> bytes:
+    """Both charts as they are sent."""
+    shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
+    last = snap.rows[-1] if snap.rows else {}
+    said = training.last_accuracies(snap.rows)
+    losses = ", ".join(
+        f"{key.removeprefix('loss ')} {value:.3g}"
+        for key, value in last.items()
+        if key.startswith("loss ") and value
+    )
+    epochs = snap.config.total_epochs
+    loss, accuracy = (
+        training.loss(snap.rows, epochs, shown),
+        training.accuracy(snap.rows, epochs, shown, teacher_accuracy),
+    )
+    for figure in (loss, accuracy):
+        figure["layout"]["title"]["text"] += label
+    return packed(
+        {
+            "chart_loss": (
+                loss,
+                f"Loss of each model over {epochs} epochs{label}: {losses or 'nothing measured yet'}.",
+            ),
+            "chart_accuracy": (
+                accuracy,
+                f"Accuracy on validation images{label}: {said or 'nothing measured yet'}.",
+            ),
+        },
+        news,
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _charts_once(
+    run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot
+) -> bytes:
+    """The same, made once for all who look at the run."""
+    return _charts(_snap, teacher_accuracy, label)
+
+
+def _level(snap: Snapshot) -> float | None:
+    """The teacher's accuracy, where the charts show it."""
+    if snap.kind not in ("distil", "compress"):
+        return None
+    return teachers.accuracy(teachers.find(snap.config.teacher).name, shared.manager().source.mnist().source)

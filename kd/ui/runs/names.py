@@ -1,0 +1,32 @@
+"""Names of runs and teachers in lists and sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from kd.errors import UserError
+from kd.store import runs
+from kd.ui.shell.escape import plain
+
+
+def distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """The names of runs, by id, with the time of their start where several are alike: a select box knows an option by its words alone."""
+    found = dict(names)
+    for tell in (
+        lambda id: f"{id[:4]}-{id[4:6]}-{id[6:8]} {id[9:11]}:{id[11:13]}:{id[13:15]}",
+        lambda id: id[-4:],
+    ):
+        count = Counter(found.values())
+        found = {id: f"{name}, {tell(id)}" if count[name] > 1 else name for id, name in found.items()}
+    return found
+
+
+def of_teacher(name: str) -> str:
+    """What to call a teacher in a sentence: a shipped one's name, or the name of the run that trained it; several joined by and."""
+    if "+" in name:
+        return " and ".join(map(of_teacher, name.split("+")))
+    try:
+        return plain(runs.load(name).name if runs.is_id(name) else name)
+    except UserError:
+        return plain(name)

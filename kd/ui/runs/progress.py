@@ -1,0 +1,92 @@
+"""Where a run is and how it ended."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd.errors import UserError
+from kd.jobs import manager
+from kd.jobs.manager import Snapshot
+from kd.store import checkpoints, runs
+from kd.ui.runs import titles
+from kd.ui.shell import notices, session_keys, visitor
+
+
+def bar(snap: Snapshot) -> None:
+    """Where the run is, in a bar and one line."""
+    st.progress(*line(snap))
+
+
+def line(snap: Snapshot) -> tuple[float, str]:
+    """How much of the run is done, as a share and in a line."""
+    last = snap.rows[-1] if snap.rows else None
+    share = last["step"] / snap.steps if last and snap.steps else 0.0
+    parts = []
+    if snap.state == "queued":
+        parts.append(
+            f"Waiting: {snap.place - 1} before this one" if snap.place > 1 else "Waiting: next in line"
+        )
+    elif snap.state == "running" and last is None:
+        parts.append("Starting…")
+    if last:
+        parts.append(
+            f"{share:.0%} of the {runs.WHOLES[snap.kind]}"
+            if snap.kind in runs.WHOLES
+            else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}"
+        )
+        if snap.active:
+            parts.append(f"{last['images_per_second']:,.0f} images/s")
+            if snap.state == "running":
+                parts.append(f"{last['seconds'] / max(share, 1e-9) * (1 - share):.0f} s left")
+        else:
+            parts.append(f"{last['seconds']:.1f} s of training")
+            found = snap.measures.get("models", {})
+            tested = [
+                f"{name} {found[name]['test_accuracy']:.2%}"
+                for name in ("student", "mistaken", "control", "teacher")
+                if name in found
+            ]
+            parts.append(
+                f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}"
+                if tested
+                else ""
+            )
+    if snap.settings and snap.active:
+        parts.append(titles.settings_line(snap.settings))
+    label = {
+        "running": "Training",
+        "paused": "Paused",
+        "done": "Finished",
+        "stopped": "Stopped",
+        "failed": "Failed",
+        "interrupted": "Interrupted",
+        "elsewhere": "Training elsewhere",
+    }.get(snap.state)
+    if snap.active:
+        parts.append(snap.message)
+    return min(1.0, share), " · ".join(filter(None, [label, *parts]))
+
+
+def outcome(snap: Snapshot) -> None:
+    """How the run ended, where there is something to say of it."""
+    if snap.message and not snap.active:
+        loud = snap.state == "failed" or "not saved" in snap.message
+        quiet = snap.message == manager.BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
+        (st.error if loud else st.caption if quiet else st.warning)(snap.message)
+
+
+def discard_button(snap: Snapshot) -> None:
+    """A button by which the owner of an interrupted run deletes what is kept of it, after a question."""
+
+    def confirmed() -> None:
+        try:
+            checkpoints.discard(snap.id, visitor.token())
+            if st.session_state.get(session_keys.RUN) == snap.id:
+                st.session_state[session_keys.RUN] = None
+            notices.notify("success", "The interrupted run was discarded.")
+        except UserError as error:
+            notices.notify("error", str(error))
+
+    with st.popover("Discard", icon=":material/delete:"):
+        st.write("Discard what is kept of this run? It cannot be resumed then.")
+        st.button("Discard it", key="discard", type="primary", on_click=confirmed)

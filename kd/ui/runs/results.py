@@ -1,0 +1,54 @@
+"""The result of a run on the test set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import streamlit as st
+
+from kd.figures import training
+from kd.jobs.manager import Snapshot
+from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
+
+
+def show(snap: Snapshot) -> None:
+    """The outcome on the test set: student beside control beside teacher."""
+    if not snap.measures:
+        return
+    found: Mapping[str, Mapping[str, float]] = snap.measures["models"]
+    sample = snap.source == "sample"
+    count = snap.measures["test_images"]
+    st.header("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
+    names = sorted(found, key=training.order)
+    for column, name in zip(st.columns(len(names)), names):
+        model = found[name]
+        with column:
+            st.metric(
+                f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}",
+                f"{model['test_accuracy']:.2%}",
+                help="Share of the test images that it classifies right.",
+            )
+            st.caption(
+                f"{model['test_errors']:,.0f} errors in {count:,}"
+                + (f"; agrees with the teacher on {model['agreement']:.2%}" if name != "teacher" else "")
+            )
+    if {"student", "control"} <= found.keys():  # a chain that was stopped early has one alone
+        st.caption(_verdict(found["student"]["test_errors"], found["control"]["test_errors"], snap))
+
+
+def _verdict(student: float, control: float, snap: Snapshot) -> str:
+    """What the difference between student and control is worth."""
+    chance = 2 * math.sqrt(max(1.0, student + control))
+    gap = control - student
+    same = "The control had the same initial weights and the same batches, but only the labels."
+    if snap.kind == "compress":
+        same = "Both began as the same compressed network and saw the same batches, but the control only with the labels."
+    elif snap.config.initialization == "teacher":
+        same += " Both began with the teacher's layers, so the gap is what its answers add to them; what the layers bring shows in a run with random initial weights."
+    if abs(gap) <= chance:
+        verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
+    else:
+        verdict = f"The student made {abs(gap):.0f} {'fewer' if gap > 0 else 'more'} errors, beyond what chance explains (about {chance:.0f})."
+    seconds = f" Training both took {snap.measures['seconds']:.1f} s."
+    return f"{same} {verdict}{seconds}"

@@ -1,0 +1,143 @@
+"""Runs as pages see them: in training, stored or interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+import torch
+from torch import Tensor, nn
+
+from kd.device import training_device
+from kd.jobs.manager import BY_HAND, Snapshot
+from kd.models import inference
+from kd.store import checkpoints, runs
+from kd.ui.shell import notices, session_keys, shared, url_state, visitor
+from kd.ui.shell.escape import plain
+
+T = TypeVar("T")
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def stored_model(run_id: str, which: str) -> nn.Module:
+    """A stored run's "student", "control" or "teacher", in eval mode."""
+    return runs.load(run_id).model(which)
+
+
+def shown_run() -> str | None:
+    """The id of the run on show: from this session, else from the link."""
+    if session_keys.RUN not in st.session_state:
+        linked = st.query_params.get("run")
+        st.session_state[session_keys.RUN] = linked if runs.is_id(linked) else None
+        if len(url_state.own()) > 1:  # the link has settings of its own, which stay
+            st.session_state[session_keys.ADOPTED] = linked
+        if linked and not runs.is_id(linked):
+            notices.notify(
+                "error",
+                "The link's run is not a run's id; start a run of your own or choose one from the Runs page.",
+            )
+    return st.session_state[session_keys.RUN]
+
+
+def find(run_id: str | None) -> Snapshot | None:
+    """A run as it is now, whether it is training, stored or unfinished.
+
+    Raises:
+        UserError: the run is none of these.
+    """
+    if run_id is None:
+        return None
+    live = shared.manager().snapshot(run_id, visitor.token())
+    if live is not None:
+        return dataclasses.replace(live, message=plain(live.message)) if live.message else live
+    if checkpoints.exists(run_id):
+        return _from_checkpoint(checkpoints.load(run_id, state=False))
+    return of_stored(runs.load(run_id))
+
+
+def of_stored(run: runs.Run) -> Snapshot:
+    """A stored run as it is on the disk."""
+    rows = tuple(run.metrics())
+    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(
+        run.state, BY_HAND
+    )
+    per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
+    return Snapshot(
+        id=run.id,
+        kind=run.kind,
+        config=run.config,
+        state=run.state,
+        message=message,
+        place=0,
+        mine=run.owner == runs.owner_digest(visitor.token()),
+        version=-1,
+        rows=rows,
+        steps=round(per_epoch * run.config.total_epochs),
+        changes=getattr(run.config, "schedule", ()),
+        settings={},
+        saved=True,
+        measures=run.measures,
+        source=run.measures.get("source"),
+    )
+
+
+def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
+    last = kept.rows[-1]
+    mine = kept.owner is not None and kept.owner == runs.owner_digest(visitor.token())
+    if elsewhere := checkpoints.in_training(kept.id):
+        message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
+    else:
+        what = "command" if kept.owner is None else "server"
+        where = (
+            f"{last['epoch']:.0%} of the {runs.WHOLES[kept.kind]}"
+            if kept.kind in runs.WHOLES
+            else f"epoch {last['epoch']:.2f} of {kept.config.total_epochs}"
+        )
+        message = f"This run was interrupted by the {what}'s end or by an error. It is kept as of {where}. "
+        if mine:
+            message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."
+        elif kept.owner is None:
+            message += (
+                f"To go on: `python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {kept.id}`"
+            )
+        else:
+            message += "Only the person who started it can resume it."
+    return Snapshot(
+        id=kept.id,
+        kind=kept.kind,
+        config=kept.config,
+        state="elsewhere" if elsewhere else "interrupted",
+        message=message,
+        place=0,
+        mine=mine,
+        version=-1 - int(last["step"]),
+        rows=tuple(kept.rows),
+        steps=round(last["step"] / last["epoch"] * kept.config.total_epochs),
+        changes=getattr(kept.config, "schedule", ()),
+        settings={},
+        saved=False,
+        measures={},
+        source=None,
+    )
+
+
+def read_models(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
+    """What ``read`` gives for a run's student and control as they are now; empty where they have not begun."""
+    live = shared.manager().look(snap.id, read)
+    if live or not snap.saved:
+        return live
+    with torch.inference_mode():
+        return {
+            which: read(stored_model(snap.id, which))
+            for which in ("student", "control")
+            if which in runs.load(snap.id).models
+        }
+
+
+def logits(snap: Snapshot, inputs: Tensor) -> dict[str, Tensor]:
+    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
+    return read_models(
+        snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu()
+    )

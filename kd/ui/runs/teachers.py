@@ -1,0 +1,53 @@
+"""The teachers to choose from."""
+
+from __future__ import annotations
+
+import contextlib
+
+import streamlit as st
+
+from kd.device import training_device
+from kd.errors import UserError
+from kd.store import runs
+from kd.teachers import catalogue
+from kd.teachers.averaged import MeanTeacher
+from kd.teachers.cached import CachedTeacher
+from kd.ui.runs import names
+from kd.ui.shell import shared
+from kd.ui.shell.escape import plain
+
+
+def choices() -> dict[str, str]:
+    """The teachers to choose from: name or run id -> what to call it."""
+    found = {name: f"{name} (shipped)" for name in catalogue.shipped()}
+    for run in runs.list_runs()[0]:
+        if "teacher" in run.models and run.measures:
+            found[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
+    return names.distinct(found)
+
+
+def find(name: str) -> CachedTeacher | MeanTeacher:
+    """The teacher called ``name``; where that one is gone or damaged a shipped one, with a notice.
+
+    Raises:
+        UserError: no teacher can be loaded.
+    """
+    try:
+        return shared.manager().teacher(name)
+    except UserError as error:
+        for other in catalogue.shipped():
+            with contextlib.suppress(UserError):
+                found = shared.manager().teacher(other)
+                st.warning(f"{plain(error)} The shipped teacher {other} answers instead.")
+                return found
+        raise
+
+
+@st.cache_data(show_spinner=False, max_entries=12)
+def accuracy(teacher: str, source: str) -> float:
+    """The share of the validation images of ``source`` that a teacher classifies right."""
+    return (
+        shared.manager()
+        .teacher(teacher)
+        .accuracy(shared.manager().source.mnist().to(training_device()).validation)
+    )

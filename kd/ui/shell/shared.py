@@ -1,0 +1,22 @@
+"""What all sessions of the server share."""
+
+from __future__ import annotations
+
+import sys
+
+import streamlit as st
+
+from kd.data import sources
+from kd.jobs.manager import JobManager
+
+# Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
+# the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
+# Python all the time: training keeps 45% of its speed instead of 27%, and no more with an even shorter interval.
+SWITCH = 0.0005
+
+
+@st.cache_resource(show_spinner="Loading the teacher and MNIST…")
+def manager() -> JobManager:
+    """The process's one job manager, with its data source."""
+    sys.setswitchinterval(SWITCH)
+    return JobManager(sources.Source())
