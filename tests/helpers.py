@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Helpers for several test files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kd.teachers.cached import CachedTeacher
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = 30.0) -> Any:
-    """Polls until ``condition()`` is true and returns what it gave; fails after ``seconds``."""
+    """Poll until ``condition()`` is true and return its value; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {seconds:g} s: {what or condition}"
@@ -25,23 +25,23 @@ def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = 30
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that a model has learned, buffers of batch normalization too."""
+    """Return a copy of a model's state, including buffers of batch normalization."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def identical(one: nn.Module | dict, other: nn.Module | dict) -> bool:
-    """Whether two models have the same weights, bit for bit."""
+    """Return whether two models have the same weights, bit for bit."""
     one, other = (m if isinstance(m, dict) else m.state_dict() for m in (one, other))
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def same(one: dict[str, dict], other: dict[str, dict]) -> bool:
-    """Whether two trainings left the same weights, by learner, bit for bit."""
+    """Return whether two trainings left the same weights per learner, bit for bit."""
     return one.keys() == other.keys() and all(identical(one[name], other[name]) for name in one)
 
 
 def small_teacher(architecture: str = "mlp-30", seed: int = 7) -> CachedTeacher:
-    """A teacher that was never trained but has opinions: its last layer speaks louder."""
+    """Return an untrained teacher with confident outputs: its last layer is scaled by 10."""
     model = registry.build(architecture, seed)
     with torch.no_grad():
         model[-1].weight.mul_(10)
@@ -53,7 +53,7 @@ def threads(name: str) -> list[threading.Thread]:
 
 
 class Given:
-    """Stands in for data.Source: the data are simply there."""
+    """Stand in for sources.Source with data that are already loaded."""
 
     state = "full"
 

@@ -1,4 +1,4 @@
-"""A server for tests and benchmarks: the app in a process of its own."""
+"""A server for tests and benchmarks: the app in its own process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DATA = paths.data_folder()
 
 
 def mnist_folder() -> Path | None:
-    """The folder with all of MNIST that the environment names, or None where it is not there."""
+    """Return the environment's folder with all of MNIST, or None."""
     sizes = {name: 4 + 4 * len(shape) + math.prod(shape) for name, (_, shape, _) in sources.FILES.items()}
     files = [sources.raw_folder(_DATA) / name for name in sizes]
     return _DATA if all(file.exists() and file.stat().st_size == sizes[file.name] for file in files) else None
@@ -94,31 +94,31 @@ class Server:
         self.stop()
 
     def link(self, page: str = "", **settings: Any) -> str:
-        """The address of a page with settings in its query."""
+        """Return the address of a page with settings in its query."""
         return f"{self.url}/{page}" + (f"?{urlencode(settings)}" if settings else "")
 
     def epochs(self, on_all: int) -> int:
-        """As many epochs as make about the same number of steps on the data that this server has."""
+        """Return the number of epochs that gives about the same number of steps on this server's data."""
         return on_all if self.full else min(200, on_all * 14)
 
     def steps_per_epoch(self, batch_size: int = 128) -> int:
         return -(-(55_000 if self.full else 4_000) // batch_size)
 
     def endless(self) -> dict[str, Any]:
-        """Settings of a run that trains for minutes on any machine: a small student, many epochs, small batches."""
+        """Return the settings of a run that trains for minutes on any machine."""
         return {"student": "mlp-30", "epochs": 200, "batch_size": 8 if self.full else 1}
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
     def complaints(self) -> str:
-        """What the log has of errors since it was last asked."""
+        """Return the errors in the log since the last call."""
         text, start = self.log(), self._read
         self._read = len(text)
         return text[start:] if COMPLAINT.search(text[start:]) else ""
 
     def stop(self, seconds: float = 15.0) -> int:
-        """Asks the process to end, as a service manager would, and returns its exit code; kills it after ``seconds``."""
+        """End the process as a service manager would and return its exit code; kill it after ``seconds``."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:

@@ -1,4 +1,4 @@
-"""A browser for tests and benchmarks, and hands to use the app in it."""
+"""A browser for tests and benchmarks, and actions in the app."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_BROWSER = (
 
 
 def chromium_path() -> str | None:
-    """Chromium or Chrome: ``$KD_CHROME``, else the first on PATH; None where there is none."""
+    """Return Chromium or Chrome: ``$KD_CHROME``, else the first on PATH, else None."""
     if named := os.environ.get("KD_CHROME"):
         return shutil.which(named)
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -32,7 +32,7 @@ def chromium_path() -> str | None:
 
 
 def launch(playwright: Playwright) -> Browser:
-    """A browser without a window, which asks nobody on the network for anything."""
+    """Launch a headless browser that makes no network requests of its own."""
     path = chromium_path()
     if path is None:
         raise FileNotFoundError(NO_BROWSER)
@@ -47,7 +47,7 @@ HEADINGS = {"Distil": re.compile("^Watch|^Train"), "Draw": re.compile("^Draw"), 
 
 
 def until(page: Page, check: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Polls until ``check()`` is true and returns what it gave. The page lives on meanwhile."""
+    """Poll until ``check()`` is true and return its value. The page stays alive meanwhile."""
     end = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
@@ -56,7 +56,7 @@ def until(page: Page, check: Callable[[], Any], what: str, seconds: float = PATI
 
 
 def idle(page: Page, seconds: float = PATIENCE) -> None:
-    """Waits until the server has nothing more to say for the moment."""
+    """Wait until the page's script has finished."""
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(
         timeout=seconds * 1000
     )
@@ -69,7 +69,7 @@ def visit(page: Page, link: str) -> None:
 
 
 def go_to(page: Page, name: str) -> None:
-    """To another page by the navigation."""
+    """Go to another page through the navigation."""
     page.get_by_role("link", name=name, exact=True).first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(HEADINGS[name])
     idle(page)
@@ -80,19 +80,19 @@ def button(page: Page, name: str) -> Locator:
 
 
 def choose(page: Page, box: str, option: str | re.Pattern[str]) -> None:
-    """An option of a select box."""
+    """Choose an option of a select box."""
     page.get_by_role("combobox", name=box, exact=True).click()
     page.get_by_role("option", name=option).click()
     idle(page)
 
 
 def run_id(page: Page) -> str | None:
-    """The run in the page's address."""
+    """Return the run in the page's address."""
     return parse_qs(urlsplit(page.url).query).get("run", [None])[0]
 
 
 def start(page: Page) -> str:
-    """Presses Start, waits until the run is known and returns its id."""
+    """Press Start, wait until the run is in the address and return its id."""
     before = run_id(page)
     button(page, "Start").click()
     return until(page, lambda: run_id(page) not in (None, before) and run_id(page), "a run in the address")
@@ -105,35 +105,35 @@ def reset(page: Page) -> None:
 
 
 def finish(page: Page) -> None:
-    """Waits until the shown run has ended and its result is there."""
+    """Wait until the shown run has ended and its result is visible."""
     expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible(timeout=3 * PATIENCE * 1000)
 
 
 def chart(page: Page, which: str) -> Locator:
-    """The node that a live chart is drawn in: "loss", "accuracy" or "answers"."""
+    """Return the node of a live chart: "loss", "accuracy" or "answers"."""
     return page.locator(f".kd-chart.chart_{which}")
 
 
 def points(page: Page, which: str = "accuracy") -> list[float]:
-    """The epochs of a chart's points so far; empty where there is none. The teacher's level line starts at 0, a record later."""
+    """Return the epochs of a chart's points so far; empty without any."""
     find = f"document.querySelector('.kd-chart.chart_{which}')"
     return page.evaluate(f"({find}?._fullLayout && {find}.data || []).find(trace => trace.x[0] > 0)?.x || []")
 
 
 def steps(page: Page, per_epoch: int) -> list[int]:
-    """The optimizer steps at which the points were taken."""
+    """Return the optimizer steps of a chart's points."""
     return [round(epoch * per_epoch) for epoch in points(page)]
 
 
 def ranges(page: Page, which: str) -> list[list[float]]:
-    """What a chart shows of its axes."""
+    """Return the visible ranges of a chart's axes."""
     return chart(page, which).evaluate(
         "div => [div._fullLayout.xaxis.range, div._fullLayout.yaxis.range].map(r => [...r])"
     )
 
 
 def zoom(page: Page, which: str) -> list[list[float]]:
-    """Drags over the middle of the plot, since Plotly keeps only a zoom made by hand, and returns what is then shown."""
+    """Zoom by dragging over the middle of the plot and return the ranges then shown."""
     node, whole = chart(page, which), ranges(page, which)
     node.scroll_into_view_if_needed()
     box = node.locator(".nsewdrag").bounding_box()
@@ -148,13 +148,13 @@ _ANSWER = re.compile(r"(teacher|student|control)\s+(\d)\s+\(?([\d.]+)%")
 
 
 def answers(page: Page) -> dict[str, tuple[int, float]]:
-    """What the page says each model answers: name -> (digit, share). Empty where nothing is answered."""
+    """Return each model's answer on the page: name -> (digit, probability); empty without answers."""
     text = page.get_by_test_id("stMain").inner_text()
     return {name: (int(digit), float(percent) / 100) for name, digit, percent in _ANSWER.findall(text)}
 
 
 def draw(page: Page, strokes: Sequence[Sequence[tuple[float, float]]]) -> None:
-    """Draws with the mouse. The canvas tells the server of a stroke 0.2 s after it has ended."""
+    """Draw with the mouse. The canvas sends a stroke to the server 0.2 s after it has ended."""
     paper = page.locator("canvas.upper-canvas")
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
@@ -168,7 +168,7 @@ def draw(page: Page, strokes: Sequence[Sequence[tuple[float, float]]]) -> None:
 
 
 def says(page: Page, digit: int, *names: str, seconds: float = PATIENCE) -> None:
-    """Waits until the models of these names, or the teacher, answer ``digit``."""
+    """Wait until these models, or the teacher, answer ``digit``."""
     names = names or ("teacher",)
     until(
         page,
@@ -179,19 +179,26 @@ def says(page: Page, digit: int, *names: str, seconds: float = PATIENCE) -> None
 
 
 def clear(page: Page) -> None:
-    """Empties the canvas by its own toolbar."""
+    """Clear the canvas with its own toolbar."""
     button(page, "Reset canvas & history").click()
     expect(page.get_by_text("Draw a digit").first).to_be_visible()
     until(page, lambda: not answers(page), "no answers to an empty canvas")
 
 
 def cell(page: Page, text: str) -> Locator:
-    """Cells of a table with exactly this text. The table is a canvas; its cells for screen readers lie within."""
+    """Return table cells with exactly this text, from the table's screen-reader content."""
     return (
         page.get_by_test_id("stDataFrame").locator("td").filter(has_text=re.compile(f"^{re.escape(text)}$"))
     )
 
 
 def errors(page: Page) -> list[str]:
-    """The sentences that the page shows as errors."""
+    """Return the sentences that the page shows as errors."""
     return page.get_by_test_id("stAlertContentError").all_inner_texts()
+
+
+def select_run(page: Page, name: str) -> None:
+    """Choose a run by its name on the Runs page."""
+    choose(page, "Run", re.compile("^" + re.escape(name)))
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    idle(page)

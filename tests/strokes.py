@@ -16,13 +16,13 @@ Stroke = list[tuple[float, float]]
 
 
 def arc(x: float, y: float, wide: float, tall: float, start: float, end: float, points: int = 14) -> Stroke:
-    """Part of an ellipse around (x, y) with these radii; degrees, 0 at the right, 90 at the bottom."""
+    """Return part of an ellipse around (x, y) with these radii; degrees, 0 is right, 90 is down."""
     angles = [math.radians(start + (end - start) * i / (points - 1)) for i in range(points)]
     return [(x + wide * math.cos(a), y + tall * math.sin(a)) for a in angles]
 
 
 def line(*corners: tuple[float, float], points: int = 5) -> Stroke:
-    """Straight from corner to corner, with points on the way as a moving mouse leaves them."""
+    """Return straight lines from corner to corner, with intermediate points like a moving mouse."""
     stroke = [corners[0]]
     for (x0, y0), (x1, y1) in itertools.pairwise(corners):
         stroke += [(x0 + (x1 - x0) * i / points, y0 + (y1 - y0) * i / points) for i in range(1, points + 1)]
@@ -114,7 +114,7 @@ SCRIBBLES: dict[str, list[Stroke]] = {
 
 
 def render(strokes: list[Stroke], size: int = 280, width: int = 20) -> np.ndarray:
-    """The strokes as a browser's canvas shows them: (size, size, 4) uint8 RGBA, white on opaque black, round ends."""
+    """Render strokes like a browser's canvas: (size, size, 4) uint8 RGBA, white on black, round ends."""
     fine = 4  # drawn larger and averaged, since Pillow's lines have hard edges
     image = Image.new("L", (size * fine, size * fine))
     draw = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""The app in Streamlit's own test harness."""
+"""Fixtures for the app in Streamlit's test harness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.apps import APP, TOKEN
 
 @pytest.fixture
 def app(monkeypatch, tmp_path, mnist):
-    """Opens the app at a page with a query, on a small MNIST; the worker is stopped afterwards."""
+    """Return a function that opens the app at a page, on a small MNIST. The worker is stopped afterwards."""
     monkeypatch.setenv("KD_HOME", str(tmp_path / "runs"))
 
     class Small(sources.Source):

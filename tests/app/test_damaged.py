@@ -1,4 +1,4 @@
-"""What goes wrong under an open page is told in a sentence: no page ever shows an exception."""
+"""Problems under an open page give a sentence; no page ever shows an exception."""
 
 import shutil
 
@@ -17,7 +17,7 @@ PAGES = [None, "draw", "dark_knowledge", "compress"]
 
 @pytest.fixture
 def stored(app, mnist):
-    """A finished run of this visitor."""
+    """Return a finished run of this visitor."""
     config = DistilConfig(student="mlp-30", epochs=1)
     experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     rows, last = [], None
@@ -90,7 +90,7 @@ def test_damaged_teacher_is_named_and_every_page_opens(app, monkeypatch, tmp_pat
     ],
 )
 def test_no_address_makes_a_page_fail(app, page, query):
-    """Many more are in tests/stage/pages.py."""
+    """Try some made-up addresses. tests/stage/pages.py has many more."""
     assert not app(page, **query).exception
 
 

@@ -1,4 +1,4 @@
-"""The dark-knowledge page in Streamlit's own test harness."""
+"""The Dark knowledge page in Streamlit's test harness."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The methods on the Distil page: each shows what it has, and what it cannot do is told before Start."""
+"""Methods on the Distil page: their settings, and errors before Start."""
 
 import json
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.app
 
 
 def sliders(at):
-    """The settings of methods that are on the page."""
+    """Return the method settings that the page shows."""
     return {name for name in METHOD_SETTINGS if any(slider.key == f"distil_{name}" for slider in at.slider)}
 
 

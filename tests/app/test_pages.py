@@ -1,4 +1,4 @@
-"""Every page in Streamlit's own test harness: first visit, links good and bad, runs whole and damaged."""
+"""Every page in Streamlit's test harness: first visit, links, whole and damaged runs."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.app
 
 @pytest.fixture
 def stored(app, mnist):
-    """A finished run of this visitor."""
+    """Return a finished run of this visitor."""
     config = DistilConfig(student="mlp-30", epochs=1, temperature=8.0, schedule=((3, "temperature", 2.0),))
     experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     rows, last = [], None
@@ -47,7 +47,7 @@ def stored(app, mnist):
 
 @pytest.fixture
 def one_more(monkeypatch):
-    """An architecture that was just added."""
+    """Add an architecture to the registry."""
     entry = registry.Architecture(
         "tanh-12",
         "Twelve units that bend both ways.",
@@ -59,7 +59,7 @@ def one_more(monkeypatch):
 
 
 def picture(at: AppTest, who: str) -> str:
-    """The drawing of the teacher's or the student's layers."""
+    """Return the diagram of the teacher's or the student's layers."""
     return next(
         json.loads(found.proto.json)["svg"]
         for found in at.get("bidi_component")
@@ -69,7 +69,7 @@ def picture(at: AppTest, who: str) -> str:
 
 @pytest.fixture
 def interrupted(app, mnist):
-    """A run of this visitor that a server's end cut short after the first of two epochs."""
+    """Return an interrupted run of this visitor, stopped after the first of two epochs."""
     config = DistilConfig(student="mlp-30", epochs=2, temperature=8.0, schedule=((3, "temperature", 2.0),))
     experiment = Distillation(config, mnist, shared.manager().teacher("cnn"))
     keeper = checkpoints.Keeper(runs.new_id(), runs.owner_digest(TOKEN))
@@ -161,7 +161,7 @@ def test_stored_run_opens_with_curves_result_and_settings(app, stored):
 
 
 def test_runs_with_the_same_name_can_be_distinguished(app, stored):
-    """A select box knows an option by its words: of two that are alike only the first could be chosen."""
+    """Check distinct names: a select box identifies an option by its text."""
     for id in (runs.new_id(), f"{stored.id[:15]}-{'0' * 16}"):  # the second began in the same second
         folder = shutil.copytree(stored.folder, stored.folder.with_name(id))
         (folder / "config.json").write_text((folder / "config.json").read_text().replace(stored.id, id))
@@ -243,7 +243,7 @@ def test_one_registry_entry_adds_a_complete_architecture(app, one_more):
 
 @pytest.fixture
 def vit(app):
-    """The id of a run that trained a Transformer."""
+    """Return the id of a run that trained a Transformer."""
     return runs.save(
         runs.new_id(), TeacherConfig(teacher="vit"), "done", [], {"teacher": registry.build("vit", 5)}, {}
     ).id

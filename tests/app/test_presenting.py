@@ -1,4 +1,4 @@
-"""Presenter mode and replays in Streamlit's own test harness."""
+"""Presenter mode and replays in Streamlit's test harness."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.app
 
 @pytest.fixture
 def recorded(app):
-    """A finished run of this visitor, of ten seconds."""
+    """Return a finished run of this visitor that took ten seconds."""
     rows = [
         {
             "step": i,
@@ -108,7 +108,7 @@ def test_bad_replay_link_gives_a_sentence_and_the_page_works(app, id, words):
 
 
 def begin_last() -> AppTest:
-    """What L does, alone: the harness runs the bar of a multipage app only once."""
+    """Run what key L does alone: the harness runs the bar of a multipage app only once."""
 
     def script() -> None:
         from kd.ui.runs import replaying

@@ -1,4 +1,4 @@
-"""A room with a presenter: who may do what, the store's panel, and names that try to be more than text."""
+"""A room with a presenter: permissions, the storage panel, and names with markup."""
 
 from __future__ import annotations
 

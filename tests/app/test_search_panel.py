@@ -1,4 +1,4 @@
-"""The searches on the Sweep page, in Streamlit's own test harness."""
+"""The searches on the Sweep page in Streamlit's test harness."""
 
 import json
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.app
 
 
 def made(seed: int, trials: int) -> dict:
-    """What search.search() stores, of few trials."""
+    """Return a stored search of a few trials, as search.search() stores it."""
     params = {"method": "hinton", "temperature": 3.2, "soft_weight": 0.9, "learning_rate": 0.004}
     tried = [
         {

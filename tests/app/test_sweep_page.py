@@ -1,4 +1,4 @@
-"""The Sweep page in Streamlit's own test harness."""
+"""The Sweep page in Streamlit's test harness."""
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_stopped_sweep_continues_with_resume(app):
 
 
 def trained(app):
-    """The page with a sweep that has ended, and its id."""
+    """Return the page with a finished sweep, and its id."""
     at = app("sweep", **SMALL | {"seeds": "2"})
     at.button(key="grid_start").click().run()
     id = ended(at, session_keys.GRID_RUN)

@@ -1,1 +1,1 @@
-"""A package, so that its files may be called like those of tests/unit."""
+"""Make this a package, so that its files may share names with those of tests/unit."""

@@ -1,8 +1,9 @@
-"""A server, a browser and people who use them. Without a browser all these tests are skipped, loudly."""
+"""A server, a browser and its users. Without a browser all these tests are skipped with a message."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from tests.serving import (
 )
 
 HERE = Path(__file__).parent
-#: Entered at another page than the first, Streamlit's client asks for these below that page before it asks at the root.
+#: When a visit begins at another page than the first, Streamlit's client requests these below that page
+#: before it requests them at the root.
 PROBE = re.compile(
     r"404 .*/(draw|runs|dark_knowledge|compare|compress|methods|paper|sweep)/_stcore/(health|host-config)"
 )
@@ -58,13 +60,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server that most tests share."""
+    """Return the server that most tests share."""
     with Server(tmp_path_factory.mktemp("server")) as server:
         yield server
 
 
 def end(page: Page) -> None:
-    """Ends a run that a page shows and may end."""
+    """Stop the run that a page shows, if it may."""
     if page.url.startswith("http"):
         with contextlib.suppress(PlaywrightError):  # a page of its own, whose server may be gone by now
             idle(page, 10)
@@ -109,7 +111,7 @@ def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def page(visitor: Callable[..., Page], server: Server) -> Iterator[Page]:
-    """A page of one person on the shared server, whose log must stay clean."""
+    """Return a page of one visitor on the shared server, whose log must stay clean."""
     server.complaints()
     yield visitor()
     assert not (found := server.complaints()), found
@@ -117,7 +119,7 @@ def page(visitor: Callable[..., Page], server: Server) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def student(browser: Browser, server: Server) -> str:
-    """The id of a stored run, somebody else's, with a student worth asking."""
+    """Return the id of another visitor's stored run with a well-trained student."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE * 1000)
     visit(page, server.link(student="mlp-128", temperature=5.5, epochs=server.epochs(5)))
@@ -125,3 +127,9 @@ def student(browser: Browser, server: Server) -> str:
     finish(page)
     page.context.close()
     return run
+
+
+@pytest.fixture
+def stored(server: Server, student: str) -> str:
+    """Return the name of a stored run that belongs to another visitor."""
+    return json.loads((server.home / student / "config.json").read_text())["name"]

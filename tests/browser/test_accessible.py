@@ -1,4 +1,4 @@
-"""For everybody: what axe-core finds, the keyboard alone, and less motion."""
+"""Accessibility: axe-core's findings, keyboard use and reduced motion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_OURS = {
 
 
 def findings(page: Page) -> list[str]:
-    """Serious and critical findings, of what is ours."""
+    """Return the serious and critical findings in our own elements."""
     found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"

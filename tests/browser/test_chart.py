@@ -1,4 +1,4 @@
-"""The live charts stay the same nodes: no flicker, no lost zoom, no growing page."""
+"""Live charts keep their nodes: no flicker, no lost zoom, no growing page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_node_zoom_and_hidden_traces_survive_a_hundred_updates(page: Page, serve
 
 
 def test_zoom_between_two_updates_survives_the_next(browser: Browser) -> None:
-    """The component alone in a page without a server, since only then it is known when a figure comes."""
+    """Return a page with the component alone, so that the test decides when a figure arrives."""
     page = browser.new_page()
     page.route("http://chart.test/**", _serve)
     page.goto("http://chart.test/")
@@ -60,7 +60,10 @@ def test_zoom_between_two_updates_survives_the_next(browser: Browser) -> None:
     page.evaluate(
         """async (figures) => {
             const component = (await import("/chart.js")).default
-            window.tick = () => component({ data: new TextEncoder().encode(figures.shift()), parentElement: document.body })
+            window.tick = () => component({
+                data: new TextEncoder().encode(figures.shift()),
+                parentElement: document.body,
+            })
             tick()
         }""",
         [

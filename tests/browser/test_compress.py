@@ -1,4 +1,4 @@
-"""Compression in a browser: sliders, a recovery that is followed live, and the network that it leaves."""
+"""Compression in a browser: sliders, live fine-tuning and the resulting network."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def stored(server: Server, run: str) -> dict[str, Any]:
 
 
 def folders(server: Server) -> set[str]:
-    """The stored runs; a run under way has files of its own beside them."""
+    """Return the names of the stored runs, without the files of unfinished ones."""
     return {path.name for path in server.home.glob("*") if runs.is_id(path.name)}
 
 

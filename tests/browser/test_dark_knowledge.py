@@ -1,4 +1,4 @@
-"""The lab in a browser: a digit that the student never saw, its link and its picture."""
+"""The Dark knowledge page in a browser: an omitted digit, its link and its picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing with the mouse, pictures from the test set and from files, and what teacher and student make of them."""
+"""Drawing with the mouse, test pictures and uploads, and the answers to them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from tests.strokes import DIGITS, SCRIBBLES, Stroke, line, render
 
 
 def lit(page: Page) -> int:
-    """How many pixels of the canvas are drawn on."""
+    """Return how many pixels of the canvas are drawn on."""
     return page.locator("canvas.dc-canvas.lower-canvas").evaluate(
-        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 == 0 && v > 128).length"
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
+        ".filter((v, i) => i % 4 == 0 && v > 128).length"
     )
 
 
 def picture(page: Page) -> str:
-    """Names the 28x28 picture that the models see; the same pixels have the same name."""
+    """Return a string that identifies the 28x28 picture that the models see."""
     return page.locator('img[src^="data:image/png"]').first.get_attribute("src")
 
 

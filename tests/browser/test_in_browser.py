@@ -1,4 +1,4 @@
-"""A student that answers in the visitor's own browser."""
+"""A student that runs in the visitor's own browser."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from playwright.sync_api import Page, expect
 from kd.data import digits
 from kd.drawing import preprocess
 from kd.store import runs
-from tests.browser.test_runs import select, stored  # noqa: F401
-from tests.serving import Server, button, idle, visit
+from tests.serving import Server, button, idle, select_run, visit
 from tests.strokes import DIGITS
 
 
@@ -32,12 +31,12 @@ def draw(page: Page, strokes) -> None:
 
 def test_browser_and_server_predict_the_same_digits(
     page: Page, server: Server, student: str, stored: str, monkeypatch
-) -> None:  # noqa: F811
+) -> None:
     sent: list[str] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append("frame")))
     page.on("request", lambda request: sent.append(request.url))
     visit(page, server.link("runs"))
-    select(page, stored)
+    select_run(page, stored)
     page.get_by_text("Export to deploy").click()
     page.wait_for_timeout(500)  # while the panel unfolds, the browser may drop a click on what moves
     button(page, "Prepare the file").click()

@@ -1,4 +1,4 @@
-"""From the first stroke to the result: the way through the app that everybody takes."""
+"""From the first stroke to the result: the usual path through the app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No network and no MNIST, not even a whole file of it: everything works on the sample."""
+"""Without a network and without MNIST everything works on the sample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.strokes import DIGITS
 
 @pytest.fixture(scope="module")
 def offline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose data folder has one truncated file."""
+    """Return a server whose data folder has one truncated file."""
     folder = tmp_path_factory.mktemp("offline")
     damage(folder / "data")
     with Server(folder, folder / "data") as server:
@@ -44,7 +44,7 @@ def test_page_is_usable_at_once_and_names_its_data(visitor, offline: Server) -> 
     says(page, 5)
 
 
-def test_failed_download_gives_a_sentence_and_keeps_damaged_files(visitor, offline: Server) -> None:
+def test_failed_download_is_explained_and_damaged_files_kept(visitor, offline: Server) -> None:
     page: Page = visitor()
     visit(page, offline.url)
     strip = page.get_by_test_id("stAlertContentWarning")

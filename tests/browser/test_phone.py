@@ -1,4 +1,4 @@
-"""A phone: narrow, dark, and drawn on with a finger."""
+"""A phone: narrow, dark, and used with a finger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PHONE = {
 
 
 def touch(page: Page, strokes: list[Stroke]) -> None:
-    """Draws with a finger; Playwright itself can only tap."""
+    """Draw with a finger. Playwright itself can only tap."""
     paper = page.locator("canvas.upper-canvas")
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
@@ -35,9 +35,10 @@ def touch(page: Page, strokes: list[Stroke]) -> None:
 
 
 def overflow(page: Page) -> list[str]:
-    """What is wider than the screen."""
+    """Return the elements that are wider than the screen."""
     return page.evaluate("""() => [document.documentElement, document.querySelector('[data-testid=stMain]')]
-        .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => `${e.tagName}: ${e.scrollWidth} > ${e.clientWidth}`)""")
+        .filter(e => e.scrollWidth > e.clientWidth + 1)
+        .map(e => `${e.tagName}: ${e.scrollWidth} > ${e.clientWidth}`)""")
 
 
 def test_no_page_scrolls_sideways(visitor: Callable[..., Page], server: Server, student: str) -> None:

@@ -1,4 +1,4 @@
-"""On a stage: keys instead of the mouse, everything seen without scrolling, a code for the room, and a replay when nothing else works."""
+"""On a stage: keys instead of the mouse, one screen, a QR code, and a replay as the last resort."""
 
 from __future__ import annotations
 

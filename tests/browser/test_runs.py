@@ -1,25 +1,35 @@
-"""The table of stored runs and what can be done with one."""
+"""The table of stored runs and the actions on one."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-import json
-import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
-from tests.serving import PATIENCE, Server, button, cell, choose, finish, go_to, idle, start, until, visit
+from tests.serving import (
+    PATIENCE,
+    Server,
+    button,
+    cell,
+    finish,
+    go_to,
+    idle,
+    select_run,
+    start,
+    until,
+    visit,
+)
 
 _temperatures = itertools.count(7, 0.5)
 
 
 @pytest.fixture
 def run(page: Page, server: Server) -> tuple[str, str]:
-    """Id and name of a stored run of the page's own, the name unlike that of any other."""
+    """Return id and unique name of a stored run that belongs to the page's visitor."""
     temperature = next(_temperatures)
     visit(page, server.link(student="linear", epochs=server.epochs(1), temperature=temperature))
     id = start(page)
@@ -27,21 +37,9 @@ def run(page: Page, server: Server) -> tuple[str, str]:
     return id, f"linear T={temperature:g} ×{server.epochs(1)}"
 
 
-@pytest.fixture
-def stored(server: Server, student: str) -> str:
-    """The name of a stored run of somebody else."""
-    return json.loads((server.home / student / "config.json").read_text())["name"]
-
-
-def select(page: Page, name: str) -> None:
-    choose(page, "Run", re.compile("^" + re.escape(name)))
-    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    idle(page)
-
-
 def test_owner_renames_a_run(page: Page, run: tuple[str, str]) -> None:
     go_to(page, "Runs")
-    select(page, run[1])
+    select_run(page, run[1])
     box = page.get_by_role("textbox", name="Name")
     box.fill("My <b>best</b> one")
     box.press("Enter")
@@ -51,7 +49,7 @@ def test_owner_renames_a_run(page: Page, run: tuple[str, str]) -> None:
 
 def test_owner_deletes_a_run_after_confirmation(page: Page, server: Server, run: tuple[str, str]) -> None:
     go_to(page, "Runs")
-    select(page, run[1])
+    select_run(page, run[1])
     button(page, "Delete").click()
     assert (server.home / run[0]).exists()
     button(page, "Delete it").click()
@@ -64,7 +62,7 @@ def test_owner_deletes_a_run_after_confirmation(page: Page, server: Server, run:
 
 def test_weights_and_metrics_can_be_downloaded(page: Page, server: Server, stored: str) -> None:
     visit(page, server.link("runs"))
-    select(page, stored)
+    select_run(page, stored)
     for which in ("student", "control"):
         with page.expect_download() as found:
             button(page, f"{which}.safetensors").click()
@@ -80,7 +78,7 @@ def test_report_draws_its_charts_without_a_network(
     page: Page, server: Server, stored: str, tmp_path: Path
 ) -> None:
     visit(page, server.link("runs"))
-    select(page, stored)
+    select_run(page, stored)
     with page.expect_download() as found:
         button(page, "report.html").click()
     file = tmp_path / "report.html"
@@ -118,7 +116,7 @@ def test_run_is_measured_and_compared(page: Page, server: Server, run: tuple[str
 
 def test_opened_run_restores_its_settings(page: Page, server: Server, student: str, stored: str) -> None:
     visit(page, server.link("runs"))
-    select(page, stored)
+    select_run(page, stored)
     page.get_by_test_id("stButton").get_by_role(
         "button", name="Open"
     ).click()  # select boxes have an "Open" of their own
@@ -130,7 +128,7 @@ def test_opened_run_restores_its_settings(page: Page, server: Server, student: s
 
 def test_others_see_a_run_but_cannot_change_it(page: Page, server: Server, stored: str) -> None:
     visit(page, server.link("runs"))
-    select(page, stored)
+    select_run(page, stored)
     expect(button(page, "student.safetensors")).to_be_visible()
     expect(page.get_by_text("only they can rename or delete it")).to_be_visible()
     expect(page.get_by_role("textbox", name="Name")).to_have_count(0)

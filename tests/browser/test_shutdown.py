@@ -1,4 +1,4 @@
-"""A server that is told to end does so at once; however it ends, a run under way can be resumed."""
+"""A server ends when it is told to; however it ends, an active run can be resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short forms of what python -m tests.stage tries at length, and a room with a presenter, in a real browser."""
+"""Short forms of the stress tests in tests/stage, and a room with a presenter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVIL = "<img src=x onerror=alert(1)>![x](https://e.example/x.png)"
 
 
 def of(promises: list[Promise], *without: str) -> list[str]:
-    """What was not kept, but for what a busy machine may miss in seconds."""
+    """Return the broken promises, except those that a busy machine may miss within seconds."""
     return [
         f"{promise.what}: {promise.found}"
         for promise in promises
@@ -30,7 +30,7 @@ def of(promises: list[Promise], *without: str) -> list[str]:
 
 
 def alone(coroutine):
-    """In a thread of its own, since Playwright has a loop in this one."""
+    """Run in another thread, because Playwright has an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
 
@@ -63,7 +63,7 @@ def test_round_of_use_leaves_no_error(
 
 @pytest.fixture
 def hostile(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[runs.Run]:
-    """A stored run whose name tries to be a picture."""
+    """Return a stored run whose name contains picture markup."""
     monkeypatch.setenv("KD_HOME", str(server.home))
     trained = {who: registry.build("mlp-30", 1) for who in ("student", "control")}
     run = runs.save(

@@ -1,4 +1,4 @@
-"""A sweep in a browser: a heat map that fills in, a cell that is clicked and opens as the run that it was; and a search."""
+"""A sweep in a browser: the heat map fills in and a clicked cell opens; and a search."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.serving import PATIENCE, Server, button, chart, points, run_id, start
 
 
 def texts(page: Page) -> list[str]:
-    """What stands in the heat map's cells, row by row."""
+    """Return the texts of the heat map's cells, row by row."""
     return page.evaluate("(document.querySelector('.kd-chart.grid_heat')?.data?.[0].text || []).flat()")
 
 
 def click_cell(page: Page, across: float, up: float) -> None:
-    """A click into the heat map, at shares of its width and height."""
+    """Click into the heat map, at fractions of its width and height."""
     area = page.locator(".kd-chart.grid_heat .nsewdrag").first
     area.scroll_into_view_if_needed()
     area = area.bounding_box()

@@ -1,4 +1,4 @@
-"""A teacher trained in the app teaches."""
+"""A teacher trained in the app can teach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many people at one run: viewers without a browser, as the benchmarks use them."""
+"""Many spectators of one run, simulated without browsers as in the benchmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.serving import Server
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """In a thread of its own, since Playwright has a loop in this one."""
+    """Run in another thread, because Playwright has an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
 
@@ -34,7 +34,7 @@ def test_pace_slows_as_viewers_grow_but_not_for_the_owner(
             for guest in guests:
                 first = owner.epoch
                 await guest.until(
-                    lambda guest=guest: (guest.epoch or 0) > first, "a later epoch, seen by each"
+                    lambda guest=guest, first=first: (guest.epoch or 0) > first, "a later epoch, seen by each"
                 )
                 await guest.until(
                     lambda guest=guest: guest.interval == pytest.approx(manager.pace(4)), "the pace for four"

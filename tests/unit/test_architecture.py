@@ -1,4 +1,4 @@
-"""How the parts may depend on each other."""
+"""Imports between packages go one way."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -46,7 +46,7 @@ BELOW_UI = [name for name in MODULES if not f"{name}.".startswith("kd.ui.")]
 
 
 def imported(path: Path) -> set[str]:
-    """All that a file imports, at its top or inside a function: "kd" and "kd.data.digits" for ``from kd import data``."""
+    """Return everything that a file imports, including imports inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -57,13 +57,13 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_the_modules_are_found():
+def test_modules_are_found():
     assert {"kd", "kd.training.loop", "kd.jobs.manager", "kd.ui", "kd.__main__"} <= set(MODULES)
     assert "kd.objectives" in imported(MODULES["kd.training.loop"]) | imported(MODULES["kd.experiments.base"])
 
 
 @pytest.mark.parametrize("name", BELOW_UI)
-def test_the_library_knows_nothing_of_the_app(name):
+def test_library_does_not_import_the_app(name):
     roots = {module.split(".")[0] for module in imported(MODULES[name])}
     assert not roots & {"streamlit", "pages", "app", "tests"}
     assert not any(module == "kd.ui" or module.startswith("kd.ui.") for module in imported(MODULES[name]))
@@ -91,7 +91,7 @@ def test_few_modules_sit_directly_in_kd():
     } <= {*ORDER, "__init__"}
 
 
-def test_imports_form_no_circle():
+def test_imports_form_no_cycle():
     graph = {name: (imported(path) & set(MODULES)) - {name, "kd"} for name, path in MODULES.items()}
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
     assert order.index("kd.objectives") < order.index("kd.training.loop") < order.index("kd.jobs.manager")

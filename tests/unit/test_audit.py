@@ -1,4 +1,4 @@
-"""What an audit of the dependencies comes to; that it could not be made is never taken for a clean one."""
+"""The audit of dependencies: verdicts, and an audit that could not be made."""
 
 from tests.audit import verdict
 
@@ -14,18 +14,18 @@ def vulnerability(id, *fixes, aliases=()):
 CLEAN = package("clean")
 
 
-def test_nothing_known_passes():
+def test_clean_report_passes():
     assert verdict({"dependencies": [CLEAN, package("other")]}) == (["2 of 2 packages were audited."], 0)
 
 
-def test_a_vulnerability_with_a_fix_fails_and_one_without_is_told():
+def test_fixable_vulnerability_fails_and_others_are_listed():
     report = {"dependencies": [CLEAN, package("old", vulnerability("X-1", "1.1"), vulnerability("X-2"))]}
     (_, fails, told), code = verdict(report)
-    assert code == 1 and "old 1.0: X-1, mended in 1.1" in fails and "no fix" in told
+    assert code == 1 and "old 1.0: X-1, fixed in 1.1" in fails and "no fix" in told
     assert verdict({"dependencies": [package("old", vulnerability("X-2"))]})[1] == 0
 
 
-def test_one_that_is_accepted_is_told_with_its_reason():
+def test_accepted_vulnerability_shows_its_reason():
     lines, code = verdict(
         {"dependencies": [package("old", vulnerability("X-1", "1.1", aliases=["CVE-1"]))]},
         {"CVE-1": "never called"},
@@ -33,7 +33,7 @@ def test_one_that_is_accepted_is_told_with_its_reason():
     assert code == 0 and lines[1].endswith("never called")
 
 
-def test_a_database_that_could_not_be_asked_is_no_clean_bill():
+def test_unreachable_database_is_not_a_clean_report():
     skipped = {"name": "a", "skip_reason": "not found"}
     for report in (None, {"dependencies": [skipped, skipped, CLEAN]}):
         lines, code = verdict(report)

@@ -1,4 +1,4 @@
-"""The Dockerfile names what is there. Nothing is built here."""
+"""The Dockerfile refers to files and settings that exist. Nothing is built here."""
 
 import re
 from pathlib import Path
@@ -14,12 +14,12 @@ LINES = [
 COPIED = [source for line in LINES if line.startswith("COPY ") for source in line.split()[1:-1]]
 
 
-def test_all_that_is_copied_exists_and_is_let_through():
+def test_copied_files_exist_and_are_not_ignored():
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(COPIED) == allowed and all((ROOT / source).exists() for source in COPIED)
 
 
-def test_all_that_the_app_reads_beside_its_package_is_copied():
+def test_everything_the_app_reads_is_copied():
     outside = set(
         re.findall(r'\bROOT / "([\w.]+)"', "".join(path.read_text() for path in (ROOT / "kd").rglob("*.py")))
     )
@@ -30,7 +30,7 @@ def test_all_that_the_app_reads_beside_its_package_is_copied():
     }
 
 
-def test_it_runs_as_nobody_special_with_its_data_outside_and_its_health_asked():
+def test_image_runs_unprivileged_with_volume_and_health_check():
     instructions = [line.split()[0] for line in LINES]
     user = next(i for i, line in enumerate(LINES) if line.startswith("USER "))
     assert LINES[user].split()[1] not in ("root", "0") and instructions.index("CMD") > user
@@ -46,5 +46,5 @@ def test_it_runs_as_nobody_special_with_its_data_outside_and_its_health_asked():
 @pytest.mark.parametrize(
     "name", ["KD_PRESENTER_PASSWORD", "KD_MAX_RUNS", "KD_MAX_BYTES", "KD_HOME", "KD_CACHE_DIR", "KD_DATA_DIR"]
 )
-def test_the_page_on_serving_tells_each_setting(name):
+def test_serving_page_documents_each_setting(name):
     assert name in (ROOT / "docs" / "serving.md").read_text()
