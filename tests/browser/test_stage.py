@@ -39,7 +39,7 @@ def test_viewers_watch_and_draw_without_an_error(server: Server, monkeypatch: py
     for name, seconds in (("SETTLE", 0.2), ("PACE", 1.0), ("THINKING", 0.5)):
         monkeypatch.setattr(load, name, seconds)
     promises = alone(load.measure(server, 5, 0, 2, 1, 1.0))
-    assert not of(promises, "stroke to answer", "from tick to tick", "speed of the training")
+    assert not of(promises, "stroke to answer", "update to update", "training speed")
     assert all(promise.found != "inf s" for promise in promises), "all was measured"
 
 

@@ -1,1 +1,1 @@
-"""What is promised of a live demo, tried at full length: python -m tests.stage. Short forms of each are in the test suite."""
+"""The full live-demo stress tests: python -m tests.stage. Short forms are in the test suite."""

@@ -1,10 +1,10 @@
-"""All promises of a live demo, one after another, or those named.
+"""Run all stress tests of a live demo, one after another, or those named.
 
     python -m tests.stage [load starts soak kills fuzz pages] [options of the one named]
 
-Each runs in a process of its own and within its time; options go to it as they stand, so
-that `python -m tests.stage soak --minutes 3` is a short one. The exit code is 1 where a
-promise was not kept or could not be tried.
+Each runs in its own process within a time limit. Options are passed on unchanged, so
+`python -m tests.stage soak --minutes 3` is a short one. The exit code is 1 if a promise was
+not kept or could not be tested.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMS = {"load": 15, "starts": 10, "soak": 45, "kills": 45, "fuzz": 45, "pages":
 
 
 def run(name: str, options: list[str], minutes: float) -> int:
-    """Runs one form and returns its exit code."""
+    """Run one stress test and return its exit code."""
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", f"tests.stage.{name}", *options], start_new_session=True
@@ -40,7 +40,8 @@ def run(name: str, options: list[str], minutes: float) -> int:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(20)
     print(
-        f"{'FALLS SHORT' if code else 'PASS':11}  {name}, as a whole, in {(time.monotonic() - begin) / 60:.1f} min",
+        f"{'FALLS SHORT' if code else 'PASS':11}  {name}, in total, "
+        f"in {(time.monotonic() - begin) / 60:.1f} min",
         flush=True,
     )
     return code
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     names, options = arguments[:first] or list(FORMS), arguments[first:]
     if unknown := [name for name in names if name not in FORMS]:
-        print(f"There is no {', '.join(unknown)}; choose from {', '.join(FORMS)}.")
+        print(f"There is no stress test {', '.join(unknown)}; choose from {', '.join(FORMS)}.")
         return 2
     failed = []
     for name in names:

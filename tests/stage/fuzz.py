@@ -1,10 +1,10 @@
-"""Bad input by the thousand: each case gives a value or a plain refusal, within bounds.
+"""Bad input by the thousand: each case gives a value or a plain error, within limits.
 
-Run it by ``python -m tests.stage.fuzz [--cases 10000] [--seed 0]``. Config, canvas data,
+Run it with ``python -m tests.stage.fuzz [--cases 10000] [--seed 0]``. Config, canvas data,
 pictures, weights, ids and names, and the files of runs and checkpoints are made up, or
 taken and damaged. A case fails if it raises anything but a UserError, takes over 5 s or
 200 MB, writes or reads outside the run folder, or follows a link out of it. All cases run
-in one process of their own, whose opening of files is watched. Pages with made-up
+in one separate process, whose file access is watched. Pages with made-up
 addresses are in tests/stage/pages.py.
 """
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Watch:
-    """What a case did to the disk, by Python's audit hook; and the memory that it took, by the system's own count."""
+    """A case's file access, by Python's audit hook, and its memory, by the system's count."""
 
     def __init__(self, folder: Path):
         self._folder, self.active, self.outside = str(folder.resolve()), False, []
@@ -82,7 +82,7 @@ class Watch:
 
     @staticmethod
     def resident(which: str) -> int:
-        """VmRSS, the memory that is taken, or VmHWM, the most since reset(), in bytes; 0 where the system does not tell."""
+        """Return VmRSS, the memory in use, or VmHWM, the peak since reset(), in bytes; 0 if unknown."""
         try:
             return next(
                 int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(which)
@@ -144,7 +144,7 @@ class Fuzz:
     def all(self, count: int, worst: bool) -> dict[str, Any]:
         kinds = self.cases.kinds()
         for _ in range(2):  # what is made once, at the first call, is nobody's fault
-            for name, make in kinds.items():
+            for make in kinds.values():
                 make()
         for name, case in self.cases.worst() if worst else []:
             self.run(name, case)
@@ -166,7 +166,7 @@ class Fuzz:
 
 
 def run(cases: int, seed: int = 0, worst: bool = True, seconds: float = 2400.0) -> dict[str, Any]:
-    """Runs so many cases in a process of its own; returns what was found, with ``problems``, which should be none."""
+    """Run ``cases`` cases in another process and return the result; ``problems`` should be empty."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {
@@ -191,8 +191,7 @@ def run(cases: int, seed: int = 0, worst: bool = True, seconds: float = 2400.0) 
             command,
             cwd=ROOT,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=seconds,
         )

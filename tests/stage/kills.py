@@ -1,4 +1,4 @@
-"""kill -9 at random moments: what the app had called saved is there, and what was under way goes on to the same weights.
+"""kill -9 at random moments: saved runs are there, and active runs resume to the same weights.
 
 Run it by ``python -m tests.stage.kills [--kills 200] [--seed 0]``. Each round starts a process
 with a real job manager on one run folder; it starts, pauses, stops, renames, deletes and
@@ -35,7 +35,7 @@ DELICATE = ("started", "saved", "renaming", "renamed", "deleting", "deleted")
 
 
 class Kills:
-    """One folder, and what is known of it."""
+    """One run folder and what must be in it."""
 
     def __init__(self, folder: Path, seed: int):
         self.home, self.draw, self.seed = folder / "runs", random.Random(seed), seed
@@ -60,7 +60,7 @@ class Kills:
         process.join()
 
     def round(self, to_the_end: bool = False) -> None:
-        """Starts a process, kills it at a random moment unless it may work to its end, and looks at what is left."""
+        """Start a process, kill it at a random moment unless ``to_the_end``, and check what is left."""
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=victim.work, args=(str(self.home), self.draw.randrange(2**31), theirs, to_the_end)
@@ -116,7 +116,7 @@ class Kills:
             self.problems.append(f"{what} {id} {more}")
 
     def look(self) -> None:
-        """Notes as problems what must not be in the folder."""
+        """Record as problems what must not be in the folder."""
         found, problems = runs.list_runs()
         unfinished, more = checkpoints.list_interrupted()
         self.problems += problems + more
@@ -149,7 +149,7 @@ class Kills:
                 )
 
     def end(self) -> None:
-        """Resumes all that was interrupted, lets it train to its end, and looks for leftovers."""
+        """Resume all interrupted runs, let them finish, and look for leftovers."""
         before = [kept.id for kept in checkpoints.list_interrupted()[0]]
         self.round(to_the_end=True)
         for id in before:
@@ -162,7 +162,7 @@ class Kills:
 
 
 def run(kills: int, seed: int = 0) -> dict[str, Any]:
-    """Kills so many times; returns what happened, with ``problems``, which should be none."""
+    """Kill ``kills`` times and return what happened, with ``problems``, which should be empty."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         home = os.environ.get("KD_HOME")

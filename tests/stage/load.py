@@ -3,8 +3,8 @@
     python -m tests.stage load [--viewers 50] [--browsers 2] [--drawing 10] [--rounds 3] [--seconds 10]
 
 Most viewers are websocket clients, some are real browsers; all share the cores with the
-server. In alternating rounds everybody watches and some draw, and everybody is connected
-and idle: the training's speed watched is held against that unwatched.
+server. Rounds alternate between everyone watching, some of them drawing, and everyone
+connected but idle: the training speed while watched is compared with the speed unwatched.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ THINKING = 4.0  # seconds between the drawings of one person
 SETTLE = 2.0  # seconds from one phase to the next
 PACE = 11.0  # seconds, about, until all viewers have found the pace for as many as they are
 
-# Holds the page's timers, by which Streamlit repeats what shows a run, and notes each drawing of the loss chart.
+# Holds the page's timers, with which Streamlit repeats fragments, and notes each drawing of the loss chart.
 _BROWSER = (
     WATCH
     + """
@@ -51,7 +51,10 @@ Object.defineProperty(window, "Plotly", {
   configurable: true, get: () => plotly,
   set: (found) => {
     const react = found.react
-    found.react = (div, ...rest) => { if (div.classList.contains("chart_loss")) kd.drawn.push(performance.now() / 1000); return react(div, ...rest) }
+    found.react = (div, ...rest) => {
+      if (div.classList.contains("chart_loss")) kd.drawn.push(performance.now() / 1000)
+      return react(div, ...rest)
+    }
     plotly = found
   },
 })
@@ -131,7 +134,7 @@ def browsers(link: str, count: int) -> Iterator[Browsers]:
 
 
 def pictures() -> dict[int, str]:
-    """Each digit as the canvas tells it."""
+    """Return each digit as the canvas sends it."""
     found = {}
     for digit, strokes in DIGITS.items():
         content = io.BytesIO()
@@ -143,13 +146,13 @@ def pictures() -> dict[int, str]:
 async def measure(
     server: Server, viewers: int, real: int, drawing: int, rounds: int, seconds: float
 ) -> list[Promise]:
-    """The promises, with ``viewers`` people of whom ``real`` have a browser and ``drawing`` draw, the browsers first."""
+    """Return the promises with ``viewers`` people, ``real`` of them browsers, ``drawing`` of them drawing."""
     drawn, answers, gaps, idle, watched = pictures(), [], [], [], []
     run = {"student": "mlp-128", "epochs": 200, "batch_size": 128 if server.full else 8}
     polling = asyncio.Event()
 
     async def person(viewer: Viewer, place: int) -> None:
-        """Draws one digit after the other while everybody watches."""
+        """Draw one digit after the other while everyone watches."""
         await asyncio.sleep(THINKING * place / max(1, drawing - real))
         for digit in itertools.cycle(DIGITS):
             await polling.wait()
@@ -157,7 +160,7 @@ async def measure(
             await asyncio.sleep(THINKING)
 
     async def phase(poll: bool) -> float:
-        """Epochs a second."""
+        """Return the epochs per second of a phase in which everyone watches, or nobody does."""
         for viewer in people:
             viewer.polling = poll
         room.watching = poll
@@ -220,23 +223,22 @@ async def measure(
         *filter(None, [server.complaints()]),
     ]
     ratios = [one / other for one, other in zip(watched, idle)]
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     print(
-        f"{viewers} viewers, {real} of them browsers, {drawing} drawing: {len(answers)} + {len(room.answers)} drawings, {len(gaps)} + {len(room.gaps)} ticks, "
+        f"{viewers} viewers, {real} of them browsers, {drawing} drawing: "
+        f"{len(answers)} + {len(room.answers)} drawings, {len(gaps)} + {len(room.gaps)} updates, "
         f"{len(ratios)} rounds; median answer {statistics.median([*answers, *room.answers] or [0]):.2f} s; "
-        f"browsers: answer {share(room.answers, 95):.2f} s, tick gap {share(room.gaps, 95):.2f} s (p95); "
-        f"epochs/s {statistics.median(watched):.2f} watched, {statistics.median(idle):.2f} unwatched; ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
+        f"browsers: answer {share(room.answers, 95):.2f} s, update gap {share(room.gaps, 95):.2f} s (p95); "
+        f"epochs/s {statistics.median(watched):.2f} watched, {statistics.median(idle):.2f} unwatched; "
+        f"ratios {each}",
         flush=True,
     )
     return [
         Promise.below("stroke to answer, p95", share([*answers, *room.answers], 95), ANSWER, " s"),
-        Promise.below(
-            "from tick to tick of who does not own the run, p95", share([*gaps, *room.gaps], 95), GAP, " s"
-        ),
-        Promise.least(
-            "speed of the training, as a share of that unwatched", statistics.median(ratios), SPEED
-        ),
-        Promise.none("errors: drawings misread, alerts, consoles, the server's log", errors),
-        Promise.none("sessions dropped", dropped),
+        Promise.below("update to update for spectators, p95", share([*gaps, *room.gaps], 95), GAP, " s"),
+        Promise.least("training speed, relative to unwatched", statistics.median(ratios), SPEED),
+        Promise.none("errors: misread drawings, alerts, consoles, the server's log", errors),
+        Promise.none("lost connections", dropped),
     ]
 
 
@@ -246,7 +248,7 @@ def main() -> int:
     parser.add_argument("--browsers", type=int, default=2)
     parser.add_argument("--drawing", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each half of a round")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each half of a round")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         return tell(

@@ -1,6 +1,7 @@
 """Pages at made-up addresses, on a real server and without a browser: no page ever shows an exception.
 
-Run it by ``python -m tests.stage.pages [--pages 300] [--seed 0]``. Each address opens a session of its own, as a browser would.
+Run it with ``python -m tests.stage.pages [--pages 300] [--seed 0]``. Each address opens its own session, as a
+browser would.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ SECONDS = 60.0  # for one page; what is measured is told
 
 
 def address(draw: random.Random) -> tuple[str, str]:
-    """A page and its query."""
+    """Return a page and its query."""
     query = {}
     for _ in range(draw.choice([0, 1, 1, 2, 3, 5])):
         name = draw.choice(SETTINGS + OTHERS)
@@ -92,7 +93,7 @@ def address(draw: random.Random) -> tuple[str, str]:
 
 
 async def opened(server: Server, page: str, query: str) -> list[str]:
-    """The exceptions that a page shows."""
+    """Return the exceptions that a page shows."""
     found = []
     async with websockets.connect(
         f"ws://127.0.0.1:{server.port}/_stcore/stream", subprotocols=["streamlit"], max_size=None
@@ -139,7 +140,7 @@ async def _all(server: Server, count: int, draw: random.Random) -> dict[str, Any
 
 
 def run(count: int, seed: int = 0) -> dict[str, Any]:
-    """Opens so many addresses; returns what was found, with ``problems``, which should be none."""
+    """Open ``pages`` addresses and return what was found, with ``problems``, which should be empty."""
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         return asyncio.run(_all(server, count, random.Random(seed)))
 

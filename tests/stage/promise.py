@@ -1,4 +1,4 @@
-"""A promise beside its measured figure."""
+"""A promise next to its measured figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Promise:
-    """What was promised, what was found, and whether that is it."""
+    """A promise, its aim, the measured figure, and whether it was kept."""
 
     what: str
     found: str
@@ -28,7 +28,7 @@ class Promise:
 
     @classmethod
     def none(cls, what: str, problems: Sequence[str]) -> Promise:
-        """Nothing of the kind happened; what did is shown, one line of the first."""
+        """Return a promise that no problem occurred; the first problem is shown."""
         return cls(
             what,
             f"{len(problems)}" + (f" ({' '.join(problems[0].split())[-300:]})" if problems else ""),
@@ -38,18 +38,16 @@ class Promise:
 
 
 def tell(promises: Iterable[Promise]) -> int:
-    """Prints a line for each and returns the exit code: 1 where one falls short."""
+    """Print a line for each promise and return the exit code: 1 if one falls short."""
     promises = list(promises)
     for promise in promises:
-        print(
-            f"{'PASS' if promise.kept else 'FALLS SHORT':11}  {promise.what:58} {promise.found}  (aim: {promise.aim})",
-            flush=True,
-        )
+        state = "PASS" if promise.kept else "FALLS SHORT"
+        print(f"{state:11}  {promise.what:58} {promise.found}  (aim: {promise.aim})", flush=True)
     return int(not all(promise.kept for promise in promises))
 
 
 def tell_problems(found: Mapping[str, Any], most: int = 20) -> int:
-    """Prints what a long trial found as one line of JSON, and the first of its ``problems`` beside it; returns the exit code."""
+    """Print a result as one line of JSON and its first ``problems``; return the exit code."""
     for problem in found["problems"][:most]:
         print(problem, file=sys.stderr)
     print(json.dumps({**found, "problems": len(found["problems"])}))
@@ -57,5 +55,5 @@ def tell_problems(found: Mapping[str, Any], most: int = 20) -> int:
 
 
 def share(values: Sequence[float], percent: float) -> float:
-    """A percentile by the nearest rank; infinite where there is no value, so that nothing measured keeps no promise."""
+    """Return a percentile by nearest rank; infinite without values, so that no data keeps no promise."""
     return sorted(values)[min(len(values) - 1, int(percent / 100 * len(values)))] if values else float("inf")

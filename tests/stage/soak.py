@@ -1,14 +1,13 @@
-"""Minutes of use in a real browser: start, draw, pause, change page, reload, close. Nothing may pile up.
+"""Minutes of use in a real browser: start, draw, pause, change page, reload, close. Nothing may leak.
 
     python -m tests.stage soak [--minutes 30]
 
-One person goes round: each round starts a run, draws while it trains, pauses and goes on, looks
-at the other pages, reloads, and stops; every third round in a new tab, the old one closed. At
-the same point of each round the browser and the server are weighed, after garbage is collected.
-A figure is flat if the trend through all rounds but the first, over the whole time, stays
-below a share of the figure itself. Open files are counted when nobody has been there for a while,
-early and at the end: Streamlit keeps whoever left for two minutes, and on until the next one leaves,
-so that rounds that go faster have more.
+Each round starts a run, draws while it trains, pauses and resumes, looks at the other pages, reloads,
+and stops; every third round uses a new tab and closes the old one. At the same point of each round
+the browser and the server are measured, after a garbage collection. A figure is flat if its trend over
+all rounds but the first stays below a share of the figure itself. Open files are counted when nobody
+has been there for a while, early and at the end: Streamlit keeps a session for two minutes after its
+visitor left, and until the next one leaves, so faster rounds have more of them.
 """
 
 from __future__ import annotations
@@ -46,10 +45,12 @@ from tests.strokes import DIGITS
 
 MOST_CUT_SHORT = 5  # rounds, before it gives up
 WARM = 2  # rounds in which caches fill and modules are imported
-REST = 130.0  # seconds without anybody, after which only what was forgotten is left of sessions: Streamlit keeps each for 120, with 3 open files
+REST = (
+    130.0  # seconds without visitors, after which only leaked sessions remain; Streamlit keeps each for 120
+)
 LEAVE = 2.0  # seconds until the server has seen that somebody left
 MORE_FILES = 5  # that may be open at the end: caches, the journal of the last run
-#: Figure -> its unit, and by how much the trend may raise it over the whole time: a share, and at least this much.
+#: Figure -> unit, and the largest rise of its trend over the whole time: as a share, and at least this much.
 FIGURES = {
     "DOM nodes": ("", 0.10, 60),
     "JavaScript heap": (" MB", 0.15, 5),
@@ -59,7 +60,7 @@ FIGURES = {
 
 
 def weigh(page: Page, server: Server) -> dict[str, float]:
-    """The figures, now."""
+    """Return the current figures."""
     session = page.context.new_cdp_session(page)
     session.send("HeapProfiler.collectGarbage")
     session.send("Performance.enable")
@@ -76,9 +77,9 @@ def weigh(page: Page, server: Server) -> dict[str, float]:
 
 
 def files_at_rest(server: Server, context: BrowserContext, seconds: float) -> int:
-    """How many files, connections among them, the server has open for a fresh page, after so long without anybody.
+    """Return the server's number of open files and connections after ``seconds`` without visitors.
 
-    Streamlit lets go of those whose time is over when somebody leaves: so one comes, leaves, and comes again.
+    Streamlit drops expired sessions when somebody leaves, so one visitor comes, leaves and comes again.
     """
     time.sleep(seconds)
     for _ in range(2):
@@ -91,16 +92,17 @@ def files_at_rest(server: Server, context: BrowserContext, seconds: float) -> in
 
 
 def seen(page: Page) -> str:
-    """What is on the page, in words."""
+    """Return the page's text and buttons."""
     buttons = [
         f"{found.inner_text().strip()}{'' if found.is_enabled() else ' (not enabled)'}"
         for found in page.get_by_test_id("stMain").get_by_role("button").all()[:8]
     ]
-    return f"The page said: {' '.join(page.get_by_test_id('stMain').inner_text().split())[:600]} Its buttons: {', '.join(buttons)}."
+    text = " ".join(page.get_by_test_id("stMain").inner_text().split())[:600]
+    return f"The page said: {text} Its buttons: {', '.join(buttons)}."
 
 
 def trend(values: list[float]) -> float:
-    """By how much a straight line through the values rises from the first to the last."""
+    """Return how much a straight line fitted to the values rises from the first to the last."""
     return float(np.polyfit(np.linspace(0, 1, len(values)), values, 1)[0]) if len(values) > 1 else 0.0
 
 
@@ -134,7 +136,11 @@ def soak(
     rest: float = REST,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> list[Promise]:
-    """Uses the app for so long, at least for WARM + 2 rounds; ``rest``: seconds before open files are counted, which are not where it is 0."""
+    """Use the app for ``minutes``, at least for WARM + 2 rounds.
+
+    Args:
+        rest: seconds without visitors before open files are counted; 0 counts none.
+    """
     complaints: list[str] = []
     counted: list[dict[str, float]] = []
     files: list[int] = []
@@ -161,10 +167,9 @@ def soak(
             try:
                 one_round(page, server, len(counted))
             except (AssertionError, PlaywrightError) as error:
-                cut_short.append(
-                    f"round {len(counted) + 1}: {error} {'The page was closed.' if page.is_closed() else seen(page)}"
-                )
-                say(f"{cut_short[-1]} On with a new tab.")
+                state = "The page was closed." if page.is_closed() else seen(page)
+                cut_short.append(f"round {len(counted) + 1}: {error} {state}")
+                say(f"{cut_short[-1]} Continuing with a new tab.")
                 page.close()
                 page = person(context)
                 if len(cut_short) > MOST_CUT_SHORT:
@@ -192,9 +197,7 @@ def soak(
     promises = (
         []
         if kept
-        else [
-            Promise("rounds from which something can be told", f"{len(counted)}", f"more than {WARM}", False)
-        ]
+        else [Promise("rounds that can be evaluated", f"{len(counted)}", f"more than {WARM}", False)]
     )
     for name, (unit, share, least) in FIGURES.items() if kept else ():
         values = [round_[name] for round_ in kept]
@@ -212,7 +215,7 @@ def soak(
         found = f": {files[0]} to {files[-1]}" if files else ", which were not counted"
         promises.append(
             Promise(
-                f"server's open files with nobody there{found}",
+                f"server's open files without visitors{found}",
                 f"{more:+d}",
                 f"at most {MORE_FILES:+d}",
                 more <= MORE_FILES,
@@ -226,7 +229,7 @@ def soak(
     say(f"{len(counted)} rounds in {took:.1f} min")
     return [
         *promises,
-        Promise.none("rounds cut short, since the page did not do what it should", cut_short),
+        Promise.none("rounds cut short by an unexpected page", cut_short),
         Promise.none("console errors", complaints),
         Promise.none("exceptions in the server's log", exceptions),
         Promise(

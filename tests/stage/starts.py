@@ -1,8 +1,8 @@
-"""A hundred people press Start within a minute, each from a session of their own.
+"""A hundred visitors press Start within a minute, each in their own session.
 
     python -m tests.stage starts [--owners 100] [--seconds 60]
 
-One run trains, a bounded number waits, and everybody is told their place, or told no. Then
+One run trains, a bounded number waits, and everyone gets a place in the queue or a refusal. Then
 each tries to see and to stop the runs of the others.
 """
 
@@ -94,7 +94,7 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
             before, seen_before, viewer.polling = viewer.epoch, len(viewer.ticks), True
             try:
                 await viewer.until(
-                    lambda: (
+                    lambda viewer=viewer, seen_before=seen_before, before=before: (
                         len(viewer.ticks) > seen_before
                         and viewer.interval
                         and viewer.epoch != before
@@ -111,7 +111,8 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
             await viewer.press("stop")
             await viewer.until(lambda viewer=viewer: viewer.interval is None, "rest after the run's end")
     print(
-        f"{owners} starts in {took:.0f} s: {len(started)} accepted, of which {len(places)} were told to wait; {len(refused)} told no",
+        f"{owners} starts in {took:.0f} s: {len(started)} accepted, {len(places)} of them waiting; "
+        f"{len(refused)} refused",
         flush=True,
     )
     return [
@@ -122,14 +123,14 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
             len(started) == min(owners, ACCEPTED),
         ),
         Promise(
-            "told their place in the queue",
+            "places in the queue",
             f"{places}",
             f"each from 0 to {ACCEPTED - 2} before it",
             places == list(range(min(owners, ACCEPTED) - 1)),
         ),
-        Promise.none("told nothing", silent),
-        Promise.none("told no otherwise than in the one plain sentence", unclear),
-        Promise.below("told after, p95", share(told, 95), 10, " s"),
+        Promise.none("starts without an answer", silent),
+        Promise.none("refusals without the plain sentence", unclear),
+        Promise.below("answered after, p95", share(told, 95), 10, " s"),
         Promise.none("another's run seen without its link", seen),
         Promise.none("another's run stopped with its link", stopped),
         Promise.none("complaints in the server's log", [text for text in [server.complaints()] if text]),

@@ -1,4 +1,4 @@
-"""The process that tests.stage.kills kills: a job manager on small data, and somebody who presses its buttons at random."""
+"""The process that tests.stage.kills kills: a job manager on small data, with random commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kd.teachers import cached, catalogue
 from tests.helpers import Given, small_teacher, weights
 
 ME = "the one who is at the browser"
-#: Short ones and long ones, with and without batch normalization, a chain of two trainings, a method with a projection.
+#: Short and long runs, with and without batch normalization, two stages, a method with a projection.
 CONFIGS = [
     DistilConfig(student="mlp-30", epochs=1, batch_size=50),
     DistilConfig(student="mlp-30", epochs=8, batch_size=20, temperature=8),
@@ -44,12 +44,12 @@ ACTIONS = (
 
 
 def _teacher(name: str = "", device: str = "cpu") -> cached.CachedTeacher:
-    """Its width is a multiple of 4: so an image's logits are the same to the bit, whatever else the teacher is asked before."""
+    """Return a teacher whose width is a multiple of 4: its logits do not depend on the batch."""
     return small_teacher("mlp-32")
 
 
 def write_digits(path: Path) -> None:
-    """400 real images to learn from and 100 to judge on, as a file: each process would take seconds to make them anew."""
+    """Write 400 training and 100 validation images to a file; making them takes each process seconds."""
     sample = sources.load_sample()
     parts = {
         "train": sample.train.take(slice(None, None, 10)),
@@ -66,7 +66,7 @@ def write_digits(path: Path) -> None:
 
 
 def _prepare(home: str) -> Mnist:
-    """Makes this process one that trains small runs in ``home``, with a checkpoint at each epoch."""
+    """Set this process up to train small runs in ``home``, with a checkpoint at each epoch."""
     torch.set_num_threads(1)
     folder = Path(home).parent
     os.environ["KD_HOME"], os.environ["KD_CACHE_DIR"] = home, str(folder / "cache")
@@ -81,7 +81,7 @@ def _prepare(home: str) -> Mnist:
 
 
 def undisturbed(home: str, pipe: Connection) -> None:
-    """Tells the weights that each of CONFIGS gives."""
+    """Send the weights that each of CONFIGS gives."""
     mnist = _prepare(home)
     for config in CONFIGS:
         experiment = Distillation(config, mnist, _teacher())
@@ -96,7 +96,7 @@ def undisturbed(home: str, pipe: Connection) -> None:
 
 
 def work(home: str, seed: int, pipe: Connection, to_the_end: bool) -> None:
-    """What a server does while people press buttons, at random; every fact is told through ``pipe`` once it is one."""
+    """Act like a server whose visitors press random buttons; report every fact through ``pipe``."""
     mnist, draw = _prepare(home), random.Random(seed)
 
     def tell(what: str, id: str, more: Any = None) -> None:

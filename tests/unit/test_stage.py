@@ -1,4 +1,4 @@
-"""The command that tries all promises, and what counts as kept."""
+"""The command that runs all stress tests, and what counts as a kept promise."""
 
 import importlib.util
 
@@ -11,7 +11,7 @@ from tests.stage.promise import Promise, share, tell
 
 @pytest.fixture
 def ran(monkeypatch):
-    """What would have been run: (name, options); soak falls short."""
+    """Return the (name, options) that would have been run; soak falls short."""
     found = []
     monkeypatch.setattr(
         stage, "run", lambda name, options, minutes: found.append((name, options)) or int(name == "soak")
@@ -19,14 +19,14 @@ def ran(monkeypatch):
     return found
 
 
-def test_one_is_chosen_and_gets_its_options(ran, capsys):
+def test_named_test_runs_with_its_options(ran, capsys):
     assert stage.main(["load", "--viewers", "3"]) == 0
     assert (
         ran == [("load", ["--viewers", "3"])] and "All promises were kept: load." in capsys.readouterr().out
     )
 
 
-def test_all_are_tried_though_one_falls_short_or_is_missing(ran, monkeypatch, capsys):
+def test_all_run_although_one_fails_or_is_missing(ran, monkeypatch, capsys):
     there = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
@@ -39,12 +39,12 @@ def test_all_are_tried_though_one_falls_short_or_is_missing(ran, monkeypatch, ca
     assert "tests/stage/kills.py is not there" in told and "Not kept: soak, kills, fuzz, pages." in told
 
 
-def test_an_unknown_name_is_told_with_those_that_there_are(ran, capsys):
+def test_unknown_name_lists_the_known_ones(ran, capsys):
     assert stage.main(["sock"]) == 2 and not ran
     assert "There is no sock; choose from load, starts" in capsys.readouterr().out
 
 
-def test_a_form_that_does_not_end_is_ended(monkeypatch, capsys):
+def test_hanging_test_is_ended(monkeypatch, capsys):
     monkeypatch.setattr(stage.sys, "executable", "/bin/sleep")
     popen = stage.subprocess.Popen
     monkeypatch.setattr(
@@ -62,11 +62,11 @@ def test_promises_are_kept_or_not(capsys):
     assert capsys.readouterr().out.count("FALLS SHORT") == 3
 
 
-def test_nothing_measured_keeps_no_promise():
+def test_missing_measurement_keeps_no_promise():
     assert not Promise.below("a", share([], 95), 1.5).kept
     assert share([1, 2, 3, 4], 50) == 3 and share(list(range(100)), 95) == 95
 
 
-def test_what_grows_is_seen_and_what_shakes_is_not():
+def test_growth_is_detected_and_noise_is_not():
     assert soak.trend([100.0, 101, 99, 100, 101, 100]) == pytest.approx(0, abs=1)
     assert soak.trend([100.0 + i for i in range(11)]) == pytest.approx(10)
