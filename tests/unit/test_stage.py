@@ -41,7 +41,7 @@ def test_all_run_although_one_fails_or_is_missing(ran, monkeypatch, capsys):
 
 def test_unknown_name_lists_the_known_ones(ran, capsys):
     assert stage.main(["sock"]) == 2 and not ran
-    assert "There is no sock; choose from load, starts" in capsys.readouterr().out
+    assert "There is no stress test sock; choose from load, starts" in capsys.readouterr().out
 
 
 def test_hanging_test_is_ended(monkeypatch, capsys):
