@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kd.config import kinds
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
@@ -27,8 +28,7 @@ from kd.evaluation.comparison import measured, teacher_of, text
 from kd.experiments import compression
 from kd.experiments.base import Experiment
 from kd.figures import training
-from kd.jobs import kinds
-from kd.objectives import METHODS, feature_matching
+from kd.objectives import METHODS
 from kd.store import checkpoints, runs
 from kd.sweeps import cluster, grid_summary, search
 from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{given.resume} is not a run of this kind; resume it with the command that it was started with."
             )
         id = kept.id if kept else runs.new_id()
-        if distributed.rank() is not None and not isinstance(config, TeacherConfig):
+        if distributed.rank() is not None and not kinds.of(config).distributed:
             raise UserError(
                 "Only a teacher can be trained by several processes; start this command without torchrun."
             )
@@ -262,7 +262,7 @@ def _bench(given: argparse.Namespace) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     chosen = [runs.load(id) for id in given.runs]
-    unfit = [run.id for run in chosen if run.kind in runs.EXPERIMENTS or not run.measures]
+    unfit = [run.id for run in chosen if not run.about.comparable or not run.measures]
     if unfit:
         raise UserError(
             f"{unfit[0]} has no network to measure; name runs of the command distil, teacher or compress."
@@ -311,12 +311,13 @@ def _table(given: argparse.Namespace) -> int:
 
 def _experiment(config: Settings) -> Experiment:
     # First, so that a wrong teacher is told before a download.
-    reference = catalogue.load(config.teacher, training_device()) if kinds.has_teacher(config) else None
-    if isinstance(config, DistilConfig):
-        feature_matching.check(METHODS[config.method], "teacher", reference.architecture)
+    kind = kinds.of(config)
+    reference = catalogue.load(config.teacher, training_device()) if kind.has_teacher else None
+    if reference:
+        kind.check_teacher(config, reference.architecture)
     mnist = _mnist()
     distributed.agree(mnist.digest)
-    return kinds.experiment(config, mnist, reference)
+    return kind.build(config, mnist, reference)
 
 
 def _mnist() -> digits.Mnist:
@@ -393,7 +394,7 @@ def _train(
             rows.append(last.row())
             bar.total = last.steps
             bar.update(last.step - bar.n)
-            if experiment.kind != "grid":  # whose learners are too many
+            if kinds.of(experiment.config).few_learners:  # whose learners are too many
                 bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
             # What cells came to is kept as it comes, as far as the writing does not hold up the rest.
             if keeper.due(last) or getattr(last, "outcomes", ()) and last.step < last.steps and keeper.cheap:
@@ -412,11 +413,7 @@ def _how_to_go_on(given: argparse.Namespace, id: str) -> str:
         kept = checkpoints.load(id, state=False)
     except UserError:
         return "nothing was stored"
-    epochs = kept.rows[-1]["epoch"]
-    what = {"sweep": f"{len(kept.rows)} points", "grid": f"{epochs:.0%} of the sweep"}.get(
-        kept.kind, f"{int(epochs)} epochs"
-    )
-    return f"{what} are kept: python -m kd {given.command} --resume {id}"
+    return f"{kept.about.kept(kept.rows)} are kept: python -m kd {given.command} --resume {id}"
 
 
 def _print_table(result: dict[str, Any]) -> None:

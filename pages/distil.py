@@ -23,7 +23,7 @@ try:
         where = {
             "compress": "is a compressed network; the Compress page shows it",
             "imported": "was imported; the Runs and Draw pages show it",
-            "grid": "is a sweep; the Sweep page shows it",
+            "sweep": "is a sweep; the Sweep page shows it",
             "search": "is a search; the Sweep page shows it",
         }.get(snap.kind, "is an experiment of another kind; the Dark knowledge page shows it")
         raise UserError(f"This run {where}.")

@@ -9,7 +9,7 @@ from kd.errors import UserError
 from kd.evaluation import comparison
 from kd.models import inference
 from kd.reports import report
-from kd.store import checkpoints, drawings, replay, runs
+from kd.store import checkpoints, drawings, runs
 from kd.ui.distil import controls
 from kd.ui.lab import frame
 from kd.ui.runs import (
@@ -174,10 +174,10 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
         if runs.kind_of(config) == "compress":
             st.session_state[session_keys.COMPRESS_RUN] = id
             st.switch_page("pages/compress.py")
-        if runs.kind_of(config) in ("grid", "search"):
+        if runs.kind_of(config) in ("sweep", "search"):
             st.session_state[session_keys.WAY] = runs.kind_of(config)
             st.session_state[
-                session_keys.GRID_RUN if runs.kind_of(config) == "grid" else session_keys.SEARCH_RUN
+                session_keys.GRID_RUN if runs.kind_of(config) == "sweep" else session_keys.SEARCH_RUN
             ] = id
             st.switch_page("pages/sweep.py")
         if runs.kind_of(config) in runs.IN_LAB:
@@ -255,7 +255,7 @@ try:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if run.kind != "imported":
             open_button(run.id, run.config)
-        if run.kind in replay.KINDS and st.button(
+        if run.about.replay and st.button(
             "Replay",
             key="begin_replay",
             icon=":material/history:",

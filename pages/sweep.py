@@ -10,7 +10,7 @@ from kd.ui.shell import entry, session_keys
 from kd.ui.sweep import grid_panel, search_panel
 
 entry.through_app()
-WAYS = {"grid": grid_panel, "search": search_panel}
+WAYS = {"sweep": grid_panel, "search": search_panel}
 
 
 def way() -> str:
@@ -20,9 +20,9 @@ def way() -> str:
         if wanted not in WAYS:
             try:
                 snap = snapshots.find(run)
-                wanted = snap.kind if snap is not None and snap.kind in WAYS else "grid"
+                wanted = snap.kind if snap is not None and snap.kind in WAYS else "sweep"
             except UserError:  # which is told where the run would be
-                wanted = "grid"
+                wanted = "sweep"
         st.session_state[session_keys.WAY] = wanted
         st.session_state.setdefault(WAYS[wanted].RUNNING.slot, run)
     for panel in WAYS.values():  # else the link's run would be that of both
@@ -31,7 +31,7 @@ def way() -> str:
 
 
 def switch() -> None:
-    st.session_state[session_keys.WAY] = st.session_state[session_keys.WAY_WIDGET] or "grid"
+    st.session_state[session_keys.WAY] = st.session_state[session_keys.WAY_WIDGET] or "sweep"
 
 
 st.title("Sweep: every temperature at once", anchor=False)
@@ -43,9 +43,10 @@ st.segmented_control(
     key=session_keys.WAY_WIDGET,
     on_change=switch,
     required=True,
-    format_func={"grid": "Grid", "search": "Search"}.get,
+    format_func={"sweep": "Grid", "search": "Search"}.get,
     label_visibility="collapsed",
     help="A grid tries every combination; a search proposes the next settings from what the last ones came to.",
 )
-# A link's settings are those of the way that it names.
-WAYS[shown].show(query if query.get("way", "grid") == shown else {})
+# A link's settings are those of the way that it names; links of before may say "grid".
+named = query.get("way", "sweep").replace("grid", "sweep")
+WAYS[shown].show(query if named == shown else {})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -21,6 +22,12 @@ from kd.models import registry
 from kd.training.optimizers import OPTIMIZERS
 
 MAX_TEACHERS = 5
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
+
+
+def is_id(text: Any) -> bool:
+    """Return whether ``text`` is the id of a run, such as 20260131-120000-0123456789abcdef."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def setting(

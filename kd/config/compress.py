@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from kd.config.base import Config, setting
+from kd.config.base import Config, is_id, setting
+from kd.config.kind import NAME_LENGTH, Kind, settings_line
 from kd.errors import UserError
 from kd.models import compress
 
@@ -110,3 +113,54 @@ class CompressConfig(Config):
     @property
     def student(self) -> str:
         return self.network
+
+
+def _title(config: CompressConfig, named: Callable[[str], str]) -> str:
+    taken = ", ".join(
+        f"{config.setting(name)['label'].lower()} −{percent}%"
+        for name, percent in config.percents.items()
+        if percent
+    )
+    int8 = "" if config.int8 == "off" else f", int8 {config.int8}"
+    soft = settings_line({"temperature": config.temperature, "soft_weight": config.soft_weight})
+    labels = f"{config.labels:,}" if config.labels else "all"
+    return (
+        f"{named(config.network)}: {taken}{int8}; recovery with {named(config.teacher)}, {soft}, "
+        f"{labels} labels, {config.epochs} epochs, seed {config.seed}"
+    )
+
+
+def _default_name(config: CompressConfig) -> str:
+    network = "a run" if is_id(config.network) else config.network[:20]
+    taken = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent]
+    if config.int8 != "off":
+        taken.append(f"int8 {config.int8}")
+    return f"{network} compressed: {', '.join(taken)}"[:NAME_LENGTH]
+
+
+def _models(config: CompressConfig, measures: Mapping[str, Any]) -> tuple[str, ...]:
+    if not measures:
+        return ("student", "control")
+    return tuple(name for name in ("student", "control", "alone") if name in measures["models"])
+
+
+COMPRESS = Kind(
+    name="compress",
+    config=CompressConfig,
+    experiment="kd.experiments.compression:Recovery",
+    help="make a trained network smaller, and let it recover with a teacher and from labels alone",
+    default_name=_default_name,
+    title=_title,
+    stages=True,
+    models=_models,
+    architecture=lambda config, measures: measures.get("architecture", config.network),
+    page="compress",
+    elsewhere="is a compressed network; the Compress page shows it",
+    replay=True,
+    leaves_student=True,
+    comparable=True,
+    taught_by="compressed",
+    control_note=lambda config: (
+        "Both began as the same compressed network and saw the same batches, but the control only with the labels."
+    ),
+)

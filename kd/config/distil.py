@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kd.config.base import Config, check_augmentation, finite_number, setting, shown
+from kd.config.kind import Kind, settings_line
 from kd.config.schemes import SCHEMES
 from kd.errors import UserError
 from kd.objectives import METHODS, feature_matching
@@ -264,3 +266,70 @@ def parse_schedule(text: str) -> list[Change]:
 
 def format_schedule(schedule: tuple[Change, ...]) -> str:
     return ";".join(f"{step}:{name}={value}" for step, name, value in schedule)
+
+
+def _title(config: DistilConfig, named: Callable[[str], str]) -> str:
+    method, scheme = METHODS[config.method], SCHEMES[config.scheme]
+    taught = (
+        f"taught by {named(config.teacher)}" if method.teacher and scheme.teacher else "without a teacher"
+    )
+    through = "" if config.scheme == "teacher" else f", {scheme.title.lower()}"
+    parts = [
+        f"{config.student} {taught}: {method.title}{through}",
+        settings_line({name: getattr(config, name) for name in method.settings}),
+        *(f"{name} {getattr(config, name)}" for name in scheme.settings),
+        "begun with the teacher's layers" if config.initialization == "teacher" else "",
+        f"no {', '.join(config.omitted)}" if config.omitted else "",
+        f"{config.labels:,} labels" if config.labels else "",
+        f"{config.label_noise:.0%} of the labels wrong" if config.label_noise else "",
+        config.augmentation if config.augmentation != "none" else "",
+        "SGD" if config.optimizer == "sgd" else "",
+        f"seed {config.seed}",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _default_name(config: DistilConfig) -> str:
+    method = "" if config.method == "hinton" else f" {config.method}"
+    temperature = f" T={config.temperature:g}" if config.reads("temperature") else ""
+    return f"{config.student}{method}{temperature} ×{config.epochs}"
+
+
+def _models(config: DistilConfig, measures: Mapping[str, Any]) -> tuple[str, ...]:
+    if not measures:
+        return ("student", "control")
+    # One of a chain that was stopped early lacks some.
+    return tuple(name for name in ("student", "control") if name in measures["models"])
+
+
+def _check_teacher(config: DistilConfig, architecture: str) -> None:
+    feature_matching.check(METHODS[config.method], "teacher", architecture)
+
+
+def _control_note(config: DistilConfig) -> str:
+    note = "The control had the same initial weights and the same batches, but only the labels."
+    if config.initialization == "teacher":
+        note += (
+            " Both began with the teacher's layers, so the gap is what its answers add to them; "
+            "what the layers bring shows in a run with random initial weights."
+        )
+    return note
+
+
+DISTIL = Kind(
+    name="distil",
+    config=DistilConfig,
+    experiment="kd.experiments.base:Distillation",
+    help="distil a student from a teacher, with its control, and store the run",
+    default_name=_default_name,
+    title=_title,
+    check_teacher=_check_teacher,
+    live=True,
+    models=_models,
+    page="distil",
+    replay=True,
+    leaves_student=True,
+    comparable=True,
+    compressible=True,
+    control_note=_control_note,
+)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kd.config.base import Config, setting
 from kd.config.distil import DistilConfig
+from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural, share_kept
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
@@ -147,3 +149,33 @@ class GridConfig(Config):
 
 def _written(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:.10g}"
+
+
+def _title(config: GridConfig, named: Callable[[str], str]) -> str:
+    axes = "; ".join(
+        f"{config.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}"
+        for name in AXES
+        if name != "labels" or config.labels != "0"
+    )
+    return (
+        f"{axes}; taught by {named(config.teacher)}, {plural(config.seeds, 'seed')} from {config.seed}, "
+        f"{plural(config.epochs, 'epoch')}"
+    )
+
+
+SWEEP = Kind(
+    name="sweep",
+    config=GridConfig,
+    experiment="kd.sweeps.grid:Grid",
+    help=(
+        "students for all combinations of temperature, soft weight and other settings, many of them at once"
+    ),
+    default_name=lambda config: f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH],
+    title=_title,
+    few_learners=False,
+    models=no_networks,
+    kept=share_kept("sweep"),
+    page="sweep",
+    elsewhere="is a sweep; the Sweep page shows it",
+    progress="sweep",
+)

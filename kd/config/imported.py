@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kd.config.base import Settings, setting
+from kd.config.kind import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +31,18 @@ class ImportConfig(Settings):
     @property
     def student(self) -> str:
         return self.network
+
+
+IMPORTED = Kind(
+    name="imported",
+    config=ImportConfig,
+    default_name=lambda config: f"{config.network}, imported",
+    title=lambda config, named: f"{config.network}, trained elsewhere and imported as a {config.role}",
+    has_teacher=False,
+    models=lambda config, measures: (config.role,),
+    elsewhere="was imported; the Runs and Draw pages show it",
+    leaves_student=True,
+    comparable=True,
+    compressible=True,
+    taught_by="imported",
+)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kd.config.base import Settings, setting
+from kd.config.kind import Kind
 from kd.objectives.mistakes import MISTAKES
 
 
@@ -55,3 +57,30 @@ class MistakeConfig(Settings):
     @property
     def total_epochs(self) -> int:
         return self.epochs
+
+
+def _title(config: MistakeConfig, named: Callable[[str], str]) -> str:
+    labels = f"{config.labels:,}" if config.labels else "all"
+    return (
+        f"{config.student} taught by {named(config.teacher)} with a mistake ({MISTAKES[config.mistake].title}), "
+        f"T = {config.temperature:g}, soft weight {config.soft_weight:g}, "
+        f"{labels} labels, {config.epochs} epochs, seed {config.seed}"
+    )
+
+
+def _default_name(config: MistakeConfig) -> str:
+    return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
+
+
+MISTAKE = Kind(
+    name="mistake",
+    config=MistakeConfig,
+    experiment="kd.experiments.mistake:Breaking",
+    help="teach a student with a classic mistake, beside one that is taught right",
+    default_name=_default_name,
+    title=_title,
+    columns=("gradient ratio", "validation student", "validation mistaken", "validation control"),
+    models=lambda config, measures: ("student", "mistaken", "control"),
+    page="lab",
+    elsewhere="is an experiment of another kind; the Dark knowledge page shows it",
+)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kd.config.base import Settings, setting
 from kd.config.distil import DistilConfig
+from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
 
@@ -92,3 +93,26 @@ class SearchConfig(Settings):
 
 
 _BY_COMMAND = "by the command line, python -m kd search, there can be more."
+
+
+def _title(config: SearchConfig, named: Callable[[str], str]) -> str:
+    labels = f"{config.labels:,} labels, " if config.labels else ""
+    return (
+        f"a search among {config.methods.replace(',', ', ')} and their settings: {config.student} taught by "
+        f"{named(config.teacher)}, {labels}up to {config.trials} trials of {plural(config.epochs, 'epoch')}, "
+        f"seed {config.seed}"
+    )
+
+
+SEARCH = Kind(
+    name="search",
+    config=SearchConfig,
+    experiment="kd.sweeps.search:Search",
+    default_name=lambda config: f"search of {config.trials:,} trials, {config.student}"[:NAME_LENGTH],
+    title=_title,
+    columns=("trial", "state", "again"),
+    models=no_networks,
+    page="sweep",
+    elsewhere="is a search; the Sweep page shows it",
+    progress="search",
+)

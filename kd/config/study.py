@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kd.config.base import Settings, setting
+from kd.config.kind import Kind, no_networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,3 +39,26 @@ class StudyConfig(Settings):
     #: A sweep counts its progress as one epoch.
     epochs: ClassVar[int] = 1
     total_epochs: ClassVar[int] = 1
+
+
+def _title(config: StudyConfig, named: Callable[[str], str]) -> str:
+    return (
+        f"a study of {config.study}: {config.student} taught by {named(config.teacher)}, "
+        f"T = {config.temperature:g}, {config.seeds} seeds"
+    )
+
+
+STUDY = Kind(
+    name="study",
+    config=StudyConfig,
+    experiment="kd.experiments.study:Study",
+    help="many small trainings in a row: students and controls with more and more labels, or with wrong ones",
+    default_name=lambda config: f"{config.study} study, {config.student} ×{config.seeds}",
+    title=_title,
+    columns=("value", "seed"),
+    models=no_networks,
+    kept=lambda rows: f"{len(rows)} points",
+    page="lab",
+    elsewhere="is an experiment of another kind; the Dark knowledge page shows it",
+    progress="study",
+)

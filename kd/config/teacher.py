@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kd.config.base import Config, check_augmentation, setting
+from kd.config.kind import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +25,24 @@ class TeacherConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_augmentation(self.augmentation)
+
+
+TEACHER = Kind(
+    name="teacher",
+    config=TeacherConfig,
+    experiment="kd.experiments.base:TeacherTraining",
+    help="train a teacher, and store the run",
+    default_name=lambda config: f"teacher {config.teacher} ×{config.epochs}",
+    title=lambda config, named: (
+        f"{config.teacher} trained from labels, augmentation {config.augmentation}, seed {config.seed}"
+    ),
+    has_teacher=False,
+    distributed=True,
+    models=lambda config, measures: ("teacher",),
+    architecture=lambda config, measures: config.teacher,
+    page="distil",
+    replay=True,
+    comparable=True,
+    compressible=True,
+    taught_by="labels",
+)

@@ -107,7 +107,7 @@ def measured(
 
 def teacher_of(run: runs.Run) -> str:
     """Return the name of the teacher to measure a run against; for a teacher's own run, the shipped one."""
-    return "cnn" if run.kind == "teacher" else run.config.teacher
+    return run.config.teacher if run.about.has_teacher else "cnn"
 
 
 def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], formats.LogitsFunction]]:

@@ -66,7 +66,6 @@ class Experiment:
     against, or None; ``teacher`` is the one that teaches, or None.
     """
 
-    kind: str
     config: DistilConfig | TeacherConfig
     mnist: Mnist
     stages: list[Stage]
@@ -162,8 +161,6 @@ class Distillation(Experiment):
     Raises:
         UserError: the student cannot begin with the teacher's layers.
     """
-
-    kind = "distil"
 
     def __init__(self, config: DistilConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
         device = training_device()
@@ -276,8 +273,6 @@ class Distillation(Experiment):
 
 class TeacherTraining(Experiment):
     """A teacher trained from labels on augmented images."""
-
-    kind = "teacher"
 
     def __init__(self, config: TeacherConfig, mnist: Mnist):
         device = training_device()

@@ -57,9 +57,9 @@ def whole(network: str) -> Whole:
             f"There is no network called {network[:40]!r} to compress; choose one of {', '.join(catalogue.shipped())}, or the id of a run."
         )
     run = runs.load(network)
-    if run.kind == "compress":
+    if run.about.comparable and not run.about.compressible:
         raise UserError(f"{run.name} is compressed already; choose the run that it came from.")
-    if not run.models or run.kind in runs.EXPERIMENTS:
+    if not run.models or not run.about.compressible:
         raise UserError(
             f"{run.name} is an experiment of the Dark knowledge page; choose a run of a student or a teacher."
         )
@@ -92,8 +92,6 @@ class Recovery(Experiment):
     Raises:
         UserError: as whole(), or nothing is taken away.
     """
-
-    kind = "compress"
 
     def __init__(
         self,

@@ -83,8 +83,6 @@ def gradient_ratio(
 class Breaking(Experiment):
     """Three networks with the same initial weights on the same batches: taught right, taught with the mistake, by labels alone."""
 
-    kind = "mistake"
-
     def __init__(self, config: MistakeConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
         self.config, self.mnist, self.reference, self.teacher = (
             config,

@@ -179,7 +179,6 @@ STUDIES: dict[str, Callable[[StudyConfig, Mnist, CachedTeacher], list[Cell]]] = 
 class Study(Experiment):
     """All cells of a study, one after another. Nothing but the points is kept of them."""
 
-    kind = "sweep"
     training: Trainings | None
 
     def __init__(self, config: StudyConfig, mnist: Mnist, teacher: CachedTeacher):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from kd.figures.training import COLOURS, Figure, base, short
+from kd.config.kind import short
+from kd.figures.training import COLOURS, Figure, base
 
 
 def history(study: Mapping[str, Any]) -> Figure:

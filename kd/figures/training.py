@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd.config.kind import short
+
 Figure = dict[str, Any]
 Rows = Sequence[Mapping[str, float]]
 
@@ -38,17 +40,11 @@ PATTERNS = Roles({"teacher": "", "student": "/", "control": "."}, other="x")
 SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
 #: The student's terms, in their order; what is learned from labels is thinner.
 TERM_DASHES = ("solid", "longdash", "longdashdot")
-SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}
 MAX_POINTS = 400
 MAX_DOTS = 40  # of a line: each is a node of the page
 #: For an axis of what is drawn again and again: finding out how much room its labels need takes more time than all else.
 FIXED = {"automargin": False}
 HEIGHT = 290
-
-
-def short(name: str) -> str:
-    """A setting's name where there is little room."""
-    return SHORT.get(name, name.replace("_", " "))
 
 
 def order(who: str) -> int:

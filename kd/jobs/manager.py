@@ -27,14 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from kd import permissions
+from kd.config import kinds
 from kd.config.base import Settings
-from kd.config.distil import LIVE_SETTINGS, MAX_CHANGES, Change, DistilConfig, check_live, unread
+from kd.config.distil import LIVE_SETTINGS, MAX_CHANGES, Change, check_live, unread
 from kd.data import sources
 from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Experiment
-from kd.jobs import kinds
-from kd.objectives import METHODS, feature_matching
 from kd.store import checkpoints, quota, runs
 from kd.teachers import averaged, cached, catalogue
 from kd.training import memory
@@ -142,7 +141,7 @@ class _Job:
 
     @property
     def kind(self) -> str:
-        return runs.kind_of(self.config)
+        return kinds.of(self.config).name
 
     @property
     def shown(self) -> str:
@@ -194,13 +193,9 @@ class JobManager:
         permissions.check(owner, "start runs")
         config.for_visitors()
         quota.check(self.active())
-        if isinstance(config, DistilConfig):
-            # A wrong name, or a teacher that the method cannot look into, is told now.
-            feature_matching.check(
-                METHODS[config.method], "teacher", self.teacher(config.teacher).architecture
-            )
-        elif kinds.has_teacher(config):
-            self.teacher(config.teacher)
+        kind = kinds.of(config)
+        if kind.has_teacher:  # a wrong name, or a teacher that does not suit the config, is reported now
+            kind.check_teacher(config, self.teacher(config.teacher).architecture)
         id = runs.new_id()
         job = _Job(id, config, owner, self._lease, checkpoints.Keeper(id, owner))
         if paused:
@@ -300,7 +295,7 @@ class JobManager:
             raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
         value = check_live(name, value)
         with self._owned(id, token) as job:
-            if job.kind != "distil" or job.state not in ACTIVE:
+            if not kinds.of(job.config).live or job.state not in ACTIVE:
                 return
             if not job.config.reads(name):
                 raise UserError(unread(name, job.config.method))
@@ -404,7 +399,7 @@ class JobManager:
             kept = checkpoints.owned(id, token)  # read again: until the claim another could go on with it
             kept.check(
                 self.source.mnist().digest,
-                self.teacher(kept.config.teacher).digest if kinds.has_teacher(kept.config) else None,
+                self.teacher(kept.config.teacher).digest if kept.about.has_teacher else None,
             )
             job = _Job(id, kept.config, owner, self._lease, keeper, resumed=True, rows=kept.rows)
             job.changes = list(getattr(kept.config, "schedule", ()))
@@ -581,9 +576,9 @@ class JobManager:
     def _begin(self, job: _Job) -> None:
         mnist = self.source.mnist()
         kept = checkpoints.load(job.id) if job.resumed else None
-        experiment = kinds.experiment(
-            job.config, mnist, self.teacher(job.config.teacher) if kinds.has_teacher(job.config) else None
-        )
+        kind = kinds.of(job.config)
+        teacher = self.teacher(job.config.teacher) if kind.has_teacher else None
+        experiment = kind.build(job.config, mnist, teacher)
         job.changes = list(getattr(job.config, "schedule", ()))
         if kept:
             kept.check(mnist.digest, experiment.reference.digest if experiment.reference else None)
@@ -665,4 +660,4 @@ class JobManager:
 
     def _config_so_far(self, job: _Job) -> Settings:
         """The settings, with the changes made by hand."""
-        return job.config.replace(schedule=tuple(job.changes)) if job.kind == "distil" else job.config
+        return job.config.replace(schedule=tuple(job.changes)) if kinds.of(job.config).live else job.config

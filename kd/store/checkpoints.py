@@ -26,7 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kd import paths, permissions
+from kd.config import kinds
 from kd.config.base import Settings
+from kd.config.kind import Kind
 from kd.errors import UserError
 from kd.store import runs, safe_files, validation
 from kd.training.loop import Record
@@ -37,7 +39,8 @@ else:
     import fcntl
 
 EVERY = 10.0  # seconds, at least, between the checkpoints of a run
-FORMAT = 1  # to be raised when an older checkpoint would not go on to the same weights
+#: The formats that go on to the same weights as without the interruption. Only the newest is written.
+READABLE = (1, kinds.FORMAT)
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to nobody; writing one takes seconds
 ELSEWHERE = (
     "This run is in training elsewhere: in another server, or from the command line, with the same folder."
@@ -61,7 +64,12 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        return runs.kind_of(self.config)
+        return self.about.name
+
+    @property
+    def about(self) -> Kind:
+        """What is known of its kind."""
+        return kinds.of(self.config)
 
     def check(self, data: str, teacher: str | None) -> None:
         """Sees that what it would learn from is what it learned from, by digests.
@@ -80,8 +88,6 @@ class Checkpoint:
 class Resumable(Protocol):
     """What a checkpoint keeps of a run: see kd.experiments.base.Experiment."""
 
-    @property
-    def kind(self) -> str: ...
     @property
     def mnist(self) -> Any: ...
     @property
@@ -141,8 +147,8 @@ class Keeper:
             An empty string, or a sentence on why it could not: no reason to end a training.
         """
         about = {
-            "format": FORMAT,
-            "kind": experiment.kind,
+            "format": kinds.FORMAT,
+            "kind": kinds.of(config).name,
             "config": config.to_dict(),
             "rows": list(rows),
             "data": experiment.mnist.digest,
@@ -203,12 +209,13 @@ def load(id: str, state: bool = True) -> Checkpoint:
         with safe_open(path, "pt") as file:
             about = safe_files.parsed((file.metadata() or {})["about"])
             tensors = {key: file.get_tensor(key) for key in file.keys()} if state else {}
-        if about.get("format") != FORMAT:
+        if about.get("format") not in READABLE:
             raise UserError("Another format.")
-        rows = validation.rows(about["rows"], about["kind"])
+        kind = kinds.stored(about["kind"], about["format"])
+        rows = validation.rows(about["rows"], kind.columns)
         if not rows or not isinstance(about["owner"], str | None):
             raise ValueError
-        config = runs.KINDS[about["kind"]].from_dict(about["config"])
+        config = kind.config.from_dict(about["config"])
         return Checkpoint(
             id,
             config,
@@ -285,7 +292,7 @@ def owned(id: str, token: str | None) -> Checkpoint:
     kept = load(id, state=False)
     if kept.owner is None:
         raise UserError(
-            f"This run was made from the command line; go on with python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {id}"
+            f"This run was made from the command line; go on with python -m kd {kept.kind} --resume {id}"
         )
     if kept.owner != runs.owner_digest(token):
         raise UserError("Only the person who started this run can go on with it or discard it.")

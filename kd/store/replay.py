@@ -17,8 +17,6 @@ from kd.errors import UserError
 from kd.store import runs
 
 SPEEDS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-#: The kinds of run whose curves are loss and accuracy over the epochs.
-KINDS = ("distil", "teacher", "compress")
 
 Row = Mapping[str, float]
 
@@ -96,7 +94,7 @@ def load(id: str) -> Recording:
         UserError: no such run, one without such curves, or a damaged one.
     """
     run = runs.load(id)
-    if run.kind not in KINDS:
+    if not run.about.replay:
         raise UserError(
             "A run of this kind has no curves over time that could be replayed; choose another on the Runs page."
         )
@@ -124,6 +122,6 @@ def last_finished(owner: str | None) -> str:
     Raises:
         UserError: there is none, and that one is damaged.
     """
-    found = [run for run in runs.list_runs()[0] if run.kind in KINDS and run.state == "done"]
+    found = [run for run in runs.list_runs()[0] if run.about.replay and run.state == "done"]
     mine = [run for run in found if owner is not None and run.owner == owner]
     return next((run.id for run in mine + found), None) or runs.recorded().id

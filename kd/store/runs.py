@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import secrets
 import shutil
 import threading
@@ -30,50 +29,40 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd import paths, permissions
-from kd.config.base import Settings
-from kd.config.compress import CompressConfig
-from kd.config.distil import DistilConfig
-from kd.config.grid import GridConfig
-from kd.config.imported import ImportConfig
-from kd.config.mistake import MistakeConfig
-from kd.config.search import SearchConfig
-from kd.config.study import StudyConfig
-from kd.config.teacher import TeacherConfig
+from kd.config import kinds
+from kd.config.base import Settings, is_id
+from kd.config.kind import NAME_LENGTH, Kind
+from kd.config.kinds import KINDS
 from kd.errors import UserError
 from kd.models import registry
-from kd.objectives.mistakes import MISTAKES
 from kd.paths import home
 from kd.store import safe_files, validation
 
-KINDS: dict[str, type[Settings]] = {
-    "distil": DistilConfig,
-    "teacher": TeacherConfig,
-    "sweep": StudyConfig,
-    "mistake": MistakeConfig,
-    "compress": CompressConfig,
-    "imported": ImportConfig,
-    "grid": GridConfig,
-    "search": SearchConfig,
-}
-#: The commands of the kinds that are not called like them. Those runs that vary one thing came first, and are stored as sweeps.
-COMMANDS = {"sweep": "study", "grid": "sweep"}
-#: The kinds that the Distil page shows, and those that the Dark knowledge page shows.
+#: Read by the pages until they ask KINDS themselves.
+COMMANDS: dict[str, str] = {}
 ON_DISTIL = ("distil", "teacher")
-IN_LAB = ("sweep", "mistake")
-#: Those that leave no network to compare, to compress or to draw for.
-EXPERIMENTS = (*IN_LAB, "grid", "search")
-#: Those that count their progress as a whole, and what that is.
-WHOLES = {"sweep": "sweep", "grid": "sweep", "search": "search"}
-#: Those that can have a student to draw for.
+IN_LAB = ("study", "mistake")
+EXPERIMENTS = (*IN_LAB, "sweep", "search")
+WHOLES = {"study": "study", "sweep": "sweep", "search": "search"}
 WITH_STUDENT = ("distil", "compress", "imported")
+
+
+def kind_of(config: Settings) -> str:
+    """Return the name of the config's kind."""
+    return kinds.of(config).name
+
+
+def default_name(config: Settings) -> str:
+    """Return the name of a run that was given none."""
+    return kinds.of(config).default_name(config)
+
+
 #: How the message of a run begins that is a cell of a sweep.
 FROM_SWEEP = "This is a cell of the sweep"
-NAME_LENGTH = 60
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
 #: The runs that come with the program: a recording, for whoever has none yet. Read, never written; no list shows them.
 RECORDED = paths.RECORDED
-_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 _numbering = threading.Lock()
 _newest = datetime.datetime.min  # of the ids that this process gave
 
@@ -88,10 +77,6 @@ def new_id() -> str:
     with _numbering:
         _newest = max(datetime.datetime.now().replace(microsecond=0), _newest + datetime.timedelta(seconds=1))
         return f"{_newest:%Y%m%d-%H%M%S}-{secrets.token_hex(8)}"
-
-
-def is_id(text: Any) -> bool:
-    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def owner_digest(token: str | None) -> str | None:
@@ -117,7 +102,7 @@ class Run:
     """A stored run. ``measures`` is empty where the run was interrupted."""
 
     id: str
-    kind: str  # one of KINDS
+    kind: str  # one of kd.config.kinds.KINDS
     name: str
     owner: str | None  # digest of the owner's token; None: made from the command line
     created: str  # ISO 8601, with time zone
@@ -129,25 +114,19 @@ class Run:
     pinned: bool = False  # not among those that are offered for removal
 
     @property
+    def about(self) -> Kind:
+        """What is known of its kind."""
+        return KINDS[self.kind]
+
+    @property
     def architecture(self) -> str:
-        """Of the student, or of the teacher in a teacher run."""
-        if self.kind == "compress":
-            return self.measures.get("architecture", self.config.network)
-        return self.config.teacher if self.kind == "teacher" else self.config.student
+        """The student's architecture; the teacher's in a run that trained one."""
+        return self.about.architecture(self.config, self.measures)
 
     @property
     def models(self) -> tuple[str, ...]:
-        if isinstance(self.config, ImportConfig):
-            return (self.config.role,)
-        if self.kind in ("distil", "compress") and self.measures:  # one that was stopped early may lack some
-            return tuple(name for name in ("student", "control", "alone") if name in self.measures["models"])
-        return {
-            "teacher": ("teacher",),
-            "sweep": (),
-            "grid": (),
-            "search": (),
-            "mistake": ("student", "mistaken", "control"),
-        }.get(self.kind, ("student", "control"))
+        """The networks that are stored, such as ("student", "control")."""
+        return self.about.models(self.config, self.measures)
 
     def file(self, name: str) -> Path:
         """One of the run's files.
@@ -169,42 +148,13 @@ class Run:
         try:
             rows = csv.DictReader(io.StringIO(safe_files.read_text(self.folder / "metrics.csv"), newline=""))
             return validation.rows(
-                [{key: float(value) for key, value in row.items() if value != ""} for row in rows], self.kind
+                [{key: float(value) for key, value in row.items() if value != ""} for row in rows],
+                self.about.columns,
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):
             raise UserError(
                 f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown."
             ) from None
-
-
-def kind_of(config: Settings) -> str:
-    """One of KINDS."""
-    return next(kind for kind, cls in KINDS.items() if isinstance(config, cls))
-
-
-def default_name(config: Settings) -> str:
-    if isinstance(config, DistilConfig):
-        method = "" if config.method == "hinton" else f" {config.method}"
-        temperature = f" T={config.temperature:g}" if config.reads("temperature") else ""
-        return f"{config.student}{method}{temperature} ×{config.epochs}"
-    if isinstance(config, StudyConfig):
-        return f"{config.study} sweep, {config.student} ×{config.seeds}"
-    if isinstance(config, GridConfig):
-        return f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH]
-    if isinstance(config, SearchConfig):
-        return f"search of {config.trials:,} trials, {config.student}"[:NAME_LENGTH]
-    if isinstance(config, MistakeConfig):
-        return f"{config.student} taught with a mistake: {MISTAKES[config.mistake].title} ×{config.epochs}"
-    if isinstance(config, ImportConfig):
-        return f"{config.network}, imported"
-    if isinstance(config, CompressConfig):
-        taken = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent] + (
-            [f"int8 {config.int8}"] if config.int8 != "off" else []
-        )
-        return f"{'a run' if is_id(config.network) else config.network[:20]} compressed: {', '.join(taken)}"[
-            :NAME_LENGTH
-        ]
-    return f"teacher {config.teacher} ×{config.epochs}"
 
 
 def save(
@@ -231,10 +181,12 @@ def save(
     Raises:
         UserError: a bad name; the disk is full, or cannot be written to.
     """
+    kind = kinds.of(config)
     about = {
         "id": id,
-        "kind": kind_of(config),
-        "name": clean_name(name) if name else default_name(config),
+        "format": kinds.FORMAT,
+        "kind": kind.name,
+        "name": clean_name(name) if name else kind.default_name(config),
         "owner": owner,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "state": state,
@@ -307,10 +259,11 @@ def load(id: str) -> Run:
         )
     try:
         about, measures = (safe_files.read_json(folder / f"{name}.json") for name in ("config", "measures"))
-        config = KINDS[about["kind"]].from_dict(about["config"])
+        kind = kinds.stored(about["kind"], about.get("format", 1))
+        config = kind.config.from_dict(about["config"])
         run = Run(
             id,
-            about["kind"],
+            kind.name,
             clean_name(about["name"]),
             about["owner"],
             safe_files.plain(about["created"]),
@@ -328,7 +281,7 @@ def load(id: str) -> Run:
             or not isinstance(measures, dict)
         ):
             raise ValueError
-        validation.check_measures(run.kind, run.models, run.measures)
+        validation.check_measures(kind, run.models, run.measures)
         return run
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(

@@ -6,19 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kd.config.kind import Kind
 from kd.models import registry
 from kd.store import safe_files
 
-#: What each row of metrics has, and what more in runs of some kinds.
+#: The columns that each row of metrics has, in runs of every kind.
 COLUMNS = ("step", "epoch", "seconds", "images_per_second", "whole_validation")
-MORE = {
-    "sweep": ("value", "seed"),
-    "search": ("trial", "state", "again"),
-    "mistake": ("gradient ratio", *(f"validation {who}" for who in ("student", "mistaken", "control"))),
-}
 
 
-def rows(given: Any, kind: str) -> list[dict[str, float]]:
+def rows(given: Any, columns: Sequence[str] = ()) -> list[dict[str, float]]:
     """Rows of metrics, as they come from a disk.
 
     Raises:
@@ -29,7 +25,7 @@ def rows(given: Any, kind: str) -> list[dict[str, float]]:
     except OverflowError:  # an integer of hundreds of digits
         raise ValueError("no number that can be") from None
     for row in found:
-        _numbers(row, *COLUMNS, *MORE.get(kind, ()))
+        _numbers(row, *COLUMNS, *columns)
         if not all(map(math.isfinite, row.values())) or row["step"] < 0 or not 0 < row["epoch"] < 1e5:
             raise ValueError("no number that can be")
         if any(key.startswith("loss ") and key.count(" ") < 2 for key in row):  # a learner and a term
@@ -37,7 +33,7 @@ def rows(given: Any, kind: str) -> list[dict[str, float]]:
     return found
 
 
-def check_measures(kind: str, trained: Sequence[str], measures: Mapping[str, Any]) -> None:
+def check_measures(kind: Kind, trained: Sequence[str], measures: Mapping[str, Any]) -> None:
     """Sees that what is shown of a run's measures is there.
 
     Raises:
@@ -51,7 +47,7 @@ def check_measures(kind: str, trained: Sequence[str], measures: Mapping[str, Any
         _numbers(found, *scores)
     if measures["source"] not in ("full", "sample") or not set(trained) <= measures["models"].keys():
         raise ValueError
-    if kind == "compress":
+    if kind.stages:
         registry.architecture(measures["architecture"])
         for row in measures["stages"]:
             _numbers(row, "parameters", "nonzero", "file_bytes", "zipped_bytes", *scores)

@@ -295,7 +295,6 @@ class Grid(Experiment):
         UserError: a method cannot look into the teacher, or the run that it continues does not fit.
     """
 
-    kind = "grid"
     config: GridConfig
     training: Groups | None
 

@@ -119,7 +119,6 @@ class Search(Experiment):
         UserError: a method cannot look into the teacher.
     """
 
-    kind = "search"
     config: SearchConfig
     training: Trials | None
 

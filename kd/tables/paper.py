@@ -20,6 +20,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from kd import paths
+from kd.config import kinds
 from kd.config.base import Config
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
@@ -143,7 +144,7 @@ def cell_path(row: str, seed: int) -> Path:
 def _needs(row: str) -> list[str]:
     """The rows that must be there first."""
     config = ROWS[row]
-    return [config.teacher] if isinstance(config, DistilConfig) else []
+    return [config.teacher] if kinds.of(config).has_teacher else []
 
 
 def everything(mnist: digits.Mnist) -> digits.Mnist:
@@ -158,7 +159,7 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
     path = cell_path(row, seed)
     mnist = everything(cells.full_mnist())
     config = ROWS[row].replace(seed=seed)
-    if isinstance(config, DistilConfig):
+    if kinds.of(config).has_teacher:
         weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
         teacher = registry.load(weights, config.teacher).to(training_device())
         experiment: Experiment = Distillation(
@@ -277,9 +278,7 @@ def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = Non
     lines = [line for line in LINES if line.row in (before["recipes"] if before else by_row)]
     earlier = before["lines"] if before else [None] * len(lines)
     seconds = {row: sum(cell["seconds"] for cell in same) for row, same in by_row.items()}
-    teachers = sum(
-        seconds.get(row, 0) for row, config in ROWS.items() if not isinstance(config, DistilConfig)
-    )
+    teachers = sum(seconds.get(row, 0) for row, config in ROWS.items() if not kinds.of(config).has_teacher)
     minutes = {"teachers": teachers / 60, "students": (sum(seconds.values()) - teachers) / 60}
     seeds = max(map(len, by_row.values()), default=0) + (before["seeds"] if before else 0)
     return {

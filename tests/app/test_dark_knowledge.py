@@ -131,7 +131,7 @@ def test_label_study_shows_the_control_and_its_link_restores_it(app, monkeypatch
     distil = app(None, run=link["lab_run"])  # no page takes it for a run
     assert not distil.exception and "Dark knowledge page shows it" in said(distil)
     listed = app("runs")
-    assert not listed.exception and "labels sweep" in str(listed.dataframe[0].value)
+    assert not listed.exception and "labels study" in str(listed.dataframe[0].value)
     listed.button(key="open").click().run()
     assert not listed.exception and "with 100 labels the control reads" in said(listed)
 

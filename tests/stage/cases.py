@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save, save_file
 
 from kd import paths
+from kd.config import kinds
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
@@ -334,8 +335,8 @@ class Cases:
                 config = cls.from_arguments(given)
             assert cls.from_dict(config.to_dict()) == config and cls.from_query(config.to_query()) == config
             json.dumps(config.to_dict(), allow_nan=False)
-            if isinstance(config, tuple(runs.KINDS.values())):
-                runs.clean_name(runs.default_name(config))
+            if type(config) in {kind.config for kind in kinds.KINDS.values()}:
+                runs.clean_name(kinds.of(config).default_name(config))
             student = getattr(config, "student", "linear")
             if student in registry.ARCHITECTURES or "-" in student and not isinstance(config, CompressConfig):
                 network_size(student)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
@@ -42,7 +43,7 @@ def rewrite(home, id, **changes):
     """The checkpoint with another header."""
     path, old = home / f"{id}.checkpoint", checkpoints.load(id)
     about = {
-        "format": checkpoints.FORMAT,
+        "format": kinds.FORMAT,
         "kind": "distil",
         "config": old.config.to_dict(),
         "rows": old.rows,

@@ -269,7 +269,7 @@ def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
     finally:
         manager.close()
     run = runs.load(next_id)
-    assert run.kind == "grid" and run.models == () and len(run.measures["cells"]) == 10
+    assert run.kind == "sweep" and run.models == () and len(run.measures["cells"]) == 10
     assert run.measures["cells"][: len(kept)] == kept
     assert grid.read(run.config, run.metrics())[0] == run.measures["cells"]  # what was taken over is told too
 

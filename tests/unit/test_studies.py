@@ -99,7 +99,7 @@ def test_the_worker_trains_a_sweep_and_stores_its_points(small, mnist, home):
         id = manager.start(StudyConfig(seeds=1), "t" * 32)
         wait_until(lambda: not manager.snapshot(id).active)
         snap = manager.snapshot(id)
-        assert (snap.state, snap.kind, snap.saved) == ("done", "sweep", True)
+        assert (snap.state, snap.kind, snap.saved) == ("done", "study", True)
     finally:
         manager.close()
     run = runs.load(id)

@@ -43,7 +43,7 @@ def sweep(study: str) -> Snapshot | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.chosen(st.number_input, "seeds", width=140)
     snap = on_show(session_keys.LAB_RUN)
-    snap = snap if snap is not None and snap.kind == "sweep" and snap.config.study == study else None
+    snap = snap if snap is not None and snap.kind == "study" and snap.config.study == study else None
     buttons(StudyConfig(study=study, seeds=seeds), snap, session_keys.LAB_RUN)
     return snap
 

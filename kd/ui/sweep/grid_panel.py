@@ -14,7 +14,7 @@ from kd.ui.shell import notices, session_keys, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes, heat_map
 
-RUNNING = Running(session_keys.GRID_RUN, "grid", ("grid",), "a sweep")
+RUNNING = Running(session_keys.GRID_RUN, "grid", ("sweep",), "a sweep")
 
 
 def show(query: Mapping[str, str]) -> None:

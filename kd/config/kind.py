@@ -1,0 +1,128 @@
+"""A kind of run: all that the rest of the program needs to know about it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kd.config.base import Settings
+
+#: The most characters that a run's name can have.
+NAME_LENGTH = 60
+
+
+def no_check(config: Any, architecture: str) -> None:
+    """Accept every teacher."""
+
+
+def student_and_control(config: Any, measures: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the networks of a run that always trains a student and its control."""
+    return ("student", "control")
+
+
+def no_networks(config: Any, measures: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the networks of a run that stores none."""
+    return ()
+
+
+def architecture_of_student(config: Any, measures: Mapping[str, Any]) -> str:
+    """Return the student's architecture."""
+    return config.student
+
+
+def epochs_kept(rows: Sequence[Mapping[str, float]]) -> str:
+    """Return how much a checkpoint holds, such as "2 epochs"."""
+    return f"{int(rows[-1]['epoch'])} epochs"
+
+
+def share_kept(what: str) -> Callable[[Sequence[Mapping[str, float]]], str]:
+    """Return a function that tells how much a checkpoint holds as a share, such as "50% of the sweep"."""
+    return lambda rows: f"{rows[-1]['epoch']:.0%} of the {what}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of run. Everything that differs between kinds is a field here, so that nothing else asks for the kind.
+
+    Functions take the run's config as ``Any``, since each kind has a config class of its own.
+    """
+
+    # -- what it is --------------------------------------------------------------------
+    name: str  #: on disk, and the command of ``python -m kd`` that starts and resumes it
+    config: type[Settings]
+    #: The class that trains it, "module:name", imported only when it is built; empty: nothing trains it here.
+    experiment: str = ""
+    help: str = ""  #: one line for ``python -m kd --help``; empty: no command trains it
+    default_name: Callable[[Any], str]
+    #: A run's settings in a line. The second argument turns a teacher's name or run id into what it is called.
+    title: Callable[[Any, Callable[[str], str]], str]
+
+    # -- how it trains -----------------------------------------------------------------
+    has_teacher: bool = True  #: a trained teacher that its config names
+    #: Raise a UserError where a teacher of this architecture does not suit the config.
+    check_teacher: Callable[[Any, str], None] = no_check
+    live: bool = False  #: temperature and soft weight can change while it trains
+    distributed: bool = False  #: several processes can train it together
+    few_learners: bool = True  #: a progress line has room for all of its networks
+
+    # -- what it stores ----------------------------------------------------------------
+    columns: tuple[str, ...] = ()  #: of each row of its metrics, beyond those of every kind
+    stages: bool = False  #: its measures tell what each network costs and scores at each stage
+    #: The networks that a run stores, from its config and its measures; these are empty where it was interrupted.
+    models: Callable[[Any, Mapping[str, Any]], tuple[str, ...]] = student_and_control
+    architecture: Callable[[Any, Mapping[str, Any]], str] = architecture_of_student
+    kept: Callable[[Sequence[Mapping[str, float]]], str] = (
+        epochs_kept  #: what a checkpoint with these rows holds
+    )
+
+    # -- how it is shown ---------------------------------------------------------------
+    page: str = ""  #: "distil", "lab", "sweep" or "compress"; empty: no page of its own
+    elsewhere: str = ""  #: the end of "This run ..." on the Distil page, where another page shows it
+    progress: str = ""  #: what its progress is a share of, such as "sweep"; empty: it counts epochs
+    replay: bool = False  #: its curves are loss and accuracy over the epochs, and can be played back
+    leaves_student: bool = False  #: it can have a student that answers drawings
+    comparable: bool = False  #: its networks can be measured and compared with those of other runs
+    compressible: bool = False  #: its networks can be compressed
+    taught_by: str = ""  #: the method shown in a table, where the config has none
+    #: How student and control relate, in a sentence or two.
+    control_note: Callable[[Any], str] = lambda config: ""
+
+    def build(self, config: Settings, mnist: Any, teacher: Any) -> Any:
+        """Return the experiment that ``config`` describes, an instance of kd.experiments.base.Experiment.
+
+        Args:
+            teacher: the one that the config names; ignored where ``has_teacher`` is False.
+
+        Raises:
+            UserError: as the experiment's class does.
+        """
+        module, _, name = self.experiment.partition(":")
+        experiment = getattr(importlib.import_module(module), name)
+        return experiment(config, mnist, teacher) if self.has_teacher else experiment(config, mnist)
+
+    def position(self, epoch: float, total_epochs: int) -> str:
+        """Return where a run stands, such as "epoch 1.50 of 5" or "42% of the sweep"."""
+        return (
+            f"{epoch:.0%} of the {self.progress}" if self.progress else f"epoch {epoch:.2f} of {total_epochs}"
+        )
+
+
+def short(name: str) -> str:
+    """Return a setting's name for where there is little room."""
+    return SHORT.get(name, name.replace("_", " "))
+
+
+#: Settings with a shorter name than their own.
+SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}
+
+
+def settings_line(settings: Mapping[str, float]) -> str:
+    """Return settings in a line, such as "T = 4, soft weight = 0.9"."""
+    return ", ".join(f"{short(name)} = {value:g}" for name, value in settings.items())
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun, such as "1 seed" or "3 seeds"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
