@@ -81,7 +81,7 @@ class Experiment:
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
-    ) -> Generator[Record, Mapping[str, float] | None, None]:
+    ) -> Generator[Record, None, None]:
         """The training, from its beginning or from a checkpoint's ``state``.
 
         Raises:

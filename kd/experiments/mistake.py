@@ -114,7 +114,7 @@ class Breaking(Experiment):
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
-    ) -> Generator[Record, Mapping[str, float] | None, None]:
+    ) -> Generator[Record, None, None]:
         """As of any experiment, and each record tells how long the mistake's gradients were since the one before.
 
         What a mistake keeps in mind, such as the first epoch's answers, is not in a checkpoint: it is made anew.

@@ -233,9 +233,7 @@ class Trainings:
     def seconds(self) -> float:
         return sum(point["seconds"] for point in self.points) + (0 if self.ended else self._current.seconds)
 
-    def records(
-        self, due: Callable[[int], bool] = every_epoch
-    ) -> Generator[Record, Mapping[str, float] | None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
         """Trains, from where it stands to the end. There are no settings to change."""
         while not self.ended:
             cell, training = self._cells[len(self.points)], self._current

@@ -79,9 +79,7 @@ class Spread(Groups):
         super().__init__(config, mnist, teacher, before, weights)
         self._config, self._connect, self._gpus = config, connect, gpus
 
-    def records(
-        self, due: Callable[[int], bool] = every_epoch
-    ) -> Generator[GridRecord, Mapping[str, float] | None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, None, None]:
         """One record for each group, in the order in which they end.
 
         Raises:

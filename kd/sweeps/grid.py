@@ -386,9 +386,7 @@ class Groups:
         self.weights |= weights or {}
         self.outcomes |= {int(outcome["cell"]): outcome for outcome in found}
 
-    def records(
-        self, due: Callable[[int], bool] = every_epoch
-    ) -> Generator[GridRecord, Mapping[str, float] | None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, None, None]:
         """Trains, from where it stands to the end; what was trained earlier is told first. There are no settings to change."""
         yield from self._taken_over()
         for group in self.pending:

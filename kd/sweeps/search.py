@@ -170,9 +170,7 @@ class Trials:
         self.step, self.seconds = 0, 0.0
         self._study: Any = None
 
-    def records(
-        self, due: Callable[[int], bool] = every_epoch
-    ) -> Generator[SearchRecord, Mapping[str, float] | None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[SearchRecord, None, None]:
         """Searches, from where the journal stands; what it has is told first. There are no settings to change."""
         import optuna
 

@@ -1,8 +1,8 @@
 """The one training loop, a generator of records.
 
-Teachers, students and their controls all train here. Whoever drives the generator
-decides when it goes on: not asking for the next record is a pause, closing it is a
-stop, and what is sent into it changes the settings.
+Teachers, students and their controls all train here. The caller drives the generator:
+not asking for the next record pauses the training, closing the generator stops it, and
+updating ``Training.settings`` between two records changes the settings.
 """
 
 from __future__ import annotations
@@ -175,14 +175,13 @@ class Training:
         """The learners as they learn. Each has an optimizer of its own, and comes to what it comes to by itself."""
         return [One(learner, self.plan.optimizer, self._ranks) for learner in self.learners]
 
-    def records(
-        self, due: Callable[[int], bool] = every_epoch
-    ) -> Generator[Record, Mapping[str, float] | None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
         """Trains, from where it stands to the end.
 
         Yields a Record at the end of each epoch and after every step for which
-        ``due(step)`` is true. What is sent in, such as ``{"temperature": 8.0}``, holds
-        from the next step on. Between the records models are in training mode.
+        ``due(step)`` is true. Updating ``settings`` between two records, as in
+        ``training.settings.update(temperature=8.0)``, takes effect from the next step on.
+        Between the records models are in training mode.
 
         Raises:
             Diverged: a loss or a weight was not finite; seen before the next record.
@@ -217,7 +216,7 @@ class Training:
                         fidelity,
                     )
                     self._remember()
-                    self.settings = self.settings | ((yield record) or {})
+                    yield record
                     images, started = 0, time.perf_counter()
 
     def _means(self) -> tuple[dict[str, float], dict[str, float]]:

@@ -66,19 +66,11 @@ class Chain:
         """All networks so far, by the learners' names."""
         return self._earlier | {learner.name: learner.model for learner in self._training.learners}
 
-    def records(
-        self, due: Callable[[int], bool] = every_epoch
-    ) -> Generator[Record, Mapping[str, float] | None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
         """As Training.records, over all stages: steps and epochs count on from stage to stage."""
         while True:
-            inner = self._training.records(lambda step: due(self._before + step))
-            record = next(inner, None)
-            while record is not None:
-                changes = yield self._whole(record)
-                try:
-                    record = inner.send(changes)
-                except StopIteration:
-                    record = None
+            for record in self._training.records(lambda step: due(self._before + step)):
+                yield self._whole(record)
             if self._at + 1 == len(self._stages):
                 return
             self._finish()

@@ -68,7 +68,7 @@ def test_a_teacher_resumes_exactly_dropout_batch_normalization_and_all(mnist, ar
     whole = training(few, architecture, plan, teacher=False)
     list(whole.records())
     first, second = (training(few, architecture, plan, teacher=False) for _ in range(2))
-    for record in first.records(lambda step: step == 3):
+    for _ in first.records(lambda step: step == 3):
         break
     torch.rand(5)  # other threads draw random numbers meanwhile
     second.restore(load(save({key: value.contiguous() for key, value in first.state().items()})))
@@ -80,7 +80,8 @@ def test_settings_changed_by_hand_hold_after_resuming(mnist):
     def change(trained):
         records = trained.records(lambda step: step == 5)
         next(records)
-        records.send({"temperature": 9.0})  # up to the end of the first epoch
+        trained.settings.update(temperature=9.0)
+        next(records)  # up to the end of the first epoch
         return records
 
     whole = training(mnist)

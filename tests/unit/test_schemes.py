@@ -182,17 +182,16 @@ def test_a_schedule_counts_the_steps_of_all_stages_and_holds_over_them(mnist):
     config = CONFIGS["assistant"].replace(schedule=[(5, "temperature", 9.0), (20, "temperature", 2.0)])
     experiment = Distillation(config, mnist, small_teacher("mlp-32"))
     seen = []
-    for record in experiment.records(lambda step: True):
+    for _ in experiment.records(lambda step: True):
         seen.append(experiment.training._training.settings["temperature"])
     assert seen == [4.0] * 4 + [9.0] * 15 + [2.0] * 13
 
 
 def test_what_is_changed_by_hand_is_what_a_schedule_repeats(mnist):
     by_hand = Distillation(CONFIGS["assistant"], mnist, small_teacher("mlp-32"))
-    records = by_hand.records(lambda step: step in (5, 16, 20))
-    for record in records:
+    for record in by_hand.records(lambda step: step in (5, 16, 20)):
         if record.step == 16:
-            records.send({"temperature": 8.0})  # right between the stages
+            by_hand.training.settings.update(temperature=8.0)  # right between the stages
     config = CONFIGS["assistant"].replace(schedule=[(16, "temperature", 8.0)])
     assert identical(by_hand.trained["student"], outcome(config, mnist)["student"])
 

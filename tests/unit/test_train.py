@@ -55,18 +55,15 @@ def always(step):
 
 
 def run(mnist, learners=None, plan=PLAN, teacher=None, due=loop.every_epoch, between=lambda record: None):
-    """Trains to the end; ``between`` is told each record and answers with what is sent. Returns weights by learner."""
+    """Train to the end and return the weights by learner. ``between`` may answer a record with new settings."""
     learners = learners or pair()
     needs_teacher = any(learner.objective is not labels_only for learner in learners)
-    training = fit(
-        learners, mnist, plan, SETTINGS, (teacher or small_teacher()) if needs_teacher else None, due
+    training = Training(
+        learners, mnist, plan, SETTINGS, (teacher or small_teacher()) if needs_teacher else None
     )
-    record = next(training)
-    while True:
-        try:
-            record = training.send(between(record))
-        except StopIteration:
-            return {learner.name: weights(learner.model) for learner in learners}
+    for record in training.records(due):
+        training.settings.update(between(record) or {})
+    return {learner.name: weights(learner.model) for learner in learners}
 
 
 def control_alone(architecture="mlp-30", seed=0):
@@ -358,18 +355,15 @@ def temperatures(mnist, plan=PLAN, between=lambda record: None):
         return hinton(student, teacher, labels, settings)
 
     learners[0].objective = watched
-    training = fit(learners, mnist, plan, SETTINGS, small_teacher(), always)
-    record = next(training)
-    try:
-        while True:
-            record = training.send(between(record))
-    except StopIteration:
-        return seen
+    training = Training(learners, mnist, plan, SETTINGS, small_teacher())
+    for record in training.records(always):
+        training.settings.update(between(record) or {})
+    return seen
 
 
-def test_what_is_sent_holds_from_the_next_step_on(mnist):
-    sent = {3: {"temperature": 8.0}}
-    assert temperatures(mnist, between=lambda record: sent.get(record.step)) == [4.0] * 3 + [8.0] * 17
+def test_updated_settings_hold_from_the_next_step_on(mnist):
+    updates = {3: {"temperature": 8.0}}
+    assert temperatures(mnist, between=lambda record: updates.get(record.step)) == [4.0] * 3 + [8.0] * 17
 
 
 def test_a_schedule_holds_from_the_step_after_on(mnist):
