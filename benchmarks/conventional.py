@@ -16,12 +16,14 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from kd.data.digits import MEAN, STD
+from kd.data import task
 
 
 def loader(folder: Path, batch_size: int, ids: list[int], workers: int = 0) -> DataLoader:
     """Shuffled batches of the training images with these places in MNIST's training file."""
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(task.MNIST.mean, task.MNIST.std)]
+    )
     dataset = Subset(MNIST(folder, train=True, transform=transform), ids)
     return DataLoader(dataset, batch_size=batch_size, shuffle=True, num_workers=workers)
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from kd import permissions
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.store import runs
 from kd.ui.charts.watch import watch
@@ -227,7 +228,7 @@ with charts_at:
         networks.layers(config)
 with digit_at:
     if mode == "distil":
-        wanted = snap.config.teacher if snap else config.teacher if config else "cnn"
+        wanted = snap.config.teacher if snap else config.teacher if config else MNIST.teacher
         your_digit(snap, wanted, config.temperature if config else 1.0)
 if snap is not None:
     results.show(snap)

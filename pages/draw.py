@@ -3,6 +3,7 @@
 import streamlit as st
 import torch
 
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.drawing import preprocess
 from kd.errors import UserError
@@ -74,7 +75,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 temperature = min(20.0, max(1.0, temperature))
 try:
     snap = snapshots.find(picked)
-    teacher_name = snap.config.teacher if snap else "cnn"
+    teacher_name = snap.config.teacher if snap else MNIST.teacher
     teacher = teachers.find(teacher_name)
     teacher_name = teacher.name
 except UserError as error:
@@ -191,7 +192,14 @@ with right:
     show_answers()
     if picture is not None and way != "Test set":
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.selectbox("This is a", range(10), index=None, placeholder="digit", key="keep_label", width=120)
+            st.selectbox(
+                "This is a",
+                range(MNIST.classes),
+                index=None,
+                placeholder="digit",
+                key="keep_label",
+                width=120,
+            )
             st.button(
                 "Keep this drawing",
                 key="keep",

@@ -8,6 +8,7 @@ from typing import Any
 
 from kd.config.base import Config, is_id, setting
 from kd.config.kind import NAME_LENGTH, Kind, settings_line
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import compress
 
@@ -17,7 +18,7 @@ class CompressConfig(Config):
     """A trained network made smaller, and its recovery with a teacher: see kd.models.compress and kd.experiments.compression."""
 
     network: str = setting(
-        "cnn", "Network", "What is made smaller: a shipped teacher by its name, or a run by its id."
+        MNIST.teacher, "Network", "What is made smaller: a shipped teacher by its name, or a run by its id."
     )
     neurons: int = setting(
         50,
@@ -58,7 +59,7 @@ class CompressConfig(Config):
         choices=compress.INT8,
     )
     teacher: str = setting(
-        "cnn", "Teacher", "The trained network whose answers the smaller one recovers with."
+        MNIST.teacher, "Teacher", "The trained network whose answers the smaller one recovers with."
     )
     temperature: float = setting(
         4.0,
@@ -81,8 +82,8 @@ class CompressConfig(Config):
         "Labels",
         "How many training images have a label in the recovery, the digits alike. With few the teacher matters more. 0: all have one.",
         0,
-        60_000,
-        10,
+        MNIST.train_images,
+        MNIST.classes,
     )
     epochs: int = setting(
         2, "Epochs", "How often the recovery goes through all the training images.", 1, 50, 1
@@ -102,8 +103,8 @@ class CompressConfig(Config):
             raise UserError(
                 "Network and teacher must each be the name of a shipped teacher or the id of a run."
             )
-        if 0 < self.labels < 10:
-            raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
+        if 0 < self.labels < MNIST.classes:
+            raise UserError(f"Labels must be at least {MNIST.classes}, one a digit, or 0 for all.")
 
     @property
     def percents(self) -> dict[str, int]:

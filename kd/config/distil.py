@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from kd.config.base import Config, check_augmentation, finite_number, setting, shown
 from kd.config.kind import Kind, settings_line
 from kd.config.schemes import SCHEMES
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.objectives import METHODS, feature_matching
 
@@ -19,7 +20,7 @@ Change = tuple[int, str, float]
 LIVE_SETTINGS = ("temperature", "soft_weight")
 #: Where student and control begin: see kd.experiment.Distillation.
 INITIALIZATIONS = ("random", "teacher")
-MAX_STEPS = 200 * 60_000  # no run is longer: the most epochs, all of MNIST, one image a batch
+MAX_STEPS = 200 * MNIST.train_images  # no run is longer: the most epochs, all of MNIST, one image a batch
 MAX_CHANGES = 1000
 #: The settings that some methods read and others do not.
 SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
@@ -33,7 +34,9 @@ class DistilConfig(Config):
     _architectures: ClassVar = ("student", "assistant")
 
     student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
-    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    teacher: str = setting(
+        MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
+    )
     method: str = setting("hinton", "Method", "How the student is taught.")
     scheme: str = setting("teacher", "Scheme", "Who the student's teacher is.")
     assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
@@ -125,8 +128,8 @@ class DistilConfig(Config):
         "Labels",
         "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.",
         0,
-        60_000,
-        10,
+        MNIST.train_images,
+        MNIST.classes,
     )
     label_noise: float = setting(
         0.0,
@@ -164,9 +167,9 @@ class DistilConfig(Config):
             raise UserError("Initial weights must be random or teacher.")
         check_augmentation(self.augmentation)
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
-        if 0 < self.labels < 10:
-            raise UserError("Labels must be at least 10, one a digit, or 0 for all.")
-        if self.label_noise and len(self.omitted) == 9:
+        if 0 < self.labels < MNIST.classes:
+            raise UserError(f"Labels must be at least {MNIST.classes}, one a digit, or 0 for all.")
+        if self.label_noise and len(self.omitted) == MNIST.classes - 1:
             raise UserError(
                 "With nine digits left out no other digit is there to be put in a label's place; set label noise to 0."
             )
@@ -230,7 +233,7 @@ class DistilConfig(Config):
 
 def checked_omitted(digits: str) -> str:
     """Digits to leave out, in order and once each, or a UserError."""
-    if not set(digits) <= set("0123456789") or len(set(digits)) > 9:
+    if not set(digits) <= set(MNIST.class_names) or len(set(digits)) >= MNIST.classes:
         raise UserError(
             f"Left out must be digits such as 3 or 0169, and not all ten; {shown(digits)} is not."
         )

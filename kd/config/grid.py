@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from kd.config.base import Config, setting
 from kd.config.distil import DistilConfig
 from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural, share_kept
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
@@ -38,7 +39,9 @@ class GridConfig(Config):
         "Students",
         "The networks that learn from the teacher, with commas between them, such as mlp-30,mlp-300.",
     )
-    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
+    teacher: str = setting(
+        MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
+    )
     method: str = setting("hinton", "Methods", "How the students are taught, with commas between them.")
     temperature: str = setting(
         "1,2,3,4,8,20",

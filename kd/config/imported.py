@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from kd.config.base import Settings, setting
 from kd.config.kind import Kind
+from kd.data.task import MNIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class ImportConfig(Settings):
     )
 
     #: What it is held against.
-    teacher: ClassVar[str] = "cnn"
+    teacher: ClassVar[str] = MNIST.teacher
     epochs: ClassVar[int] = 0
     total_epochs: ClassVar[int] = 0
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from kd.config.base import Settings, setting
 from kd.config.kind import Kind
+from kd.data.task import MNIST
 from kd.objectives.mistakes import MISTAKES
 
 
@@ -19,7 +20,9 @@ class MistakeConfig(Settings):
 
     mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
     student: str = setting("mlp-128", "Student", "The network that all three are.")
-    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the students learn to match.")
+    teacher: str = setting(
+        MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
+    )
     temperature: float = setting(
         8.0,
         "Temperature",
@@ -41,8 +44,8 @@ class MistakeConfig(Settings):
         "Labels",
         "How many training images have a label. With few the teacher matters more. 0: all have one.",
         0,
-        60_000,
-        10,
+        MNIST.train_images,
+        MNIST.classes,
     )
     epochs: int = setting(3, "Epochs", "How many times all training images are seen.", 1, 50, 1)
     seed: int = setting(

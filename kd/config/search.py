@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from kd.config.base import Settings, setting
 from kd.config.distil import DistilConfig
 from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
 
@@ -23,13 +24,20 @@ class SearchConfig(Settings):
     _architectures: ClassVar = ("student",)
 
     student: str = setting("mlp-30", "Student", "The network that learns from the teacher.")
-    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    teacher: str = setting(
+        MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
+    )
     trials: int = setting(30, "Trials", "How many settings are tried, at most.", 1, 1000, 1)
     methods: str = setting(
         "hinton,dist,reverse-kl,jsd", "Methods", "Those to choose among, with commas between them."
     )
     labels: int = setting(
-        0, "Labels", "How many training images have a label. 0: all have one.", 0, 60_000, 10
+        0,
+        "Labels",
+        "How many training images have a label. 0: all have one.",
+        0,
+        MNIST.train_images,
+        MNIST.classes,
     )
     epochs: int = setting(
         5,

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from kd.config.base import Settings, setting
 from kd.config.kind import Kind, no_networks
+from kd.data.task import MNIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,9 @@ class StudyConfig(Settings):
         choices=("labels", "noise"),
     )
     student: str = setting("mlp-128", "Student", "The network that student and control are.")
-    teacher: str = setting("cnn", "Teacher", "The trained network whose answers the student learns to match.")
+    teacher: str = setting(
+        MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
+    )
     temperature: float = setting(
         4.0,
         "Temperature",

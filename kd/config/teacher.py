@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from kd.config.base import Config, check_augmentation, setting
 from kd.config.kind import Kind
+from kd.data.task import MNIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class TeacherConfig(Config):
 
     _architectures: ClassVar = ("teacher",)
 
-    teacher: str = setting("cnn", "Architecture", "The network to train.")
+    teacher: str = setting(MNIST.teacher, "Architecture", "The network to train.")
     augmentation: str = setting(
         "affine",
         "Augmentation",

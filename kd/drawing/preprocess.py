@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from kd.data.task import MNIST
 from kd.errors import UserError
 
-SIDE, DIGIT_SIDE = 28, 20
+SIDE, DIGIT_SIDE = MNIST.height, 20
 #: Mean centre of mass of MNIST's 60,000 training images, in pixel indices: 13.996 down
 #: and 14.007 across, spread evenly over +-0.5 by the rounding to whole pixels.
 #: A hair less than 14, since a symmetrical drawing would lie just between two places.

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from kd.data.digits import Mnist
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.errors import UserError
 from kd.export import formats
@@ -107,7 +108,7 @@ def measured(
 
 def teacher_of(run: runs.Run) -> str:
     """Return the name of the teacher to measure a run against; for a teacher's own run, the shipped one."""
-    return run.config.teacher if run.about.has_teacher else "cnn"
+    return run.config.teacher if run.about.has_teacher else MNIST.teacher
 
 
 def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], formats.LogitsFunction]]:

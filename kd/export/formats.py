@@ -27,7 +27,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from kd import paths
-from kd.data.digits import MEAN, STD, Digits
+from kd.data.digits import Digits
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import inference, registry
 
@@ -46,7 +47,7 @@ class FromPixels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, 28, 28) uint8 to logits (N, 10)."""
-        return self.model((pixels.unsqueeze(1).float() / 255 - MEAN) / STD)
+        return self.model((pixels.unsqueeze(1).float() / 255 - MNIST.mean[0]) / MNIST.std[0])
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def to_onnx(model: nn.Module) -> bytes:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
             _own_copy(model),
-            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
+            (torch.zeros(2, MNIST.height, MNIST.width, dtype=torch.uint8),),
             path,
             input_names=["pixels"],
             output_names=["logits"],
@@ -106,7 +107,7 @@ def run_onnx(content: bytes, threads: int = 0) -> LogitsFunction:
 
 def to_torch_export(model: nn.Module) -> bytes:
     """Return the model as a torch.export file, which runs without this program's code."""
-    pixels, content = torch.zeros(2, 28, 28, dtype=torch.uint8), io.BytesIO()
+    pixels, content = torch.zeros(2, MNIST.height, MNIST.width, dtype=torch.uint8), io.BytesIO()
     with _exporting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights in channels_last are views, which are not "complete"
         program = torch.export.export(
@@ -138,7 +139,12 @@ def description(architecture: str) -> dict[str, Any]:
         "architecture": architecture,
         "layers": repr(registry.skeleton(architecture)),
         "input": "pixels (N, 28, 28) uint8, light ink on black, longer side 20, centre of mass in the middle",
-        "normalization": {"scale": 1 / 255, "mean": MEAN, "std": STD, "then": "(N, 1, 28, 28) float32"},
+        "normalization": {
+            "scale": 1 / 255,
+            "mean": MNIST.mean[0],
+            "std": MNIST.std[0],
+            "then": "(N, 1, 28, 28) float32",
+        },
         "output": "logits (N, 10) of the digits 0 to 9",
     }
 

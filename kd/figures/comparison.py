@@ -9,6 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kd.data.task import MNIST
 from kd.evaluation.comparison import ParetoPoint, frontier
 from kd.figures.training import (
     COLOURS,
@@ -154,7 +155,7 @@ def confusion(counts: Sequence[Sequence[int]], role: str) -> Figure:
 
     The diagonal is written but not coloured, because it would outshine the errors.
     """
-    names = [str(digit) for digit in range(10)]
+    names = list(MNIST.class_names)
     wrong = [
         [None if a == b or not value else value for b, value in enumerate(row)]
         for a, row in enumerate(counts)

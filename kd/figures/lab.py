@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd.data.task import MNIST
 from kd.figures.training import (
     COLOURS,
     DASHES,
@@ -62,7 +63,11 @@ def entropy_curve(logits: Tensor, temperature: float) -> Figure:
         "showlegend": False,
         "height": 260,
         "xaxis": {"range": [1, 20.4], "title": {"text": "temperature"}, "fixedrange": True},
-        "yaxis": {"range": [0, 1.08 * math.log2(10)], "title": {"text": "entropy, bits"}, "fixedrange": True},
+        "yaxis": {
+            "range": [0, 1.08 * math.log2(MNIST.classes)],
+            "title": {"text": "entropy, bits"},
+            "fixedrange": True,
+        },
     }
     return {"data": [curve, mark], "layout": layout}
 
@@ -123,7 +128,7 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
     Args:
         now: "student" and "control" -> (10,) shares. ``before``: the same without any offset, drawn as a dash.
     """
-    names = [str(digit) for digit in range(10)]
+    names = list(MNIST.class_names)
     traces = []
     for who, shares in now.items():
         traces.append(
@@ -153,7 +158,7 @@ def recall_bars(now: Mapping[str, Tensor], before: Mapping[str, Tensor], omitted
                 "name": f"{who}, no offset",
                 "x": names,
                 "y": [round(share, 4) for share in before[who].tolist()],
-                "text": ["━"] * 10,
+                "text": ["━"] * MNIST.classes,
                 "offsetgroup": who,
                 "showlegend": False,
                 "hoverinfo": "skip",
@@ -393,7 +398,7 @@ DIGIT_COLOURS = (
 def feature_map(places: np.ndarray, labels: Tensor, who: str) -> Figure:
     """Images as their digits, where PCA puts what the last layer of ``who`` sees of them: places (N, 2), labels (N,)."""
     traces = []
-    for digit in range(10):
+    for digit in range(MNIST.classes):
         mine = places[(labels == digit).numpy()]
         traces.append(
             {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kd.config.kind import short
+from kd.data.task import MNIST
 
 Figure = dict[str, Any]
 Rows = Sequence[Mapping[str, float]]
@@ -144,7 +145,7 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
             {
                 "type": "bar",
                 "name": who,
-                "x": [str(digit) for digit in range(10)],
+                "x": list(MNIST.class_names),
                 "y": [round(s, 5) for s in shares.tolist()],
                 "marker": {
                     "color": COLOURS[who],

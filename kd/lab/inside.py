@@ -7,8 +7,8 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 
+from kd.data.task import MNIST
 from kd.models import inference
-from kd.models.registry import INPUT_SHAPE
 
 
 def first_layer(model: nn.Module, count: int) -> Tensor | None:
@@ -17,9 +17,9 @@ def first_layer(model: nn.Module, count: int) -> Tensor | None:
     Of a dense layer each is as large as the image, of a convolution as large as its window.
     """
     for layer in model.modules():
-        if isinstance(layer, nn.Linear) and layer.in_features == INPUT_SHAPE[1] * INPUT_SHAPE[2]:
-            return layer.weight[:count].detach().unflatten(1, INPUT_SHAPE[1:]).cpu().clone()
-        if isinstance(layer, nn.Conv2d) and layer.in_channels == 1:
+        if isinstance(layer, nn.Linear) and layer.in_features == MNIST.values:
+            return layer.weight[:count].detach().unflatten(1, MNIST.image_shape[1:]).cpu().clone()
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == MNIST.channels:
             return layer.weight[:count, 0].detach().cpu().clone()
     return None
 

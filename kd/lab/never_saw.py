@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from kd.config.distil import DistilConfig
+from kd.data.task import MNIST
 from kd.metrics import class_offsets
-from kd.models.registry import CLASSES
 
 PRESETS = {"No 3": "3", "Only 7 and 8": "01234569"}
 #: Student -> epochs where all digits are there.
 EPOCHS = {"mlp-128": 6, "mlp-800x2": 12}
 _LEARNING_RATE = {"mlp-128": 4e-3, "mlp-800x2": 1e-3}
-EVEN = torch.full((CLASSES,), 1 / CLASSES)  # how often each digit comes, in MNIST near enough
+EVEN = torch.full((MNIST.classes,), 1 / MNIST.classes)  # how often each digit comes, in MNIST near enough
 
 
 def recipe(student: str, omitted: str, seed: int) -> DistilConfig:
     """A run with soft targets alone at the paper's T=20; as many steps whatever is left out."""
-    epochs = round(EPOCHS[student] * CLASSES / (CLASSES - len(omitted)))
+    epochs = round(EPOCHS[student] * MNIST.classes / (MNIST.classes - len(omitted)))
     return DistilConfig(
         student=student,
         omitted=omitted,
@@ -38,12 +38,12 @@ def recipe(student: str, omitted: str, seed: int) -> DistilConfig:
 def recall(logits: Tensor, labels: Tensor) -> Tensor:
     """(10,) for each digit the share of its images that logits (N, 10) read right; NaN where there are none."""
     right = (logits.argmax(1) == labels).double()
-    return torch.stack([right[labels == digit].mean() for digit in range(CLASSES)])
+    return torch.stack([right[labels == digit].mean() for digit in range(MNIST.classes)])
 
 
 def by_hand(omitted: str, offset: float) -> Tensor:
     """Offsets (10,): the same for each digit left out, 0 for the others."""
-    found = torch.zeros(CLASSES, dtype=torch.float64)
+    found = torch.zeros(MNIST.classes, dtype=torch.float64)
     found[[int(digit) for digit in omitted]] = offset
     return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kd.config.base import Settings, setting
 from kd.config.distil import checked_omitted
+from kd.data.task import MNIST
 from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
 from kd.objectives.mistakes import MISTAKES
@@ -27,7 +28,7 @@ STUDY_PANELS = {
 }  # study of a sweep -> the panel that shows it
 PICTURES = {"test": "Test set", "draw": "Draw"}
 OFFSETS = {"hand": "by hand", "frequency": "by class frequency", "test": "as the paper did, on the test set"}
-DIGITS = tuple("0123456789")
+DIGITS = MNIST.class_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,9 @@ class LabSettings(Settings):
     picture: str = setting(
         "test", "Picture", "A digit of the test set, or one that you draw.", choices=tuple(PICTURES)
     )
-    image: int = setting(1790, "Test image", "Its number in MNIST's test set, from 0.", 0, 9999, 1)
+    image: int = setting(
+        1790, "Test image", "Its number in MNIST's test set, from 0.", 0, MNIST.test_images - 1, 1
+    )
     digit: str = setting("2", "Digit", "Whose images are searched.", choices=DIGITS)
     like: str = setting(
         "3", "That looks like a", "What the teacher should see in them beside.", choices=DIGITS
@@ -89,8 +92,8 @@ class LabSettings(Settings):
         "Labels",
         "How many training images have a label. With few the teacher matters more. 0: all have one.",
         0,
-        60_000,
-        10,
+        MNIST.train_images,
+        MNIST.classes,
     )
     soft_weight: float = setting(
         0.5,

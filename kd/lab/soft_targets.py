@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kd.models.registry import CLASSES
+from kd.data.task import MNIST
 
 
 def soft_targets(logits: Tensor, temperature: float) -> Tensor:
@@ -44,7 +44,7 @@ def look_alikes(
 ) -> dict[int, tuple[int, float]]:
     """For each other class the image of ``digit`` that is most like it: class -> its place and the class's probability."""
     found = {}
-    for like in range(CLASSES):
+    for like in range(MNIST.classes):
         places, shares = most_like(logits, labels, digit, like, temperature, 1)
         if like != digit and len(places):
             found[like] = int(places[0]), float(shares[0])
@@ -57,7 +57,7 @@ def class_averages(logits: Tensor, labels: Tensor, temperature: float) -> Tensor
     NaN in the row of a class without images.
     """
     targets = soft_targets(logits, temperature)
-    return torch.stack([targets[labels == digit].mean(0) for digit in range(CLASSES)])
+    return torch.stack([targets[labels == digit].mean(0) for digit in range(MNIST.classes)])
 
 
 def most_doubtful(logits: Tensor, count: int) -> Tensor:

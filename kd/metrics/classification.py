@@ -8,8 +8,6 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kd.models import registry
-
 
 def scores(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, float | int]:
     """Accuracy and fidelity of logits (N, 10).
@@ -79,9 +77,8 @@ def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str,
     (10,); and ``ece``.
     """
     guess = logits.argmax(1)
-    confusion = torch.bincount(labels * registry.CLASSES + guess, minlength=registry.CLASSES**2).view(
-        registry.CLASSES, registry.CLASSES
-    )
+    classes = logits.shape[1]
+    confusion = torch.bincount(labels * classes + guess, minlength=classes**2).view(classes, classes)
     return {
         **scores(logits, labels, teacher_logits),
         "interval": interval(int((guess == labels).sum()), len(labels)),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kd.models import registry
+from kd.data.task import MNIST
 
 BATCHES = (1, 32, 256)
 ROUNDS = 15
@@ -57,7 +57,7 @@ def _least(timer: Any) -> float:
 
 def measure_latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
     """The time of ``model``, as it is, on ``batch`` images with all threads."""
-    inputs = torch.zeros(batch, *registry.INPUT_SHAPE, device=_device(model))
+    inputs = torch.zeros(batch, *MNIST.image_shape, device=_device(model))
     return alternating({"model": lambda: model(inputs)}, torch.get_num_threads(), rounds, seconds)["model"]
 
 
@@ -127,7 +127,7 @@ def compare(
                 works[PYTORCH, name] = tried[chosen[name]]
                 if (name, count) in ready:
                     works[ONNX, name] = functools.partial(
-                        ready[name, count], np.zeros((batch, 28, 28), np.uint8)
+                        ready[name, count], np.zeros((batch, MNIST.height, MNIST.width), np.uint8)
                     )
             for (runtime, name), took in alternating(works, count, rounds, seconds).items():
                 found[name].append(
@@ -150,7 +150,7 @@ def _threads() -> tuple[int, ...]:
 
 
 def _work(model: nn.Module, layout: torch.memory_format, batch: int) -> Callable[[], Any]:
-    inputs = torch.zeros(batch, *registry.INPUT_SHAPE, device=_device(model)).contiguous(memory_format=layout)
+    inputs = torch.zeros(batch, *MNIST.image_shape, device=_device(model)).contiguous(memory_format=layout)
     return lambda: model(inputs)
 
 

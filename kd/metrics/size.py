@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kd.data.task import MNIST, Task
 from kd.models import registry
 
 
@@ -25,9 +26,9 @@ class Size:
 
 
 @functools.lru_cache(maxsize=256)
-def network_size(architecture: str) -> Size:
+def network_size(architecture: str, task: Task = MNIST) -> Size:
     """The size of an architecture, counted on a network without weights."""
-    model = registry.skeleton(architecture).eval()
+    model = registry.skeleton(architecture, task).eval()
     passing = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -37,7 +38,7 @@ def network_size(architecture: str) -> Size:
         if not list(layer.children()):
             layer.register_forward_hook(note)
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        model(torch.zeros(1, *registry.INPUT_SHAPE))
+        model(torch.zeros(1, *task.image_shape))
     stored = sum(v.numel() * v.element_size() for v in model.state_dict().values())
     return Size(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kd.data.task import MNIST, Task
 from kd.models import layers, registry
 
 WIDTH, ROW, BAR, BARS = 350, 22, 13, 82  # pixels: the picture, a row, a bar's height, and the widest bar
@@ -38,15 +39,15 @@ class Stage:
 
 
 @functools.lru_cache(maxsize=256)
-def stages(architecture: str) -> tuple[Stage, ...]:
+def stages(architecture: str, task: Task = MNIST) -> tuple[Stage, ...]:
     """The rows of an architecture, the image first, in the order in which the layers are called."""
-    model = registry.skeleton(architecture).eval()
+    model = registry.skeleton(architecture, task).eval()
     called: list[tuple[nn.Module, Tensor]] = []
     for layer in _layers(model):
         layer.register_forward_hook(lambda layer, inputs, output: called.append((layer, output)))
     with torch.device("meta"):
-        model(torch.zeros(1, *registry.INPUT_SHAPE))
-    found = [Stage("image", ("image",), registry.INPUT_SHAPE, 0)]
+        model(torch.zeros(1, *task.image_shape))
+    found = [Stage("image", ("image",), task.image_shape, 0)]
     for layer, output in called:
         name, weights = type(layer).__name__, sum(weight.numel() for weight in layer.parameters())
         if isinstance(layer, _SMALL):

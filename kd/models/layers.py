@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-INPUT_SHAPE = (1, 28, 28)
-CLASSES = 10
-
+from kd.data.task import MNIST, Task
 
 # -- multilayer perceptrons ------------------------------------------------------------
 
@@ -38,22 +36,24 @@ class BoundedLinear(nn.Linear):
         return super().forward(inputs)
 
 
-def mlp(*widths: int) -> nn.Sequential:
+def mlp(*widths: int, task: Task = MNIST) -> nn.Sequential:
     """A multilayer perceptron 784-widths-10 with ReLU; no widths give a linear model."""
     layers: list[nn.Module] = [nn.Flatten()]
-    sizes = [math.prod(INPUT_SHAPE), *widths]
+    sizes = [task.values, *widths]
     for inputs, outputs in zip(sizes, sizes[1:]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], task.classes))
 
 
-def regularized_mlp(*widths: int, bound: float, dropout: tuple[float, float]) -> nn.Sequential:
+def regularized_mlp(
+    *widths: int, bound: float, dropout: tuple[float, float], task: Task = MNIST
+) -> nn.Sequential:
     """An MLP with bounded weights and dropout: of the first share of the pixels and the second of the hidden units."""
     layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout[0])]
-    sizes = [math.prod(INPUT_SHAPE), *widths]
+    sizes = [task.values, *widths]
     for inputs, outputs in zip(sizes, sizes[1:]):
         layers += [BoundedLinear(inputs, outputs, bound), nn.ReLU(), nn.Dropout(dropout[1])]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], task.classes))
 
 
 # -- convolutional networks ------------------------------------------------------------
@@ -70,29 +70,33 @@ def convolution(
     ]
 
 
-def cnn(channels: tuple[int, ...], strides: tuple[int, ...], dropout: float) -> nn.Sequential:
+def cnn(
+    channels: tuple[int, ...], strides: tuple[int, ...], dropout: float, task: Task = MNIST
+) -> nn.Sequential:
     """3x3 convolutions with batch normalization and ReLU, then one linear layer."""
     layers: list[nn.Module] = []
-    side, inputs = INPUT_SHAPE[-1], 1
+    height, width, inputs = task.height, task.width, task.channels
     for outputs, stride in zip(channels, strides, strict=True):
         layers += convolution(inputs, outputs, stride)
-        side, inputs = math.ceil(side / stride), outputs
+        height, width, inputs = math.ceil(height / stride), math.ceil(width / stride), outputs
     if dropout:
         layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * side * side, CLASSES))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * height * width, task.classes))
 
 
-def separable_cnn(channels: tuple[int, ...], strides: tuple[int, ...]) -> nn.Sequential:
+def separable_cnn(channels: tuple[int, ...], strides: tuple[int, ...], task: Task = MNIST) -> nn.Sequential:
     """A 3x3 convolution, then separable ones, then the mean over places and one linear layer.
 
     A separable convolution looks at each channel by itself (depthwise, 3x3) and then at
     all channels of each place (pointwise, 1x1): about 9 times as cheap as doing both at once.
     Source: Howard et al. 2017 (MobileNets, arXiv 1704.04861), section 3.1.
     """
-    layers = convolution(1, channels[0], strides[0])
+    layers = convolution(task.channels, channels[0], strides[0])
     for inputs, outputs, stride in zip(channels[:-1], channels[1:], strides[1:], strict=True):
         layers += convolution(inputs, inputs, stride, groups=inputs) + convolution(inputs, outputs, size=1)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], CLASSES))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], task.classes)
+    )
 
 
 # -- the Transformer -------------------------------------------------------------------
@@ -107,12 +111,12 @@ class Patches(nn.Module):
     Source: Dosovitskiy et al. 2021 (ViT, arXiv 2010.11929), equation 1.
     """
 
-    def __init__(self, side: int, width: int):
+    def __init__(self, side: int, width: int, task: Task = MNIST):
         super().__init__()
         # One linear map for all patches.
-        self.embed = nn.Conv2d(INPUT_SHAPE[0], width, side, stride=side)
+        self.embed = nn.Conv2d(task.channels, width, side, stride=side)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.positions = nn.Parameter(torch.empty(1, 1 + (INPUT_SHAPE[-1] // side) ** 2, width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + (task.height // side) * (task.width // side), width))
 
     def initialize(self, generator: torch.Generator) -> None:
         for weight in (self.class_token, self.positions):
@@ -173,12 +177,14 @@ class ClassToken(nn.Module):
         return tokens[:, 0]
 
 
-def transformer(depth: int, side: int, width: int, heads: int, dropout: float) -> nn.Sequential:
+def transformer(
+    depth: int, side: int, width: int, heads: int, dropout: float, task: Task = MNIST
+) -> nn.Sequential:
     """A Transformer over patches of ``side`` x ``side`` pixels; its blocks are layers of the Sequential."""
     return nn.Sequential(
-        Patches(side, width),
+        Patches(side, width, task),
         *(Block(width, heads, 4 * width, dropout) for _ in range(depth)),
         nn.LayerNorm(width),
         ClassToken(),
-        nn.Linear(width, CLASSES),
+        nn.Linear(width, task.classes),
     )

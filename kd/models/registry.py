@@ -20,11 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kd.data.task import MNIST, Task
 from kd.errors import UserError
 from kd.models import compress
 from kd.models.inference import Mean, outputs
-from kd.models.layers import CLASSES as CLASSES
-from kd.models.layers import INPUT_SHAPE as INPUT_SHAPE
 from kd.models.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
 
 MAX_LAYERS = 3
@@ -37,7 +36,7 @@ class Architecture:
 
     name: str
     purpose: str  # one line, shown in the app
-    layers: Callable[[], nn.Module]
+    layers: Callable[[Task], nn.Module]
     student: bool = False  # offered as a student; any can be trained as a teacher
 
 
@@ -45,62 +44,70 @@ _VIT: dict[str, Any] = {"side": 7, "width": 96, "heads": 4, "dropout": 0.0}
 ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
     for entry in [
-        Architecture("linear", "One matrix: the least a student can be.", lambda: mlp(), student=True),
         Architecture(
-            "mlp-30", "30 hidden units: so small that the temperature matters.", lambda: mlp(30), student=True
+            "linear", "One matrix: the least a student can be.", lambda task: mlp(task=task), student=True
         ),
         Architecture(
-            "mlp-128", "One hidden layer: quick to train, good to watch.", lambda: mlp(128), student=True
+            "mlp-30",
+            "30 hidden units: so small that the temperature matters.",
+            lambda task: mlp(30, task=task),
+            student=True,
+        ),
+        Architecture(
+            "mlp-128",
+            "One hidden layer: quick to train, good to watch.",
+            lambda task: mlp(128, task=task),
+            student=True,
         ),
         Architecture(
             "mlp-800x2",
             "Hinton's student: two layers of 800, no convolutions.",
-            lambda: mlp(800, 800),
+            lambda task: mlp(800, 800, task=task),
             student=True,
         ),
         Architecture(
             "mlp-1200x2",
             "Hinton's teacher: two layers of 1,200 with dropout and bounded weights.",
-            lambda: regularized_mlp(1200, 1200, bound=3.0, dropout=(0.1, 0.4)),
+            lambda task: regularized_mlp(1200, 1200, bound=3.0, dropout=(0.1, 0.4), task=task),
         ),
         Architecture(
             "cnn-tiny",
             "Three small convolutions: few weights, well spent.",
-            lambda: cnn((8, 16, 32), (2, 2, 2), dropout=0.0),
+            lambda task: cnn((8, 16, 32), (2, 2, 2), dropout=0.0, task=task),
             student=True,
         ),
         Architecture(
             "cnn-small",
             "Four convolutions: smaller than the teacher, and close to it.",
-            lambda: cnn((16, 32, 48, 48), (2, 1, 2, 1), dropout=0.0),
+            lambda task: cnn((16, 32, 48, 48), (2, 1, 2, 1), dropout=0.0, task=task),
             student=True,
         ),
         Architecture(
             "cnn-separable",
             "A small MobileNet: each convolution in two cheap halves.",
-            lambda: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1)),
+            lambda task: separable_cnn((16, 32, 64, 64), (2, 1, 2, 1), task=task),
             student=True,
         ),
         Architecture(
             "vit-half",
             "Every second block of vit: a student in the manner of DistilBERT.",
-            lambda: transformer(3, **_VIT),
+            lambda task: transformer(3, **_VIT, task=task),
             student=True,
         ),
         Architecture(
             "vit",
             "A Transformer of six blocks over patches of the image: a teacher.",
-            lambda: transformer(6, **_VIT),
+            lambda task: transformer(6, **_VIT, task=task),
         ),
         Architecture(
             "cnn-wide",
             "Wider and deeper than cnn: for a stronger teacher.",
-            lambda: cnn((32, 32, 64, 64, 128, 128), (1, 1, 2, 1, 2, 1), dropout=0.3),
+            lambda task: cnn((32, 32, 64, 64, 128, 128), (1, 1, 2, 1, 2, 1), dropout=0.3, task=task),
         ),
         Architecture(
             "cnn",
             "Five convolutions: the teacher.",
-            lambda: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3),
+            lambda task: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3, task=task),
         ),
     ]
 }
@@ -133,7 +140,7 @@ def architecture(name: str) -> Architecture:
         return ARCHITECTURES[name]
     if isinstance(name, str) and (compressed := compress.base(name[:100])):
         whole, change = architecture(compressed[0]), compressed[1]
-        return Architecture(name, f"{compressed[0]}, compressed.", lambda: change(whole.layers()))
+        return Architecture(name, f"{compressed[0]}, compressed.", lambda task: change(whole.layers(task)))
     widths = own_widths(name) if isinstance(name, str) else None
     if widths is None:
         raise UserError(
@@ -145,35 +152,35 @@ def architecture(name: str) -> Architecture:
             f"An architecture of your own has 1 to {MAX_LAYERS} hidden layers of 1 to {MAX_WIDTH} units each; "
             f"{name[:40]} does not."
         )
-    return Architecture(name, "An MLP of your own.", lambda: mlp(*widths))
+    return Architecture(name, "An MLP of your own.", lambda task: mlp(*widths, task=task))
 
 
 @functools.lru_cache(maxsize=256)
-def feature_shapes(name: str) -> tuple[tuple[int, ...], ...]:
+def feature_shapes(name: str, task: Task = MNIST) -> tuple[tuple[int, ...], ...]:
     """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
     with torch.device("meta"):
         return tuple(
             tuple(feature.shape[1:])
-            for feature in outputs(skeleton(name).eval(), torch.zeros(1, *INPUT_SHAPE)).features
+            for feature in outputs(skeleton(name, task).eval(), torch.zeros(1, *task.image_shape)).features
         )
 
 
-def skeleton(name: str) -> nn.Module:
+def skeleton(name: str, task: Task = MNIST) -> nn.Module:
     """The network without weights (on the meta device): enough to count with. Names joined by + give their Mean."""
     if "+" in name:
-        return Mean([skeleton(part) for part in name.split("+")])
+        return Mean([skeleton(part, task) for part in name.split("+")])
     with torch.device("meta"):
-        return architecture(name).layers()
+        return architecture(name).layers(task)
 
 
-def build(name: str, seed: int) -> nn.Module:
-    """The network with initial weights that depend on ``name`` and ``seed`` alone.
+def build(name: str, seed: int, task: Task = MNIST) -> nn.Module:
+    """The network with initial weights that depend on ``name``, ``seed`` and ``task`` alone.
 
     The weights follow PyTorch's own defaults (uniform within 1/sqrt(fan_in)), but are
     drawn from a generator of their own: other threads that draw random numbers
     cannot change them.
     """
-    model = initialize(skeleton(name).to_empty(device="cpu"), torch.Generator().manual_seed(seed))
+    model = initialize(skeleton(name, task).to_empty(device="cpu"), torch.Generator().manual_seed(seed))
     # Convolutions on channels_last are faster; dense layers do not mind.
     return model.to(memory_format=torch.channels_last)
 
@@ -217,7 +224,7 @@ def inherited(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def load(path: Path, name: str) -> nn.Module:
+def load(path: Path, name: str, task: Task = MNIST) -> nn.Module:
     """The network with the weights in a safetensors file, in eval mode.
 
     Raises:
@@ -229,10 +236,10 @@ def load(path: Path, name: str) -> nn.Module:
         raise UserError(f"{path.name} is missing; restore it or choose another.") from None
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
         raise UserError(f"{path.name} is damaged and cannot be read; restore it or choose another.") from None
-    return with_weights(name, state, path.name)
+    return with_weights(name, state, path.name, task)
 
 
-def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
+def with_weights(name: str, state: dict[str, Tensor], where: str, task: Task = MNIST) -> nn.Module:
     """The network with the weights ``state``, in eval mode.
 
     Args:
@@ -241,7 +248,7 @@ def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
     Raises:
         UserError: they are of another architecture, or not finite.
     """
-    model = skeleton(name).to_empty(device="cpu")
+    model = skeleton(name, task).to_empty(device="cpu")
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     if {key: (value.shape, value.dtype) for key, value in state.items()} != expected:
         raise UserError(f"{where} holds the weights of another network than {name}.")
@@ -251,7 +258,7 @@ def with_weights(name: str, state: dict[str, Tensor], where: str) -> nn.Module:
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def as_stored(model: nn.Module, architecture: str) -> nn.Module:
+def as_stored(model: nn.Module, architecture: str, task: Task = MNIST) -> nn.Module:
     """A copy of the network as it is stored and loaded, in eval mode: on the CPU, without masks, and with weights that lie as a fresh network's do."""
     return with_weights(
         architecture,
@@ -260,4 +267,5 @@ def as_stored(model: nn.Module, architecture: str) -> nn.Module:
             for key, value in model.state_dict().items()
         },
         "The network",
+        task,
     )

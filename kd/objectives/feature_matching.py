@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
 from kd.models.inference import Outputs
@@ -149,7 +150,7 @@ def exits(student: str, seed: int) -> Connection:
     check_exits(student)
     shapes = registry.feature_shapes(student)[:-1]
     view = View(tuple(range(len(shapes))), tuple(min(GRID, shape[-1]) for shape in shapes))
-    pairs = [(width, registry.CLASSES) for width in view.widths(shapes)]
+    pairs = [(width, MNIST.classes) for width in view.widths(shapes)]
     return Connection(view, View((), ()), _projection(pairs, seed, "exits"))
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
-from kd.models.registry import CLASSES
 from kd.objectives.base import Settings, Terms, beside_labels, soft_loss
 
 
@@ -33,8 +32,8 @@ def virtual_teacher(student: Outputs, teacher: Outputs | None, labels: Tensor, s
     is the paper's alpha.
     Source: Yuan et al. 2020 (Tf-KD_reg, arXiv 1909.11723), section 4.
     """
-    labelled, certainty = labels != UNLABELLED, settings["certainty"]
-    ahead = math.log(certainty / (1 - certainty) * (CLASSES - 1))  # the label's logit over the others'
-    taught = ahead * F.one_hot(labels[labelled], CLASSES).to(student.logits.dtype)
+    labelled, certainty, classes = labels != UNLABELLED, settings["certainty"], student.logits.shape[1]
+    ahead = math.log(certainty / (1 - certainty) * (classes - 1))  # the label's logit over the others'
+    taught = ahead * F.one_hot(labels[labelled], classes).to(student.logits.dtype)
     soft = soft_loss(student.logits[labelled], taught, settings["temperature"])
     return beside_labels({"virtual teacher": soft}, student, labels, settings)

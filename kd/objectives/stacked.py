@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kd.data.digits import UNLABELLED
+from kd.data.task import MNIST
 from kd.models.inference import Outputs
-from kd.models.registry import CLASSES
 from kd.objectives.base import Objective, hinton, labels_only
 
 
@@ -34,7 +34,7 @@ class Stacked:
         temperatures = [
             s["temperature"] if o is hinton and w else 1.0 for o, s, w in zip(objectives, settings, weights)
         ]
-        self._classes = torch.arange(CLASSES, device=device).unsqueeze(1)
+        self._classes = torch.arange(MNIST.classes, device=device).unsqueeze(1)
         distinct = sorted(set(temperatures))
         self._which = torch.tensor([distinct.index(t) for t in temperatures], device=device)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kd import paths, permissions
+from kd.data.task import MNIST
 from kd.drawing import preprocess
 from kd.errors import UserError
 from kd.store import quota, runs
@@ -43,7 +44,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
     """
     permissions.check(runs.owner_digest(token), "keep drawings")
     quota.check()
-    if label not in range(10):
+    if label not in range(MNIST.classes):
         raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")
     files = _files(token)
     if len(files) >= MAX_DRAWINGS:
@@ -72,15 +73,15 @@ def load(token: str) -> tuple[Tensor, Tensor]:
         try:
             if path.is_symlink() or path.stat().st_size > preprocess.MAX_BYTES:
                 continue
-            picture = preprocess.grey(path.read_bytes(), 28 * 28)
+            picture = preprocess.grey(path.read_bytes(), MNIST.values)
         except (OSError, UserError):
             continue
-        if picture.shape == (28, 28):
+        if picture.shape == (MNIST.height, MNIST.width):
             images.append(torch.from_numpy(picture.copy()))
             labels.append(label)
-    return (torch.stack(images) if images else torch.zeros(0, 28, 28, dtype=torch.uint8)), torch.tensor(
-        labels, dtype=torch.long
-    )
+    return (
+        torch.stack(images) if images else torch.zeros(0, MNIST.height, MNIST.width, dtype=torch.uint8)
+    ), torch.tensor(labels, dtype=torch.long)
 
 
 def forget(token: str) -> None:

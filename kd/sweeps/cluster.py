@@ -151,7 +151,7 @@ def packed(mnist: Mnist, teacher: Any, config: Any) -> dict[str, Any]:
     }
     if any(METHODS[method].looks for method in config.values("method")):
         return {"mnist": arrays, "source": mnist.source, "teacher": teacher}
-    logits = {file: torch.zeros(rows, 10) for file, rows in (("train", 60_000), ("test", 10_000))}
+    logits = {file: torch.zeros(rows, mnist.task.classes) for file, rows in mnist.task.rows.items()}
     for digits in parts.values():
         logits[digits.file][digits.ids.cpu()] = teacher.logits(digits).cpu()
     return {

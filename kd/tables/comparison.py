@@ -16,6 +16,7 @@ from typing import Any
 from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import digits
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.experiments.base import Distillation
 from kd.objectives import METHODS
@@ -86,7 +87,7 @@ def run_cell(
 @functools.cache
 def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
     """Data and teacher, once a process: what the teacher's hidden layers say is kept from cell to cell."""
-    return cells.full_mnist(), catalogue.load("cnn", training_device())
+    return cells.full_mnist(), catalogue.load(MNIST.teacher, training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

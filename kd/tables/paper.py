@@ -25,6 +25,7 @@ from kd.config.base import Config
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.data import digits
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Distillation, Experiment, TeacherTraining
@@ -193,7 +194,7 @@ def _outcome(experiment: Experiment) -> dict[str, Any]:
             # Without labels: only how often each digit comes, which is alike for all in the validation images.
             validation = inference.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
             moved = class_offsets.by_frequency(
-                validation, omitted, torch.full((registry.CLASSES,), 1 / registry.CLASSES)
+                validation, omitted, torch.full((MNIST.classes,), 1 / MNIST.classes)
             )
             found[name]["by_frequency"] = {
                 "offsets": [round(o, 3) for o in moved.tolist()],

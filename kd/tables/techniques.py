@@ -19,6 +19,7 @@ from kd.config.base import Config
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.data import digits
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.experiments.base import Distillation
 from kd.experiments.compression import BATCHES, THREADS, Recovery, Whole
@@ -126,7 +127,7 @@ def _weights(name: str, seed: int) -> Path:
 
 @functools.cache
 def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
-    return cells.full_mnist(), catalogue.load("cnn", training_device())
+    return cells.full_mnist(), catalogue.load(MNIST.teacher, training_device())
 
 
 def _quantized(

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from kd.data.augmentation import SHIFTS
 from kd.data.digits import Digits
+from kd.data.task import MNIST, Task
 from kd.models import inference, registry
 from kd.models.inference import Outputs
 from kd.objectives.feature_matching import View
 from kd.paths import cache_folder
 
-ROWS = {"train": 60000, "test": 10000}
 MAX_FEATURES = 1024  # numbers an image that are kept of hidden layers: at most 123 MB in half precision
 
 
@@ -36,11 +36,6 @@ def weights_digest(model: nn.Module) -> str:
 Ask = Callable[[Tensor], Tensor]  # images -> (N, D)
 
 
-def _places(digits: Digits) -> Tensor:
-    """The rows of a table that are theirs: by image id, or by shift and image id."""
-    return digits.ids if digits.shifts is None else digits.shifts * ROWS[digits.file] + digits.ids
-
-
 class CachedTeacher:
     """A trained model whose logits are computed once per image, as they are asked for.
 
@@ -50,30 +45,43 @@ class CachedTeacher:
 
     Args:
         shipped_logits: a file of logits that were computed earlier by the same weights.
+        task: what the model was trained for.
     """
 
-    def __init__(self, name: str, architecture: str, model: nn.Module, shipped_logits: Path | None = None):
+    def __init__(
+        self,
+        name: str,
+        architecture: str,
+        model: nn.Module,
+        shipped_logits: Path | None = None,
+        task: Task = MNIST,
+    ):
         self.name, self.architecture = name, architecture
         self.model = model.eval().requires_grad_(False)
         self.digest = weights_digest(model)
         self._device = next(model.parameters()).device
-        self._tables = {(file, False): self._empty(rows, registry.CLASSES) for file, rows in ROWS.items()}
+        self._task, self._rows = task, task.rows
+        self._tables = {(file, False): self._empty(rows, task.classes) for file, rows in self._rows.items()}
         self._view: View | None = None
         for path in (shipped_logits, self._kept_at()):
             if path is not None and path.exists():
                 self._read(path)
         self._computed = 0
 
+    def _places(self, digits: Digits) -> Tensor:
+        """The rows of a table that are theirs: by image id, or by shift and image id."""
+        return digits.ids if digits.shifts is None else digits.shifts * self._rows[digits.file] + digits.ids
+
     def logits(self, digits: Digits) -> Tensor:
         """(N, 10) raw logits of ``digits``, in their order."""
-        if digits.file not in ROWS:  # images that will not come again
+        if digits.file not in self._rows:  # images that will not come again
             return self._compute(digits, self.model)
         logits, filled = self._table(digits.file, digits.shifts is not None)
-        missing = ~filled[_places(digits)]
+        missing = ~filled[self._places(digits)]
         if missing.any():
             new = digits.take(missing)
             self._learn(new, self._compute(new, self.model))
-        return logits[_places(digits)]
+        return logits[self._places(digits)]
 
     def outputs(self, digits: Digits, view: View) -> Outputs:
         """Raw logits of ``digits``, in their order, with (N, D) for each layer of ``view``; no image passes twice.
@@ -82,25 +90,25 @@ class CachedTeacher:
         a time; computed anew for others. Measured with mlp-128 and the shipped teacher: an
         epoch takes 2.0 s of one core with features that are kept, 13.0 s with computing them.
         """
-        widths = view.widths(registry.feature_shapes(self.architecture))
+        widths = view.widths(registry.feature_shapes(self.architecture, self._task))
 
         def ask(inputs: Tensor) -> Tensor:
             said = inference.outputs(self.model, inputs)
             return torch.cat([said.logits, *view(said.features)], 1)
 
         if digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
-            logits, *features = self._compute(digits, ask).split([registry.CLASSES, *widths], 1)
-            if digits.file not in ROWS:
+            logits, *features = self._compute(digits, ask).split([self._task.classes, *widths], 1)
+            if digits.file not in self._rows:
                 return Outputs(logits, tuple(features))
             self._learn(digits, logits)
             return Outputs(self.logits(digits), tuple(features))
         if self._view != view:
-            self._view, self._kept = view, self._empty(ROWS["train"], sum(widths), torch.float16)
+            self._view, self._kept = view, self._empty(self._rows["train"], sum(widths), torch.float16)
         kept, filled = self._kept
         missing = ~filled[digits.ids]
         if missing.any():
             new = digits.take(missing)
-            logits, features = self._compute(new, ask).split([registry.CLASSES, sum(widths)], 1)
+            logits, features = self._compute(new, ask).split([self._task.classes, sum(widths)], 1)
             self._learn(new, logits)
             kept[new.ids] = features.to(kept.dtype)
             filled[new.ids] = True
@@ -109,7 +117,7 @@ class CachedTeacher:
     def _learn(self, digits: Digits, logits: Tensor) -> None:
         """Puts logits into their table. What it has stays: shipped logits are the same on every machine."""
         table, filled = self._table(digits.file, digits.shifts is not None)
-        places = _places(digits)
+        places = self._places(digits)
         new = ~filled[places]
         table[places[new]] = logits[new]
         filled[places[new]] = True
@@ -126,7 +134,7 @@ class CachedTeacher:
     def _table(self, file: str, shifted: bool) -> tuple[Tensor, Tensor]:
         """Logits by image id, or by shift and image id (60 MB, made when first asked for), and which are known."""
         if (file, shifted) not in self._tables:
-            self._tables[file, shifted] = self._empty(len(SHIFTS) * ROWS[file], registry.CLASSES)
+            self._tables[file, shifted] = self._empty(len(SHIFTS) * self._rows[file], self._task.classes)
         return self._tables[file, shifted]
 
     def _empty(self, rows: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -153,7 +161,7 @@ class CachedTeacher:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
             save_file(
-                {file: self._table(file, False)[0].cpu() for file in ROWS},
+                {file: self._table(file, False)[0].cpu() for file in self._rows},
                 temporary,
                 {"teacher": self.digest},
             )
@@ -170,7 +178,7 @@ class CachedTeacher:
             with safe_open(path, "pt") as file:
                 if (file.metadata() or {}).get("teacher") != self.digest:
                     return
-                tables = {name: file.get_tensor(name) for name in ROWS}
+                tables = {name: file.get_tensor(name) for name in self._rows}
         except (SafetensorError, OSError):
             return
         for file, table in tables.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kd.data.task import MNIST
 from kd.errors import UserError
 
 #: Copies of a network's weights in a training: itself, its gradient, the optimizer's two moments, those of the last record, those
@@ -42,7 +43,7 @@ def _outputs(network: nn.Module) -> int:
     was_training = network.training
     try:
         with torch.inference_mode():
-            network.eval()(next(network.parameters()).new_zeros(1, 1, 28, 28))
+            network.eval()(next(network.parameters()).new_zeros(1, *MNIST.image_shape))
     finally:
         network.train(was_training)
         for handle in handles:

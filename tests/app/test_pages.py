@@ -51,7 +51,7 @@ def one_more(monkeypatch):
     entry = registry.Architecture(
         "tanh-12",
         "Twelve units that bend both ways.",
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 10)),
+        lambda task: nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Linear(12, 10)),
         student=True,
     )
     monkeypatch.setitem(registry.ARCHITECTURES, entry.name, entry)

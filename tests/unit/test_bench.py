@@ -11,7 +11,7 @@ from benchmarks import conventional, engine
 from kd import __main__ as command_line
 from kd import paths
 from kd.data import sources
-from kd.data.digits import MEAN, STD
+from kd.data.task import MNIST
 from kd.models import registry
 from kd.training import loop
 
@@ -48,7 +48,7 @@ def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_pat
         image.numpy().tobytes(): int(label) for image, label in zip(here.train.images, here.train.labels)
     }
     for images, labels in batches:
-        pixels = ((images * STD + MEAN) * 255).round().to(torch.uint8)
+        pixels = ((images * MNIST.std[0] + MNIST.mean[0]) * 255).round().to(torch.uint8)
         assert [known[image.numpy().tobytes()] for image in pixels] == labels.tolist()
 
 

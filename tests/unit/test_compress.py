@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.metrics import size
 from kd.models import compress, registry
@@ -20,7 +21,7 @@ from tests.helpers import identical, weights
 
 @pytest.fixture
 def images() -> Tensor:
-    return torch.randn(40, *registry.INPUT_SHAPE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(40, *MNIST.image_shape, generator=torch.Generator().manual_seed(1))
 
 
 def dense(*layers: list[list[float]]) -> nn.Sequential:

@@ -87,7 +87,7 @@ def test_any_module_can_be_drawn_in_the_order_of_its_calls(monkeypatch):
         monkeypatch.setitem(
             registry.ARCHITECTURES,
             f"any <{cls.__name__}>",
-            registry.Architecture(f"any <{cls.__name__}>", "Any.", cls),
+            registry.Architecture(f"any <{cls.__name__}>", "Any.", lambda task, cls=cls: cls()),
         )
     assert [row.label for row in diagrams.stages("any <Branches>")] == ["image", "dense", "Tanh", "dense"]
     assert [row.label for row in diagrams.stages("any <Whole>")] == ["image", "Whole"]

@@ -113,7 +113,7 @@ def unusual(monkeypatch):
     monkeypatch.setitem(
         registry.ARCHITECTURES,
         "unusual",
-        registry.Architecture("unusual", "Two ways at once.", Unusual, student=True),
+        registry.Architecture("unusual", "Two ways at once.", lambda task: Unusual(), student=True),
     )
 
 
@@ -146,7 +146,7 @@ def test_a_module_that_does_not_say_how_its_weights_begin_is_not_built(monkeypat
     monkeypatch.setitem(
         registry.ARCHITECTURES,
         "silent",
-        registry.Architecture("silent", "Says nothing.", lambda: nn.Sequential(Silent())),
+        registry.Architecture("silent", "Says nothing.", lambda task: nn.Sequential(Silent())),
     )
     with pytest.raises(TypeError):
         registry.build("silent", 0)
@@ -193,7 +193,7 @@ def test_layers_that_do_not_fit_are_not_inherited(student, teacher):
 
 def test_a_transformer_of_another_width_does_not_fit(monkeypatch):
     narrow = registry.Architecture(
-        "narrow", "Narrow.", lambda: transformer(3, side=7, width=32, heads=4, dropout=0.0)
+        "narrow", "Narrow.", lambda task: transformer(3, side=7, width=32, heads=4, dropout=0.0)
     )
     monkeypatch.setitem(registry.ARCHITECTURES, "narrow", narrow)
     with pytest.raises(UserError, match="cannot begin"):

@@ -10,6 +10,7 @@ from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import affine, jitter
 from kd.data.digits import Digits
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.experiments.base import Distillation
 from kd.metrics.size import network_size
@@ -18,7 +19,7 @@ from kd.objectives import soft_loss
 from kd.store import runs
 from kd.teachers import catalogue
 from kd.teachers.averaged import MeanTeacher
-from kd.teachers.cached import ROWS, CachedTeacher, weights_digest
+from kd.teachers.cached import CachedTeacher, weights_digest
 from tests.helpers import identical, small_teacher, weights
 
 
@@ -286,7 +287,7 @@ def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
     cached = small_teacher()
     cached.logits(digits)
     cached.keep()
-    marked = {name: torch.full((rows, 10), 3.0) for name, rows in ROWS.items()}
+    marked = {name: torch.full((rows, 10), 3.0) for name, rows in MNIST.rows.items()}
     save_file(marked, tmp_path / "shipped.safetensors", {"teacher": cached.digest})
     again = CachedTeacher("small", "mlp-30", cached.model, tmp_path / "shipped.safetensors")
     assert (again.logits(digits) == 3.0).all()

@@ -14,6 +14,7 @@ from kd.config.presets import PRESETS
 from kd.config.schemes import SCHEMES
 from kd.config.teacher import TeacherConfig
 from kd.data.augmentation import AUGMENTATIONS
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
@@ -176,7 +177,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             ),
         ):
             values["omitted"] = "".join(
-                widget(st.pills, "omitted", options=list("0123456789"), selection_mode="multi")
+                widget(st.pills, "omitted", options=MNIST.class_names, selection_mode="multi")
             )
             values["labels"] = number(st.number_input, "labels")
             values["label_noise"] = number(st.slider, "label_noise", format="percent")

@@ -12,6 +12,7 @@ import json
 
 import streamlit as st
 
+from kd.data.task import MNIST
 from kd.drawing import preprocess
 from kd.ui.charts.chart import provide
 from kd.ui.drawing import canvas
@@ -45,7 +46,8 @@ _CSS = """
 .kd-own-note { margin-top: 0.6rem; font-size: 0.85rem; opacity: 0.75; }
 """
 
-_JS = """
+_JS = (
+    """
 const at = (name) => new URL("./app/static/" + name, document.baseURI).href
 
 const fetched = async (name) => {
@@ -68,7 +70,7 @@ const runtime = () => (window.kdOrt ??= (async () => {
 })().catch((error) => { window.kdOrt = undefined; throw error }))
 
 // -- from strokes to 28x28: as kd/drawing/preprocess.py -------------------------------------------------
-const SIDE = 28, DIGIT_SIDE = 20, CENTRE = CENTER, SMALLEST = 1 / 8
+const SIDE = TASK_SIDE, DIGIT_SIDE = 20, CENTRE = CENTER, SMALLEST = 1 / 8
 
 // Rows or columns averaged to ``length`` of them, whole pixels at a time, as Pillow's BOX does.
 const averaged = (from, rows, columns, length, along) => {
@@ -143,7 +145,7 @@ const begin = async (own, { model, server }) => {
   const ort = await runtime()
   const session = await ort.InferenceSession.create(Uint8Array.from(atob(model), (c) => c.charCodeAt(0)), { executionProviders: ["wasm"] })
   const logits = async (pixels) => (await session.run({ pixels: new ort.Tensor("uint8", pixels, [1, SIDE, SIDE]) })).logits.data
-  bars.innerHTML = Array.from({ length: 10 }, (_, digit) => `<span>${digit}</span><i style="width: 0"></i><span></span>`).join("")
+  bars.innerHTML = Array.from({ length: TASK_CLASSES }, (_, digit) => `<span>${digit}</span><i style="width: 0"></i><span></span>`).join("")
   const took = await timed(() => logits(new Uint8Array(SIDE * SIDE)))
   note.textContent = `${milliseconds(took)} an image in this browser, with one thread; ${milliseconds(server)} on the server. ` +
     "What you draw here is sent nowhere."
@@ -191,7 +193,11 @@ export default function ({ data, parentElement }) {
   own.given = given
   begin(own, JSON.parse(given)).catch((error) => { own.querySelector(".kd-own-answer").textContent = error.message })
 }
-""".replace("PEN", str(canvas.PEN)).replace("CENTER", str(preprocess.CENTRE))
+""".replace("PEN", str(canvas.PEN))
+    .replace("CENTER", str(preprocess.CENTRE))
+    .replace("TASK_SIDE", str(preprocess.SIDE))
+    .replace("TASK_CLASSES", str(MNIST.classes))
+)
 
 _own = st.components.v2.component("kd_in_browser", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
 

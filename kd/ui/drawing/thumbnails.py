@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from kd.data.task import MNIST
 from kd.lab import pictures
 
 
@@ -23,7 +24,7 @@ def model_view(pixels: np.ndarray) -> None:
     st.html(
         f'<img width="140" height="140" style="image-rendering: pixelated" alt="The picture as the models see it" src="data:image/png;base64,{source}">'
     )
-    st.caption("What the models see: 28×28")
+    st.caption(f"What the models see: {MNIST.height}×{MNIST.width}")
 
 
 def row(pixels: Sequence[np.ndarray], captions: Sequence[str], width: int = 56) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kd.data.digits import Digits
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.figures import lab
 from kd.jobs.manager import Snapshot
@@ -35,7 +36,7 @@ def show() -> None:
         running.follow(snap, _look)
     else:
         _teacher_places(
-            "cnn", shared.manager().source.mnist().source
+            MNIST.teacher, shared.manager().source.mnist().source
         )  # made ready, so that the first map comes at once
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 import torch
 from torch import Tensor
 
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.figures import lab
 from kd.jobs.manager import Snapshot
@@ -179,7 +180,7 @@ def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
         _said(run_id, _snap.version, "validation", _snap),
     )
     ways = {
-        "no offset": lambda who: torch.zeros(10),
+        "no offset": lambda who: torch.zeros(MNIST.classes),
         "by class frequency": lambda who: never_saw.by_frequency(unlabelled[who], omitted),
         "chosen on the test set": lambda who: class_offsets.by_labels(said[who], labels, omitted),
     }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kd.data import digits
 from kd.data.digits import Digits
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.figures import lab
 from kd.jobs.manager import Snapshot
@@ -36,7 +37,7 @@ def show() -> None:
         _spoiled(snap)
     else:
         _teacher(
-            "cnn", frame.settings().corruption, LIVE
+            MNIST.teacher, frame.settings().corruption, LIVE
         )  # made ready, so that the first curves come at once
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kd.data.digits import Digits
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.figures import lab, training
 from kd.lab import pictures, soft_targets
@@ -35,7 +36,10 @@ def show() -> None:
     temperature = frame.chosen(st.slider, "temperature", format="%.1f")
     _one_image(temperature)
     mnist = shared.manager().source.mnist().to(training_device())
-    logits, labels = teachers.find("cnn").logits(mnist.validation).cpu(), mnist.validation.labels.cpu()
+    logits, labels = (
+        teachers.find(MNIST.teacher).logits(mnist.validation).cpu(),
+        mnist.validation.labels.cpu(),
+    )
     _gallery(mnist.validation, logits, labels, temperature)
     _classes(logits, labels, temperature)
     frame.write_link()
@@ -91,10 +95,12 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     )
     if way == "draw":
         picture = canvas("lab")
-        return picture, None if picture is None else answers.answer(picture, None, "cnn").logits["teacher"]
+        return picture, None if picture is None else answers.answer(picture, None, MNIST.teacher).logits[
+            "teacher"
+        ]
     test = shared.manager().source.mnist().to(training_device()).test
     place = min(frame.settings().image, len(test) - 1)  # the sample has fewer
-    logits = teachers.find("cnn").logits(test.take(slice(place, place + 1))).cpu()[0]
+    logits = teachers.find(MNIST.teacher).logits(test.take(slice(place, place + 1))).cpu()[0]
     picture = test.images[place].cpu().numpy()
     thumbnails.model_view(picture)
     st.caption(f"Labelled **{int(test.labels[place])}**")
@@ -112,7 +118,7 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
 
 def _next_doubtful(place: int) -> None:
     test = shared.manager().source.mnist().to(training_device()).test
-    order = soft_targets.most_doubtful(teachers.find("cnn").logits(test).cpu(), DOUBTFUL).tolist()
+    order = soft_targets.most_doubtful(teachers.find(MNIST.teacher).logits(test).cpu(), DOUBTFUL).tolist()
     frame.put(image=order[(order.index(place) + 1) % len(order)] if place in order else order[0])
 
 

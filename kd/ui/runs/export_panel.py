@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kd import permissions
+from kd.data.task import MNIST
 from kd.export import formats
 from kd.jobs.manager import Snapshot
 from kd.metrics import latency
@@ -59,7 +60,7 @@ def show(run: runs.Run, snap: Snapshot) -> None:
     """
     with st.expander("Export to deploy", icon=":material/package_2:"):
         st.markdown(
-            "The network as a file that runs without this app. Normalization is inside: it takes 28×28 pixels and gives ten logits. "
+            f"The network as a file that runs without this app. Normalization is inside: it takes {MNIST.height}×{MNIST.width} pixels and gives ten logits. "
             "The file is loaded again and compared with the network before you get it."
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
