@@ -11,8 +11,8 @@ WORKDIR /app
 COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 
-# No root, and nothing that the app could write to but its data and static/, where it puts the chart library.
-RUN useradd --create-home --uid 10001 app && mkdir -p /data/runs /data/cache static && chown -R app /data static
+# The app runs without root rights and can write only below /data.
+RUN useradd --create-home --uid 10001 app && mkdir -p /data/runs /data/cache && chown -R app /data
 COPY app.py LICENSE ./
 COPY .streamlit .streamlit
 COPY kd kd

@@ -18,7 +18,12 @@ RECORDED = PACKAGE / "store" / "recorded"  # a run to play back before there is 
 VALIDATION_IDS = PACKAGE / "data" / "validation_ids.txt"
 EXPORT_SCRIPT = PACKAGE / "export" / "script.py"  # goes into an exported archive as classify.py
 ONNXRUNTIME_WEB = PACKAGE / "ui" / "drawing" / "onnxruntime_web"
-STATIC = ROOT / "static"
+MAIN_SCRIPT = PACKAGE / "ui" / "main.py"  # what Streamlit runs for each visitor
+
+
+def page(name: str) -> Path:
+    """Return the file of the page called ``name``, such as "distil"."""
+    return ROOT / "pages" / f"{name}.py"
 
 
 def home() -> Path:

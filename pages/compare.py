@@ -5,13 +5,13 @@ import zlib
 import streamlit as st
 import torch
 
+from kd import paths
 from kd.evaluation import comparison
 from kd.metrics import latency
 from kd.store import runs
 from kd.ui.compare import panels, table
-from kd.ui.shell import entry, notices
+from kd.ui.shell import notices
 
-entry.through_app()
 st.title("Compare", anchor=False)
 st.markdown(
     "A model is deployed for its **latency** and **size** as well as its **accuracy**. Here all three are measured of each stored run, on this machine and on the test "
@@ -22,7 +22,7 @@ found = [
 ]
 if not found:
     st.info("There is nothing to compare yet. Each run that finishes on the **Distil** page appears here.")
-    st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
+    st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
     st.stop()
 measured = {run.id: measures for run in found if (measures := comparison.stored(run))}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from kd import paths
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.experiments import compression
@@ -13,10 +14,9 @@ from kd.store import runs
 from kd.ui.compress import preview, recipe, results
 from kd.ui.runs import curves
 from kd.ui.runs.running import Running
-from kd.ui.shell import entry, notices, session_keys, shared
+from kd.ui.shell import notices, session_keys, shared
 from kd.ui.shell.escape import plain
 
-entry.through_app()
 manager = shared.manager()
 
 st.title("Compress: distillation's companions", anchor=False)
@@ -66,7 +66,7 @@ if not any(run.kind == "distil" and run.measures for run in runs.list_runs()[0])
     st.info(
         "There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up."
     )
-    st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
+    st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
 recipe.network()
 recipe.amounts()
 config = recipe.settings()

@@ -15,9 +15,8 @@ from kd.ui.lab import (
     soft_targets,
     wrong_labels,
 )
-from kd.ui.shell import entry, notices, session_keys
+from kd.ui.shell import notices, session_keys
 
-entry.through_app()
 #: Panel -> how it is shown, and which run it is about.
 SHOW = {
     "soft-targets": (soft_targets.show, None),

@@ -16,11 +16,10 @@ from kd.ui.charts.chart import live_chart
 from kd.ui.drawing import answers, thumbnails
 from kd.ui.drawing.canvas import canvas
 from kd.ui.runs import names, snapshots, teachers
-from kd.ui.shell import entry, notices, shared, visitor
+from kd.ui.shell import notices, shared, visitor
 from kd.ui.shell.error_boundary import plainly
 from kd.ui.shell.escape import plain
 
-entry.through_app()
 manager = shared.manager()
 mnist = manager.source.mnist()
 st.title("Draw, and compare their answers", anchor=False)

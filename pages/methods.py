@@ -5,9 +5,8 @@ import streamlit as st
 from kd.config.distil import DistilConfig
 from kd.objectives import METHODS, Method
 from kd.tables import cells, comparison, distilbert, schemes
-from kd.ui.shell import entry, error_boundary
+from kd.ui.shell import error_boundary
 
-entry.through_app()
 st.title("Every method, side by side", anchor=False)
 st.markdown(
     "A method says what the student learns: from the teacher's **answers**, from its **hidden layers**, from how images lie to each other "

@@ -5,9 +5,8 @@ import streamlit as st
 from kd.figures import training
 from kd.tables import cells, paper
 from kd.ui.charts import chart
-from kd.ui.shell import entry, error_boundary
+from kd.ui.shell import error_boundary
 
-entry.through_app()
 st.title("The paper's table, run again", anchor=False)
 st.markdown(
     "Distillation became known by a paper of 2015 ([Hinton, Vinyals & Dean](https://arxiv.org/abs/1503.02531)). Its section 3 tries it on MNIST: "

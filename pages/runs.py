@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from kd import permissions
+from kd import paths, permissions
 from kd.config.base import Settings
 from kd.data import digits
 from kd.errors import UserError
@@ -24,10 +24,9 @@ from kd.ui.runs import (
     titles,
 )
 from kd.ui.runs import names as run_names
-from kd.ui.shell import entry, notices, session_keys, url_state, visitor
+from kd.ui.shell import notices, session_keys, url_state, visitor
 from kd.ui.shell.escape import plain
 
-entry.through_app()
 st.title("Runs", anchor=False)
 notices.show()
 found, problems = runs.list_runs()
@@ -40,7 +39,7 @@ if not found and not unfinished:
     st.info(
         "Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`."
     )
-    st.page_link("pages/distil.py", label="Distil a student", icon=":material/school:")
+    st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
     if st.button(
         "Watch a recorded run",
         key="replay_recorded",
@@ -49,7 +48,7 @@ if not found and not unfinished:
         help="Comes with the app: plays back as it went, and trains nothing.",
     ):
         if replaying.begin_last():
-            st.switch_page("pages/distil.py", query_params=url_state.mode())
+            st.switch_page(paths.page("distil"), query_params=url_state.mode())
         st.rerun()
     st.stop()
 
@@ -173,18 +172,18 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
     ):
         if runs.kind_of(config) == "compress":
             st.session_state[session_keys.COMPRESS_RUN] = id
-            st.switch_page("pages/compress.py")
+            st.switch_page(paths.page("compress"))
         if runs.kind_of(config) in ("sweep", "search"):
             st.session_state[session_keys.WAY] = runs.kind_of(config)
             st.session_state[
                 session_keys.GRID_RUN if runs.kind_of(config) == "sweep" else session_keys.SEARCH_RUN
             ] = id
-            st.switch_page("pages/sweep.py")
+            st.switch_page(paths.page("sweep"))
         if runs.kind_of(config) in runs.IN_LAB:
             frame.open_run(id, config)
-            st.switch_page("pages/dark_knowledge.py")
+            st.switch_page(paths.page("dark_knowledge"))
         controls.show_run(id)
-        st.switch_page("pages/distil.py")
+        st.switch_page(paths.page("distil"))
 
 
 def show_interrupted(kept: checkpoints.Checkpoint) -> None:
@@ -262,7 +261,7 @@ try:
             help="Plays it back as it went, at any speed.",
         ):
             replaying.begin(run.id, playing=True)
-            st.switch_page("pages/distil.py", query_params=url_state.mode())
+            st.switch_page(paths.page("distil"), query_params=url_state.mode())
         for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
             st.download_button(
                 file,

@@ -6,10 +6,9 @@ import streamlit as st
 
 from kd.errors import UserError
 from kd.ui.runs import snapshots
-from kd.ui.shell import entry, session_keys
+from kd.ui.shell import session_keys
 from kd.ui.sweep import grid_panel, search_panel
 
-entry.through_app()
 WAYS = {"sweep": grid_panel, "search": search_panel}
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from kd import paths
 from kd.ui.shell import shared
 from tests.helpers import wait_until
 
-APP = str(Path(__file__).parents[1] / "app.py")
+# The main script, which app.py serves: in Streamlit's harness app.py itself gives an empty page, without an error.
+APP = str(paths.MAIN_SCRIPT)
 TOKEN = secrets.token_urlsafe(24)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -41,12 +42,22 @@ class Server:
     Args:
         folder: where it keeps runs, cache and log.
         data_dir: its data folder; left out: MNIST where the environment has it, else an empty folder.
+        options: further options of ``streamlit run``.
+        start_in: the folder that it is started from; by default the project's.
+        home: its folder of runs; by default one in ``folder``.
 
     A download of MNIST fails at once, whatever the network: results must not depend on it.
     """
 
-    def __init__(self, folder: Path, data_dir: Path | None = None):
-        self.home, self.log_file = folder / "runs", folder / "server.log"
+    def __init__(
+        self,
+        folder: Path,
+        data_dir: Path | None = None,
+        options: Sequence[str] = (),
+        start_in: Path = ROOT,
+        home: Path | None = None,
+    ):
+        self.home, self.log_file = home or folder / "runs", folder / "server.log"
         self.full = data_dir is None and mnist_folder() is not None
         self.data_dir = data_dir or mnist_folder() or folder / "data"
         with socket.socket() as free:
@@ -67,18 +78,21 @@ class Server:
             "-m",
             "streamlit",
             "run",
-            "app.py",
+            str(ROOT / "app.py"),
             "--server.port",
             str(self.port),
             "--server.headless",
             "true",
+            *options,
         ]
+        base = [option.partition("=")[2] for option in options if option.startswith("--server.baseUrlPath=")]
+        self._health = f"{self.url}/{'/'.join([*base, '_stcore/health'])}"
         self._read = 0
         with open(self.log_file, "wb") as log:
             # A process group of its own, so that what it started can be ended with it, and nothing else.
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=start_in,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -133,7 +147,7 @@ class Server:
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                with opener.open(f"{self.url}/_stcore/health", timeout=5) as answer:
+                with opener.open(self._health, timeout=5) as answer:
                     if answer.status == 200:
                         return
             except OSError:

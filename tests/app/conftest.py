@@ -6,6 +6,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from kd import paths
 from kd.data import sources
 from kd.ui.shell import session_keys, shared
 from tests.apps import APP, TOKEN
@@ -30,7 +31,7 @@ def app(monkeypatch, tmp_path, mnist):
         at = AppTest.from_file(APP, default_timeout=60)
         at.session_state[session_keys.OWNER] = TOKEN
         if page:
-            at.switch_page(f"pages/{page}.py")
+            at.switch_page(str(paths.page(page)))
         for name, value in query.items():
             at.query_params[name] = value
         return at.run()

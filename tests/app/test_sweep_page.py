@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd import permissions
+from kd import paths, permissions
 from kd.config.grid import GridConfig
 from kd.store import runs
 from kd.sweeps import grid_weights
@@ -116,10 +116,10 @@ def test_clicking_a_cell_twice_opens_the_same_run(app):
     assert [metric.value for metric in at.metric][
         1
     ] == f"{run.measures['models']['student']['test_accuracy']:.2%}"
-    at.switch_page("pages/sweep.py").run()
+    at.switch_page(str(paths.page("sweep"))).run()
     assert click(at).id == run.id and len(runs.list_runs()[0]) == 2
     # The other seed, by the button.
-    at.switch_page("pages/sweep.py").run()
+    at.switch_page(str(paths.page("sweep"))).run()
     at.selectbox(key=session_keys.GRID_SEED).set_value(1).run()
     at.button(key="grid_open_run").click().run()
     assert (

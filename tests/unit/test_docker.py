@@ -24,10 +24,7 @@ def test_everything_the_app_reads_is_copied():
         re.findall(r'\bROOT / "([\w.]+)"', "".join(path.read_text() for path in (ROOT / "kd").rglob("*.py")))
     )
     assert outside >= {"runs"}, "the pattern finds what it looks for"
-    assert {"app.py", "kd", "pages", ".streamlit", "requirements.txt"} | outside <= set(COPIED) | {
-        "runs",
-        "static",
-    }
+    assert {"app.py", "kd", "pages", ".streamlit", "requirements.txt"} | outside <= set(COPIED) | {"runs"}
 
 
 def test_image_runs_unprivileged_with_volume_and_health_check():

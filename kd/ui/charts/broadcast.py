@@ -1,90 +1,97 @@
-"""A run as all see it who only watch: one small file that their browsers fetch, instead of a script run for each look.
+"""The live feed of runs: one serialised snapshot for all spectators, instead of one script run for each look.
 
-A thread draws the run's charts anew while it goes on, at the pace for as many as watch it, and puts them among the files
-that Streamlit serves from memory: from the disk, through threads of their own, training kept 0.66 of its speed in a room of fifty,
-instead of 0.76. What shows it is kd/ui/charts/chart.py.
+The browser of a spectator fetches the feed at the pace that it names (kd/ui/charts/chart.py); kd/ui/server/routes.py
+serves it. A snapshot is drawn when somebody asks for it, at most twice per pace, and its gzipped bytes are kept.
 """
 
 from __future__ import annotations
 
 import gzip
-import logging
+import hashlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
 
-from streamlit import runtime
-
-from kd.jobs.manager import JobManager, Snapshot
-
-KEPT = 600.0  # seconds that a file stays after its run's end, for browsers that slept
-_begun: dict[str, threading.Thread] = {}  # run's id -> what draws its file
-_ended: dict[str, float] = {}  # run's id -> when it ended, by time.monotonic()
-_beginning = threading.Lock()
-log = logging.getLogger(__name__)
+from kd.jobs.manager import Snapshot
 
 
-def address(manager: JobManager, snap: Snapshot, drawn: Callable[[Snapshot], bytes]) -> str:
-    """Where browsers find a run under way, below the page's address, from now on until it has ended.
+def address(run_id: str) -> str:
+    """Return where the feed of a run is fetched, relative to the page's address."""
+    return f"kd/feed/{run_id}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the feed of a run says at one moment.
+
+    Attributes:
+        key: tells whether a snapshot would give the same content.
+        content: gzipped JSON, as ``chart.packed`` writes it.
+        etag: of the content, with its quotes.
+        fresh_until: when it is worth another look, by ``time.monotonic()``.
+    """
+
+    key: tuple
+    content: bytes
+    etag: str
+    fresh_until: float
+
+
+class Feed:
+    """The newest message of each run that somebody follows.
 
     Args:
-        drawn: the charts as they are sent; called in a thread of its own.
+        snapshot: returns a run as it is now, without counting a viewer; None where the run is unknown.
+        draw: returns the JSON of a snapshot.
     """
-    with _beginning:
-        if snap.id not in _begun:
-            _forget()
-            try:
-                _put(snap.id, drawn(snap))  # now: whoever is told the address finds it
-            except (ImportError, AttributeError) as error:
-                log.warning(
-                    "Who watches run %s sees it seldom: this version of Streamlit keeps its files in another way (%s).",
-                    snap.id,
-                    error,
-                )
-            else:
-                _begun[snap.id] = threading.Thread(
-                    target=_publish, args=(manager, snap, drawn), name="kd-broadcast", daemon=True
-                )
-                _begun[snap.id].start()
-    return f"media/{_name(snap.id)}.gz"
 
+    def __init__(self, snapshot: Callable[[str], Snapshot | None], draw: Callable[[Snapshot], bytes]):
+        self._snapshot, self._draw = snapshot, draw
+        self._messages: dict[str, Message] = {}
+        self._drawing: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
 
-def _publish(manager: JobManager, snap: Snapshot, drawn: Callable[[Snapshot], bytes]) -> None:
-    """Draws the file whenever there is something new, until the run has ended."""
-    id, shown = snap.id, (snap.version, snap.pace)
-    try:
-        while snap is not None and snap.active:
-            time.sleep(snap.pace / 2)  # so that hardly a look finds nothing new
-            snap = manager.snapshot(id, counts=False)
-            if snap is not None and (snap.version, snap.pace) != shown:
-                shown = snap.version, snap.pace
-                _put(id, drawn(snap))
-    finally:
-        with _beginning:
-            _ended[id] = time.monotonic()
-            del _begun[id]
+    def fresh(self, run_id: str) -> Message | None:
+        """Return the newest message where it is recent enough, without waiting and without computing."""
+        message = self._messages.get(run_id)
+        return message if message is not None and time.monotonic() < message.fresh_until else None
 
+    def newest(self, run_id: str) -> Message | None:
+        """Return the run's message, drawn anew where there is something new; None where the run is unknown.
 
-def _forget() -> None:
-    """Removes what ended long ago."""
-    for id in [id for id, when in _ended.items() if time.monotonic() - when > KEPT]:
-        del _ended[id]
-        if id not in _begun:  # it was resumed
-            _files().pop(_name(id), None)
+        While one thread draws, others that have an older message get that one.
+        """
+        with self._lock:
+            drawing = self._drawing.setdefault(run_id, threading.Lock())
+        older = self._messages.get(run_id)
+        if not drawing.acquire(blocking=older is None):
+            return older
+        try:
+            return self.fresh(run_id) or self._drawn(run_id)
+        finally:
+            drawing.release()
 
+    def _drawn(self, run_id: str) -> Message | None:
+        snap, older = self._snapshot(run_id), self._messages.get(run_id)
+        if snap is None:
+            self._forget()
+            return None
+        key = (snap.version, snap.state, snap.saved, snap.pace)
+        fresh_until = time.monotonic() + snap.pace / 2
+        if older is not None and older.key == key:
+            message = replace(older, fresh_until=fresh_until)
+        else:
+            content = self._draw(snap)
+            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            message = Message(key, gzip.compress(content, 1), etag, fresh_until)
+        self._messages[run_id] = message
+        return message
 
-def _put(id: str, content: bytes) -> None:
-    from streamlit.runtime.media_file_storage import MediaFileKind
-    from streamlit.runtime.memory_media_file_storage import MemoryFile
-
-    _files()[_name(id)] = MemoryFile(gzip.compress(content, 1), "application/gzip", MediaFileKind.MEDIA, None)
-
-
-def _files() -> dict[str, Any]:
-    """What Streamlit serves from memory. In public it takes new content only under a new address."""
-    return runtime.get_instance().media_file_mgr._storage._files_by_id
-
-
-def _name(id: str) -> str:
-    return f"live-{id}"
+    def _forget(self) -> None:
+        """Drop what is kept of runs that are unknown by now."""
+        with self._lock:
+            for run_id in list(self._drawing):
+                if self._snapshot(run_id) is None:
+                    self._drawing.pop(run_id, None)
+                    self._messages.pop(run_id, None)

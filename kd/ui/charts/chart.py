@@ -2,36 +2,30 @@
 
 st.plotly_chart builds the whole chart anew whenever its data change: zoom is lost
 and nodes leak. This component draws into the same node with Plotly.react, reading
-text and grid colours from the theme. Plotly itself is served as a static file from
-the installed package.
+text and grid colours from the theme. Plotly itself comes from the installed package,
+by a route of our own (kd.ui.server.assets).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import plotly
 import streamlit as st
 
-from kd import paths
 from kd.figures.training import Figure
-
-STATIC = paths.STATIC
 
 _LOAD = """
 const load = () => (window.kdPlotly ??= new Promise((done, failed) => {
   const script = document.createElement("script")
-  script.src = new URL("./app/static/plotly.min.js", document.baseURI).href
+  script.src = new URL("./kd/assets/plotly.min.js?v=VERSION", document.baseURI).href
   script.onload = () => done(window.Plotly)
   script.onerror = () => { window.kdPlotly = undefined; failed(new Error("The chart library could not be loaded.")) }
   document.head.append(script)
 }))
-"""
+""".replace("VERSION", plotly.__version__)
 _JS = (
     _LOAD
     + """
@@ -165,9 +159,10 @@ const lookEvery = (box, seconds) => {
 }
 const look = async (box) => {
   if (!box.isConnected) return lookEvery(box, 0)
-  const answer = await fetch(new URL("./" + box.followed, document.baseURI), { cache: "no-store" })
+  // Revalidated with the ETag each time: where nothing is new, the browser gives what it has.
+  const answer = await fetch(new URL("./" + box.followed, document.baseURI), { cache: "no-cache" })
   if (!answer.ok) return
-  const now = JSON.parse(await new Response(answer.body.pipeThrough(new DecompressionStream("gzip"))).text())
+  const now = await answer.json()
   if (!box.every) return  // no longer followed
   lookEvery(box, now.every)
   if (now.version <= box.version) return
@@ -235,22 +230,6 @@ _library = st.components.v2.component(
 def preload() -> None:
     """Lets the browser fetch and read Plotly (5 MB) before a chart is wanted, so that Start shows its first point at once."""
     _library(key="plotly", height=1)
-
-
-def provide_plotly() -> None:
-    """Lets the server serve plotly.min.js of the installed package."""
-    provide(Path(plotly.__file__).parent / "package_data" / "plotly.min.js")
-
-
-def provide(source: Path) -> None:
-    """Puts a file into static/, where the server finds it."""
-    target = STATIC / source.name
-    if target.exists() and target.stat().st_size == source.stat().st_size:
-        return
-    STATIC.mkdir(exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
 
 
 def live_chart(figure: Figure, key: str, label: str) -> None:

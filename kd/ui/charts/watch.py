@@ -1,4 +1,4 @@
-"""Repeating what shows a run while it goes on."""
+"""Repeat what shows a run while it is under way."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from kd.jobs.manager import GLANCE, Snapshot
 from kd.ui.shell import shared, visitor
 from kd.ui.shell.error_boundary import plainly
 
-ANEW = 5.0  # seconds, at least, after which the pace is set anew
-CROWD = 6  # looks, at least, after which it is
+ANEW = 5.0  # seconds, at least, between two adjustments of the pace
+CROWD = 6  # looks, at least, between two adjustments of the pace
 
 
 def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> None:
-    """Calls ``show``, and while the run is under way again and again, at the pace for as many as watch it.
+    """Call ``show``, and call it again and again while the run is under way, at the pace for its number of viewers.
 
-    A fragment that repeats itself cannot change its own pace, so another one around it does, less often. Where ``show``
-    lets the browser itself follow the run, it is called only now and then: so the server knows who watches.
+    A fragment that repeats itself cannot change its own pace, so another fragment around it does, less often.
+
+    Args:
+        followed: whether the browser follows the run by itself, by the live feed. Then ``show`` is called only every
+            ``GLANCE`` seconds, so that the server knows who watches.
     """
     if followed:
         st.fragment(plainly()(show), run_every=GLANCE)()
@@ -28,5 +31,5 @@ def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> N
         now = shared.manager().snapshot(snap.id, visitor.token()) if snap.active else None
         st.fragment(plainly()(show), run_every=now.pace if now else None)()
 
-    # In a crowd more seldom still, since it shows the run once more each time.
+    # Less often in a crowd, since each adjustment shows the run once more.
     st.fragment(repeat, run_every=max(ANEW, CROWD * snap.pace) if snap.active else None)()

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from kd import paths
 from kd.experiments import compression
 from kd.figures.compression import AXES, way
 from kd.jobs.manager import Snapshot
@@ -176,7 +177,7 @@ def outcome(snap: Snapshot) -> None:
         "A hollow mark is the original. The test set was read once, after the recovery; nothing was chosen on it. Latencies are of the distilled network, one thread; the others have its shapes. "
         f"The run keeps the recovered networks in float32, as {snap.measures['architecture']}; int8 is made from them and measured here."
     )
-    st.page_link("pages/draw.py", label="Draw for the recovered network", icon=":material/draw:")
+    st.page_link(paths.page("draw"), label="Draw for the recovered network", icon=":material/draw:")
 
 
 def _verdict(rows: list[dict[str, Any]], images: int) -> str:

@@ -14,9 +14,7 @@ import streamlit as st
 
 from kd.data.task import MNIST
 from kd.drawing import preprocess
-from kd.ui.charts.chart import provide
 from kd.ui.drawing import canvas
-from kd.ui.drawing.onnxruntime_web import FILES
 
 _HTML = """
 <div class="kd-own">
@@ -48,7 +46,7 @@ _CSS = """
 
 _JS = (
     """
-const at = (name) => new URL("./app/static/" + name, document.baseURI).href
+const at = (name) => new URL("./kd/assets/" + name, document.baseURI).href
 
 const fetched = async (name) => {
   const answer = await fetch(at(name))
@@ -209,8 +207,6 @@ def show(model: bytes, server: float, key: str) -> None:
         model: as kd.export.to_onnx gives it.
         server: seconds that an image takes on the server.
     """
-    for file in FILES:
-        provide(file)
     _own(
         data=json.dumps({"model": base64.b64encode(model).decode(), "server": 1e3 * server}).encode(), key=key
     )

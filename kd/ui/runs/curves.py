@@ -20,25 +20,25 @@ def show(snap: Snapshot, label: str = "") -> None:
     live_charts(_charts_once(snap.id, snap.version, _level(snap), label, snap), "charts")
 
 
+def feed_message(snap: Snapshot, **more: str) -> bytes:
+    """Return progress and charts of a run as its spectators get them: the same for all of them."""
+    share, text = progress.line(snap)
+    news = {
+        "version": snap.version,
+        "state": f"{snap.state}, saved" if snap.saved else snap.state,
+        "every": snap.pace,
+        "progress": {"share": share, "text": text},
+    }
+    return _charts(snap, _level(snap), "", news | more)
+
+
 def follow(snap: Snapshot) -> None:
-    """Progress and charts of a run that somebody else has under way, as all see it who only watch. They go on by themselves,
-    since the browser fetches what is new; when the run comes to another state, the fragment runs again.
+    """Show progress and charts of a run that somebody else has under way.
+
+    They go on by themselves, since the browser fetches what is new from the live feed. When the run comes to another
+    state, the fragment runs again.
     """
-    level = _level(snap)
-
-    def drawn(now: Snapshot, **more: str) -> bytes:
-        share, text = progress.line(now)
-        news = {
-            "version": now.version,
-            "state": f"{now.state}{', saved' * now.saved}",
-            "every": now.pace,
-            "progress": {"share": share, "text": text},
-        }
-        return _charts(now, level, "", news | more)
-
-    live_charts(
-        drawn(snap, follow=broadcast.address(shared.manager(), snap, drawn)), "charts", on_turn=lambda: None
-    )
+    live_charts(feed_message(snap, follow=broadcast.address(snap.id)), "charts", on_turn=lambda: None)
 
 
 def _charts(

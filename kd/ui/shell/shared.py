@@ -8,6 +8,7 @@ import streamlit as st
 
 from kd.data import sources
 from kd.jobs.manager import JobManager
+from kd.ui.server import lifespan
 
 # Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
 # the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
@@ -19,4 +20,6 @@ SWITCH = 0.0005
 def manager() -> JobManager:
     """The process's one job manager, with its data source."""
     sys.setswitchinterval(SWITCH)
-    return JobManager(sources.Source())
+    made = JobManager(sources.Source())
+    lifespan.at_end(made.close)
+    return made

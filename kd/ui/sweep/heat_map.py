@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd import permissions
+from kd import paths, permissions
 from kd.config.grid import AXES, GridConfig
 from kd.errors import UserError
 from kd.figures import grid as grid_figures
@@ -154,7 +154,7 @@ def _open(snap: Snapshot, cell: Cell) -> None:
         notices.notify("error", str(error))
         st.rerun()
     controls.show_run(run.id)
-    st.switch_page("pages/distil.py")
+    st.switch_page(paths.page("distil"))
 
 
 def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
@@ -234,7 +234,7 @@ def picked(
             help="On the Distil page, where Start trains it again, its control beside it.",
         ):
             controls.show(mine.config)
-            st.switch_page("pages/distil.py")
+            st.switch_page(paths.page("distil"))
     rows = grid_summary.seeds(cells, chosen)
     if rows:
         percent = st.column_config.NumberColumn(format="percent")

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from kd import paths
 from kd.config.search import STARTED_TRIALS, SearchConfig
 from kd.errors import UserError
 from kd.figures.search import history, importances
@@ -155,7 +156,7 @@ def _outcome(found: Mapping[str, Any]) -> None:
                     {name: value for name, value in found["best"].items() if name != "validation_accuracy"}
                 )
             )
-        st.switch_page("pages/distil.py")
+        st.switch_page(paths.page("distil"))
     charts = {"search_history": (history(found), f"What each trial came to. {search.said(found)}")}
     if found["importances"]:
         most = max(found["importances"], key=found["importances"].get)

@@ -1,5 +1,1 @@
-"""ONNX Runtime Web, as it comes: see README.md here."""
-
-from kd import paths
-
-FILES = [paths.ONNXRUNTIME_WEB / name for name in ("ort.mjs", "ort.wasm.gz")]
+"""ONNX Runtime Web, as it comes: see README.md here. kd.ui.server.assets serves its two files."""

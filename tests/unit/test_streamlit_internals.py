@@ -1,20 +1,21 @@
-"""What a fragment has said reaches the browser, though the session is asked for the next run before it is sent; and who leaves is no error."""
+"""The messages of a fragment reach the browser, even if the next run is requested before they are sent."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
-from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamlit import runtime
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.script_data import ScriptData
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 
+from kd import paths
 from kd.ui import streamlit_internals
 
 SCRIPT = """
@@ -108,28 +109,20 @@ def test_the_whole_page_replaces_what_waits(session):
     assert run(visit()) == ["the page", "answer 3", "tick"]
 
 
-def test_who_leaves_while_something_is_sent_has_left():
-    """Without the mend it is a RuntimeError, which Streamlit takes for text that it does not understand."""
+def test_mend_warns_when_streamlit_is_built_differently(monkeypatch, caplog):
+    monkeypatch.delattr(AppSession, "_create_scriptrunner")
+    streamlit_internals.mend.cache_clear()
     streamlit_internals.mend()
-    heard = [
-        {"type": "websocket.connect"},
-        {"type": "websocket.receive", "bytes": b"the last that was on its way"},
-    ]
+    streamlit_internals.mend.cache_clear()
+    assert "does not fit this version of Streamlit" in caplog.text
 
-    async def receive():
-        return heard.pop(0)
 
-    async def send(message):
-        if message["type"] == "websocket.send":
-            raise OSError("nobody is there")
-
-    async def visit():
-        socket = WebSocket({"type": "websocket"}, receive, send)
-        await socket.accept()
-        assert await socket.receive_bytes() == b"the last that was on its way"
-        with pytest.raises(WebSocketDisconnect):
-            await socket.send_bytes(b"news")
-        with pytest.raises(WebSocketDisconnect):
-            await socket.receive_bytes()
-
-    run(visit())
+def test_no_other_module_uses_private_names_of_streamlit():
+    """Attributes that begin with an underscore, on something imported from Streamlit or Starlette."""
+    private = re.compile(
+        r"\b(?:st|runtime|streamlit|starlette)(?:\.\w+)*\._[a-z]|get_instance\(|\._storage\b"
+    )
+    modules = [*paths.PACKAGE.rglob("*.py"), *(paths.ROOT / "pages").glob("*.py"), paths.ROOT / "app.py"]
+    using = {path.name for path in modules if private.search(path.read_text())}
+    assert private.search("st.runtime._storage") and "get_instance(" in "runtime.get_instance()"
+    assert using <= {"streamlit_internals.py"}

@@ -1,0 +1,85 @@
+"""Files for the browser that come with installed packages: the chart library and ONNX Runtime Web."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from kd import paths
+
+_PLOTLY = Path(importlib.util.find_spec("plotly").origin).parent
+
+#: Name in the address -> file. Nothing else is served.
+ASSETS = {
+    "plotly.min.js": _PLOTLY / "package_data" / "plotly.min.js",
+    "ort.mjs": paths.ONNXRUNTIME_WEB / "ort.mjs",
+    "ort.wasm.gz": paths.ONNXRUNTIME_WEB / "ort.wasm.gz",
+}
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".gz": "application/gzip"}
+_YEAR = "public, max-age=31536000, immutable"
+_reading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is served.
+
+    Attributes:
+        content: gzipped, except where the file itself is a .gz, which the browser unpacks.
+        etag: of the content, with its quotes.
+        gzipped: whether the browser is to unpack the content by itself.
+    """
+
+    content: bytes
+    etag: str
+    gzipped: bool
+
+
+@functools.cache
+def _read(path: Path) -> Asset:
+    content = path.read_bytes()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    if path.suffix == ".gz":
+        return Asset(content, etag, gzipped=False)
+    return Asset(gzip.compress(content, 6), etag, gzipped=True)
+
+
+def serve(request: Request) -> Response:
+    """Answer a request for ``name`` from memory; the first one reads the file.
+
+    With a version in the query (``?v=``) browsers keep the file for a year; without one they ask each time whether it
+    has changed.
+    """
+    path = ASSETS.get(request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("There is no file of this name here.", 404)
+    try:
+        with _reading:  # several browsers that ask at once wait for one compression
+            asset = _read(path)
+    except OSError:
+        return PlainTextResponse(
+            f"{path.name} is missing from this installation; install the app again.", 404
+        )
+    headers = {
+        "ETag": asset.etag,
+        "Cache-Control": _YEAR if request.query_params.get("v") else "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "Vary": "Accept-Encoding",
+    }
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(status_code=304, headers=headers)
+    content = asset.content
+    if asset.gzipped:
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+        else:
+            content = gzip.decompress(content)
+    return Response(content, headers=headers, media_type=_TYPES[path.suffix])

@@ -1,0 +1,43 @@
+"""Our own routes, all below ``/kd/``: requests that need no run of a page's script.
+
+Streamlit applies neither its checks nor ``server.baseUrlPath`` to them; both are done here. Handlers that wait for a
+lock or compute are plain functions, which Starlette calls in a thread: an ``async def`` would block every websocket.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from kd.ui.server import assets, feed
+from kd.ui.server.access import AccessChecks
+
+
+def unknown(request: Request) -> Response:
+    """Answer any other address below ours, which Streamlit would answer with its page."""
+    return PlainTextResponse("There is nothing at this address.", 404)
+
+
+def routes(base: str | None = None) -> list[Mount]:
+    """Return the routes for ``st.App``.
+
+    Args:
+        base: the path that the whole app is served below; by default the setting ``server.baseUrlPath``.
+    """
+    if base is None:
+        base = st.get_option("server.baseUrlPath") or ""
+    prefix = f"/{base.strip('/')}" if base.strip("/") else ""
+    return [
+        Mount(
+            f"{prefix}/kd",
+            routes=[
+                Route("/assets/{name}", assets.serve),
+                Route("/feed/{run_id}", feed.serve),
+                Route("/{rest:path}", unknown),
+            ],
+            middleware=[Middleware(AccessChecks)],
+        )
+    ]
