@@ -33,6 +33,7 @@ ORDER = [
     "figures",
     "reports",
     "jobs",
+    "cli",
     "__main__",
     "ui",
 ]

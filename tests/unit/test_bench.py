@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import conventional, engine
-from kd import __main__ as command_line
 from kd import paths
+from kd.cli import main as command_line
 from kd.data import sources
 from kd.data.task import MNIST
 from kd.models import registry

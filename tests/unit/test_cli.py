@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kd import __main__ as cli
+from kd.cli import main as cli
 from kd.config.distil import METHOD_SETTINGS, DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.data import sources

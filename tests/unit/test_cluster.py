@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from kd import __main__ as cli
 from kd import paths
+from kd.cli import main as cli
 from kd.config.grid import GridConfig
 from kd.data import sources
 from kd.errors import UserError

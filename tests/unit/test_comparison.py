@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kd import __main__ as command_line
+from kd.cli import main as command_line
 from kd.experiments.base import Distillation
 from kd.objectives import METHODS
 from kd.tables import cells, comparison

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd import __main__ as cli
+from kd.cli import main as cli
 from kd.data import digits, sources
 from kd.data.digits import Mnist
 from kd.models import layers, registry

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kd import __main__ as command_line
+from kd.cli import main as command_line
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.data import sources

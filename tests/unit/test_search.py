@@ -6,7 +6,7 @@ import shutil
 import plotly.graph_objects as go
 import pytest
 
-from kd import __main__ as cli
+from kd.cli import main as cli
 from kd.config.search import SearchConfig
 from kd.data import sources
 from kd.errors import UserError

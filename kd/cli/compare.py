@@ -1,0 +1,50 @@
+"""``kd compare``: measure stored runs beside each other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from kd.cli.output import add_json, nothing_kept
+from kd.data import sources
+from kd.device import training_device
+from kd.errors import UserError
+from kd.evaluation.comparison import measured, teacher_of, text
+from kd.store import runs
+from kd.teachers import catalogue
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    help = (
+        "measure latency, size and accuracy of stored runs, students and teachers in alternating rounds, "
+        "and keep them with the runs"
+    )
+    command = commands.add_parser("compare", help=help, description=help)
+    command.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="the id of a stored run, as the command that trained it printed",
+    )
+    add_json(command)
+    command.set_defaults(run=run, kept=nothing_kept)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure runs, store what was measured with each, and print it."""
+    chosen = [runs.load(id) for id in given.runs]
+    for run in chosen:
+        if not (run.about.comparable and run.measures):
+            raise UserError(
+                f"{run.id} has no network to measure; name runs of the command distil, teacher or compress."
+            )
+    mnist, found = sources.Source().wait(), {}
+    for run in tqdm(chosen, unit="run", file=sys.stderr):
+        found[run.id] = measured(run, mnist, catalogue.load(teacher_of(run), training_device()))
+    print(json.dumps(found) if given.json else text(found))
+    return 0

