@@ -17,9 +17,7 @@ st.markdown(
     "A model is deployed for its **latency** and **size** as well as its **accuracy**. Here all three are measured of each stored run, on this machine and on the test "
     "set, teacher and student in alternating rounds and each in its quickest form. Tick one run to look closer, or several to lay them over each other."
 )
-found = [
-    run for run in runs.list_runs()[0] if run.models and run.kind not in runs.EXPERIMENTS and run.measures
-]
+found = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
 if not found:
     st.info("There is nothing to compare yet. Each run that finishes on the **Distil** page appears here.")
     st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")

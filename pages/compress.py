@@ -62,7 +62,7 @@ if RUNNING.brings(snap):
     recipe.adopt(snap.config)
 with st.container():
     notices.show()
-if not any(run.kind == "distil" and run.measures for run in runs.list_runs()[0]):
+if not any(run.about.compressible and run.about.has_teacher and run.measures for run in runs.list_runs()[0]):
     st.info(
         "There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up."
     )

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from kd import permissions
+from kd.config.kinds import KINDS
 from kd.data.task import MNIST
 from kd.errors import UserError
-from kd.store import runs
 from kd.ui.charts.watch import watch
 from kd.ui.distil import controls, networks
 from kd.ui.drawing.your_digit import your_digit
@@ -20,14 +20,8 @@ mode = controls.restore()
 run_id = snapshots.shown_run()
 try:
     snap = snapshots.find(run_id)
-    if snap is not None and snap.kind not in runs.ON_DISTIL:
-        where = {
-            "compress": "is a compressed network; the Compress page shows it",
-            "imported": "was imported; the Runs and Draw pages show it",
-            "sweep": "is a sweep; the Sweep page shows it",
-            "search": "is a search; the Sweep page shows it",
-        }.get(snap.kind, "is an experiment of another kind; the Dark knowledge page shows it")
-        raise UserError(f"This run {where}.")
+    if snap is not None and KINDS[snap.kind].page != "distil":
+        raise UserError(f"This run {KINDS[snap.kind].elsewhere}.")
 except UserError as error:
     notices.notify("error", str(error))
     run_id = snap = st.session_state[session_keys.RUN] = None

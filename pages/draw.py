@@ -25,7 +25,7 @@ mnist = manager.source.mnist()
 st.title("Draw, and compare their answers", anchor=False)
 
 # -- whose student answers -------------------------------------------------------------
-stored = [run for run in runs.list_runs()[0] if run.kind in runs.WITH_STUDENT and "student" in run.models]
+stored = [run for run in runs.list_runs()[0] if run.about.leaves_student and "student" in run.models]
 choices = names.distinct({run.id: run.name for run in stored})
 shown = snapshots.shown_run()
 live = manager.snapshot(shown, visitor.token()) if shown else None

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from kd import paths, permissions
+from kd.config import kinds
 from kd.config.base import Settings
 from kd.data import digits
 from kd.errors import UserError
@@ -111,7 +112,7 @@ def row(run: runs.Run) -> dict:
 def interrupted_row(kept: checkpoints.Checkpoint) -> dict:
     """The same columns, without what is measured at the end."""
     return {
-        "name": runs.default_name(kept.config),
+        "name": kept.about.default_name(kept.config),
         "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
         "method": getattr(kept.config, "method", ""),
         "T": one_temperature(kept.config),
@@ -170,16 +171,15 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
         icon=":material/open_in_new:",
         help="Shows it on its page, with its settings.",
     ):
-        if runs.kind_of(config) == "compress":
+        kind = kinds.of(config)
+        if kind.page == "compress":
             st.session_state[session_keys.COMPRESS_RUN] = id
             st.switch_page(paths.page("compress"))
-        if runs.kind_of(config) in ("sweep", "search"):
-            st.session_state[session_keys.WAY] = runs.kind_of(config)
-            st.session_state[
-                session_keys.GRID_RUN if runs.kind_of(config) == "sweep" else session_keys.SEARCH_RUN
-            ] = id
+        if kind.page == "sweep":
+            st.session_state[session_keys.WAY] = kind.name
+            st.session_state[session_keys.GRID_RUN if kind.name == "sweep" else session_keys.SEARCH_RUN] = id
             st.switch_page(paths.page("sweep"))
-        if runs.kind_of(config) in runs.IN_LAB:
+        if kind.page == "lab":
             frame.open_run(id, config)
             st.switch_page(paths.page("dark_knowledge"))
         controls.show_run(id)
@@ -187,7 +187,7 @@ def open_button(id: str, config: Settings, label: str = "Open") -> None:
 
 
 def show_interrupted(kept: checkpoints.Checkpoint) -> None:
-    st.header(runs.default_name(kept.config), anchor=False)
+    st.header(kept.about.default_name(kept.config), anchor=False)
     try:
         snap = snapshots.find(kept.id)
     except UserError as error:  # it has just gone
@@ -201,12 +201,13 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
         if mine:
             progress.discard_button(snap)
     progress.bar(snap)
-    if kept.kind in runs.ON_DISTIL:
+    if kept.about.page == "distil":
         curves.show(snap)
 
 
 names = {
-    kept.id: f"{runs.default_name(kept.config)} ({when(kept.saved)}, interrupted)" for kept in unfinished
+    kept.id: f"{kept.about.default_name(kept.config)} ({when(kept.saved)}, interrupted)"
+    for kept in unfinished
 }
 names = run_names.distinct(names | {run.id: f"{run.name} ({when(run.created)})" for run in found})
 chosen = st.selectbox("Run", list(names), format_func=names.get, key="run_choice")
@@ -252,7 +253,7 @@ try:
     snap = snapshots.find(run.id)
     st.caption(titles.title(snap))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if run.kind != "imported":
+        if run.about.page:
             open_button(run.id, run.config)
         if run.about.replay and st.button(
             "Replay",
@@ -271,7 +272,7 @@ try:
                 icon=":material/download:",
                 on_click="ignore",
             )
-        if run.kind in runs.ON_DISTIL:
+        if run.about.page == "distil":
             # Made when it is asked for: it holds all of Plotly.
             st.download_button(
                 "report.html",
@@ -308,9 +309,9 @@ try:
             if permissions.allowed(visitor.digest())
             else "Only the presenter renames and deletes runs here."
         )
-    if run.kind in runs.ON_DISTIL:
+    if run.about.page == "distil":
         curves.show(snap)
-    if run.kind not in runs.EXPERIMENTS:
+    if run.about.comparable:
         results.show(snap)
 except (UserError, OSError) as error:
     st.error(plain(error))

@@ -14,7 +14,7 @@ from kd.config.study import STUDY
 from kd.config.teacher import TEACHER
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (DISTIL, TEACHER, STUDY, MISTAKE, COMPRESS, IMPORTED, SWEEP, SEARCH)
+    kind.name: kind for kind in (DISTIL, TEACHER, SWEEP, STUDY, MISTAKE, COMPRESS, SEARCH, IMPORTED)
 }
 #: The format in which runs and checkpoints are written.
 FORMAT = 2

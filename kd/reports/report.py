@@ -8,7 +8,6 @@ from typing import Any
 
 import plotly.io
 
-from kd.config.distil import DistilConfig
 from kd.config.schemes import SCHEMES
 from kd.figures import comparison, training
 from kd.figures.training import Figure
@@ -94,7 +93,7 @@ def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
 
 def _introduction(run: runs.Run) -> str:
     config = run.config
-    if not isinstance(config, DistilConfig):
+    if not run.about.has_teacher:
         return f"The network {run.architecture}, trained from labels."
     method = METHODS[config.method].title
     scheme = "" if config.scheme == "teacher" else f" ({SCHEMES[config.scheme].title.lower()})"

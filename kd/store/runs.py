@@ -38,25 +38,6 @@ from kd.models import registry
 from kd.paths import home
 from kd.store import safe_files, validation
 
-#: Read by the pages until they ask KINDS themselves.
-COMMANDS: dict[str, str] = {}
-ON_DISTIL = ("distil", "teacher")
-IN_LAB = ("study", "mistake")
-EXPERIMENTS = (*IN_LAB, "sweep", "search")
-WHOLES = {"study": "study", "sweep": "sweep", "search": "search"}
-WITH_STUDENT = ("distil", "compress", "imported")
-
-
-def kind_of(config: Settings) -> str:
-    """Return the name of the config's kind."""
-    return kinds.of(config).name
-
-
-def default_name(config: Settings) -> str:
-    """Return the name of a run that was given none."""
-    return kinds.of(config).default_name(config)
-
-
 #: How the message of a run begins that is a cell of a sweep.
 FROM_SWEEP = "This is a cell of the sweep"
 MESSAGE_LENGTH = 500

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd import paths, permissions
+from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.config.grid import GridConfig
 from kd.errors import UserError
@@ -163,7 +164,7 @@ def _name(config: DistilConfig) -> str:
     what = (
         f"{config.student}, control"
         if not config.soft_weight and config.reads("soft_weight")
-        else runs.default_name(config).rpartition(" ×")[0]
+        else kinds.of(config).default_name(config).rpartition(" ×")[0]
     )
     if config.soft_weight and config.reads("soft_weight"):
         what += f", weight {config.soft_weight:g}"

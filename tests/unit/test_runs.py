@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
@@ -316,7 +317,7 @@ def test_a_name_that_cannot_be_read_is_refused(save, name, message):
 def test_every_default_name_is_a_valid_name():
     longest = DistilConfig(student="mlp-2048-2048-2048", temperature=19.123456789, epochs=200)
     for config in (CONFIG, longest, TeacherConfig(teacher="mlp-2048-2048-2048", epochs=200)):
-        assert runs.clean_name(runs.default_name(config)) == runs.default_name(config)
+        assert runs.clean_name(name := kinds.of(config).default_name(config)) == name
 
 
 # -- what is found in the folder ------------------------------------------------------------------

@@ -32,8 +32,6 @@ NUMBERS = {
 COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT) | {
     name: st.column_config.NumberColumn(format=form, help=help) for name, (form, help) in NUMBERS.items()
 }
-#: What a run is taught by, where its settings do not say.
-_METHODS = {"teacher": "labels", "compress": "compressed"}
 
 
 def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: int) -> dict[str, Any]:
@@ -47,7 +45,7 @@ def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: 
     return {
         "run": run.name,
         "network": run.architecture,
-        "method": settings.get("method", _METHODS.get(run.kind, "imported")),
+        "method": settings.get("method", run.about.taught_by),
         "T": settings.get("temperature"),
         "accuracy": tested[role]["test_accuracy"],
         "± 95%": (model["interval"][1] - model["interval"][0]) / 2 if model else None,

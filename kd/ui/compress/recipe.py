@@ -18,11 +18,7 @@ from kd.ui.shell import notices, session_keys, url_state
 
 def networks() -> dict[str, str]:
     """What can be compressed, students first: name or run id -> what to call it."""
-    found = [
-        run
-        for run in runs.list_runs()[0]
-        if run.kind in ("distil", "imported", "teacher") and run.models and run.measures
-    ]
+    found = [run for run in runs.list_runs()[0] if run.about.compressible and run.models and run.measures]
     students = {
         run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})"
         for run in found
@@ -67,7 +63,7 @@ def _choose(network: str) -> None:
     """Another network; a student's own teacher comes with it."""
     config = settings().replace(network=network)
     try:
-        if runs.is_id(network) and (run := runs.load(network)).kind == "distil":
+        if runs.is_id(network) and (run := runs.load(network)).about.has_teacher:
             config = config.replace(teacher=run.config.teacher)
     except UserError:
         pass  # told where the network is read

@@ -6,6 +6,7 @@ import contextlib
 
 import streamlit as st
 
+from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
@@ -42,7 +43,7 @@ def cost(architecture: str, teacher: str) -> str:
 def layers(config: DistilConfig | TeacherConfig) -> None:
     """The layers of teacher and student side by side, on one scale; of several teachers one below the other."""
     shown = {"teacher": config.teacher}
-    if isinstance(config, DistilConfig):
+    if kinds.of(config).has_teacher:
         shown = {"student": config.student}
         with contextlib.suppress(UserError):  # a teacher that is gone is told above
             shown = {"teacher": shared.manager().teacher(config.teacher).architecture} | shown

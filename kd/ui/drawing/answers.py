@@ -9,13 +9,13 @@ import streamlit as st
 import torch
 from torch import Tensor
 
+from kd.config.kinds import KINDS
 from kd.data import digits
 from kd.device import training_device
 from kd.drawing import familiarity
 from kd.figures import training
 from kd.jobs.manager import Snapshot
 from kd.models import inference
-from kd.store import runs
 from kd.ui.charts.chart import live_chart
 from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
 from kd.ui.runs import snapshots
@@ -40,7 +40,7 @@ def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
     inputs = digits.normalize(torch.from_numpy(pixels).unsqueeze(0))
     taught, is_digit = _teacher_says(teacher_name, inputs, pixels.tobytes())
     logits = {"teacher": taught}
-    if snap is not None and snap.kind in runs.WITH_STUDENT:
+    if snap is not None and KINDS[snap.kind].leaves_student:
         logits |= snapshots.logits(snap, inputs)
     return Answers({name: value[0] for name, value in logits.items()}, is_digit)
 

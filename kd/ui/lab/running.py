@@ -8,10 +8,10 @@ import streamlit as st
 
 from kd.config.base import Settings
 from kd.config.distil import DistilConfig
+from kd.config.kinds import KINDS
 from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.jobs.manager import Snapshot
-from kd.store import runs
 from kd.ui.charts.watch import watch
 from kd.ui.lab import frame
 from kd.ui.runs import progress, snapshots, titles
@@ -27,7 +27,7 @@ def on_show(slot: str = session_keys.RUN) -> Snapshot | None:
         id = st.session_state.setdefault(slot, st.query_params.get(slot))
     try:
         snap = snapshots.find(id)
-        if snap is not None and (snap.kind in runs.IN_LAB) != (slot == session_keys.LAB_RUN):
+        if snap is not None and (KINDS[snap.kind].page == "lab") != (slot == session_keys.LAB_RUN):
             raise UserError(
                 "The link's run is of another kind than this experiment shows; start one of your own."
             )

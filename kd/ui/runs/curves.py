@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from kd.config.kinds import KINDS
 from kd.figures import training
 from kd.jobs.manager import Snapshot
 from kd.ui.charts import broadcast
@@ -85,6 +86,7 @@ def _charts_once(
 
 def _level(snap: Snapshot) -> float | None:
     """The teacher's accuracy, where the charts show it."""
-    if snap.kind not in ("distil", "compress"):
+    kind = KINDS[snap.kind]
+    if not (kind.replay and kind.has_teacher):
         return None
     return teachers.accuracy(teachers.find(snap.config.teacher).name, shared.manager().source.mnist().source)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from kd.config.kind import settings_line
+from kd.config.kinds import KINDS
 from kd.errors import UserError
 from kd.jobs import manager
 from kd.jobs.manager import Snapshot
 from kd.store import checkpoints, runs
-from kd.ui.runs import titles
 from kd.ui.shell import notices, session_keys, visitor
 
 
@@ -29,11 +30,7 @@ def line(snap: Snapshot) -> tuple[float, str]:
     elif snap.state == "running" and last is None:
         parts.append("Starting…")
     if last:
-        parts.append(
-            f"{share:.0%} of the {runs.WHOLES[snap.kind]}"
-            if snap.kind in runs.WHOLES
-            else f"epoch {last['epoch']:.2f} of {snap.config.total_epochs}"
-        )
+        parts.append(KINDS[snap.kind].position(last["epoch"], snap.config.total_epochs))
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
@@ -52,7 +49,7 @@ def line(snap: Snapshot) -> tuple[float, str]:
                 else ""
             )
     if snap.settings and snap.active:
-        parts.append(titles.settings_line(snap.settings))
+        parts.append(settings_line(snap.settings))
     label = {
         "running": "Training",
         "paused": "Paused",

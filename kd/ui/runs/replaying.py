@@ -101,7 +101,7 @@ def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
     playing, ended = _player().playing(time.monotonic()), _player().ended(time.monotonic())
     _buttons(recording, playing)
     st.caption(caption)
-    charts_at, digit_at = layout.side_by_side(snap.kind in runs.WITH_STUDENT)
+    charts_at, digit_at = layout.side_by_side(recording.run.about.leaves_student)
 
     def live() -> None:
         if playing and _player().ended(time.monotonic()):
@@ -112,7 +112,7 @@ def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
 
     with charts_at:
         st.fragment(live, run_every=manager.TICK if playing else None)()
-    if snap.kind in runs.WITH_STUDENT:
+    if recording.run.about.leaves_student:
         with digit_at:
             waiting = (
                 "Student and control answer at the end of the replay: only their final weights are stored."

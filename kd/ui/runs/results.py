@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from kd.config.kinds import KINDS
 from kd.figures import training
 from kd.jobs.manager import Snapshot
 from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
@@ -41,11 +42,7 @@ def _verdict(student: float, control: float, snap: Snapshot) -> str:
     """What the difference between student and control is worth."""
     chance = 2 * math.sqrt(max(1.0, student + control))
     gap = control - student
-    same = "The control had the same initial weights and the same batches, but only the labels."
-    if snap.kind == "compress":
-        same = "Both began as the same compressed network and saw the same batches, but the control only with the labels."
-    elif snap.config.initialization == "teacher":
-        same += " Both began with the teacher's layers, so the gap is what its answers add to them; what the layers bring shows in a run with random initial weights."
+    same = KINDS[snap.kind].control_note(snap.config)
     if abs(gap) <= chance:
         verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
     else:

@@ -24,7 +24,7 @@ class Running:
     Args:
         slot: where the session keeps its id.
         prefix: how the keys of its buttons begin.
-        kinds: of runs.KINDS, that can be shown.
+        kinds: names of the kinds of run that can be shown.
         noun: what it is called in sentences, such as "a sweep".
     """
 

@@ -90,18 +90,12 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
         message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
     else:
         what = "command" if kept.owner is None else "server"
-        where = (
-            f"{last['epoch']:.0%} of the {runs.WHOLES[kept.kind]}"
-            if kept.kind in runs.WHOLES
-            else f"epoch {last['epoch']:.2f} of {kept.config.total_epochs}"
-        )
+        where = kept.about.position(last["epoch"], kept.config.total_epochs)
         message = f"This run was interrupted by the {what}'s end or by an error. It is kept as of {where}. "
         if mine:
             message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."
         elif kept.owner is None:
-            message += (
-                f"To go on: `python -m kd {runs.COMMANDS.get(kept.kind, kept.kind)} --resume {kept.id}`"
-            )
+            message += f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
         else:
             message += "Only the person who started it can resume it."
     return Snapshot(

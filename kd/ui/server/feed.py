@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from kd.config.kinds import KINDS
 from kd.ui.charts.broadcast import Feed, Message
 
 _UNKNOWN = "No run with this id is in training here. Reload the page to see whether it is stored."
@@ -23,7 +24,7 @@ def feed() -> Feed:
 
     def snapshot(run_id: str):
         found = shared.manager().snapshot(run_id, counts=False) if runs.is_id(run_id) else None
-        return found if found is not None and found.kind in runs.ON_DISTIL else None
+        return found if found is not None and KINDS[found.kind].page == "distil" else None
 
     return Feed(snapshot, curves.feed_message)
 
