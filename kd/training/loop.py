@@ -272,17 +272,23 @@ class Training:
         They are gathered by the block, several batches at once: what depends on random
         numbers depends on (seed, epoch, block) alone, so that any step can be the first.
         While one block is learned from, the next is gathered, unless the teacher has to
-        look at the images: for that it has all threads.
+        look at the images: for that it has all threads. Either way all blocks, the first
+        one too, are gathered by as many threads: matrix products of several threads may
+        sum in another order, and a resumed training begins with another block.
         """
         looks = self.teacher is not None and (self.plan.augmentation != "none" or self._view is not None)
-        blocks = (functools.partial(self._gather, *block) for block in self._blocks())
-        coming = next(blocks, None)
-        while coming:
-            batches = coming()
-            coming = next(blocks, None)
-            if coming and not looks:
-                coming = cores.soon(coming)
+
+        def begin(block: tuple[int, int, Tensor, int]) -> Callable[[], list[Batch]]:
+            gather = functools.partial(self._gather, *block)
+            return gather if looks else cores.soon(gather)
+
+        coming: Callable[[], list[Batch]] | None = None
+        for block in self._blocks():
+            batches = coming() if coming else []
+            coming = begin(block)
             yield from batches
+        if coming:
+            yield from coming()
 
     def _blocks(self) -> Iterator[tuple[int, int, Tensor, int]]:
         """Epoch, number, places of the images, and batches that were done before a checkpoint, of all blocks that are still to come."""

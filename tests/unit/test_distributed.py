@@ -29,6 +29,7 @@ NETWORKS = {  # what looks at the whole batch, what draws for it, and what does 
     "with dropout": lambda: layers.regularized_mlp(20, bound=0.5, dropout=(0.1, 0.4)),
     "stacked": lambda: layers.mlp(20),
 }
+LEARNING_RATE = 4e-3
 COMMAND = ["teacher", "--teacher", "mlp-30", "--epochs", "2", "--batch-size", "130", "--json"]
 
 
@@ -43,7 +44,7 @@ def trained(name: str, mnist: Mnist, dtype: torch.dtype) -> tuple[dict, list[dic
     model = registry.initialize(NETWORKS[name](), torch.Generator().manual_seed(0)).to(
         dtype, memory_format=torch.channels_last
     )
-    plan = Plan(epochs=2, batch_size=60, learning_rate=4e-3, seed=0, augmentation="affine")
+    plan = Plan(epochs=2, batch_size=60, learning_rate=LEARNING_RATE, seed=0, augmentation="affine")
     training = Training([Learner("teacher", model, labels_only)], mnist, plan, {})
     rows = [record.row() for record in training.records()]
     return {key: value.clone() for key, value in model.state_dict().items()}, rows
@@ -110,8 +111,22 @@ def in_process_of_torchrun(folder: Path) -> None:
         assert cli.main(["distil", "--epochs", "1"]) == 2
 
 
-def largest_difference(one: dict, other: dict) -> float:
-    return max((one[key].double() - other[key].double()).abs().max().item() for key in one)
+def differences(one: dict, other: dict) -> torch.Tensor:
+    """The absolute differences of all weights, as one flat tensor."""
+    return torch.cat([(one[key].double() - other[key].double()).abs().flatten() for key in one])
+
+
+def assert_equal_but_for_rounding(one: dict, other: dict) -> None:
+    """Compare float32 weights that AdamW trained on gradients summed in another order.
+
+    Rounding changes gradients by less than 1e-7 here (most are above 1e-3). AdamW divides each gradient by its
+    own running size plus 1e-8, so almost all weights differ by less than 1e-7. Where a gradient is itself as small
+    as rounding, such as that of a pixel with hardly any ink in any image, its step can be any multiple of the
+    learning rate from -1 to 1: measured 1e-5 for one weight of 23,860.
+    """
+    apart = differences(one, other)
+    assert apart.quantile(0.999) < 1e-6
+    assert apart.max() < 2 * LEARNING_RATE
 
 
 def test_two_processes_come_to_the_weights_of_one(two, sample):
@@ -121,9 +136,12 @@ def test_two_processes_come_to_the_weights_of_one(two, sample):
     for (name, dtype), (weights, rows) in alone.items():
         spread, shown = first[name, dtype]
         assert identical(spread, second[name, dtype][0]), "the processes drift apart"
-        # In float32 a batch is summed in another order, and PyTorch's own batch normalization on the CPU rounds by up to 1e-3.
+        # In float32 PyTorch's own batch normalization on the CPU rounds by up to 1e-3.
         bound = 1e-9 if dtype is torch.float64 else 1e-2 if name == "normalized" else 1e-5
-        assert largest_difference(weights, spread) < bound, (name, dtype)
+        if bound == 1e-5:
+            assert_equal_but_for_rounding(weights, spread)
+        else:
+            assert differences(weights, spread).max() < bound, (name, dtype)
         for row, same in zip(rows, shown, strict=True):
             assert {key: same[key] for key in row if "teacher" in key} == pytest.approx(
                 {key: row[key] for key in row if "teacher" in key}, abs=0.02
@@ -142,7 +160,7 @@ def test_the_command_under_torchrun_stores_and_prints_one_run(two, sample, home,
     mine = runs.load(alone["run"]).model("teacher").state_dict()
     monkeypatch.setenv("KD_HOME", str(folder / "home"))
     assert os.listdir(folder / "home") == [result["run"]]
-    assert largest_difference(mine, runs.load(result["run"]).model("teacher").state_dict()) < 1e-5
+    assert_equal_but_for_rounding(mine, runs.load(result["run"]).model("teacher").state_dict())
     assert result["teacher"]["test_errors"] == pytest.approx(alone["teacher"]["test_errors"], abs=1)
 
 

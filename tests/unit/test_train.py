@@ -253,6 +253,40 @@ def test_learners_in_threads_of_their_own_learn_what_they_learn_one_after_the_ot
     assert same(one_after_the_other, run(few, pair(architecture), plan))
 
 
+def test_every_block_is_gathered_by_as_many_threads(mnist, one_thread, monkeypatch):
+    """A resumed training begins with another block, and must learn from the same teacher logits."""
+    torch.set_num_threads(4)
+    monkeypatch.setattr(loop, "BLOCK", 300)
+    teacher, counts = TeacherSpy(), []
+    ask = teacher.logits
+
+    def noting(digits):
+        if digits.file == "train" and len(digits) in (100, 300):
+            counts.append(torch.get_num_threads())
+        return ask(digits)
+
+    teacher.logits = noting
+    run(mnist, teacher=teacher)
+    assert counts == [2] * 8
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_training_resumed_at_any_block_learns_the_same(mnist, epoch, one_thread, monkeypatch):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(loop, "BLOCK", 300)
+    whole = run(mnist)
+    training = Training(pair(), mnist, PLAN, SETTINGS, small_teacher())
+    for record in training.records(always):
+        if record.step == 10 * epoch + 5:
+            break
+    state = {name: value.clone() for name, value in training.state().items()}
+    learners = pair()
+    resumed = Training(learners, mnist, PLAN, SETTINGS, small_teacher())
+    resumed.restore(state)
+    list(resumed.records())
+    assert same(whole, {learner.name: weights(learner.model) for learner in learners})
+
+
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
 def test_how_often_records_are_due_does_not_change_the_weights(few, architecture):
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=50)
