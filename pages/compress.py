@@ -9,7 +9,7 @@ from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.experiments import compression
 from kd.figures.compression import AXES
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.store import runs
 from kd.ui.compress import preview, recipe, results
 from kd.ui.runs import curves

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import watched
 from benchmarks.viewer import Viewer
-from kd.jobs import manager
+from kd.jobs.snapshot import pace
 from tests.serving import Server
 
 
@@ -37,9 +37,9 @@ def test_pace_slows_as_viewers_grow_but_not_for_the_owner(
                     lambda guest=guest, first=first: (guest.epoch or 0) > first, "a later epoch, seen by each"
                 )
                 await guest.until(
-                    lambda guest=guest: guest.interval == pytest.approx(manager.pace(4)), "the pace for four"
+                    lambda guest=guest: guest.interval == pytest.approx(pace(4)), "the pace for four"
                 )
-            assert owner.interval == manager.pace(1)
+            assert owner.interval == pace(1)
             await owner.press("stop")
             for viewer in [owner, *guests]:
                 await viewer.until(lambda viewer=viewer: viewer.interval is None, "rest after the run's end")

@@ -19,12 +19,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.viewer import Viewer
-from kd.jobs import manager
+from kd.jobs.queue import MAX_WAITING
 from tests.server import Server
 from tests.stage.promise import Promise, share, tell
 
-ACCEPTED = 1 + manager.MAX_WAITING  # one trains
-_NO = re.compile(rf"{manager.MAX_WAITING} runs are already waiting; try again when one has ended\.")
+ACCEPTED = 1 + MAX_WAITING  # one trains
+_NO = re.compile(rf"{MAX_WAITING} runs are already waiting; try again when one has ended\.")
 
 
 def _run(viewer: Viewer) -> str | None:

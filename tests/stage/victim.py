@@ -17,7 +17,8 @@ from kd.data import sources
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiments.base import Distillation
-from kd.jobs.manager import BY_HAND, JobManager
+from kd.jobs.manager import JobManager
+from kd.jobs.queue import BY_HAND
 from kd.store import checkpoints, runs
 from kd.teachers import cached, catalogue
 from tests.helpers import Given, small_teacher, weights

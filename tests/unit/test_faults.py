@@ -1,4 +1,4 @@
-"""Whatever goes wrong around a training is told in a sentence, loses nothing that was called saved, and the next job runs."""
+"""Failures around a training are reported in a sentence, lose nothing that was saved, and let the next job run."""
 
 import contextlib
 import datetime
@@ -17,8 +17,10 @@ from kd.errors import UserError
 from kd.models import registry
 from kd.store import checkpoints, runs
 from kd.training import loop, memory
+from tests.jobs import ME, SHORT, pause_after, wait_for
 from tests.stage import fuzz, kills
-from tests.unit.test_jobs import ME, SHORT, alone, manage, manager, pause_after, wait_for  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 # -- killed, and fed with junk: the long forms are in tests/stage ------------------------------
 
@@ -36,7 +38,7 @@ def test_bad_input_gives_a_value_or_a_refusal_within_bounds():
 # -- memory ---------------------------------------------------------------------------------------
 
 
-def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monkeypatch):  # noqa: F811
+def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 50_000_000)
     refused = manager.start(DistilConfig(student="mlp-2048-2048", epochs=1, batch_size=100), ME)
     message = wait_for(manager, refused, "failed").message
@@ -55,7 +57,7 @@ def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monk
     ],
     ids=["Python", "CUDA", "CPU"],
 )
-def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkeypatch, error):  # noqa: F811
+def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkeypatch, error):
     id = pause_after(manager, SHORT)
 
     def out(*_):
@@ -88,7 +90,7 @@ def test_what_a_training_takes_grows_with_networks_weights_and_images():
 # -- the clock ------------------------------------------------------------------------------------
 
 
-def test_runs_keep_their_order_and_their_worker_when_the_clock_is_put_back(manager, monkeypatch):  # noqa: F811
+def test_runs_keep_their_order_and_their_worker_when_the_clock_is_put_back(manager, monkeypatch):
     class Back(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
@@ -113,7 +115,7 @@ def test_ids_are_in_order_even_within_a_second():
 # -- links out of the folder ------------------------------------------------------------------------
 
 
-def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, home, tmp_path):  # noqa: F811
+def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, home, tmp_path):
     id = manager.start(SHORT, ME)
     wait_for(manager, id, "done")
     secret = tmp_path / "secret"
@@ -157,7 +159,7 @@ def small_disk(home):
 
 def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_there_is_room(
     small_disk, manager
-):  # noqa: F811
+):
     filler = small_disk / "filler"
     with contextlib.suppress(OSError), open(filler, "wb") as file:
         while True:

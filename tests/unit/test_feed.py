@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from kd.config.distil import DistilConfig
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.store import runs
 from kd.ui.charts.broadcast import Feed, address
 from kd.ui.server import feed as route

@@ -110,7 +110,7 @@ def test_a_pin_outlives_a_new_name_and_can_be_taken_away():
 
 
 def test_paused_runs_of_many_owners_are_bounded_too(mnist, monkeypatch):
-    monkeypatch.setattr("kd.jobs.manager.MAX_ACTIVE", 2)
+    monkeypatch.setattr("kd.jobs.queue.MAX_ACTIVE", 2)
     manager = JobManager(Given(mnist), tick=0.05, lease=None, patience=60.0)
     try:
         for owner in ("a", "b"):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 
 
 def address(run_id: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from kd.jobs.manager import GLANCE, Snapshot
+from kd.jobs.snapshot import GLANCE, Snapshot
 from kd.ui.shell import shared, visitor
 from kd.ui.shell.error_boundary import plainly
 

@@ -9,7 +9,7 @@ import streamlit as st
 from kd import paths
 from kd.experiments import compression
 from kd.figures.compression import AXES, way
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.tables import techniques
 from kd.ui.charts.chart import live_chart
 from kd.ui.shell import error_boundary

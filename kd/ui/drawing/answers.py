@@ -14,7 +14,7 @@ from kd.data import digits
 from kd.device import training_device
 from kd.drawing import familiarity
 from kd.figures import training
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.models import inference
 from kd.ui.charts.chart import live_chart
 from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.drawing import answers
 from kd.ui.drawing.canvas import canvas, clear, show
 from kd.ui.runs import teachers

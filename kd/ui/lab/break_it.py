@@ -6,7 +6,7 @@ import streamlit as st
 
 from kd.config.mistake import MistakeConfig
 from kd.figures import lab
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.ui.lab import frame, running
 from kd.ui.runs import titles

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kd.device import training_device
 from kd.figures import lab
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.metrics import classification
 from kd.ui.lab import frame, running
 from kd.ui.runs import snapshots

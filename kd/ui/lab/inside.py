@@ -11,7 +11,7 @@ from kd.data.digits import Digits
 from kd.data.task import MNIST
 from kd.device import training_device
 from kd.figures import lab
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.lab import inside, soft_targets
 from kd.ui.drawing import thumbnails
 from kd.ui.lab import frame, running

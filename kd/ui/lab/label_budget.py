@@ -11,7 +11,7 @@ import streamlit as st
 from kd.experiments import study
 from kd.figures import lab
 from kd.figures.training import Figure
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.lab import frame, running
 from kd.ui.shell import shared
 

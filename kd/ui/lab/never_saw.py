@@ -9,7 +9,7 @@ from torch import Tensor
 from kd.data.task import MNIST
 from kd.device import training_device
 from kd.figures import lab
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.lab import never_saw
 from kd.lab.settings import DIGITS, OFFSETS
 from kd.metrics import class_offsets

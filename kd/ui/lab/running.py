@@ -11,7 +11,7 @@ from kd.config.distil import DistilConfig
 from kd.config.kinds import KINDS
 from kd.config.study import StudyConfig
 from kd.errors import UserError
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.charts.watch import watch
 from kd.ui.lab import frame
 from kd.ui.runs import progress, snapshots, titles

@@ -8,7 +8,7 @@ import streamlit as st
 
 from kd.experiments import study
 from kd.figures import lab
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.lab import frame, running
 
 

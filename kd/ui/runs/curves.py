@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd.config.kinds import KINDS
 from kd.figures import training
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.charts import broadcast
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.runs import progress, teachers

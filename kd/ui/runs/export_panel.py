@@ -7,7 +7,7 @@ import streamlit as st
 from kd import permissions
 from kd.data.task import MNIST
 from kd.export import formats
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.metrics import latency
 from kd.models import registry
 from kd.store import runs

@@ -7,8 +7,8 @@ import streamlit as st
 from kd.config.kind import settings_line
 from kd.config.kinds import KINDS
 from kd.errors import UserError
-from kd.jobs import manager
-from kd.jobs.manager import Snapshot
+from kd.jobs.queue import BY_HAND
+from kd.jobs.snapshot import Snapshot
 from kd.store import checkpoints, runs
 from kd.ui.shell import notices, session_keys, visitor
 
@@ -68,7 +68,7 @@ def outcome(snap: Snapshot) -> None:
     """How the run ended, where there is something to say of it."""
     if snap.message and not snap.active:
         loud = snap.state == "failed" or "not saved" in snap.message
-        quiet = snap.message == manager.BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
+        quiet = snap.message == BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
         (st.error if loud else st.caption if quiet else st.warning)(snap.message)
 
 

@@ -8,7 +8,7 @@ import time
 import streamlit as st
 
 from kd.errors import UserError
-from kd.jobs import manager
+from kd.jobs.snapshot import TICK, Snapshot
 from kd.store import replay, runs
 from kd.ui.drawing.your_digit import your_digit
 from kd.ui.runs import curves, results, snapshots, titles
@@ -88,7 +88,7 @@ def show(recording: replay.Recording) -> None:
     url_state.write({url_state.REPLAY: recording.run.id})
 
 
-def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
+def _show(recording: replay.Recording, snap: Snapshot) -> None:
     label, about = f"Replay of a run recorded on {recording.day}", titles.title(snap)
     still = "These are its stored measurements; nothing trains now."
     if url_state.presenting():  # in letters for the last row, and in one line
@@ -111,7 +111,7 @@ def _show(recording: replay.Recording, snap: manager.Snapshot) -> None:
         curves.show(_as_of(recording, snap, now), " (replay)")
 
     with charts_at:
-        st.fragment(live, run_every=manager.TICK if playing else None)()
+        st.fragment(live, run_every=TICK if playing else None)()
     if recording.run.about.leaves_student:
         with digit_at:
             waiting = (
@@ -187,14 +187,14 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
         present.offer()
 
 
-def _as_of(recording: replay.Recording, snap: manager.Snapshot, seconds: float) -> manager.Snapshot:
+def _as_of(recording: replay.Recording, snap: Snapshot, seconds: float) -> Snapshot:
     """The run as it was after so many seconds."""
     rows = recording.until(seconds)
     # Another id, since of the run itself other charts are kept.
     return dataclasses.replace(snap, id=f"replay of {snap.id}", version=len(rows), rows=rows)
 
 
-def _progress(recording: replay.Recording, snap: manager.Snapshot, seconds: float) -> None:
+def _progress(recording: replay.Recording, snap: Snapshot, seconds: float) -> None:
     rows = recording.until(seconds)
     epoch = (
         f"epoch {rows[-1]['epoch']:.2f} of {snap.config.total_epochs}"

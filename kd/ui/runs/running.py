@@ -10,7 +10,7 @@ import streamlit as st
 
 from kd.config.base import Settings
 from kd.errors import UserError
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.charts.watch import watch
 from kd.ui.runs import progress, snapshots, titles
 from kd.ui.shell import notices, shared, visitor

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kd.device import training_device
-from kd.jobs.manager import BY_HAND, Snapshot
+from kd.jobs.queue import BY_HAND
+from kd.jobs.snapshot import Snapshot
 from kd.models import inference
 from kd.store import checkpoints, runs
 from kd.ui.shell import notices, session_keys, shared, url_state, visitor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kd.config.kinds import KINDS
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.ui.runs import names
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from kd.errors import UserError
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.sweeps import grid, grid_store
 from kd.ui.runs.running import Running
 from kd.ui.shell import notices, session_keys, url_state

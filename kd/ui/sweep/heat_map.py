@@ -11,7 +11,7 @@ from kd import paths, permissions
 from kd.config.grid import AXES, GridConfig
 from kd.errors import UserError
 from kd.figures import grid as grid_figures
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.store import runs
 from kd.sweeps import grid, grid_summary, grid_weights, opening
 from kd.sweeps.grid import Cell

@@ -11,7 +11,7 @@ from kd import paths
 from kd.config.search import STARTED_TRIALS, SearchConfig
 from kd.errors import UserError
 from kd.figures.search import history, importances
-from kd.jobs.manager import Snapshot
+from kd.jobs.snapshot import Snapshot
 from kd.models import registry
 from kd.objectives import METHODS
 from kd.store import runs

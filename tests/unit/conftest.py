@@ -1,0 +1,63 @@
+"""Fixtures of the unit tests that start jobs."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kd.jobs.manager import JobManager
+from kd.store import checkpoints
+from kd.training import loop
+from kd.training.threads import _Other
+from tests.helpers import Given, small_teacher
+
+
+@pytest.fixture
+def alone(home, monkeypatch):
+    """Load a small teacher under every name; check that only pooled threads outlive the test."""
+    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
+    before = set(threading.enumerate())
+    yield
+    left = set(threading.enumerate()) - before - set(_Other._resting)
+    assert not [thread for thread in left if thread.name.startswith(("kd-", "mnist-"))]
+
+
+@pytest.fixture
+def manage(alone, mnist):
+    """Make job managers, which are closed after the test."""
+    made = []
+
+    def make(**options):
+        made.append(JobManager(Given(mnist), **{"tick": 0.05, "lease": None, "patience": 60.0} | options))
+        return made[-1]
+
+    yield make
+    for manager in made:
+        manager.close()
+
+
+@pytest.fixture
+def manager(manage):
+    """A job manager without leases, with a record every 0.05 s."""
+    return manage()
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """A list that grows by one with each optimizer step of any job."""
+    counted = []
+
+    def counting(training, *args):
+        counted.append(1)
+        return make(training, *args)
+
+    make = loop.Training._train
+    monkeypatch.setattr(loop.Training, "_train", counting)
+    return counted
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Keep a checkpoint at the end of each epoch."""
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)

@@ -1,0 +1,72 @@
+"""The viewers of a job: leases, how many there are, and how often each sees it."""
+
+import time
+
+import pytest
+
+from kd.jobs.snapshot import pace
+from kd.store import runs
+from tests.helpers import wait_until
+from tests.jobs import LONG, ME, OTHER, wait_for, wait_for_rows
+
+
+def test_unwatched_job_ends_and_is_stored(manage):
+    manager = manage(lease=1.0)
+    id = manager.start(LONG, ME)
+    waiting = manager.start(LONG, ME)
+    wait_for_rows(manager, id)
+    wait_until(lambda: not manager.active(), "both leases end")
+    snap = manager.snapshot(id, ME)
+    assert (snap.state, snap.message, snap.saved) == ("stopped", "Ended because nobody was watching.", True)
+    assert manager.snapshot(waiting).state == "stopped" and [run.id for run in runs.list_runs()[0]] == [id]
+
+
+def test_watching_renews_the_lease(manage):
+    manager = manage(lease=1.5)
+    id = manager.start(LONG, ME)
+    end = time.monotonic() + 2.2
+    while time.monotonic() < end:
+        assert manager.snapshot(id, OTHER).active
+        time.sleep(0.05)
+
+
+def test_pace_slows_with_the_square_root_of_the_viewers():
+    assert [pace(viewers) for viewers in (0, 1, 4, 16, 100)] == [0.25, 0.25, 0.5, 1.0, 2.5]
+    # All together: fifty viewers look seven times as often as one, not fifty times.
+    assert 50 / pace(50) == pytest.approx(50**0.5 / pace(1))
+
+
+def test_recent_viewers_are_counted_once_each(manager, monkeypatch):
+    id = manager.start(LONG, ME, paused=True)
+    assert manager.snapshot(id, ME).viewers == 1
+    assert [manager.snapshot(id, token).viewers for token in (OTHER, ME, OTHER, "a third")] == [2, 2, 2, 3]
+    monkeypatch.setattr("kd.jobs.job.WATCHING", 0.05)
+    time.sleep(0.1)
+    assert manager.snapshot(id, OTHER).viewers == 1
+
+
+def test_uncounted_request_does_not_renew_the_lease(manage):
+    manager = manage(lease=0.5)
+    id = manager.start(LONG, ME)
+    assert manager.snapshot(id, OTHER).viewers == 1
+    end = time.monotonic() + 30
+    while manager.snapshot(id, counts=False).active:
+        assert manager.snapshot(id, counts=False).viewers <= 1 and time.monotonic() < end
+        time.sleep(0.05)
+    assert manager.snapshot(id, counts=False).message == "Ended because nobody was watching."
+
+
+def test_spectator_follows_an_active_run(manager):
+    id = manager.start(LONG, ME, paused=True)
+    assert manager.snapshot(id, OTHER).followed and not manager.snapshot(id, ME).followed
+    manager.stop(id, ME)
+    wait_for(manager, id, "stopped")
+    assert not manager.snapshot(id, OTHER).followed
+
+
+def test_owner_sees_the_run_live_however_many_watch(manager):
+    id = manager.start(LONG, ME, paused=True)
+    for guest in range(15):
+        manager.snapshot(id, f"guest {guest}")
+    assert manager.snapshot(id, ME).pace == pace(1)
+    assert manager.snapshot(id, "guest 3").pace == pace(16)
