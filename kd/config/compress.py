@@ -10,12 +10,12 @@ from kd.config.base import Config, is_id, setting
 from kd.config.kind import NAME_LENGTH, Kind, settings_line
 from kd.data.task import MNIST
 from kd.errors import UserError
-from kd.models import compress
+from kd.models import compression, quantization
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressConfig(Config):
-    """A trained network made smaller, and its recovery with a teacher: see kd.models.compress and kd.experiments.compression."""
+    """A trained network made smaller, and its recovery with a teacher: see kd.models.compression and kd.experiments.compression."""
 
     network: str = setting(
         MNIST.teacher, "Network", "What is made smaller: a shipped teacher by its name, or a run by its id."
@@ -56,7 +56,7 @@ class CompressConfig(Config):
         "off",
         "int8",
         "Linear layers in 8-bit integers, after the recovery: dynamic scales each image as it comes, static all alike.",
-        choices=compress.INT8,
+        choices=quantization.INT8,
     )
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the smaller one recovers with."
@@ -108,8 +108,8 @@ class CompressConfig(Config):
 
     @property
     def percents(self) -> dict[str, int]:
-        """What each of compress.TECHNIQUES takes away."""
-        return {name: getattr(self, name) for name in compress.TECHNIQUES}
+        """What each of compression.TECHNIQUES takes away."""
+        return {name: getattr(self, name) for name in compression.TECHNIQUES}
 
     @property
     def student(self) -> str:

@@ -16,7 +16,8 @@ from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Experiment, few_labels
 from kd.metrics import classification, latency
-from kd.models import compress, inference, registry
+from kd.models import compression, inference, pruning, quantization, registry
+from kd.models.stored_size import stored_size
 from kd.objectives import hinton, labels_only
 from kd.store import runs
 from kd.teachers import catalogue
@@ -73,9 +74,9 @@ def whole(network: str) -> Whole:
 
 def compressed(model: nn.Module, config: CompressConfig, digits: Digits) -> nn.Module:
     """``model`` after all techniques of ``config`` but int8, which comes after the recovery; on the device of ``digits``."""
-    images = digits.take(slice(compress.CALIBRATION)).inputs()
+    images = digits.take(slice(compression.CALIBRATION)).inputs()
     model = model.to(images.device).eval()
-    for _, model in compress.steps(model, config.percents, images):
+    for _, model in compression.steps(model, config.percents, images):
         pass
     return model
 
@@ -111,7 +112,7 @@ class Recovery(Experiment):
                 "Nothing is taken away, so that there is nothing to recover from: raise neurons, activation, rank or weights above 0."
             )
         self.whole = source or whole(config.network)
-        self.architecture = compress.shaped(self.whole.architecture, config.percents)
+        self.architecture = compression.compressed_name(self.whole.architecture, config.percents)
         self.begun = {
             name: compressed(model, config, self.mnist.validation)
             for name, model in self.whole.networks.items()
@@ -125,7 +126,7 @@ class Recovery(Experiment):
 
     def _stage(self, earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], Teacher]:
         def begins(name: str) -> nn.Module:
-            return compress.held(self.begun[name]).requires_grad_(True)
+            return pruning.with_masks(self.begun[name]).requires_grad_(True)
 
         learners = [
             Learner("student", begins("student"), hinton),
@@ -141,14 +142,14 @@ class Recovery(Experiment):
 
     def measured(self, latencies: bool = True) -> list[dict[str, Any]]:
         """Who, stage, size, latency and quality of each. All on the CPU, where int8 is, and latencies of the student's alone: the others have its shapes."""
-        images = self.mnist.validation.take(slice(compress.CALIBRATION)).inputs()
+        images = self.mnist.validation.take(slice(compression.CALIBRATION)).inputs()
         networks: dict[tuple[str, str], nn.Module] = {}
         for name, model in self.whole.networks.items():
             networks[name, "original"], networks[name, "compressed"] = on_cpu(model), on_cpu(self.begun[name])
         for name, model in self.trained.items():
             networks[name, "recovered"] = registry.as_stored(model, self.architecture)
             if self.config.int8 != "off":
-                networks[name, "int8"] = compress.quantize(
+                networks[name, "int8"] = quantization.quantize(
                     networks[name, "recovered"], self.config.int8, images
                 )
         timed: dict[str, Any] = {}
@@ -168,7 +169,7 @@ class Recovery(Experiment):
                 {
                     "who": name,
                     "stage": stage,
-                    **dataclasses.asdict(compress.cost(model)),
+                    **dataclasses.asdict(stored_size(model)),
                     "latency": timed.get(stage) if name == "student" else None,
                     **{
                         key: quality[key]

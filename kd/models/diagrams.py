@@ -1,9 +1,8 @@
-"""A network's layers as a small picture, drawn from the network itself.
+"""Draw a network's layers as a small SVG, from the network itself.
 
-Each row is a layer: a bar as wide as the square root of how many numbers it gives for
-one image, what it is, the shape of what it gives, and its weights. Pictures that are
-to be compared share one scale. Plain SVG in the text's own colour, so that it suits
-light and dark pages.
+Each row is a layer: a bar, a label, the shape of its output for one image, and its number of weights. Bar
+width is proportional to the square root of the output's size. Diagrams that are compared share a scale. Text
+takes the page's colour, so that the SVG fits light and dark themes.
 """
 
 from __future__ import annotations
@@ -20,52 +19,60 @@ from torch import Tensor, nn
 from kd.data.task import MNIST, Task
 from kd.models import layers, registry
 
-WIDTH, ROW, BAR, BARS = 350, 22, 13, 82  # pixels: the picture, a row, a bar's height, and the widest bar
-GIVES, WEIGHTS = 288, WIDTH  # where these columns end
+WIDTH, ROW, BAR, BARS = 350, 22, 13, 82  # pixels: the diagram, a row, a bar's height, the widest bar
+OUTPUT_END, WEIGHTS_END = 288, WIDTH  # right edges of these columns, in pixels
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One row: a layer with weights, or one that changes the shape, and the small ones that follow it."""
+    """One row: a layer with weights, or one that changes the shape, with the small layers that follow it.
+
+    Attributes:
+        label: in plain words.
+        parts: PyTorch's class names of all layers in the row.
+        shape: of the output for one image.
+        weights: number of weights.
+    """
 
     label: str
-    parts: tuple[str, ...]  # all layers in it, as PyTorch calls them
-    shape: tuple[int, ...]  # of what it gives for one image
+    parts: tuple[str, ...]
+    shape: tuple[int, ...]
     weights: int
 
     @property
     def values(self) -> int:
+        """Return how many values the row outputs for one image."""
         return math.prod(self.shape)
 
 
 @functools.lru_cache(maxsize=256)
 def stages(architecture: str, task: Task = MNIST) -> tuple[Stage, ...]:
-    """The rows of an architecture, the image first, in the order in which the layers are called."""
+    """Return the rows of an architecture: the image, then the layers in the order of their calls."""
     model = registry.skeleton(architecture, task).eval()
     called: list[tuple[nn.Module, Tensor]] = []
     for layer in _layers(model):
         layer.register_forward_hook(lambda layer, inputs, output: called.append((layer, output)))
     with torch.device("meta"):
         model(torch.zeros(1, *task.image_shape))
-    found = [Stage("image", ("image",), task.image_shape, 0)]
+    rows = [Stage("image", ("image",), task.image_shape, 0)]
     for layer, output in called:
         name, weights = type(layer).__name__, sum(weight.numel() for weight in layer.parameters())
         if isinstance(layer, _SMALL):
-            before = found.pop()
+            before = rows.pop()
             activation = f", {name}" if isinstance(layer, _ACTIVATIONS) else ""
-            found.append(
+            rows.append(
                 Stage(
                     before.label + activation, (*before.parts, name), before.shape, before.weights + weights
                 )
             )
         else:
-            found.append(Stage(_label(layer), (name,), tuple(output.shape[1:]), weights))
-    return tuple(found)
+            rows.append(Stage(_label(layer), (name,), tuple(output.shape[1:]), weights))
+    return tuple(rows)
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers that make up a network: those of a Sequential, of one within it too; else the module's own."""
-    for layer in model.children() if any(True for _ in model.children()) else [model]:
+    """Yield the children of a network, entering nested Sequentials; without children, the network itself."""
+    for layer in list(model.children()) or [model]:
         if type(layer) is nn.Sequential:
             yield from _layers(layer)
         else:
@@ -73,32 +80,26 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 _ACTIVATIONS = (nn.ReLU, nn.GELU)
-_SMALL = (*_ACTIVATIONS, nn.Dropout, nn.Flatten, nn.BatchNorm2d)  # told with the layer before
+_SMALL = (*_ACTIVATIONS, nn.Dropout, nn.Flatten, nn.BatchNorm2d)  # shown in the row of the layer before
 
 
 def _label(layer: nn.Module) -> str:
-    """What a layer is, in plain words; its class where there are none."""
+    """Return a label in plain words, or the class name if there is none for this layer."""
     match layer:
         case nn.Conv2d():
             size = "×".join(map(str, layer.kernel_size))
-            kind = (
-                "depthwise"
-                if layer.groups == layer.in_channels > 1
-                else "pointwise"
-                if layer.kernel_size == (1, 1)
-                else "convolution"
-            )
-            return f"{size} {kind}"
+            if layer.groups == layer.in_channels > 1:
+                return f"{size} depthwise"
+            return f"{size} pointwise" if layer.kernel_size == (1, 1) else f"{size} convolution"
         case nn.Linear():
             return "dense"
         case nn.AdaptiveAvgPool2d():
-            return "mean over places"
+            return "mean over positions"
         case nn.LayerNorm():
             return "normalization"
         case layers.Patches():
-            first = next(
-                inner for inner in layer.embed.modules() if isinstance(inner, nn.Conv2d)
-            )  # of two, where it was factored
+            # A factored embedding has two convolutions; the first one cuts the patches.
+            first = next(inner for inner in layer.embed.modules() if isinstance(inner, nn.Conv2d))
             return "{}×{} patches".format(*first.kernel_size)
         case layers.Block():
             return "Transformer block"
@@ -108,7 +109,7 @@ def _label(layer: nn.Module) -> str:
 
 
 def in_words(architecture: str) -> str:
-    """The picture for those who cannot see it."""
+    """Return the diagram's content as a sentence, for screen readers."""
     rows = [
         f"{row.label}, {_shape(row)}" + (f", {row.weights:,} weights" if row.weights else "")
         for row in stages(architecture)
@@ -117,19 +118,20 @@ def in_words(architecture: str) -> str:
 
 
 def svg(architecture: str, colour: str, scale_with: str | None = None) -> str:
-    """The picture, as wide as its place but no wider than --kd-widest, which a page may set.
+    """Return the diagram as SVG. It fills its container, up to the width --kd-widest that a page may set.
 
     Args:
-        colour: of the bars.
-        scale_with: another architecture, whose picture has the same scale.
+        architecture: a name for kd.models.registry.
+        colour: CSS colour of the bars.
+        scale_with: another architecture whose diagram has the same scale.
     """
     rows = stages(architecture)
     widest = max(row.values for name in (architecture, scale_with or architecture) for row in stages(name))
     widths = [max(1.5, BARS * math.sqrt(row.values / widest)) for row in rows]
     parts = [
         _text(BARS + 10, 0, "layer", muted=True),
-        _text(GIVES, 0, "gives", "end", True),
-        _text(WEIGHTS, 0, "weights", "end", True),
+        _text(OUTPUT_END, 0, "output", "end", True),
+        _text(WEIGHTS_END, 0, "weights", "end", True),
     ]
     for i, (row, width) in enumerate(zip(rows, widths), 1):
         top, left = i * ROW + (ROW - BAR) / 2, (BARS - width) / 2
@@ -149,14 +151,16 @@ def svg(architecture: str, colour: str, scale_with: str | None = None) -> str:
         parts += [
             f"<g>{title}<rect {shape} {fill}/>",
             _text(BARS + 10, i, row.label),
-            _text(GIVES, i, _shape(row), "end", True),
-            _text(WEIGHTS, i, f"{row.weights:,}", "end", True) if row.weights else "",
+            _text(OUTPUT_END, i, _shape(row), "end", True),
+            _text(WEIGHTS_END, i, f"{row.weights:,}", "end", True) if row.weights else "",
             "</g>",
         ]
     height = (len(rows) + 1) * ROW
+    label = html.escape(in_words(architecture))
+    style = f"max-width: var(--kd-widest, {1.15 * WIDTH:.0f}px); display: block"
     return (
-        f'<svg role="img" aria-label="{html.escape(in_words(architecture))}" viewBox="0 0 {WIDTH} {height}" width="100%" '
-        f'style="max-width: var(--kd-widest, {1.15 * WIDTH:.0f}px); display: block" font-size="11.5">{"".join(parts)}</svg>'
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {height}" width="100%" '
+        f'style="{style}" font-size="11.5">{"".join(parts)}</svg>'
     )
 
 
@@ -166,4 +170,7 @@ def _shape(row: Stage) -> str:
 
 def _text(x: float, row: int, text: str, anchor: str = "start", muted: bool = False) -> str:
     y, opacity = row * ROW + ROW / 2 + 4, 0.75 if muted else 1
-    return f'<text x="{x}" y="{y:g}" text-anchor="{anchor}" fill="currentColor" opacity="{opacity}">{html.escape(text)}</text>'
+    return (
+        f'<text x="{x}" y="{y:g}" text-anchor="{anchor}" fill="currentColor" opacity="{opacity}">'
+        f"{html.escape(text)}</text>"
+    )

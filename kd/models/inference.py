@@ -1,4 +1,4 @@
-"""Run networks: logits, hidden layers and many images in chunks."""
+"""Run networks: logits, features of hidden layers, and many images in chunks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from torch import Tensor, nn
 
 from kd.models.layers import Block
 
-CHUNK = 64  # images that a network answers about at once
+CHUNK = 64  # images per forward pass
 
 
 class Outputs(NamedTuple):
-    """What a network says about a batch."""
+    """A network's outputs for a batch."""
 
-    logits: Tensor  # (N, 10)
-    features: tuple[Tensor, ...] = ()  # of hidden layers, from shallow to deep, where they were asked for
+    logits: Tensor  # (N, classes)
+    features: tuple[Tensor, ...] = ()  # of hidden layers, from shallow to deep; empty if not requested
 
 
-#: A network's features are the outputs of its layers of these kinds: (N, C, H, W) after a convolution, (N, D) after a dense
-#: layer, and of a Transformer's block the class token, (N, D), which is what its head will see.
+#: The outputs of layers of these classes are a network's features: (N, C, H, W) after a convolution,
+#: (N, D) after a dense layer, and the class token, (N, D), of a Transformer's block.
 FEATURES = (nn.ReLU, Block)
 
 
 def outputs(model: nn.Module, inputs: Tensor) -> Outputs:
-    """The logits of ``inputs`` (N, 1, 28, 28) with all features, from shallow to deep; none of a network that is no Sequential."""
+    """Return logits and all features, from shallow to deep, for ``inputs`` (N, C, H, W).
+
+    Networks that are not a Sequential have no features.
+    """
     if not isinstance(model, nn.Sequential):
         return Outputs(model(inputs), ())
     features = []
@@ -38,7 +41,7 @@ def outputs(model: nn.Module, inputs: Tensor) -> Outputs:
 
 
 class Mean(nn.Module):
-    """Several networks as one, which gives the mean of their logits."""
+    """Several networks as one: the mean of their logits."""
 
     def __init__(self, networks: list[nn.Module]):
         super().__init__()
@@ -49,17 +52,23 @@ class Mean(nn.Module):
 
 
 def logits_in_chunks(model: nn.Module, inputs: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Logits (N, 10) of ``inputs`` (N, 1, 28, 28), without gradients, in eval mode."""
+    """Return the logits (N, classes) of ``inputs`` (N, C, H, W), without gradients, in eval mode."""
     return in_chunks(model, model, inputs, chunk)
 
 
 def in_chunks(
     model: nn.Module, ask: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int = CHUNK
 ) -> Tensor:
-    """What ``ask``, which uses ``model``, gives for ``inputs`` (N, 1, 28, 28), without gradients, in eval mode.
+    """Return ``ask(inputs)``, computed in chunks, without gradients, with ``model`` in eval mode.
 
-    Small chunks in channels_last stay in the processor's cache: a convolutional
-    teacher is over twice as fast as with chunks of 1,000 in the default layout.
+    Small chunks in channels_last stay in the processor's cache: a convolutional teacher is more than twice
+    as fast as with chunks of 1,000 in the default layout.
+
+    Args:
+        model: the network that ``ask`` uses; its training mode is restored afterwards.
+        ask: maps images (n, C, H, W) to a tensor with n rows.
+        inputs: (N, C, H, W), normalized.
+        chunk: images per call of ``ask``.
     """
     was_training = model.training
     model.eval()

@@ -1,9 +1,8 @@
-"""What networks are made of: layers of our own, and functions that put layers together.
+"""Define the layers that networks are made of, and the functions that assemble them.
 
-All networks take normalized images, shape (N, 1, 28, 28), float32, and return
-logits, shape (N, 10). A module with weights of its own, beside those of the modules
-within it, says how they begin: ``initialize(generator)``. Nothing but nn.Dropout is
-random in training: see kd.training.forward_backward.
+All networks take normalized images, (N, C, H, W) float32, and return logits, (N, classes): (N, 1, 28, 28)
+and (N, 10) for MNIST. A module with weights outside its submodules initializes them in a method
+``initialize(generator)``. Only nn.Dropout may be random in training: see kd.training.forward_backward.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kd.data.task import MNIST, Task
 
 
 class BoundedLinear(nn.Linear):
-    """A linear layer whose units' incoming weights have at most the norm ``bound``, at each training step.
+    """A linear layer that keeps the norm of each unit's incoming weights below ``bound`` in training.
 
     Source: Hinton et al. 2012 (arXiv 1207.0580), section 2.
     """
@@ -37,7 +36,7 @@ class BoundedLinear(nn.Linear):
 
 
 def mlp(*widths: int, task: Task = MNIST) -> nn.Sequential:
-    """A multilayer perceptron 784-widths-10 with ReLU; no widths give a linear model."""
+    """Return a multilayer perceptron with ReLU and these hidden widths; without widths, a linear model."""
     layers: list[nn.Module] = [nn.Flatten()]
     sizes = [task.values, *widths]
     for inputs, outputs in zip(sizes, sizes[1:]):
@@ -48,7 +47,12 @@ def mlp(*widths: int, task: Task = MNIST) -> nn.Sequential:
 def regularized_mlp(
     *widths: int, bound: float, dropout: tuple[float, float], task: Task = MNIST
 ) -> nn.Sequential:
-    """An MLP with bounded weights and dropout: of the first share of the pixels and the second of the hidden units."""
+    """Return an MLP with bounded weights and dropout.
+
+    Args:
+        bound: largest norm of a hidden unit's incoming weights.
+        dropout: the probability for a pixel and for a hidden unit.
+    """
     layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout[0])]
     sizes = [task.values, *widths]
     for inputs, outputs in zip(sizes, sizes[1:]):
@@ -62,7 +66,7 @@ def regularized_mlp(
 def convolution(
     inputs: int, outputs: int, stride: int = 1, size: int = 3, groups: int = 1
 ) -> list[nn.Module]:
-    """A convolution that keeps the image's side (but for the stride), with batch normalization and ReLU."""
+    """Return a padded convolution, batch normalization and ReLU. Only the stride shrinks the image."""
     return [
         nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -73,7 +77,7 @@ def convolution(
 def cnn(
     channels: tuple[int, ...], strides: tuple[int, ...], dropout: float, task: Task = MNIST
 ) -> nn.Sequential:
-    """3x3 convolutions with batch normalization and ReLU, then one linear layer."""
+    """Return a network of 3x3 convolutions with batch normalization and ReLU, then one linear layer."""
     layers: list[nn.Module] = []
     height, width, inputs = task.height, task.width, task.channels
     for outputs, stride in zip(channels, strides, strict=True):
@@ -85,10 +89,10 @@ def cnn(
 
 
 def separable_cnn(channels: tuple[int, ...], strides: tuple[int, ...], task: Task = MNIST) -> nn.Sequential:
-    """A 3x3 convolution, then separable ones, then the mean over places and one linear layer.
+    """Return a network of a 3x3 convolution, separable ones, the mean over positions and one linear layer.
 
-    A separable convolution looks at each channel by itself (depthwise, 3x3) and then at
-    all channels of each place (pointwise, 1x1): about 9 times as cheap as doing both at once.
+    A separable convolution looks at each channel by itself (depthwise, 3x3) and then at all channels of each
+    position (pointwise, 1x1). This takes about a ninth of the multiplications of an ordinary convolution.
     Source: Howard et al. 2017 (MobileNets, arXiv 1704.04861), section 3.1.
     """
     layers = convolution(task.channels, channels[0], strides[0])
@@ -103,17 +107,17 @@ def separable_cnn(channels: tuple[int, ...], strides: tuple[int, ...], task: Tas
 
 
 class Patches(nn.Module):
-    """(N, 1, 28, 28) images -> (N, 1 + P, width): a class token, then P square patches, each with its position.
+    """Embed images: (N, C, H, W) -> (N, 1 + P, width), a class token and P square patches, plus positions.
 
-    Positions begin about as large as the patches' own numbers. With the customary 0.02 a
-    Transformer does not see them at first, and learns far more slowly.
+    Initial positions are about as large as the patches' embeddings. With the customary standard deviation of
+    0.02, a Transformer hardly sees them at first and learns far more slowly.
 
     Source: Dosovitskiy et al. 2021 (ViT, arXiv 2010.11929), equation 1.
     """
 
     def __init__(self, side: int, width: int, task: Task = MNIST):
         super().__init__()
-        # One linear map for all patches.
+        # A convolution with stride = size is one linear map for all patches.
         self.embed = nn.Conv2d(task.channels, width, side, stride=side)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, 1 + (task.height // side) * (task.width // side), width))
@@ -128,7 +132,7 @@ class Patches(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with several heads: (N, L, width) -> (N, L, width).
+    """Multi-head self-attention: (N, L, width) -> (N, L, width).
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.
     """
@@ -150,7 +154,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """One layer of a Transformer, (N, L, width) -> (N, L, width): attention, then an MLP on each token.
 
-    Both are normalized first and added to what came in.
+    Each has layer normalization before it and a residual connection around it.
     Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), equations 2 and 3.
     """
 
@@ -171,7 +175,7 @@ class Block(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """(N, L, width) -> (N, width): the token that gathers what the head needs."""
+    """Select the class token, (N, L, width) -> (N, width), which the last layer classifies."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0]
@@ -180,7 +184,7 @@ class ClassToken(nn.Module):
 def transformer(
     depth: int, side: int, width: int, heads: int, dropout: float, task: Task = MNIST
 ) -> nn.Sequential:
-    """A Transformer over patches of ``side`` x ``side`` pixels; its blocks are layers of the Sequential."""
+    """Return a Transformer over ``side`` x ``side`` patches, with its blocks as layers of the Sequential."""
     return nn.Sequential(
         Patches(side, width, task),
         *(Block(width, heads, 4 * width, dropout) for _ in range(depth)),

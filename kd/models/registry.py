@@ -1,8 +1,8 @@
-"""ARCHITECTURES: every network by name, how to build it and what it is for.
+"""Build and load networks by name. ARCHITECTURES lists them and says what each is for.
 
-All take normalized images, shape (N, 1, 28, 28), float32, and return logits,
-shape (N, 10). To add an architecture, add one entry to ARCHITECTURES: any module
-that does so. Methods that compare hidden layers find them by FEATURES.
+All networks take normalized images, (N, C, H, W) float32, and return logits, (N, classes). To add one,
+add an entry to ARCHITECTURES with any module that does so. Methods that compare hidden layers find them
+through kd.models.inference.FEATURES.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kd.data.task import MNIST, Task
 from kd.errors import UserError
-from kd.models import compress
+from kd.models import compression
 from kd.models.inference import Mean, outputs
 from kd.models.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
 
@@ -32,12 +32,19 @@ MAX_WIDTH = 2048
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that can be built by name."""
+    """A network that can be built by name.
+
+    Attributes:
+        name: as in configs and on the command line.
+        purpose: one sentence, shown in the app.
+        layers: builds the network for a task.
+        student: whether it is offered as a student. Any network can be trained as a teacher.
+    """
 
     name: str
-    purpose: str  # one line, shown in the app
+    purpose: str
     layers: Callable[[Task], nn.Module]
-    student: bool = False  # offered as a student; any can be trained as a teacher
+    student: bool = False
 
 
 _VIT: dict[str, Any] = {"side": 7, "width": 96, "heads": 4, "dropout": 0.0}
@@ -45,7 +52,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
     for entry in [
         Architecture(
-            "linear", "One matrix: the least a student can be.", lambda task: mlp(task=task), student=True
+            "linear", "One matrix: the smallest possible student.", lambda task: mlp(task=task), student=True
         ),
         Architecture(
             "mlp-30",
@@ -72,13 +79,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture(
             "cnn-tiny",
-            "Three small convolutions: few weights, well spent.",
+            "Three small convolutions: accurate for its few weights.",
             lambda task: cnn((8, 16, 32), (2, 2, 2), dropout=0.0, task=task),
             student=True,
         ),
         Architecture(
             "cnn-small",
-            "Four convolutions: smaller than the teacher, and close to it.",
+            "Four convolutions: smaller than the teacher and nearly as accurate.",
             lambda task: cnn((16, 32, 48, 48), (2, 1, 2, 1), dropout=0.0, task=task),
             student=True,
         ),
@@ -90,7 +97,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture(
             "vit-half",
-            "Every second block of vit: a student in the manner of DistilBERT.",
+            "Every second block of vit: a student like DistilBERT.",
             lambda task: transformer(3, **_VIT, task=task),
             student=True,
         ),
@@ -114,31 +121,34 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def students() -> list[str]:
-    """The architectures offered as students; there is also "your own", spelled mlp-64-32."""
+    """Return the names of the architectures offered as students. Besides them, any mlp-64-32 can be one."""
     return [name for name, entry in ARCHITECTURES.items() if entry.student]
 
 
 def own_name(widths: tuple[int, ...]) -> str:
-    """The name of an MLP of one's own, such as mlp-64-32."""
+    """Return the name of an MLP with these hidden widths, such as mlp-64-32."""
     return "-".join(["mlp", *map(str, widths)])
 
 
 def own_widths(name: str) -> tuple[int, ...] | None:
-    """The widths in a name like mlp-64-32; None where the name is of another kind."""
+    """Return the hidden widths in a name like mlp-64-32; None for any other name."""
     if not re.fullmatch(r"mlp(-\d{1,9}){1,9}", name):
         return None
     return tuple(int(width) for width in name.split("-")[1:])
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called ``name``: a registered one, an MLP like mlp-64-32, or what kd.models.compress makes of one, like mlp-64-32_neurons-50.
+    """Return the architecture called ``name``.
+
+    It is registered, an MLP such as mlp-64-32, or a compressed form of either, such as
+    mlp-64-32_neurons-50 (see kd.models.compression).
 
     Raises:
-        UserError: no such architecture, or one that is too large.
+        UserError: there is no such architecture, or it is too large.
     """
     if isinstance(name, str) and name in ARCHITECTURES:
         return ARCHITECTURES[name]
-    if isinstance(name, str) and (compressed := compress.base(name[:100])):
+    if isinstance(name, str) and (compressed := compression.parse_name(name[:100])):
         whole, change = architecture(compressed[0]), compressed[1]
         return Architecture(name, f"{compressed[0]}, compressed.", lambda task: change(whole.layers(task)))
     widths = own_widths(name) if isinstance(name, str) else None
@@ -149,24 +159,22 @@ def architecture(name: str) -> Architecture:
         )
     if len(widths) > MAX_LAYERS or not all(1 <= width <= MAX_WIDTH for width in widths):
         raise UserError(
-            f"An architecture of your own has 1 to {MAX_LAYERS} hidden layers of 1 to {MAX_WIDTH} units each; "
+            f"Your own MLP can have 1 to {MAX_LAYERS} hidden layers of 1 to {MAX_WIDTH} units each; "
             f"{name[:40]} does not."
         )
-    return Architecture(name, "An MLP of your own.", lambda task: mlp(*widths, task=task))
+    return Architecture(name, "Your own MLP.", lambda task: mlp(*widths, task=task))
 
 
 @functools.lru_cache(maxsize=256)
 def feature_shapes(name: str, task: Task = MNIST) -> tuple[tuple[int, ...], ...]:
-    """The shape of each feature of an architecture for one image: (C, H, W) of a map, (D,) of a vector."""
+    """Return the shape of each feature for one image: (C, H, W) of a map, (D,) of a vector."""
     with torch.device("meta"):
-        return tuple(
-            tuple(feature.shape[1:])
-            for feature in outputs(skeleton(name, task).eval(), torch.zeros(1, *task.image_shape)).features
-        )
+        features = outputs(skeleton(name, task).eval(), torch.zeros(1, *task.image_shape)).features
+        return tuple(tuple(feature.shape[1:]) for feature in features)
 
 
 def skeleton(name: str, task: Task = MNIST) -> nn.Module:
-    """The network without weights (on the meta device): enough to count with. Names joined by + give their Mean."""
+    """Return the network without weights, on the meta device. Names joined by + give their Mean."""
     if "+" in name:
         return Mean([skeleton(part, task) for part in name.split("+")])
     with torch.device("meta"):
@@ -174,19 +182,21 @@ def skeleton(name: str, task: Task = MNIST) -> nn.Module:
 
 
 def build(name: str, seed: int, task: Task = MNIST) -> nn.Module:
-    """The network with initial weights that depend on ``name``, ``seed`` and ``task`` alone.
+    """Return the network with initial weights that depend only on ``name``, ``seed`` and ``task``.
 
-    The weights follow PyTorch's own defaults (uniform within 1/sqrt(fan_in)), but are
-    drawn from a generator of their own: other threads that draw random numbers
-    cannot change them.
+    The weights follow PyTorch's defaults (uniform within 1/sqrt(fan_in)), but come from their own generator,
+    so that other threads which draw random numbers cannot change them.
+
+    Raises:
+        UserError: there is no such architecture.
     """
     model = initialize(skeleton(name, task).to_empty(device="cpu"), torch.Generator().manual_seed(seed))
-    # Convolutions on channels_last are faster; dense layers do not mind.
+    # Convolutions are faster in channels_last; dense layers are not affected.
     return model.to(memory_format=torch.channels_last)
 
 
 def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Gives all layers of ``model`` their initial weights, in place."""
+    """Set the initial weights of all layers of ``model``, in place, and return it."""
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, (nn.Linear, nn.Conv2d)):
@@ -197,38 +207,39 @@ def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
             elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
                 layer.reset_parameters()  # ones and zeros
             elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
-                layer.initialize(generator)  # weights that only the layer itself knows
+                layer.initialize(generator)  # our own layers initialize their own weights
     return model
 
 
 def inherited(student: nn.Module, teacher: nn.Module) -> dict[str, Tensor]:
-    """Weights for ``student`` from a Transformer of twice its depth: every second block, and all that is not a block.
+    """Return weights for ``student`` from a Transformer of twice its depth.
+
+    They are those of every second block and of all layers that are not blocks.
 
     Raises:
-        UserError: they do not fit.
+        UserError: they do not fit the student.
 
     Source: Sanh et al. 2019 (DistilBERT, arXiv 1910.01108), section 2.
     """
-    blocks = [place for place, layer in enumerate(teacher.children()) if isinstance(layer, Block)]
-    kept = nn.Sequential(
-        *(layer for place, layer in enumerate(teacher.children()) if place not in blocks[1::2])
-    )
-    weights, wanted = kept.state_dict(), student.state_dict()
-    if not blocks or {key: value.shape for key, value in weights.items()} != {
-        key: value.shape for key, value in wanted.items()
-    }:
+    layers = list(teacher.children())
+    blocks = [place for place, layer in enumerate(layers) if isinstance(layer, Block)]
+    kept = nn.Sequential(*(layer for place, layer in enumerate(layers) if place not in blocks[1::2]))
+    weights = kept.state_dict()
+    shapes = {key: value.shape for key, value in weights.items()}
+    if not blocks or shapes != {key: value.shape for key, value in student.state_dict().items()}:
         raise UserError(
-            "This student cannot begin with this teacher's layers: that takes a Transformer of half the teacher's depth, with "
-            "everything else alike, such as vit-half and vit. Choose those, or random initial weights."
+            "This student cannot start with this teacher's layers: it must be a Transformer of half the "
+            "teacher's depth and otherwise the same, such as vit-half for vit. Choose those, or random "
+            "initial weights."
         )
     return weights
 
 
 def load(path: Path, name: str, task: Task = MNIST) -> nn.Module:
-    """The network with the weights in a safetensors file, in eval mode.
+    """Return the network with the weights in a safetensors file, in eval mode.
 
     Raises:
-        UserError: the file is missing or damaged, or is of another architecture.
+        UserError: the file is missing or damaged, or its weights do not fit the network.
     """
     try:
         state = load_file(path)
@@ -240,32 +251,31 @@ def load(path: Path, name: str, task: Task = MNIST) -> nn.Module:
 
 
 def with_weights(name: str, state: dict[str, Tensor], where: str, task: Task = MNIST) -> nn.Module:
-    """The network with the weights ``state``, in eval mode.
+    """Return the network with the weights ``state``, in eval mode.
 
     Args:
-        where: they come from, for the messages.
+        where: where the weights come from, for error messages: "student.safetensors".
 
     Raises:
-        UserError: they are of another architecture, or not finite.
+        UserError: the weights do not fit the network, or are not finite.
     """
     model = skeleton(name, task).to_empty(device="cpu")
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     if {key: (value.shape, value.dtype) for key, value in state.items()} != expected:
-        raise UserError(f"{where} holds the weights of another network than {name}.")
+        raise UserError(f"{where} holds the weights of a different network, not of {name}.")
     if not all(value.isfinite().all() for value in state.values()):
-        raise UserError(f"{where} holds weights that are not finite numbers.")
+        raise UserError(f"{where} holds weights that are NaN or infinite.")
     model.load_state_dict(state)
     return model.to(memory_format=torch.channels_last).eval()
 
 
 def as_stored(model: nn.Module, architecture: str, task: Task = MNIST) -> nn.Module:
-    """A copy of the network as it is stored and loaded, in eval mode: on the CPU, without masks, and with weights that lie as a fresh network's do."""
-    return with_weights(
-        architecture,
-        {
-            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for key, value in model.state_dict().items()
-        },
-        "The network",
-        task,
-    )
+    """Return a copy of the network as if it had been stored and loaded again.
+
+    The copy is on the CPU, in eval mode, without masks, and in a new network's memory layout.
+    """
+    state = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
+    return with_weights(architecture, state, "The network", task)

@@ -25,7 +25,8 @@ from kd.experiments.base import Distillation
 from kd.experiments.compression import BATCHES, THREADS, Recovery, Whole
 from kd.metrics import classification
 from kd.metrics.latency import compare
-from kd.models import compress, inference, registry
+from kd.models import compression, inference, quantization, registry
+from kd.models.stored_size import stored_size
 from kd.tables import cells
 from kd.teachers import cached, catalogue
 
@@ -134,19 +135,19 @@ def _quantized(
     source: Whole, config: CompressConfig, mnist: digits.Mnist, reference: cached.CachedTeacher
 ) -> list[dict[str, Any]]:
     """As Recovery.measured, of int8 alone, which is not trained."""
-    images, test = mnist.validation.take(slice(compress.CALIBRATION)).inputs(), mnist.test
+    images, test = mnist.validation.take(slice(compression.CALIBRATION)).inputs(), mnist.test
     found = []
     for who, model in source.networks.items():
         for stage, network in {
             "original": model,
-            "compressed": compress.quantize(model, config.int8, images),
+            "compressed": quantization.quantize(model, config.int8, images),
         }.items():
             said = inference.logits_in_chunks(network, test.inputs(), 512)
             found.append(
                 {
                     "who": who,
                     "stage": stage,
-                    **dataclasses.asdict(compress.cost(network)),
+                    **dataclasses.asdict(stored_size(network)),
                     **classification.scores(said, test.labels, reference.logits(test).cpu()),
                 }
             )
@@ -155,13 +156,15 @@ def _quantized(
 
 def costs() -> dict[str, list[dict[str, Any]]]:
     """The latencies of the student as it was and of each row's, in alternating rounds."""
-    images = cells.full_mnist().validation.take(slice(compress.CALIBRATION)).inputs()
+    images = cells.full_mnist().validation.take(slice(compression.CALIBRATION)).inputs()
     networks = {"base": registry.build(STUDENT, 0).eval()}
     for row, (_, config) in ROWS.items():
         network = networks["base"]
-        for _, network in compress.steps(network, config.percents, images):
+        for _, network in compression.steps(network, config.percents, images):
             pass
-        networks[row] = network if config.int8 == "off" else compress.quantize(network, config.int8, images)
+        networks[row] = (
+            network if config.int8 == "off" else quantization.quantize(network, config.int8, images)
+        )
     return compare(networks, BATCHES, THREADS)
 
 

@@ -254,7 +254,7 @@ def test_teacher_initialization_is_offered_where_it_fits(app, vit):
     assert not at.exception and not at.error
     assert at.session_state[session_keys.SETTINGS]["distil"]["initialization"] == "teacher"
     at.selectbox(key="distil_student").set_value("mlp-30").run()
-    assert "cannot begin with this teacher's layers" in said(at) and at.button(key="start").disabled
+    assert "cannot start with this teacher's layers" in said(at) and at.button(key="start").disabled
     assert "distil_initialization" not in app(student="mlp-30").session_state
 
 

@@ -74,7 +74,7 @@ def test_distil_prints_one_json_object_last_and_stores_the_run(run, mnist):
 def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused_in_plain_words(run, home):
     code, out, err = run("distil", *FAST, "--initialization", "teacher")
     assert (code, out) == (2, "") and err.startswith(
-        "kd: This student cannot begin with this teacher's layers"
+        "kd: This student cannot start with this teacher's layers"
     )
     assert not home.exists()
 

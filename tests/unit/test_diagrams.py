@@ -1,4 +1,4 @@
-"""The picture of a network shows the network: its layers in their order, their shapes and their weights."""
+"""Test that a diagram shows the layers in their order, with their shapes and weights."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -23,13 +23,13 @@ def bars(name, scale_with=None):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_goes_from_the_image_to_ten_logits_and_counts_every_weight_once(name):
+def test_rows_go_from_image_to_logits_with_all_weights(name):
     rows = diagrams.stages(name)
     assert rows[0].shape == (1, 28, 28) and rows[-1].shape == (10,)
     assert sum(row.weights for row in rows) == size.network_size(name).parameters
 
 
-def test_layers_are_told_in_plain_words_with_the_shape_of_what_they_give():
+def test_rows_have_plain_labels_and_output_shapes():
     assert [(row.label, row.shape) for row in diagrams.stages("cnn-tiny")] == [
         ("image", (1, 28, 28)),
         ("3×3 convolution, ReLU", (8, 14, 14)),
@@ -54,7 +54,7 @@ def test_layers_are_told_in_plain_words_with_the_shape_of_what_they_give():
     assert blocks == [6, 3]
 
 
-def test_nothing_is_left_out():
+def test_rows_include_layers_without_weights():
     rows = diagrams.stages("mlp-1200x2")
     assert rows[0].parts == ("image", "Flatten", "Dropout") and rows[1].parts == (
         "BoundedLinear",
@@ -64,7 +64,7 @@ def test_nothing_is_left_out():
 
 
 class Branches(nn.Module):
-    """No Sequential, and its layers are called in another order than they are written in."""
+    """Not a Sequential, and its layers are called in a different order from their definition."""
 
     def __init__(self):
         super().__init__()
@@ -76,13 +76,13 @@ class Branches(nn.Module):
 
 
 class Whole(nn.Module):
-    """No layers within."""
+    """A module without submodules."""
 
     def forward(self, images):
         return images.flatten(1)[:, :10]
 
 
-def test_any_module_can_be_drawn_in_the_order_of_its_calls(monkeypatch):
+def test_any_module_is_drawn_in_the_order_of_its_calls(monkeypatch):
     for cls in (Branches, Whole):
         monkeypatch.setitem(
             registry.ARCHITECTURES,
@@ -99,7 +99,7 @@ def test_any_module_can_be_drawn_in_the_order_of_its_calls(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_whole_svg_and_lies_within_its_frame(name):
+def test_svg_is_well_formed_and_within_its_frame(name):
     svg = parsed(name)
     _, _, width, height = map(float, svg.get("viewBox").split())
     for bar in svg.iter(f"{SVG}rect"):
@@ -110,32 +110,32 @@ def test_it_is_whole_svg_and_lies_within_its_frame(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_row_has_words_that_run_into_its_numbers(name):
-    """At 11.5 px a letter is about 6 px wide."""
+def test_labels_do_not_overlap_the_numbers(name):
+    """At a font size of 11.5 px, a letter is about 6 px wide."""
     for row in parsed(name).iter(f"{SVG}g"):
-        label, gives, *_ = row.iter(f"{SVG}text")
-        assert float(label.get("x")) + 6 * len(label.text) < float(gives.get("x")) - 6 * len(gives.text) + 6
+        label, output, *_ = row.iter(f"{SVG}text")
+        assert float(label.get("x")) + 6 * len(label.text) < float(output.get("x")) - 6 * len(output.text) + 6
 
 
-def test_bars_are_as_wide_as_the_root_of_what_a_layer_gives():
+def test_bar_width_is_the_square_root_of_the_output_size():
     image, hidden, logits = bars("mlp-800x2")[0], bars("mlp-800x2")[1], bars("mlp-800x2")[3]
     assert hidden / image == pytest.approx((800 / 784) ** 0.5, rel=0.01) and logits / image == pytest.approx(
         (10 / 784) ** 0.5, rel=0.03
     )
 
 
-def test_two_pictures_share_a_scale():
+def test_two_diagrams_share_a_scale():
     teacher, student = bars("cnn", "mlp-128"), bars("mlp-128", "cnn")
     assert teacher[0] == student[0] and max(teacher) == diagrams.BARS
-    assert max(bars("mlp-128")) == diagrams.BARS, "alone it fills its frame"
+    assert max(bars("mlp-128")) == diagrams.BARS, "alone it must fill its frame"
 
 
-def test_ink_takes_the_pages_colour_and_bars_the_models():
+def test_text_takes_the_page_colour_and_bars_the_models():
     colours = {element.get("fill") for element in parsed("vit").iter() if element.get("fill")}
     assert colours == {"#123456", "currentColor"}
 
 
-def test_its_words_say_all_that_it_shows():
+def test_screen_reader_text_names_every_row():
     words = parsed("vit-half").get("aria-label")
     for row in diagrams.stages("vit-half"):
         assert (
@@ -145,7 +145,7 @@ def test_its_words_say_all_that_it_shows():
         )
 
 
-def test_drawing_draws_no_random_numbers():
+def test_drawing_uses_no_random_numbers():
     diagrams.stages.cache_clear()
     before = torch.get_rng_state()
     diagrams.svg("vit", "#123456")

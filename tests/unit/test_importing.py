@@ -71,7 +71,7 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
         ),
         (
             file("mlp-30", lambda state: state.update({"1.bias": torch.full((30,), torch.inf)})),
-            "not finite numbers",
+            "NaN or infinite",
         ),
         (
             file("mlp-30", lambda state: state.update({"1.bias": torch.zeros(30).double()})),

@@ -1,4 +1,4 @@
-"""Layers of our own, against the same computation in NumPy."""
+"""Test our own layers against the same computation in NumPy."""
 
 import math
 
@@ -14,7 +14,7 @@ def draw(*shape):
 
 
 def numbers(module):
-    """The weights of a module in double precision."""
+    """Return the weights of a module in double precision."""
     return {name: value.double().numpy() for name, value in module.state_dict().items()}
 
 
@@ -23,7 +23,7 @@ def normalized(x, weight, bias):
 
 
 def attention(x, w, heads):
-    """One image's tokens (L, width), head by head and token by token."""
+    """Return self-attention over one image's tokens (L, width), head by head and token by token."""
     query, key, value = np.split(x @ w["query_key_value.weight"].T + w["query_key_value.bias"], 3, axis=1)
     size = x.shape[1] // heads
     mixed = np.zeros_like(x)
@@ -44,13 +44,13 @@ def vit():
     return registry.build("vit", 0).eval()
 
 
-def test_a_block_is_attention_and_an_mlp_each_normalized_before_and_added(vit):
+def test_block_matches_attention_and_mlp_in_numpy(vit):
     block, tokens = vit[1], draw(2, 5, vit[1].attention[1].output.out_features)
     w = numbers(block)
     erf = np.vectorize(math.erf)
-    for one, ours in zip(tokens.double().numpy(), block(tokens)):
-        x = one + attention(
-            normalized(one, w["attention.0.weight"], w["attention.0.bias"]),
+    for token_rows, ours in zip(tokens.double().numpy(), block(tokens)):
+        x = token_rows + attention(
+            normalized(token_rows, w["attention.0.weight"], w["attention.0.bias"]),
             under(w, "attention.1."),
             block.attention[1].heads,
         )
@@ -61,7 +61,7 @@ def test_a_block_is_attention_and_an_mlp_each_normalized_before_and_added(vit):
         )
 
 
-def test_patches_are_linear_in_the_pixels_of_their_square_row_by_row():
+def test_patches_are_linear_in_the_pixels_of_their_square():
     patches = layers.Patches(7, 6)
     with torch.no_grad():
         for weight in patches.parameters():
@@ -74,13 +74,13 @@ def test_patches_are_linear_in_the_pixels_of_their_square_row_by_row():
     for place in range(16):
         down, right = 7 * (place // 4), 7 * (place % 4)
         square = image[0, 0, down : down + 7, right : right + 7].double().numpy()
-        wanted = (
+        expected = (
             (w["embed.weight"][:, 0] * square).sum((1, 2)) + w["embed.bias"] + w["positions"][0, 1 + place]
         )
-        np.testing.assert_allclose(tokens[1 + place], wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(tokens[1 + place], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_logits_come_from_the_normalized_class_token_alone(vit):
+def test_vit_logits_come_from_the_class_token_only(vit):
     images = draw(3, 1, 28, 28)
     tokens, w = vit[:-3](images), numbers(vit)
     classes = normalized(tokens[:, 0].detach().double().numpy(), w["7.weight"], w["7.bias"])
@@ -89,20 +89,20 @@ def test_the_logits_come_from_the_normalized_class_token_alone(vit):
     )
 
 
-def test_where_the_patches_lie_matters(vit):
+def test_vit_logits_depend_on_patch_positions(vit):
     image = draw(1, 1, 28, 28)
-    moved = torch.cat([image[:, :, 7:], image[:, :, :7]], 2)  # the same patches, in other places
+    moved = torch.cat([image[:, :, 7:], image[:, :, :7]], 2)  # the same patches in other positions
     assert not torch.allclose(vit(image), vit(moved), atol=1e-4)
 
 
-def test_the_blocks_are_layers_of_the_network_itself():
+def test_vit_blocks_are_layers_of_the_sequential():
     assert [
         sum(isinstance(layer, layers.Block) for layer in registry.build(name, 0))
         for name in ("vit", "vit-half")
     ] == [6, 3]
 
 
-def test_a_separable_convolution_sees_each_channel_by_itself_and_then_each_place_by_itself():
+def test_separable_convolution_is_depthwise_then_pointwise():
     network = registry.build("cnn-separable", 0)
     depthwise, pointwise = network[3], network[6]
     image = torch.zeros(1, depthwise.in_channels, 14, 14)

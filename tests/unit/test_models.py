@@ -1,4 +1,4 @@
-"""Networks by name: how they begin, what they take and give, and which files they refuse."""
+"""Test networks by name: initial weights, inputs and outputs, and which files are refused."""
 
 import copy
 
@@ -22,7 +22,7 @@ IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initial_weights_depend_on_name_and_seed_alone(name):
+def test_initial_weights_depend_on_name_and_seed_only(name):
     torch.manual_seed(1)
     first = registry.build(name, 3)
     torch.manual_seed(2)
@@ -33,7 +33,7 @@ def test_initial_weights_depend_on_name_and_seed_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initial_weights_are_spread_like_pytorchs_own(name):
+def test_initial_weights_are_spread_like_pytorchs(name):
     for layer in registry.build(name, 0).modules():
         if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)):
             continue
@@ -52,14 +52,14 @@ def test_initial_weights_are_spread_like_pytorchs_own(name):
 
 @pytest.fixture
 def marked_memory():
-    """New memory is full of NaN, so that what nobody wrote to shows."""
+    """Fill new memory with NaN, so that uninitialized values show."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_left_uninitialized(name, marked_memory):
+def test_no_weight_is_left_uninitialized(name, marked_memory):
     assert torch.empty(3).isnan().all()
     for key, value in registry.build(name, 0).state_dict().items():
         if key.endswith(("running_mean", "num_batches_tracked")):
@@ -69,7 +69,7 @@ def test_nothing_is_left_uninitialized(name, marked_memory):
         assert value.isfinite().all(), key
 
 
-def test_a_transformers_positions_begin_as_large_as_its_patches(mnist):
+def test_vit_positions_start_as_large_as_its_patches(mnist):
     patches = registry.build("vit", 0)[0]
     alone = patches.embed(mnist.train.inputs())
     assert 0.5 < (patches.positions.std() / alone.std()).item() < 2
@@ -81,7 +81,7 @@ def test_a_transformers_positions_begin_as_large_as_its_patches(mnist):
 
 
 class Gate(nn.Module):
-    """A module with a weight of its own that says how it begins."""
+    """A module that initializes a weight of its own."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ class Gate(nn.Module):
 
 
 class Unusual(nn.Module):
-    """No Sequential: two ways through it, a dropout deep within, and a weight outside its layers."""
+    """Not a Sequential: two branches, a nested dropout, and a weight outside its layers."""
 
     def __init__(self):
         super().__init__()
@@ -109,7 +109,7 @@ class Unusual(nn.Module):
 
 @pytest.fixture
 def unusual(monkeypatch):
-    """One more entry in ARCHITECTURES."""
+    """Add one entry to ARCHITECTURES."""
     monkeypatch.setitem(
         registry.ARCHITECTURES,
         "unusual",
@@ -126,7 +126,7 @@ def test_any_module_can_be_an_architecture(unusual, marked_memory):
     )
 
 
-def test_any_module_trains_repeatably_beside_its_control(unusual, mnist):
+def test_any_module_trains_reproducibly_with_its_control(unusual, mnist):
     def train():
         experiment = Distillation(
             DistilConfig(student="unusual", epochs=1, batch_size=250), mnist, small_teacher()
@@ -135,11 +135,11 @@ def test_any_module_trains_repeatably_beside_its_control(unusual, mnist):
         return experiment.trained
 
     first = train()
-    torch.rand(3)  # what others draw is nothing to it
+    torch.rand(3)  # random numbers drawn elsewhere must not matter
     assert same(first, train()) and not identical(first["student"], first["control"])
 
 
-def test_a_module_that_does_not_say_how_its_weights_begin_is_not_built(monkeypatch):
+def test_module_without_initialize_is_not_built(monkeypatch):
     class Silent(Gate):
         initialize = None
 
@@ -156,7 +156,7 @@ def test_a_module_that_does_not_say_how_its_weights_begin_is_not_built(monkeypat
 
 
 def pick(state, places):
-    """The weights of a network's layers at these places, counted anew."""
+    """Return the weights of a network's layers at these indices, renumbered from 0."""
     return {
         f"{new}.{key.removeprefix(f'{place}.')}": value
         for new, place in enumerate(places)
@@ -165,7 +165,7 @@ def pick(state, places):
     }
 
 
-def test_a_student_inherits_every_second_block_and_all_that_is_not_a_block():
+def test_student_inherits_every_second_block():
     teacher = registry.build("vit", 5)
     student = registry.build("vit-half", 0)
     student.load_state_dict(registry.inherited(student, teacher))
@@ -187,20 +187,20 @@ def test_a_student_inherits_every_second_block_and_all_that_is_not_a_block():
     ],
 )
 def test_layers_that_do_not_fit_are_not_inherited(student, teacher):
-    with pytest.raises(UserError, match="cannot begin with this teacher's layers: .* Choose"):
+    with pytest.raises(UserError, match="cannot start with this teacher's layers: .* Choose"):
         registry.inherited(registry.build(student, 0), registry.build(teacher, 0))
 
 
-def test_a_transformer_of_another_width_does_not_fit(monkeypatch):
+def test_transformer_of_another_width_is_not_inherited(monkeypatch):
     narrow = registry.Architecture(
         "narrow", "Narrow.", lambda task: transformer(3, side=7, width=32, heads=4, dropout=0.0)
     )
     monkeypatch.setitem(registry.ARCHITECTURES, "narrow", narrow)
-    with pytest.raises(UserError, match="cannot begin"):
+    with pytest.raises(UserError, match="cannot start"):
         registry.inherited(registry.build("narrow", 0), registry.build("vit", 0))
 
 
-def test_student_and_control_both_begin_with_the_teachers_layers_or_both_at_random(mnist):
+def test_student_and_control_start_with_the_same_weights(mnist):
     teacher = small_teacher("vit")
     for initialization in INITIALIZATIONS:
         config = DistilConfig(student="vit-half", teacher="small", initialization=initialization, seed=3)
@@ -210,12 +210,12 @@ def test_student_and_control_both_begin_with_the_teachers_layers_or_both_at_rand
             wanted.load_state_dict(registry.inherited(wanted, teacher.model))
         assert identical(begun["student"], wanted) and identical(begun["control"], wanted)
         assert begun["student"][0].positions.data_ptr() != teacher.model[0].positions.data_ptr(), (
-            "the teacher would be trained too"
+            "or the teacher would be trained too"
         )
 
 
-def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused(mnist):
-    with pytest.raises(UserError, match="such as vit-half and vit"):
+def test_student_that_cannot_inherit_is_refused(mnist):
+    with pytest.raises(UserError, match="such as vit-half for vit"):
         Distillation(DistilConfig(student="mlp-30", initialization="teacher"), mnist, small_teacher("cnn"))
 
 
@@ -223,7 +223,7 @@ def test_a_student_that_cannot_begin_with_the_teachers_layers_is_refused(mnist):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_architecture_takes_digits_and_gives_ten_logits(name):
+def test_every_architecture_returns_ten_logits(name):
     model = registry.build(name, 0)
     assert model(IMAGES).shape == (5, 10) and model.eval()(IMAGES[:1]).shape == (1, 10)
     assert model(IMAGES).dtype == torch.float32
@@ -236,7 +236,7 @@ def test_every_student_is_an_architecture(name):
     assert name in registry.ARCHITECTURES
 
 
-def test_an_mlp_of_ones_own_has_the_widths_in_its_name():
+def test_own_mlp_has_the_widths_in_its_name():
     linear = [layer for layer in registry.build("mlp-64-32", 0) if isinstance(layer, nn.Linear)]
     assert [layer.out_features for layer in linear] == [64, 32, 10]
     assert registry.own_name((64, 32)) == "mlp-64-32" and registry.own_widths("mlp-64-32") == (64, 32)
@@ -262,14 +262,15 @@ def test_an_mlp_of_ones_own_has_the_widths_in_its_name():
         5,
     ],
 )
-def test_other_names_are_refused_in_plain_words(name):
+def test_unknown_architectures_are_refused(name):
     with pytest.raises(
-        UserError, match="choose one of linear, .* like mlp-64-32|has 1 to 3 hidden layers of 1 to 2048 units"
+        UserError,
+        match="choose one of linear, .* like mlp-64-32|can have 1 to 3 hidden layers of 1 to 2048 units",
     ):
         registry.architecture(name)
 
 
-def test_a_skeleton_takes_no_memory():
+def test_skeleton_takes_no_memory():
     assert {value.device.type for value in registry.skeleton("mlp-2048-2048-2048").state_dict().values()} == {
         "meta"
     }
@@ -286,7 +287,7 @@ def stored(tmp_path):
     return path
 
 
-def test_stored_weights_come_back_in_eval_mode(stored):
+def test_stored_weights_load_in_eval_mode(stored):
     model = registry.load(stored, "cnn-tiny")
     assert identical(model, registry.build("cnn-tiny", 0)) and not any(
         module.training for module in model.modules()
@@ -304,12 +305,12 @@ def changed(path, **values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"extra": torch.zeros(3)}, "weights of another network than cnn-tiny"),
-        ({"0__weight": None}, "weights of another network"),
-        ({"0__weight": torch.zeros(8, 1, 5, 5)}, "weights of another network"),
-        ({"0__weight": torch.zeros(8, 1, 3, 3, dtype=torch.float64)}, "weights of another network"),
-        ({"0__weight": torch.full((8, 1, 3, 3), torch.nan)}, "not finite numbers"),
-        ({"0__weight": torch.full((8, 1, 3, 3), torch.inf)}, "not finite numbers"),
+        ({"extra": torch.zeros(3)}, "weights of a different network, not of cnn-tiny"),
+        ({"0__weight": None}, "weights of a different network"),
+        ({"0__weight": torch.zeros(8, 1, 5, 5)}, "weights of a different network"),
+        ({"0__weight": torch.zeros(8, 1, 3, 3, dtype=torch.float64)}, "weights of a different network"),
+        ({"0__weight": torch.full((8, 1, 3, 3), torch.nan)}, "NaN or infinite"),
+        ({"0__weight": torch.full((8, 1, 3, 3), torch.inf)}, "NaN or infinite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(stored, values, message):
@@ -320,12 +321,12 @@ def test_weights_that_do_not_fit_are_refused(stored, values, message):
 
 def test_weights_of_another_architecture_are_refused(stored):
     for name in ("cnn", "linear", "mlp-8-16-32"):
-        with pytest.raises(UserError, match=f"weights of another network than {name}"):
+        with pytest.raises(UserError, match=f"weights of a different network, not of {name}"):
             registry.load(stored, name)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.999])
-def test_a_truncated_file_is_refused(stored, share):
+def test_truncated_file_is_refused(stored, share):
     content = stored.read_bytes()
     stored.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match="student.safetensors is damaged and cannot be read; restore it"):
@@ -348,10 +349,10 @@ def test_other_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["mlp-30", "cnn-tiny", "cnn", "cnn-separable", "vit-half"])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
-def test_logits_in_chunks_are_those_of_one_pass_in_eval_mode(name, chunk):
+def test_logits_in_chunks_equal_one_pass_in_eval_mode(name, chunk):
     images = torch.randn(70, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     model = registry.build(name, 0)
-    model(images)  # gives batch normalization something to remember
+    model(images)  # gives batch normalization running statistics
     before = weights(model)
     in_chunks = inference.logits_in_chunks(model, images, chunk)
     assert model.training and all(module.training for module in model.modules()) and identical(before, model)
@@ -362,7 +363,7 @@ def test_logits_in_chunks_are_those_of_one_pass_in_eval_mode(name, chunk):
     assert not model.training
 
 
-def test_the_mode_is_restored_when_a_model_fails():
+def test_training_mode_is_restored_when_a_model_fails():
     model = registry.build("linear", 0)
     with pytest.raises(RuntimeError):
         inference.logits_in_chunks(model, torch.zeros(3, 1, 5, 5))

@@ -15,7 +15,8 @@ from kd.experiments.base import Distillation
 from kd.experiments.compression import Recovery
 from kd.export import formats
 from kd.metrics import classification
-from kd.models import compress, inference, registry
+from kd.models import inference, registry
+from kd.models.stored_size import stored_size
 from kd.store import checkpoints, runs
 from kd.teachers.cached import weights_digest
 from tests.helpers import identical, same, small_teacher, weights
@@ -156,7 +157,7 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
         row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered")
     )
     assert recorded["file_bytes"] == (run.folder / "student.safetensors").stat().st_size
-    assert recorded["nonzero"] == compress.cost(model).nonzero
+    assert recorded["nonzero"] == stored_size(model).nonzero
     exported = formats.export(model, runs_again.architecture, "safetensors", mnist.test)
     assert exported.name == "mlp-30_neurons-30_rank-20-safetensors.zip"
 

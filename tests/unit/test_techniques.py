@@ -6,7 +6,7 @@ import json
 import pytest
 
 from kd.errors import UserError
-from kd.models import compress
+from kd.models import compression
 from kd.tables import cells, techniques
 from tests.helpers import small_teacher
 
@@ -43,7 +43,7 @@ def test_each_technique_has_a_row_of_its_own_and_the_chain_has_several():
         row: [name for name, percent in config.percents.items() if percent]
         for row, (_, config) in techniques.ROWS.items()
     }
-    assert [[name] for name in compress.TECHNIQUES] == [alone[name] for name in compress.TECHNIQUES]
+    assert [[name] for name in compression.TECHNIQUES] == [alone[name] for name in compression.TECHNIQUES]
     assert {config.int8 for row, (_, config) in techniques.ROWS.items() if not alone[row]} == {
         "dynamic",
         "static",

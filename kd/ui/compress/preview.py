@@ -14,12 +14,14 @@ from kd.device import training_device
 from kd.experiments import compression
 from kd.metrics import latency
 from kd.metrics.classification import interval
-from kd.models import compress, inference
+from kd.models import inference, quantization
+from kd.models.compression import CALIBRATION, TECHNIQUES
+from kd.models.stored_size import stored_size
 from kd.ui.shell import shared
 
 Amounts = tuple[
     tuple[str, int], ...
-]  # technique -> percent, of those done; of int8, its place in compress.INT8
+]  # technique -> percent, of those done; of int8, its place in quantization.INT8
 
 
 def _mnist() -> Mnist:
@@ -37,11 +39,11 @@ def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
     if not done:
         return whole(network).networks[who].eval()
     before = _network(network, who, done[:-1], source)
-    images = _mnist().to(training_device()).validation.take(slice(compress.CALIBRATION)).inputs()
+    images = _mnist().to(training_device()).validation.take(slice(CALIBRATION)).inputs()
     name, amount = done[-1]
     if name == "int8":
-        return compress.quantize(before, compress.INT8[amount], images)
-    return compress.TECHNIQUES[name].apply(before, amount / 100, images)
+        return quantization.quantize(before, quantization.INT8[amount], images)
+    return TECHNIQUES[name].apply(before, amount / 100, images)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -54,7 +56,7 @@ def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
     return {
         "who": who,
         "title": _title(done),
-        **dataclasses.asdict(compress.cost(model)),
+        **dataclasses.asdict(stored_size(model)),
         "accuracy": right / len(validation),
         "wrong": 1 - right / len(validation),
         "interval": interval(right, len(validation)),
@@ -66,9 +68,7 @@ def _title(done: Amounts) -> str:
     if not done:
         return "original"
     name, amount = done[-1]
-    return (
-        f"int8 {compress.INT8[amount]}" if name == "int8" else f"{compress.TECHNIQUES[name].title} −{amount}%"
-    )
+    return f"int8 {quantization.INT8[amount]}" if name == "int8" else f"{TECHNIQUES[name].title} −{amount}%"
 
 
 @st.cache_data(max_entries=64, show_spinner="Timing…")
@@ -90,7 +90,7 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
     """
     amounts = [(name, percent) for name, percent in config.percents.items() if percent]
     if config.int8 != "off":
-        amounts.append(("int8", compress.INT8.index(config.int8)))
+        amounts.append(("int8", quantization.INT8.index(config.int8)))
     chain = tuple(tuple(amounts[:count]) for count in range(len(amounts) + 1))
     source = _mnist().source
     times = _timed(config.network, chain, batch, source) if not shared.manager().busy() else [{}] * len(chain)

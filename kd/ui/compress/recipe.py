@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
-from kd.models import compress
+from kd.models import compression, quantization
 from kd.store import runs
 from kd.teachers import catalogue
 from kd.ui.runs import names, teachers
@@ -91,11 +91,13 @@ def network() -> None:
 
 def amounts() -> None:
     """One slider a technique, in the order in which they are done, and int8."""
-    for column, (name, technique) in zip(st.columns(len(compress.TECHNIQUES)), compress.TECHNIQUES.items()):
+    for column, (name, technique) in zip(
+        st.columns(len(compression.TECHNIQUES)), compression.TECHNIQUES.items()
+    ):
         with column:
             chosen(st.slider, name, format="%d%%")
             st.caption(f"{technique.purpose} [{technique.paper}]({technique.link}).")
-    chosen(st.segmented_control, "int8", options=compress.INT8, required=True)
+    chosen(st.segmented_control, "int8", options=quantization.INT8, required=True)
 
 
 def recovery() -> None:
