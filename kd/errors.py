@@ -1,9 +1,9 @@
-"""The one kind of error that is shown to a person."""
+"""The exception whose message is shown to the user."""
 
 
 class UserError(ValueError):
-    """Something a person can mend. Its message is one plain sentence that says how.
+    """An error that the user can fix. Its message says how, in plain words.
 
-    Raised by every part of ``kd``; the app shows it as it stands and the command
-    line prints it without a traceback.
+    Every part of ``kd`` raises it. The app shows the message, and the command line prints it without
+    a traceback.
     """

@@ -1,4 +1,4 @@
-"""Every folder and file that the program reads or writes. No other module knows where it lies itself."""
+"""Every folder and file that the program reads or writes. No other module uses ``__file__``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PACKAGE = Path(__file__).parent
 #: The folder that has kd/: a clone of the repository, or the site-packages of an installation.
 ROOT = PACKAGE.parent
 
-#: What comes with the package: read, never written but by the commands that make it anew.
+#: Files that ship with the package. Only the commands that produce them write them.
 MEASURED = PACKAGE / "measured"  # results that the tables and pages show
 WEIGHTS = PACKAGE / "teachers" / "weights"  # the shipped teachers
-RECORDED = PACKAGE / "store" / "recorded"  # a run to play back before there is another
+RECORDED = PACKAGE / "store" / "recorded"  # a run to replay while there is no other
 VALIDATION_IDS = PACKAGE / "data" / "validation_ids.txt"
 EXPORT_SCRIPT = PACKAGE / "export" / "script.py"  # goes into an exported archive as classify.py
 ONNXRUNTIME_WEB = PACKAGE / "ui" / "drawing" / "onnxruntime_web"
-MAIN_SCRIPT = PACKAGE / "ui" / "main.py"  # what Streamlit runs for each visitor
+MAIN_SCRIPT = PACKAGE / "ui" / "main.py"  # Streamlit runs it for each visitor
 
 
 def page(name: str) -> Path:
@@ -29,8 +29,8 @@ def page(name: str) -> Path:
 def home() -> Path:
     """Return the folder of the runs.
 
-    ``$KD_HOME``; else ``runs`` in a clone of the repository; else, where kd was installed without one, the user's
-    data folder.
+    ``$KD_HOME``; else ``runs`` in a clone of the repository; else, if kd was installed without one,
+    the user's data folder.
     """
     if folder := os.environ.get("KD_HOME"):
         return Path(folder)
@@ -40,10 +40,10 @@ def home() -> Path:
 
 
 def data_folder() -> Path:
-    """Where MNIST is looked for and downloaded to: ``$KD_DATA_DIR``, else the user's cache folder."""
+    """Return the folder of the data sets: ``$KD_DATA_DIR``, else a folder in cache_folder()."""
     return Path(os.environ.get("KD_DATA_DIR") or cache_folder() / "data")
 
 
 def cache_folder() -> Path:
-    """Where what can be computed again is kept: ``$KD_CACHE_DIR``, else the user's cache folder."""
+    """Return the folder of what can be computed again: ``$KD_CACHE_DIR``, else the user's cache folder."""
     return Path(os.environ.get("KD_CACHE_DIR") or platformdirs.user_cache_dir("kd-live"))

@@ -1,10 +1,10 @@
-"""Who may do what on a server that others reach: the one place where that is decided.
+"""Permissions of visitors on a shared server. All of them are decided here.
 
 Without a presenter's password, everybody may start runs and manage their own. With one
-($KD_PRESENTER_PASSWORD), who has not entered it may watch, look and draw, and that is all.
+($KD_PRESENTER_PASSWORD), visitors who have not entered it may only watch, look and draw.
 
-A visitor is known by the digest of their token (runs.owner_digest). Who entered the
-password is kept in this process alone: after a restart it is entered again.
+A visitor is identified by the digest of their token (runs.owner_digest). The presenters are kept
+in memory: after a restart, they enter the password again.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from kd.errors import UserError
 PASSWORD = "KD_PRESENTER_PASSWORD"
 SHORTEST = 8  # characters
 WINDOW = 60.0  # seconds in which wrong passwords are counted
-TRIES = 5  # in it, of one visitor, as told by their address and by their token
-ALL_TRIES = 20  # in it, of all: a visitor can have many addresses and make tokens at will
+TRIES = 5  # wrong passwords in that time from one visitor, identified by address and by token
+ALL_TRIES = 20  # from all visitors: one can have many addresses, and make tokens at will
 MAX_PRESENTERS = 100
 ONLY = "Only the presenter can {} on this server. You can watch, look at everything that is stored, and draw."
 
 _lock = threading.Lock()
 _presenters: dict[str, None] = {}  # digests of tokens, the oldest first
-_wrong: deque[tuple[float, frozenset[str]]] = deque()  # when, and by whom
+_wrong: deque[tuple[float, frozenset[str]]] = deque()  # time, and the visitor's token digest and address
 
 
 def closed() -> bool:
-    """Whether a presenter's password is set. One that is set but empty lets nobody in: forgetting it must not open the room."""
+    """Return whether a presenter's password is set. An empty one lets nobody in."""
     return PASSWORD in os.environ
 
 
 def presenter(owner: str | None) -> bool:
-    """Whether this visitor entered the presenter's password; nobody has where there is none."""
+    """Return whether this visitor is a presenter; without a password, nobody is."""
     return closed() and owner in _presenters
 
 
 def allowed(owner: str | None) -> bool:
-    """Whether this visitor may start, store and delete."""
+    """Return whether this visitor may start, store and delete runs."""
     return not closed() or owner in _presenters
 
 
 def check(owner: str | None, what: str) -> None:
-    """Sees that a visitor may do ``what``, such as "start runs".
+    """Check that a visitor may do ``what``, such as "start runs".
 
     Args:
-        owner: the digest of their token.
+        owner: the digest of the visitor's token.
 
     Raises:
         UserError: only the presenter may.
@@ -60,21 +60,22 @@ def check(owner: str | None, what: str) -> None:
 
 
 def enter(password: str, owner: str | None, address: str | None = None) -> None:
-    """Lets a visitor in as the presenter.
+    """Make a visitor a presenter.
 
     Args:
-        owner: the digest of their token.
-        address: where they are on the network, as far as that is known.
+        owner: the digest of the visitor's token.
+        address: the visitor's network address, if it is known.
 
     Raises:
-        UserError: a wrong password, too many of them lately, or the server has none that can be used.
+        UserError: the password is wrong, too many wrong ones were entered, or the server has no usable one.
     """
     right = os.environ.get(PASSWORD)
     if right is None or owner is None:
         raise UserError("This server has no presenter: everybody can start runs here.")
     if len(right) < SHORTEST:
         raise UserError(
-            f"{PASSWORD} has fewer than {SHORTEST} characters, so it lets nobody in; set a longer one and start the server again."
+            f"{PASSWORD} has fewer than {SHORTEST} characters, so it lets nobody in; "
+            "set a longer one and start the server again."
         )
     who = frozenset(filter(None, (owner, address)))
     with _lock:
@@ -83,7 +84,7 @@ def enter(password: str, owner: str | None, address: str | None = None) -> None:
             _wrong.popleft()
         if len(_wrong) >= ALL_TRIES or sum(bool(who & others) for _, others in _wrong) >= TRIES:
             raise UserError(f"Too many wrong passwords were tried; wait {WINDOW:.0f} seconds and try again.")
-        # By digests, so that the time it takes tells nothing of the password, nor of its length.
+        # Comparing digests takes a time that depends on neither the password nor its length.
         if not hmac.compare_digest(
             *(hashlib.sha256(text.encode(errors="replace")).digest() for text in (password, right))
         ):
@@ -95,6 +96,6 @@ def enter(password: str, owner: str | None, address: str | None = None) -> None:
 
 
 def leave(owner: str | None) -> None:
-    """The visitor is no presenter any more."""
+    """Make the visitor a presenter no longer."""
     with _lock:
         _presenters.pop(owner, None)

@@ -1,4 +1,4 @@
-"""``kd bench``: measure the speed of training with the benchmarks of the repository, which the package does not hold."""
+"""``kd bench``: measure the speed of training. The benchmarks are in the repository, not in the package."""
 
 from __future__ import annotations
 
@@ -47,5 +47,6 @@ def _engine() -> ModuleType:
         if error.name not in ("benchmarks", "benchmarks.engine"):
             raise
         raise UserError(
-            "The benchmarks are not installed with kd. Clone the repository and run this command in its folder."
+            "The benchmarks are not installed with kd. "
+            "Clone the repository and run this command in its folder."
         ) from None

@@ -23,7 +23,11 @@ EXTRAS: dict[str, train.Extra] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands. Each sets ``run``, its function, and ``kept``, what is left if it is stopped."""
+    """Return the parser of all commands.
+
+    Each command sets two functions of the parsed arguments: ``run`` returns the exit code, and ``kept``
+    returns what is left when the command is stopped.
+    """
     found = argparse.ArgumentParser(prog="python -m kd")
     commands = found.add_subparsers(dest="command", required=True)
     for kind in KINDS.values():
@@ -39,10 +43,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 2 after an error that a person can mend, or 130 after Ctrl-C.
+    """Run a command and return the exit code: 0, 2 after an error of the user, or 130 after Ctrl-C.
 
     Args:
-        arguments: the words of the command; by default those that the process was started with.
+        arguments: the command's words, such as ["distil", "--json"]; by default those of the process.
     """
     given = parser().parse_args(arguments)
     try:

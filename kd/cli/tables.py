@@ -1,4 +1,4 @@
-"""The commands that measure a table: ``kd methods``, ``schemes``, ``distilbert``, ``techniques`` and ``paper``."""
+"""The commands that measure a table: methods, schemes, distilbert, techniques and paper."""
 
 from __future__ import annotations
 

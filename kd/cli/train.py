@@ -27,7 +27,7 @@ from kd.training.loop import Record
 
 
 class Extra:
-    """What a command has beyond the settings of its kind of run: nothing, unless a subclass says otherwise."""
+    """What a command does beyond training its kind of run: nothing, unless a subclass overrides it."""
 
     def add_arguments(self, command: argparse.ArgumentParser) -> None:
         """Add options."""
@@ -40,7 +40,7 @@ class Extra:
         return experiment
 
     def finish(self, run: runs.Run, experiment: Experiment, given: argparse.Namespace) -> None:
-        """Do what is left to do once the run is stored."""
+        """Do what is left to do after the run is stored."""
 
 
 def add(commands: Any, kind: Kind, extra: Extra) -> None:
@@ -174,7 +174,7 @@ def _records(
             bar.update(last.step - bar.n)
             if few_learners:
                 bar.set_postfix({name: f"{value:.2%}" for name, value in last.validation_accuracy.items()})
-            # The results of cells are kept as soon as they are there, unless writing would slow down training.
+            # Results of cells are kept as soon as they are there, unless writing would slow down training.
             fresh_results = getattr(last, "outcomes", ()) and last.step < last.steps
             if keeper.due(last) or (fresh_results and keeper.cheap):
                 problem = keeper.keep(experiment, experiment.config, rows)

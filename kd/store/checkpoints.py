@@ -1,10 +1,10 @@
-"""Unfinished runs on disk: where each stands, so that it can go on as if it had never stopped.
+"""Checkpoints of unfinished runs, from which a run resumes as if it had never stopped.
 
     <home>/<id>.checkpoint   .<id>.lock
 
-A checkpoint is replaced whole. The process that trains a run holds its lock, which the
-operating system drops with the process, however that ends: a checkpoint that nobody
-holds is a run that was interrupted. A run that ends leaves neither file.
+A checkpoint is replaced atomically. The process that trains a run holds its lock, which the
+operating system releases when the process ends, in whatever way: a checkpoint without a lock
+holder is an interrupted run. A run that ends leaves neither file.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if os.name == "nt":
 else:
     import fcntl
 
-EVERY = 10.0  # seconds, at least, between the checkpoints of a run
-#: The formats that go on to the same weights as without the interruption. Only the newest is written.
+EVERY = 10.0  # the least number of seconds between the checkpoints of a run
+#: The formats that resume to the same weights as without an interruption. Only the newest is written.
 READABLE = (1, kinds.FORMAT)
-ABANDONED = 3600.0  # seconds after which a temporary file belongs to nobody; writing one takes seconds
+ABANDONED = 3600.0  # seconds after which a temporary file is left over; writing one takes seconds
 ELSEWHERE = (
     "This run is in training elsewhere: in another server, or from the command line, with the same folder."
 )
@@ -51,16 +51,16 @@ _SAFETENSORS = re.compile(r"\.tmp\w{6}")  # what safetensors itself writes to be
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run that is not finished, as it stood at its last checkpoint."""
+    """An unfinished run at its last checkpoint."""
 
     id: str
-    config: Settings  # its schedule has the changes made by hand
+    config: Settings  # its schedule holds the changes that were made during training
     rows: list[dict[str, float]]  # of metrics.csv so far
     data: str  # digest of the data
     teacher: str | None  # digest of the teacher's weights
-    owner: str | None  # digest of the owner's token; None: made from the command line
+    owner: str | None  # digest of the owner's token; None: started from the command line
     saved: str  # ISO 8601, with time zone
-    state: Mapping[str, Tensor]  # of train.Training; empty where it was not asked for
+    state: Mapping[str, Tensor]  # of the training; empty if it was not read
 
     @property
     def kind(self) -> str:
@@ -72,21 +72,22 @@ class Checkpoint:
         return kinds.of(self.config)
 
     def check(self, data: str, teacher: str | None) -> None:
-        """Sees that what it would learn from is what it learned from, by digests.
+        """Check that data and teacher match the checkpoint's digests.
 
         Raises:
-            UserError: it is not; the checkpoint stays.
+            UserError: they do not. The checkpoint stays.
         """
         if self.data != data:
-            raise UserError("This run was started on other data; set KD_DATA_DIR as it was then.")
+            raise UserError("This run was started on other data. Set KD_DATA_DIR to what it was then.")
         if self.teacher != teacher:
             raise UserError(
-                "This run's teacher has other weights than when it was started; bring those back, or start the run anew."
+                "This run's teacher has other weights than when the run was started. "
+                "Restore them, or start a new run."
             )
 
 
 class Resumable(Protocol):
-    """What a checkpoint keeps of a run: see kd.experiments.base.Experiment."""
+    """The part of kd.experiments.base.Experiment that a checkpoint needs."""
 
     @property
     def mnist(self) -> Any: ...
@@ -97,7 +98,7 @@ class Resumable(Protocol):
 
 
 class Keeper:
-    """Keeps the checkpoint of one run, with which nobody else can go on meanwhile.
+    """Writes the checkpoints of one run and holds its lock, so that nobody else can resume it meanwhile.
 
     Args:
         owner: the digest of the owner's token.
@@ -107,44 +108,44 @@ class Keeper:
         self._id, self._owner = id, owner
         self._lock: BinaryIO | None = None
         self._tried = time.monotonic()
-        self._took = 0.0  # seconds that the last one took
+        self._took = 0.0  # seconds that writing the last one took
 
     def due(self, record: Record) -> bool:
-        """Whether it is time: at the end of an epoch, but not of the last, and not too soon after the one before."""
+        """Return whether a checkpoint is due: at the end of an epoch but the last, and not too soon."""
         return (
             record.whole_validation and record.step < record.steps and time.monotonic() - self._tried >= EVERY
         )
 
     @property
     def cheap(self) -> bool:
-        """Whether one more would take a tenth of the time at most: a sweep's grow with the networks that it keeps."""
+        """Whether one more takes at most a tenth of the time; those of a sweep grow with its networks."""
         return time.monotonic() - self._tried >= 9 * self._took
 
     @property
     def kept(self) -> bool:
-        """Whether it holds the run, and there is a checkpoint of it."""
+        """Whether it holds the lock, and there is a checkpoint."""
         return self._lock is not None and os.path.exists(_path(self._id))
 
     def claim(self) -> None:
-        """Takes the run, to go on with it.
+        """Take the lock, to resume the run.
 
         Raises:
-            UserError: another process trains it, or the folder cannot be written to.
+            UserError: another process trains the run, or the folder cannot be written to.
         """
         try:
             self._lock = self._lock or _locked(_lock_path(self._id))
         except OSError as error:
             raise UserError(
-                runs.cannot_save(error, "The claim to go on with the run", " and try again")
+                runs.cannot_save(error, "The claim to resume the run", " and try again")
             ) from None
         if self._lock is None:
             raise UserError(ELSEWHERE)
 
     def keep(self, experiment: Resumable, config: Settings, rows: Sequence[Mapping[str, float]]) -> str:
-        """Puts where ``experiment`` stands in place of what was kept before. To be called between two records.
+        """Replace the checkpoint by one of ``experiment`` as it is now. Call it between two records.
 
         Returns:
-            An empty string, or a sentence on why it could not: no reason to end a training.
+            An empty string, or a sentence on why it could not be written, which is no reason to end training.
         """
         about = {
             "format": kinds.FORMAT,
@@ -164,7 +165,7 @@ class Keeper:
             if self._lock is None:
                 return ELSEWHERE
             state = {key: value.cpu().contiguous() for key, value in experiment.training.state().items()}
-            temporary.unlink(missing_ok=True)  # a link to elsewhere would be followed
+            temporary.unlink(missing_ok=True)  # a symbolic link would be followed
             save_file(state, temporary, {"about": json.dumps(about)})
             safe_files.on_disk(temporary)
             os.replace(temporary, path)
@@ -178,10 +179,10 @@ class Keeper:
         return ""
 
     def leave(self, ended: bool) -> None:
-        """Lets go of the run; one that has ended leaves no checkpoint. May be called twice."""
+        """Release the lock, and delete the checkpoint of a run that has ended. It may be called twice."""
         if self._lock is None:
             return
-        with contextlib.suppress(OSError):  # what stays is tidied up at the next start
+        with contextlib.suppress(OSError):  # what is left over is tidied up at the next start
             if ended:
                 _path(self._id).unlink(missing_ok=True)
             _lock_path(self._id).unlink(missing_ok=True)
@@ -190,20 +191,21 @@ class Keeper:
 
 
 def load(id: str, state: bool = True) -> Checkpoint:
-    """The checkpoint of the unfinished run called ``id``.
+    """Return the checkpoint of the unfinished run with this id.
 
     Args:
         state: read the weights too.
 
     Raises:
-        UserError: there is none, it is damaged, or of another version of the program.
+        UserError: there is none, it is damaged, or another version of the program wrote it.
     """
     if not runs.is_id(id):
         raise UserError("That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.")
     path = _path(id)
     if not exists(id):
         raise UserError(
-            f"There is no unfinished run {id} in {paths.home()}: it was finished, or stopped before anything was kept."
+            f"There is no unfinished run {id} in {paths.home()}: "
+            "it has finished, or was stopped before its first checkpoint."
         )
     try:
         with safe_open(path, "pt") as file:
@@ -226,9 +228,10 @@ def load(id: str, state: bool = True) -> Checkpoint:
             safe_files.plain(about["saved"]),
             tensors,
         )
-    except UserError:  # of the config too: a setting that this version does not know
+    except UserError:  # also of the config: a setting that this version does not know
         raise UserError(
-            f"The checkpoint {path} is of another version of the program; go on with that one, or start the run anew."
+            f"The checkpoint {path} is of another version of the program. "
+            "Resume it with that version, or start a new run."
         ) from None
     except (
         SafetensorError,
@@ -241,18 +244,18 @@ def load(id: str, state: bool = True) -> Checkpoint:
         RuntimeError,
     ):
         raise UserError(
-            f"The checkpoint {path} is damaged and cannot be gone on from; delete it and start the run anew."
+            f"The checkpoint {path} is damaged and cannot be resumed. Delete it and start a new run."
         ) from None
 
 
 def exists(id: str) -> bool:
-    """Whether the run called ``id`` is unfinished. One that was stored is not, whatever a crash right after it left."""
+    """Return whether the run is unfinished. A stored run is not, whatever a crash right afterwards left."""
     path = _path(id)
     return runs.is_id(id) and path.is_file() and not path.is_symlink() and not (paths.home() / id).exists()
 
 
 def in_training(id: str) -> bool:
-    """Whether a process, this one or another, trains the run."""
+    """Return whether a process, this one or another, trains the run."""
     path = _lock_path(id)
     if not path.exists():
         return False
@@ -266,7 +269,7 @@ def in_training(id: str) -> bool:
 
 
 def list_interrupted() -> tuple[list[Checkpoint], list[str]]:
-    """The unfinished runs that nobody trains, newest first, and one sentence for each that cannot be read."""
+    """Return the interrupted runs, newest first, and a sentence for each that cannot be read."""
     found, problems = [], []
     try:
         names = sorted(os.listdir(paths.home()), reverse=True)
@@ -283,27 +286,28 @@ def list_interrupted() -> tuple[list[Checkpoint], list[str]]:
 
 
 def owned(id: str, token: str | None) -> Checkpoint:
-    """The checkpoint, without its weights, for its owner.
+    """Return the checkpoint for its owner, without the weights.
 
     Raises:
-        UserError: as load(), or it is somebody else's.
+        UserError: as for load(), or the run is somebody else's.
     """
-    permissions.check(runs.owner_digest(token), "go on with runs or discard them")
+    permissions.check(runs.owner_digest(token), "resume or discard runs")
     kept = load(id, state=False)
     if kept.owner is None:
         raise UserError(
-            f"This run was made from the command line; go on with python -m kd {kept.kind} --resume {id}"
+            "This run was started from the command line; "
+            f"resume it with python -m kd {kept.kind} --resume {id}"
         )
     if kept.owner != runs.owner_digest(token):
-        raise UserError("Only the person who started this run can go on with it or discard it.")
+        raise UserError("Only the person who started this run can resume or discard it.")
     return kept
 
 
 def discard(id: str, token: str | None) -> None:
-    """Deletes the checkpoint. Only its owner may.
+    """Delete the checkpoint. Only its owner may.
 
     Raises:
-        UserError: somebody else's, in training, or a disk that refuses.
+        UserError: it is somebody else's or in training, or the disk cannot be written to.
     """
     owned(id, token)
     keeper = Keeper(id)
@@ -314,7 +318,7 @@ def discard(id: str, token: str | None) -> None:
 
 
 def tidy() -> None:
-    """Deletes what processes that were killed left half done: nothing that another may be working on."""
+    """Delete what killed processes left half done, but nothing that a running process may still need."""
     with contextlib.suppress(OSError):
         for path in list(paths.home().iterdir()):
             with contextlib.suppress(OSError):
@@ -344,14 +348,14 @@ def _lock_path(id: str) -> Path:
 
 
 def _locked(path: Path, look: bool = False) -> BinaryIO | None:
-    """The file at ``path``, made where it is missing and locked until it is closed; None where another holds it.
+    """Return the file at ``path``, created if needed and locked until it is closed; None if another holds it.
 
     Args:
-        look: only to see whether it is free; any number may look at once.
+        look: only check whether it is free; any number of processes may check at once.
     """
     for attempt in range(1 if look else 5):
         if attempt:
-            time.sleep(0.02)  # another may only be looking
+            time.sleep(0.02)  # another process may only be checking
         file = os.fdopen(
             os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666), "ab"
         )

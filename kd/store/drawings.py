@@ -1,4 +1,4 @@
-"""A personal test set: drawings that somebody kept, with their labels.
+"""A personal test set: the drawings that a visitor kept, with their labels.
 
 <home>/drawings/<owner>/<number>-<label>.png   28x28, greyscale, as models see it
 """
@@ -28,7 +28,7 @@ def _folder(token: str) -> Path:
 
 
 def _files(token: str) -> list[tuple[Path, int]]:
-    """The kept files and their labels, oldest first."""
+    """Return the kept files and their labels, oldest first."""
     try:
         found = [(path, _NAME.fullmatch(path.name)) for path in sorted(_folder(token).iterdir())]
     except OSError:
@@ -37,10 +37,11 @@ def _files(token: str) -> list[tuple[Path, int]]:
 
 
 def keep(pixels: np.ndarray, label: int, token: str) -> int:
-    """Adds a drawing, (28, 28) uint8, and returns how many there are now.
+    """Add a drawing, (28, 28) uint8, and return how many there are now.
 
     Raises:
-        UserError: the label is no digit, there are too many drawings, the store is full, the disk refuses, or only the presenter may.
+        UserError: the label is not a digit, there are too many drawings, the store is full, the disk cannot
+            be written to, or only the presenter may.
     """
     permissions.check(runs.owner_digest(token), "keep drawings")
     quota.check()
@@ -48,9 +49,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
         raise UserError("Say which digit you drew, 0 to 9, and press Keep again.")
     files = _files(token)
     if len(files) >= MAX_DRAWINGS:
-        raise UserError(
-            f"You have kept {MAX_DRAWINGS} drawings, which is the most; forget them to begin anew."
-        )
+        raise UserError(f"You have kept {MAX_DRAWINGS} drawings, the maximum. Delete them to keep new ones.")
     number = int(files[-1][0].name[:6]) + 1 if files else 0
     path = _folder(token) / f"{number:06}-{label}.png"
     temporary = path.with_suffix(".tmp")
@@ -67,7 +66,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
 
 
 def load(token: str) -> tuple[Tensor, Tensor]:
-    """The kept drawings, (N, 28, 28) uint8, and their labels, (N,). Files that cannot be read are left out."""
+    """Return the readable kept drawings, (N, 28, 28) uint8, and their labels, (N,)."""
     images, labels = [], []
     for path, label in _files(token):
         try:
@@ -85,15 +84,16 @@ def load(token: str) -> tuple[Tensor, Tensor]:
 
 
 def forget(token: str) -> None:
-    """Deletes all kept drawings.
+    """Delete all kept drawings.
 
     Raises:
-        UserError: the disk refuses.
+        UserError: the disk cannot be written to.
     """
     try:
         for path, _ in _files(token):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"The drawings could not be deleted: {_folder(token)} cannot be written to ({error.strerror or error})."
+            f"The drawings could not be deleted: {_folder(token)} cannot be written to "
+            f"({error.strerror or error})."
         ) from None

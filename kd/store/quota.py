@@ -1,7 +1,7 @@
-"""How much the stored runs may take, and which are to go first.
+"""Limits on the stored runs, $KD_MAX_RUNS and $KD_MAX_BYTES, and which runs to delete first.
 
-What is under way is always stored, since nothing that was learned may be lost: what is
-bounded is what begins. The bounds are $KD_MAX_RUNS and $KD_MAX_BYTES.
+A run that has started is always stored, so that no training is lost; the limits only keep new runs
+from starting.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BYTES = 5_000_000_000
 
 @dataclass(frozen=True)
 class Usage:
-    """What is stored, beside what may be."""
+    """What is stored, and the limits."""
 
     runs: int
     bytes: int
@@ -30,14 +30,16 @@ class Usage:
 
     @property
     def share(self) -> float:
+        """How full the store is, from 0 to 1 or a little above."""
         return max(self.runs / self.max_runs, self.bytes / self.max_bytes)
 
     def __str__(self) -> str:
-        return f"{self.runs:,} of {self.max_runs:,} runs, {self.bytes / 1e6:,.0f} of {self.max_bytes / 1e6:,.0f} MB"
+        megabytes, limit = self.bytes / 1e6, self.max_bytes / 1e6
+        return f"{self.runs:,} of {self.max_runs:,} runs, {megabytes:,.0f} of {limit:,.0f} MB"
 
 
 def usage() -> Usage:
-    """What is stored now: runs that are finished or kept unfinished, and the bytes of all in their folder."""
+    """Return what is stored now: finished and unfinished runs, and the bytes of all files in their folder."""
     count = 0
     try:
         with os.scandir(paths.home()) as entries:
@@ -50,7 +52,7 @@ def usage() -> Usage:
 
 
 def size(run: Run) -> int:
-    """Bytes of a stored run."""
+    """Return the bytes of a stored run."""
     return _bytes(run.folder)
 
 
@@ -80,31 +82,36 @@ def _bound(name: str, default: int) -> int:
         value = math.nan
     if not (math.isfinite(value) and value >= 1):
         raise UserError(
-            f"{name} is {text!r}, which is no number of at least 1; set it to one, or to nothing for {default:,}."
+            f"{name} must be at least 1 (got {text!r}). Unset it to use the default, {default:,}."
         )
     return int(value)
 
 
 def check(pending: int = 0) -> None:
-    """Sees that there is room for another run.
+    """Check that there is room for another run.
 
     Args:
-        pending: how many are under way, each of which will be stored.
+        pending: the number of runs under way, each of which will be stored.
 
     Raises:
-        UserError: there is not.
+        UserError: the store is full.
     """
     now = usage()
     if now.runs + pending >= now.max_runs or now.bytes >= now.max_bytes:
         coming = f" and {pending} under way" if pending else ""
         raise UserError(
-            f"The store is full ({now}{coming}), so nothing new can begin; nothing is lost. Delete runs on the Runs page, where the oldest are offered, "
+            f"The store is full ({now}{coming}), so no new run can start; nothing is lost. "
+            "Delete runs on the Runs page, which offers the oldest, "
             "or ask who runs this server to raise KD_MAX_RUNS or KD_MAX_BYTES."
         )
 
 
 def removable(found: Sequence[Run], owner: str | None) -> list[Run]:
-    """The runs that this visitor can delete and that are not pinned, the oldest first."""
+    """Return the unpinned runs that this visitor can delete, the oldest first.
+
+    Args:
+        owner: the digest of the visitor's token.
+    """
     mine = [
         run
         for run in found

@@ -1,6 +1,6 @@
-"""Playing a stored run back: where the player stands, and which records were there by then.
+"""Replays of stored runs: the player's position, and the records that were there at that time.
 
-Pure, and without a worker or a model: a replay needs nothing but what the run stored of itself.
+Pure, and without a worker or a model: a replay needs only what the run stored.
 """
 
 from __future__ import annotations
@@ -23,45 +23,53 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Player:
-    """Where a replay stands. ``now`` is always the caller's clock, in seconds."""
+    """The position of a replay. ``now`` is always the caller's clock, in seconds."""
 
     length: float  # of the recording, in seconds of training
     at: float = 0.0  # seconds into the recording, as of ``since``
-    since: float | None = None  # None: it is paused
+    since: float | None = None  # None: paused
     speed: float = 1.0  # one of SPEEDS
 
     def position(self, now: float) -> float:
-        """Seconds into the recording."""
+        """Return the position in seconds of the recording."""
         played = 0.0 if self.since is None else self.speed * max(0.0, now - self.since)
         return min(self.length, self.at + played)
 
     def ended(self, now: float) -> bool:
+        """Return whether the position is the end of the recording."""
         return self.position(now) >= self.length
 
     def playing(self, now: float) -> bool:
+        """Return whether it is neither paused nor at the end."""
         return self.since is not None and not self.ended(now)
 
     def play(self, now: float) -> Self:
-        """Goes on; from the beginning where it had come to the end."""
+        """Return the player playing; from the beginning if it had ended."""
         return dataclasses.replace(self, at=0.0 if self.ended(now) else self.position(now), since=now)
 
     def pause(self, now: float) -> Self:
+        """Return the player paused where it is."""
         return dataclasses.replace(self, at=self.position(now), since=None)
 
     def seek(self, seconds: float, now: float) -> Self:
-        """Goes on, or waits, at another place; one beyond the recording is its nearer end."""
+        """Return the player at another position, still playing or paused. It is limited to the recording."""
         seconds = min(self.length, max(0.0, seconds)) if math.isfinite(seconds) else 0.0
         return dataclasses.replace(self, at=seconds, since=None if self.since is None else now)
 
     def at_speed(self, speed: float, now: float) -> Self:
+        """Return the player at one of SPEEDS.
+
+        Raises:
+            UserError: it is none of them.
+        """
         if speed not in SPEEDS:
-            raise UserError(f"A replay has the speeds {', '.join(f'{s:g}' for s in SPEEDS)}.")
+            raise UserError(f"The speed of a replay must be one of {', '.join(f'{s:g}' for s in SPEEDS)}.")
         return dataclasses.replace(self.seek(self.position(now), now), speed=speed)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A stored run and its records, in the order of their seconds."""
+    """A stored run and its records, ordered by time."""
 
     run: runs.Run
     rows: tuple[Row, ...]
@@ -73,30 +81,31 @@ class Recording:
 
     @property
     def day(self) -> str:
-        """ "25 November 2026, 17:54": when it was recorded."""
+        """When it was recorded, such as "25 November 2026, 17:54"."""
         moment = datetime.datetime.fromisoformat(self.run.created)
         return f"{moment.day} {moment:%B %Y, %H:%M}"
 
     def until(self, seconds: float) -> tuple[Row, ...]:
-        """The records that were there after so many seconds of training."""
+        """Return the records that were there after so many seconds of training."""
         return self.rows[: bisect.bisect_right(self.rows, seconds, key=lambda row: row["seconds"])]
 
     def next(self, seconds: float) -> float:
-        """The moment of the first record after ``seconds``; the end where there is none."""
+        """Return the time of the first record after ``seconds``, or the end if there is none."""
         place = bisect.bisect_right(self.rows, seconds, key=lambda row: row["seconds"])
         return self.rows[min(place, len(self.rows) - 1)]["seconds"]
 
 
 def load(id: str) -> Recording:
-    """The recording of a stored run.
+    """Return the recording of a stored run.
 
     Raises:
-        UserError: no such run, one without such curves, or a damaged one.
+        UserError: there is no such run, it has no curves over time, or it is damaged.
     """
     run = runs.load(id)
     if not run.about.replay:
         raise UserError(
-            "A run of this kind has no curves over time that could be replayed; choose another on the Runs page."
+            "A run of this kind has no curves over time that could be replayed; "
+            "choose another on the Runs page."
         )
     rows = run.metrics()
     moments = [row.get(name, math.nan) for row in rows for name in ("seconds", "step", "epoch")]
@@ -111,16 +120,22 @@ def load(id: str) -> Recording:
         ordered = False
     if not rows or not ordered:
         raise UserError(
-            f"The recording of {run.name} is empty or damaged, so it cannot be replayed; choose another on the Runs page."
+            f"The recording of {run.name} is empty or damaged, so it cannot be replayed; "
+            "choose another on the Runs page."
         )
     return Recording(run, tuple(rows))
 
 
 def last_finished(owner: str | None) -> str:
-    """The id of the newest run that trained to its end and can be replayed: of this owner's (a digest), else of anybody's, else the one that comes with the program.
+    """Return the id of the newest finished run that can be replayed.
+
+    The owner's own runs come first, then anybody's, then the one that ships with the program.
+
+    Args:
+        owner: the digest of the owner's token.
 
     Raises:
-        UserError: there is none, and that one is damaged.
+        UserError: there is none, and the shipped one is damaged.
     """
     found = [run for run in runs.list_runs()[0] if run.about.replay and run.state == "done"]
     mine = [run for run in found if owner is not None and run.owner == owner]

@@ -1,9 +1,9 @@
-"""A run on disk: config, metrics, weights and measures, whole or absent.
+"""Runs on disk: config, metrics, weights and measures.
 
     <home>/<id>/config.json  metrics.csv  measures.json  student.safetensors  control.safetensors
 
-A run is written under a temporary name and then renamed. Those that are not
-finished yet are kept by kd/store/checkpoints.py.
+A run is written under a temporary name and then renamed, so it is there whole or not at all.
+kd/store/checkpoints.py keeps the runs that have not finished.
 """
 
 from __future__ import annotations
@@ -38,21 +38,20 @@ from kd.models import registry
 from kd.paths import home
 from kd.store import safe_files, validation
 
-#: How the message of a run begins that is a cell of a sweep.
+#: The start of the message of a run that was opened from a cell of a sweep.
 FROM_SWEEP = "This is a cell of the sweep"
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
-#: The runs that come with the program: a recording, for whoever has none yet. Read, never written; no list shows them.
+#: The recorded run that ships with the program. It is read, never written, and no list shows it.
 RECORDED = paths.RECORDED
 _numbering = threading.Lock()
-_newest = datetime.datetime.min  # of the ids that this process gave
+_newest = datetime.datetime.min  # of the ids that this process returned
 
 
 def new_id() -> str:
-    """Sorts by time; cannot be guessed.
+    """Return a new id that sorts by time and cannot be guessed.
 
-    In one process a later id always sorts later, whatever the clock does: it may be put
-    back, and at the end of summer it is.
+    Within a process, a later id always sorts later, even when the clock is put back.
     """
     global _newest
     with _numbering:
@@ -61,12 +60,16 @@ def new_id() -> str:
 
 
 def owner_digest(token: str | None) -> str | None:
-    """What is stored of an owner's token: enough to know it again, not to use it."""
+    """Return the digest of an owner's token, which identifies the owner but cannot be used as the token."""
     return hashlib.sha256(token.encode()).hexdigest() if token else None
 
 
 def clean_name(name: str) -> str:
-    """A name that is safe to show: one line, no control characters, not too long."""
+    """Return the name on one line and without control characters.
+
+    Raises:
+        UserError: it is empty or too long.
+    """
     text = "".join(
         " " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C"
     )
@@ -80,40 +83,40 @@ def clean_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run. ``measures`` is empty where the run was interrupted."""
+    """A stored run. ``measures`` is empty if the run was interrupted."""
 
     id: str
     kind: str  # one of kd.config.kinds.KINDS
     name: str
-    owner: str | None  # digest of the owner's token; None: made from the command line
+    owner: str | None  # digest of the owner's token; None: started from the command line
     created: str  # ISO 8601, with time zone
     state: str  # "done", "stopped" or "interrupted"
     config: Settings
     measures: Mapping[str, Any]
     folder: Path
-    message: str = ""  # how it ended, where it did not simply finish
-    pinned: bool = False  # not among those that are offered for removal
+    message: str = ""  # how it ended, unless it simply finished
+    pinned: bool = False  # not offered for removal
 
     @property
     def about(self) -> Kind:
-        """What is known of its kind."""
+        """The description of its kind."""
         return KINDS[self.kind]
 
     @property
     def architecture(self) -> str:
-        """The student's architecture; the teacher's in a run that trained one."""
+        """The student's architecture, or the teacher's if the run trained a teacher."""
         return self.about.architecture(self.config, self.measures)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The networks that are stored, such as ("student", "control")."""
+        """The names of the stored networks, such as ("student", "control")."""
         return self.about.models(self.config, self.measures)
 
     def file(self, name: str) -> Path:
-        """One of the run's files.
+        """Return the path of one of the run's files.
 
         Raises:
-            UserError: it is missing, or a link to somewhere else.
+            UserError: the file is missing, or is a symbolic link.
         """
         path = self.folder / name
         if path.is_symlink() or not path.is_file():
@@ -121,11 +124,15 @@ class Run:
         return path
 
     def model(self, which: str) -> nn.Module:
-        """The trained "student", "control" or "teacher", in eval mode."""
+        """Return the trained "student", "control" or "teacher", in eval mode."""
         return registry.load(self.file(f"{which}.safetensors"), self.architecture)
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv."""
+        """Return the rows of metrics.csv.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
         try:
             rows = csv.DictReader(io.StringIO(safe_files.read_text(self.folder / "metrics.csv"), newline=""))
             return validation.rows(
@@ -150,17 +157,17 @@ def save(
     message: str = "",
     tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Run:
-    """Stores a run, whole or not at all.
+    """Store a run, whole or not at all.
 
     Args:
         records: rows of metrics.csv, flat.
         owner: the digest of the owner's token.
         name: by default it is made from the settings.
-        message: how it ended, in a sentence, where it did not simply finish.
-        tensors: what else is stored, each by its own name as a safetensors file.
+        message: how it ended, in a sentence, unless it simply finished.
+        tensors: more safetensors files, by name.
 
     Raises:
-        UserError: a bad name; the disk is full, or cannot be written to.
+        UserError: the name is not valid, or the disk is full or cannot be written to.
     """
     kind = kinds.of(config)
     about = {
@@ -176,9 +183,7 @@ def save(
     }
     folder, temporary = home() / id, home() / f".{id}.tmp"
     try:
-        if (
-            temporary.exists()
-        ):  # of a process that was killed while it stored this run, which was then resumed
+        if temporary.exists():  # a process was killed while it stored this run, which was then resumed
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         _write_json(temporary / "config.json", about)
@@ -208,11 +213,15 @@ def save(
 
 
 def cannot_save(error: Exception, what: str = "The run", then: str = " and save again") -> str:
-    """Why ``what`` could not be written to the disk, and what to do."""
+    """Return a sentence on why ``what`` could not be written to the disk, and what to do."""
     code = getattr(error, "errno", None)
     if code == errno.ENOSPC or "No space" in str(error):
         return f"{what} was not saved because the disk is full: free some space in {home()}{then}."
-    return f"{what} was not saved because {home()} cannot be written to: change its permissions, or set KD_HOME{then and ',' + then}."
+    then = f",{then}" if then else ""
+    return (
+        f"{what} was not saved because {home()} cannot be written to: "
+        f"change its permissions, or set KD_HOME{then}."
+    )
 
 
 def _json(value: Any) -> str:
@@ -224,10 +233,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def load(id: str) -> Run:
-    """The stored run called ``id``.
+    """Return the stored run with this id.
 
     Raises:
-        UserError: no such run, or a damaged one.
+        UserError: there is no such run, or it is damaged.
     """
     if not is_id(id):
         raise UserError("That is not the id of a run; choose one from the Runs page.")
@@ -266,12 +275,13 @@ def load(id: str) -> Run:
         return run
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(
-            f"The run {id} is damaged: a file in {folder} is missing or cannot be read. Restore or delete that folder."
+            f"The run {id} is damaged: a file in {folder} is missing or cannot be read. "
+            "Restore or delete that folder."
         ) from None
 
 
 def recorded() -> Run:
-    """The run that comes with the program.
+    """Return the recorded run that ships with the program.
 
     Raises:
         UserError: it is missing or damaged.
@@ -283,7 +293,7 @@ def recorded() -> Run:
 
 
 def list_runs() -> tuple[list[Run], list[str]]:
-    """All stored runs, newest first, and one sentence for each that cannot be read."""
+    """Return all stored runs, newest first, and a sentence for each that cannot be read."""
     found, problems = [], []
     try:
         names = sorted(os.listdir(home()), reverse=True)
@@ -298,7 +308,13 @@ def list_runs() -> tuple[list[Run], list[str]]:
 
 
 def _owned(id: str, token: str | None) -> Run:
-    """The run, for who may change it: its owner, and of any but the command line's the presenter."""
+    """Return the run if the visitor may change it: its owner, or the presenter.
+
+    A run that was started from the command line is changed in its folder alone.
+
+    Raises:
+        UserError: the visitor may not change it.
+    """
     permissions.check(owner_digest(token), "rename, pin or delete runs")
     run = load(id)
     if run.owner is None:
@@ -309,19 +325,19 @@ def _owned(id: str, token: str | None) -> Run:
 
 
 def rename(id: str, name: str, token: str | None) -> None:
-    """Gives the run another name. Only its owner may, and the presenter.
+    """Rename the run. Only its owner and the presenter may.
 
     Raises:
-        UserError: a bad name, somebody else's run, or a disk that refuses.
+        UserError: the name is not valid, the run is somebody else's, or the disk cannot be written to.
     """
     _change(_owned(id, token), "renamed", name=clean_name(name))
 
 
 def pin(id: str, pinned: bool, token: str | None) -> None:
-    """Keeps the run from being offered for removal, or no longer. Only its owner may, and the presenter.
+    """Pin or unpin the run: a pinned run is not offered for removal. Only its owner and the presenter may.
 
     Raises:
-        UserError: somebody else's run, or a disk that refuses.
+        UserError: the run is somebody else's, or the disk cannot be written to.
     """
     _change(_owned(id, token), "pinned", pinned=bool(pinned))
 
@@ -335,10 +351,12 @@ def _change(run: Run, done: str, **values: Any) -> None:
 
 
 def delete(id: str, token: str | None) -> None:
-    """Deletes the run: first out of sight, then off the disk. Only its owner may, and the presenter.
+    """Delete the run: first rename its folder, so that no list shows it, then remove it.
+
+    Only its owner and the presenter may.
 
     Raises:
-        UserError: somebody else's run, or a disk that refuses.
+        UserError: the run is somebody else's, or the disk cannot be written to.
     """
     run = _owned(id, token)
     gone = run.folder.with_name(f".{id}.deleted")

@@ -1,4 +1,4 @@
-"""Small files of text in a folder that other hands may have touched: read without harm, replaced whole."""
+"""Safe reading and atomic replacement of small text files, in a folder that others may have changed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-LARGEST = 16 * 2**20  # bytes of a file of text; those of the longest runs have less than 1 MB
+LARGEST = 16 * 2**20  # bytes of a text file; those of the longest runs have less than 1 MB
 
 
 def on_disk(path: Path) -> None:
-    """Waits until the file is on the disk: a power cut after its renaming must not find it empty."""
+    """Flush the file to the disk, so that it is not empty after a power cut that follows its renaming."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 def replace(path: Path, text: str) -> None:
-    """Puts ``text`` in place of the file, whole. What is there under the temporary name, a link to elsewhere maybe, is not followed."""
+    """Replace the file's content atomically. A symbolic link under the temporary name is not followed."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
@@ -33,46 +33,49 @@ def replace(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """A run's file of text.
+    """Return the content of a run's text file.
 
     Raises:
-        OSError, ValueError: it is missing, a link to elsewhere, too large to be ours, or no text.
+        OSError, ValueError: the file is missing, a symbolic link, too large, or not text.
     """
-    flags = sum(
-        getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
-    )  # those that the system has; no pipe is waited for
+    # The flags that this system has. With O_NONBLOCK, a named pipe does not block.
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     with open(os.open(path, os.O_RDONLY | flags), encoding="utf-8", newline="") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
-            raise ValueError(f"{path} is no file of a run")
+            raise ValueError(f"{path} is not a file of a run")
         return file.read()
 
 
 def read_json(path: Path) -> Any:
-    """A run's file of JSON, in which all numbers are finite.
+    """Return the content of a run's JSON file, in which all numbers are finite.
 
     Raises:
-        OSError, ValueError: as read_text(), or it is no such file.
+        OSError, ValueError: as for read_text(), or the file is not such JSON.
     """
     return parsed(read_text(path))
 
 
 def parsed(text: str) -> Any:
-    """JSON in which all numbers are finite.
+    """Parse JSON in which all numbers are finite.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such JSON.
     """
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(f"{constant} is not a finite number")
 
     try:
         return json.loads(text, parse_constant=refuse)
     except RecursionError:
-        raise ValueError("nested without end") from None
+        raise ValueError("nested too deeply") from None
 
 
 def plain(text: Any) -> str:
-    """``text``, which must be one, without characters that cannot be seen."""
+    """Return the first 2,000 characters of ``text`` without invisible ones.
+
+    Raises:
+        TypeError: it is not text.
+    """
     return "".join(c for c in text[:2000] if unicodedata.category(c)[0] != "C")

@@ -1,4 +1,4 @@
-"""Whether what lies on a disk is what a run stores: numbers where numbers are shown, finite and of a size that can be."""
+"""Check that files on disk hold what a run stores: finite numbers where pages show numbers."""
 
 from __future__ import annotations
 
@@ -15,35 +15,41 @@ COLUMNS = ("step", "epoch", "seconds", "images_per_second", "whole_validation")
 
 
 def rows(given: Any, columns: Sequence[str] = ()) -> list[dict[str, float]]:
-    """Rows of metrics, as they come from a disk.
+    """Return rows of metrics that were read from a disk, checked.
+
+    Args:
+        columns: the columns that this kind of run has beyond COLUMNS.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: they are none.
+        ValueError, TypeError, KeyError, AttributeError: they are not rows of metrics.
     """
     try:
         found = [{safe_files.plain(key): float(value) for key, value in row.items()} for row in given]
     except OverflowError:  # an integer of hundreds of digits
-        raise ValueError("no number that can be") from None
+        raise ValueError("a number is too large") from None
     for row in found:
         _numbers(row, *COLUMNS, *columns)
         if not all(map(math.isfinite, row.values())) or row["step"] < 0 or not 0 < row["epoch"] < 1e5:
-            raise ValueError("no number that can be")
-        if any(key.startswith("loss ") and key.count(" ") < 2 for key in row):  # a learner and a term
-            raise ValueError("no loss of ours")
+            raise ValueError("a number is not finite or out of range")
+        if any(key.startswith("loss ") and key.count(" ") < 2 for key in row):  # "loss", a learner and a term
+            raise ValueError("a loss without a learner or a term")
     return found
 
 
 def check_measures(kind: Kind, trained: Sequence[str], measures: Mapping[str, Any]) -> None:
-    """Sees that what is shown of a run's measures is there.
+    """Check that a run's measures hold what pages show.
+
+    Args:
+        trained: the names of the stored networks.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, IndexError: it is not.
+        ValueError, KeyError, TypeError, AttributeError, IndexError: they do not.
     """
-    if not measures:  # of a run that was interrupted
+    if not measures:  # the run was interrupted
         return
     scores = ("test_accuracy", "test_errors", "agreement")
     _numbers(measures, "seconds", "test_images")
-    for who, found in measures["models"].items():
+    for found in measures["models"].values():
         _numbers(found, *scores)
     if measures["source"] not in ("full", "sample") or not set(trained) <= measures["models"].keys():
         raise ValueError
@@ -59,6 +65,7 @@ def check_measures(kind: Kind, trained: Sequence[str], measures: Mapping[str, An
 
 
 def _numbers(found: Mapping[Any, Any], *keys: Any) -> None:
+    """Check that the values of ``keys`` are numbers of a plausible size."""
     for key in keys:
         if (
             isinstance(found[key], bool)

@@ -57,7 +57,7 @@ def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypat
     manager, run = JobManager(Given(mnist)), store(VISITOR)
     attempts = {
         "start runs": lambda: manager.start(DistilConfig(student="mlp-30"), VISITOR),
-        "go on with runs or discard them": lambda: checkpoints.owned(run, VISITOR),
+        "resume or discard runs": lambda: checkpoints.owned(run, VISITOR),
         "rename, pin or delete runs": lambda: runs.delete(run, VISITOR),
         "import networks": lambda: importing.store(b"", "student", "x", mnist, small_teacher(), TWO),
         "keep drawings": lambda: drawings.keep(np.zeros((28, 28), np.uint8), 1, VISITOR),

@@ -133,7 +133,7 @@ def test_only_the_owner_resumes_or_discards_an_interrupted_run(manage):
     for token in (OTHER, "", None, runs.owner_digest(ME)):
         for command in (second.resume, checkpoints.discard):
             with pytest.raises(
-                UserError, match="Only the person who started this run can go on with it or discard it"
+                UserError, match="Only the person who started this run can resume or discard it"
             ):
                 command(id, token)
     checkpoints.discard(id, ME)
@@ -177,12 +177,12 @@ def test_checkpoint_that_does_not_fit_is_refused_and_stays(manage, mnist, home, 
         other.setattr(
             second.source, "_mnist", dataclasses.replace(mnist, train=mnist.train.take(slice(0, 500)))
         )
-        with pytest.raises(UserError, match="was started on other data; set KD_DATA_DIR"):
+        with pytest.raises(UserError, match="was started on other data. Set KD_DATA_DIR"):
             second.resume(id, ME)
     second._teachers._loaded.clear()
     with monkeypatch.context() as other:
         other.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher(seed=8))
-        with pytest.raises(UserError, match="teacher has other weights than when it was started"):
+        with pytest.raises(UserError, match="teacher has other weights than when the run was started"):
             second.resume(id, ME)
     second._teachers._loaded.clear()
     with monkeypatch.context() as other:
@@ -190,7 +190,7 @@ def test_checkpoint_that_does_not_fit_is_refused_and_stays(manage, mnist, home, 
         with pytest.raises(UserError, match="is of another version of the program"):
             second.resume(id, ME)
     path.write_bytes(content[:-100])
-    with pytest.raises(UserError, match="is damaged and cannot be gone on from"):
+    with pytest.raises(UserError, match="is damaged and cannot be resumed"):
         second.resume(id, ME)
     path.write_bytes(content)
     second.resume(id, ME)

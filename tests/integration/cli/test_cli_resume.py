@@ -90,7 +90,7 @@ def test_run_that_cannot_be_resumed_is_refused(run, home, unfinished, quick, mni
     assert "was started on other data" in run("distil", "--resume", unfinished)[2]
     path = home / f"{unfinished}.checkpoint"
     path.write_bytes(path.read_bytes()[:1000])
-    assert "is damaged and cannot be gone on from" in run("distil", "--resume", unfinished)[2]
+    assert "is damaged and cannot be resumed" in run("distil", "--resume", unfinished)[2]
     assert runs.list_runs() == ([], []), "a checkpoint is no run"
 
 
