@@ -1,4 +1,4 @@
-"""What a run is made of: frozen, self-checking settings with one conversion mechanism.
+"""Settings of a run: frozen, self-checking, and converted by one mechanism.
 
 Every field carries its own range, label and help text, and from these come the
 validation, the command line, the URL query and the widgets of the app. Values out
@@ -33,7 +33,7 @@ def is_id(text: Any) -> bool:
 def setting(
     default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()
 ) -> Any:
-    """A field of Settings: a number has low, high and the step of its widget; a name may have choices."""
+    """Return a field of Settings: a number with low, high and its widget's step, or a name with choices."""
     return field(
         default=default,
         metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
@@ -41,7 +41,11 @@ def setting(
 
 
 def finite_number(value: Any, kind: type, label: str) -> int | float:
-    """``value`` as a finite int or float, or a UserError that names the setting."""
+    """Return ``value`` as a finite int or float.
+
+    Raises:
+        UserError: it is not such a number. The message names the setting.
+    """
     try:
         if isinstance(value, bool):
             raise ValueError
@@ -55,12 +59,12 @@ def finite_number(value: Any, kind: type, label: str) -> int | float:
 
 
 def plain_number(value: int | float) -> str:
-    """A number as people write it: 1, 0.25, 1,000,000; never rounded."""
+    """Return a number as people write it, such as 1, 0.25 or 1,000,000, and never rounded."""
     return f"{int(value):,}" if value == int(value) else f"{value:,}"
 
 
 def shown(value: Any) -> str:
-    """``value`` as it stands in a message, kept short."""
+    """Return ``value`` as it is quoted in a message, kept short."""
     try:
         return repr(str(value)[:40])
     except ValueError:  # Python refuses to write out integers of thousands of digits
@@ -74,7 +78,7 @@ def _text(spec: dataclasses.Field, value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Validation from field metadata, and the conversions."""
+    """Base class of all settings: validation from the fields' metadata, and the conversions."""
 
     #: Names of the architecture settings, checked against kd.models.registry.
     _architectures: ClassVar[tuple[str, ...]] = ()
@@ -94,7 +98,8 @@ class Settings:
             value = finite_number(value, kind, label)
             if not low <= value <= high:
                 raise UserError(
-                    f"{label} must be between {plain_number(low)} and {plain_number(high)}, not {plain_number(value)}."
+                    f"{label} must be between {plain_number(low)} and {plain_number(high)}, "
+                    f"not {plain_number(value)}."
                 )
             object.__setattr__(self, spec.name, value)
         for name in self._architectures:
@@ -104,27 +109,28 @@ class Settings:
 
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:
-        """Label, help, low, high, step and default of one setting."""
+        """Return label, help, low, high, step and default of a setting."""
         spec = cls.__dataclass_fields__[name]
         return {**spec.metadata, "default": spec.default}
 
     def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values, which are checked."""
         return dataclasses.replace(self, **changes)
 
     def reads(self, name: str) -> bool:
-        """Whether the run depends on this setting."""
+        """Return whether the run depends on this setting."""
         return True
 
     def for_visitors(self) -> None:
-        """Sees that it is no larger than what a visitor of the app may start.
+        """Check that the run is not larger than a visitor of the app may start.
 
         Raises:
-            UserError: it is.
+            UserError: it is larger.
         """
 
     # -- dict ------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
-        """The settings that the run depends on."""
+        """Return the settings that the run depends on."""
         return {
             spec.name: [list(part) for part in value] if isinstance(value, tuple) else value
             for spec in dataclasses.fields(self)
@@ -134,18 +140,23 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config with these settings; the rest keep their defaults."""
+        """Return the config with these settings and the defaults of all others.
+
+        Raises:
+            UserError: a setting is unknown or not valid.
+        """
         known = {spec.name for spec in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise UserError(
-                f"There is no setting called {unknown[0][:40]!r}; the settings are {', '.join(sorted(known))}."
+                f"There is no setting called {unknown[0][:40]!r}; "
+                f"the settings are {', '.join(sorted(known))}."
             )
         return cls(**values)
 
     # -- URL query -------------------------------------------------------------
     def to_query(self) -> dict[str, str]:
-        """The settings that differ from their defaults, as URL parameters."""
+        """Return the settings that differ from their defaults, as URL parameters."""
         query = {}
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
@@ -155,16 +166,17 @@ class Settings:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Self:
-        """The config in a URL's parameters. Parameters of other things are ignored."""
+        """Return the config of a URL's parameters. Unknown parameters are ignored."""
         known = {spec.name for spec in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in query.items() if name in known})
 
     # -- command line ----------------------------------------------------------
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add an option for each setting."""
         for spec in dataclasses.fields(cls):
-            # Strings are checked by the config itself, so that every way in gives
-            # the same message.
+            # The config itself checks the strings, so that the app, the command line and a link
+            # give the same message.
             default = _text(spec, spec.default)
             parser.add_argument(
                 "--" + spec.name.replace("_", "-"),
@@ -177,12 +189,13 @@ class Settings:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> Self:
+        """Return the config of parsed options."""
         return cls(**{spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """What all trainings have in common."""
+    """Settings that all trainings have in common."""
 
     epochs: int = setting(
         5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
@@ -198,7 +211,8 @@ class Config(Settings):
     learning_rate: float = setting(
         4e-3,
         "Learning rate",
-        "The peak of the optimizer's step size; it warms up, then falls to zero. SGD likes about ten times AdamW's.",
+        "The peak of the optimizer's step size; it warms up, then falls to zero. "
+        "SGD needs about ten times AdamW's.",
         1e-6,
         1.0,
         1e-4,
@@ -220,20 +234,23 @@ class Config(Settings):
 
     @property
     def total_epochs(self) -> int:
-        """Of all stages of training together."""
+        """The epochs of all stages of training together."""
         return self.epochs
 
 
 def check_teacher(name: str) -> None:
+    """Raise a UserError unless ``name`` can name a teacher, or several joined by +."""
     names = name.split("+")
     if max(map(len, names)) > 100:
         raise UserError(
-            "Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +."
+            "Teacher must be the name of a shipped teacher or the id of a teacher run, "
+            "or several joined by +."
         )
     if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
         raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
 
 
 def check_augmentation(name: str) -> None:
+    """Raise a UserError unless ``name`` is an augmentation."""
     if name not in AUGMENTATIONS:
         raise UserError("Augmentation must be none, jitter or affine.")

@@ -15,15 +15,21 @@ from kd.models import compression, quantization
 
 @dataclass(frozen=True, kw_only=True)
 class CompressConfig(Config):
-    """A trained network made smaller, and its recovery with a teacher: see kd.models.compression and kd.experiments.compression."""
+    """Settings of a compression and its fine-tuning with a teacher.
+
+    See kd.models.compression and kd.experiments.compression.
+    """
 
     network: str = setting(
-        MNIST.teacher, "Network", "What is made smaller: a shipped teacher by its name, or a run by its id."
+        MNIST.teacher,
+        "Network",
+        "The network to compress: a shipped teacher by its name, or a run by its id.",
     )
     neurons: int = setting(
         50,
         "Neurons, by weight",
-        "Percent of the neurons of each hidden layer, or channels of each convolution, to remove: those with the smallest weights.",
+        "Percent of the neurons of each hidden layer, or channels of each convolution, to remove: "
+        "those with the smallest weights.",
         0,
         99,
         1,
@@ -31,7 +37,7 @@ class CompressConfig(Config):
     activation: int = setting(
         0,
         "Neurons, by activation",
-        "Percent of the neurons that are then left to remove: those that say least about 1,000 validation images.",
+        "Percent of the remaining neurons to remove: those least active on 1,000 validation images.",
         0,
         99,
         1,
@@ -47,7 +53,8 @@ class CompressConfig(Config):
     weights: int = setting(
         0,
         "Weights",
-        "Percent of all weights to set to zero: the smallest. Nothing gets faster by it, and only a zipped file gets smaller.",
+        "Percent of all weights to set to zero: the smallest. This makes nothing faster, "
+        "and only a zipped file smaller.",
         0,
         99,
         1,
@@ -55,7 +62,8 @@ class CompressConfig(Config):
     int8: str = setting(
         "off",
         "int8",
-        "Linear layers in 8-bit integers, after the recovery: dynamic scales each image as it comes, static all alike.",
+        "Linear layers in 8-bit integers, after the recovery: dynamic scales each image by itself, "
+        "static all alike.",
         choices=quantization.INT8,
     )
     teacher: str = setting(
@@ -80,7 +88,8 @@ class CompressConfig(Config):
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label in the recovery, the digits alike. With few the teacher matters more. 0: all have one.",
+        "How many training images have a label in the recovery, equally many per digit. "
+        "With few, the teacher matters more. 0: all have one.",
         0,
         MNIST.train_images,
         MNIST.classes,
@@ -91,7 +100,7 @@ class CompressConfig(Config):
     learning_rate: float = setting(
         1e-3,
         "Learning rate",
-        "The peak of the optimizer's step size: lower than for a network that knows nothing.",
+        "The peak of the optimizer's step size: lower than for an untrained network.",
         1e-6,
         1.0,
         1e-4,
@@ -108,7 +117,7 @@ class CompressConfig(Config):
 
     @property
     def percents(self) -> dict[str, int]:
-        """What each of compression.TECHNIQUES takes away."""
+        """The percentage that each of compression.TECHNIQUES removes."""
         return {name: getattr(self, name) for name in compression.TECHNIQUES}
 
     @property
@@ -162,6 +171,7 @@ COMPRESS = Kind(
     comparable=True,
     taught_by="compressed",
     control_note=lambda config: (
-        "Both began as the same compressed network and saw the same batches, but the control only with the labels."
+        "Both began as the same compressed network and saw the same batches, "
+        "but the control only with the labels."
     ),
 )

@@ -13,23 +13,23 @@ from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.objectives import METHODS, feature_matching
 
-#: A change made by hand during training: after optimizer step ``step`` (counted
-#: from 1), the setting ``name`` becomes ``value``.
+#: A change during training: after optimizer step ``step`` (counted from 1), the setting ``name`` becomes
+#: ``value``.
 Change = tuple[int, str, float]
-#: What may change while training. Everything else is fixed at the start.
+#: The settings that may change during training.
 LIVE_SETTINGS = ("temperature", "soft_weight")
-#: Where student and control begin: see kd.experiment.Distillation.
+#: The initial weights of student and control: see kd.experiments.base.Distillation.
 INITIALIZATIONS = ("random", "teacher")
-MAX_STEPS = 200 * MNIST.train_images  # no run is longer: the most epochs, all of MNIST, one image a batch
+MAX_STEPS = 200 * MNIST.train_images  # of the longest run: the most epochs, all of MNIST, one image per batch
 MAX_CHANGES = 1000
-#: The settings that some methods read and others do not.
+#: The settings that only some schemes or methods read.
 SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
 METHOD_SETTINGS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.settings))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistilConfig(Config):
-    """How to distil a student from a teacher (Hinton, Vinyals & Dean 2015)."""
+    """Settings of a distillation from a teacher to a student (Hinton, Vinyals & Dean 2015)."""
 
     _architectures: ClassVar = ("student", "assistant")
 
@@ -44,7 +44,8 @@ class DistilConfig(Config):
     initialization: str = setting(
         "random",
         "Initial weights",
-        "Of student and control: random, or teacher: every second block of the teacher's, which takes a Transformer of half its depth.",
+        "Of student and control: random, or teacher for every second block of the teacher's, "
+        "which needs a Transformer of half its depth.",
     )
     temperature: float = setting(
         4.0,
@@ -57,7 +58,8 @@ class DistilConfig(Config):
     soft_weight: float = setting(
         0.9,
         "Soft weight",
-        "Share of the loss that matches the teacher's answers; the rest matches the labels. 0 ignores the answers.",
+        "Share of the loss that matches the teacher's answers; the rest matches the labels. "
+        "0 ignores the answers.",
         0.0,
         1.0,
         0.05,
@@ -65,7 +67,7 @@ class DistilConfig(Config):
     feature_weight: float = setting(
         1.0,
         "Feature weight",
-        "Weight of what compares hidden layers. 1 is a good start for every method; 0 leaves it out.",
+        "Weight of the loss that compares hidden layers. 1 is a good start for every method; 0 drops it.",
         0.0,
         10.0,
         0.1,
@@ -84,7 +86,7 @@ class DistilConfig(Config):
     intra_weight: float = setting(
         1.0,
         "Intra-class weight",
-        "Weight of ranking a class's images as the teacher does, beside ranking an image's classes.",
+        "Weight of ranking the images of a class as the teacher does, beside the classes of an image.",
         0.0,
         10.0,
         0.5,
@@ -92,7 +94,7 @@ class DistilConfig(Config):
     jsd_mix: float = setting(
         0.5,
         "Mix",
-        "0 covers all that the teacher finds possible (KL), 1 adds nothing to it (reverse KL); between is between.",
+        "0 is forward KL, 1 is reverse KL; values in between interpolate.",
         0.0,
         1.0,
         0.05,
@@ -108,7 +110,7 @@ class DistilConfig(Config):
     certainty: float = setting(
         0.99,
         "Certainty",
-        "The probability that the virtual teacher gives the label; the rest is spread over the other classes.",
+        "The probability that the virtual teacher gives the label; the other classes share the rest.",
         0.15,
         0.999,
         0.001,
@@ -116,7 +118,8 @@ class DistilConfig(Config):
     augmentation: str = setting(
         "none",
         "Augmentation",
-        "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) or affine (also turned and scaled; slow).",
+        "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) "
+        "or affine (also turned and scaled; slow).",
     )
     omitted: str = setting(
         "",
@@ -126,7 +129,8 @@ class DistilConfig(Config):
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label, the digits alike. The teacher answers about the others too. 0: all have one.",
+        "How many training images have a label, equally many per digit. The teacher answers for the others "
+        "too. 0: all have one.",
         0,
         MNIST.train_images,
         MNIST.classes,
@@ -134,7 +138,8 @@ class DistilConfig(Config):
     label_noise: float = setting(
         0.0,
         "Label noise",
-        "Share of the labels that are replaced by a wrong digit before training. The teacher's answers stay what they are.",
+        "Share of the labels that are replaced by a wrong digit before training. "
+        "The teacher's answers do not change.",
         0.0,
         0.6,
         0.05,
@@ -171,16 +176,18 @@ class DistilConfig(Config):
             raise UserError(f"Labels must be at least {MNIST.classes}, one a digit, or 0 for all.")
         if self.label_noise and len(self.omitted) == MNIST.classes - 1:
             raise UserError(
-                "With nine digits left out no other digit is there to be put in a label's place; set label noise to 0."
+                "With nine digits left out, there is no other digit to replace a label with; "
+                "set label noise to 0."
             )
         object.__setattr__(self, "schedule", self._checked_schedule())
 
     @property
     def total_epochs(self) -> int:
+        """The epochs of all stages of the scheme together."""
         return self.epochs * {"assistant": 2, "born-again": 1 + self.generations}.get(self.scheme, 1)
 
     def reads(self, name: str) -> bool:
-        """Whether the method or the scheme makes use of the setting called ``name``."""
+        """Return whether the method or the scheme uses the setting called ``name``."""
         used = METHODS[self.method].settings + SCHEMES[self.scheme].settings
         return name not in METHOD_SETTINGS + SCHEME_SETTINGS or name in used
 
@@ -190,16 +197,19 @@ class DistilConfig(Config):
         method = METHODS[self.method]
         if not method.teacher:
             raise UserError(
-                f"The method {self.method} has no teacher, so that nobody else can be it; choose the scheme teacher."
+                f"The method {self.method} has no teacher, so no scheme can replace it; "
+                "choose the scheme teacher."
             )
         if self.initialization != "random":
             raise UserError(
-                "Only a student that the teacher itself teaches can begin with its layers; choose the scheme teacher."
+                "Only a student that the teacher itself teaches can begin with its layers; "
+                "choose the scheme teacher."
             )
         if self.scheme in ("mutual", "exits") and method.looks:
-            who = "Students who teach each other hear" if self.scheme == "mutual" else "Exits hear"
+            who = "Students who teach each other" if self.scheme == "mutual" else "Exits"
             raise UserError(
-                f"{who} answers alone, but the method {self.method} compares hidden layers; choose another."
+                f"{who} learn from answers alone, but the method {self.method} compares hidden layers; "
+                "choose another."
             )
         if self.scheme == "exits":
             feature_matching.check_exits(self.student)
@@ -232,7 +242,11 @@ class DistilConfig(Config):
 
 
 def checked_omitted(digits: str) -> str:
-    """Digits to leave out, in order and once each, or a UserError."""
+    """Return the digits to leave out, in order and once each.
+
+    Raises:
+        UserError: they are not digits, or all ten.
+    """
     if not set(digits) <= set(MNIST.class_names) or len(set(digits)) >= MNIST.classes:
         raise UserError(
             f"Left out must be digits such as 3 or 0169, and not all ten; {shown(digits)} is not."
@@ -241,7 +255,7 @@ def checked_omitted(digits: str) -> str:
 
 
 def unread(name: str, where: str) -> str:
-    """What to say where a setting is given to a method or a scheme, ``where``, that has no use for it."""
+    """Return a sentence for a setting that the method or scheme called ``where`` does not use."""
     label, kind = DistilConfig.setting(name)["label"], "method" if where in METHODS else "scheme"
     used = (METHODS if where in METHODS else SCHEMES)[where].settings
     which = f", which has {', '.join(used)}" if used else ""
@@ -249,12 +263,12 @@ def unread(name: str, where: str) -> str:
 
 
 def check_live(name: str, value: Any) -> float:
-    """``value`` for a setting that may change during training, or a UserError."""
+    """Return ``value`` checked for a setting that may change during training, or raise a UserError."""
     return getattr(DistilConfig(**{name: value}), name)
 
 
 def parse_schedule(text: str) -> list[Change]:
-    """``"120:temperature=8;300:soft_weight=0.5"`` as a list of changes."""
+    """Return the changes in a text such as ``"120:temperature=8;300:soft_weight=0.5"``."""
     changes = []
     for part in filter(None, text.split(";")):
         step, colon, assignment = part.partition(":")
@@ -268,6 +282,7 @@ def parse_schedule(text: str) -> list[Change]:
 
 
 def format_schedule(schedule: tuple[Change, ...]) -> str:
+    """Return a schedule as parse_schedule() reads it."""
     return ";".join(f"{step}:{name}={value}" for step, name, value in schedule)
 
 

@@ -1,4 +1,4 @@
-"""The settings of a grid: several values for some of a distillation's settings, and how often all is repeated."""
+"""The settings of a sweep: several values for some of a distillation's settings, and the number of seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kd.models import registry
 from kd.objectives import METHODS
 
 MAX_CELLS = 2_000
-MAX_VALUES = 50  # of an axis
+MAX_VALUES = 50  # per axis
 #: The settings with several values, in the order in which cells are counted: the last varies first.
 AXES = ("student", "labels", "method", "temperature", "soft_weight")
 _KINDS: dict[str, type] = {
@@ -29,9 +29,9 @@ _KINDS: dict[str, type] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig(Config):
-    """Students for all combinations of the axes' values, each with its control: see kd.sweeps.grid.
+    """Settings of a sweep: students for all combinations of the axes' values, each with its control.
 
-    An axis is written as its values with commas between them, and kept in that form, with each value once and numbers in order.
+    An axis is its values with commas between them, each once and numbers in order. See kd.sweeps.grid.
     """
 
     student: str = setting(
@@ -46,22 +46,25 @@ class GridConfig(Config):
     temperature: str = setting(
         "1,2,3,4,8,20",
         "Temperatures",
-        "Soften the teacher's answers: 1 to 20, with commas between them. Methods without one ignore them.",
+        "Soften the teacher's answers: 1 to 20, with commas between them. "
+        "Methods without a temperature ignore them.",
     )
     soft_weight: str = setting(
         "0.5,0.9,1",
         "Soft weights",
-        "Shares of the loss that match the teacher's answers: 0 to 1, with commas between them. 0 is the control, which is trained anyway.",
+        "Shares of the loss that match the teacher's answers: 0 to 1, with commas between them. "
+        "0 is the control, which is trained anyway.",
     )
     labels: str = setting(
         "0",
         "Labels",
-        "How many training images have a label, with commas between them; the teacher answers about all. 0: all have one.",
+        "How many training images have a label, with commas between them; the teacher answers for all. "
+        "0: all have one.",
     )
     seeds: int = setting(
         3,
         "Seeds",
-        "How often all is done again, with other initial weights and another order of the images.",
+        "How often everything is repeated, with other initial weights and another order of the images.",
         1,
         100,
         1,
@@ -76,7 +79,7 @@ class GridConfig(Config):
         "The id of a stopped sweep with the same settings, whose finished cells are taken over.",
     )
 
-    #: A grid counts its progress as one epoch.
+    #: A sweep counts its progress as one epoch.
     total_epochs: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -85,24 +88,26 @@ class GridConfig(Config):
             object.__setattr__(self, name, ",".join(_written(value) for value in self._checked(name)))
         if max(len(self.teacher), len(self.continues)) > 600:
             raise UserError(
-                "Teacher must be the name of a shipped teacher or the id of a teacher run, or several joined by +."
+                "Teacher must be the name of a shipped teacher or the id of a teacher run, "
+                "or several joined by +."
             )
         for student in self.values("student"):
             for method in self.values("method"):
-                DistilConfig(student=student, method=method)  # refuses those that do not fit
+                DistilConfig(student=student, method=method)  # raises a UserError for those that do not fit
         if self.count > MAX_CELLS:
             raise UserError(
-                f"This grid has {self.count:,} cells, controls included, and at most {MAX_CELLS:,} are trained at once; "
-                "take fewer values or seeds, or do it in parts, by the first seed."
+                f"This grid has {self.count:,} cells, controls included, and at most {MAX_CELLS:,} are "
+                "trained at once; take fewer values or seeds, or split it by the first seed."
             )
 
     def _checked(self, name: str) -> list[Any]:
-        """The values of an axis."""
+        """Return the values of an axis, checked."""
         label, kind = self.setting(name)["label"], _KINDS[name]
         given = [part.strip() for part in getattr(self, name).split(",") if part.strip()]
         if not given:
             raise UserError(
-                f"{label} must have at least one value, such as {self.setting(name)['default'].split(',')[0]}."
+                f"{label} must have at least one value, "
+                f"such as {self.setting(name)['default'].split(',')[0]}."
             )
         if len(given) > MAX_VALUES:
             raise UserError(f"{label} can have at most {MAX_VALUES} values, not {len(given)}.")
@@ -116,15 +121,15 @@ class GridConfig(Config):
             return list(dict.fromkeys(given))
         return sorted(
             {getattr(DistilConfig(**{name: value}), name) for value in given}
-        )  # with the range and the message of one
+        )  # with the range and the message of a single value
 
     def values(self, axis: str) -> list[Any]:
-        """The values of one of AXES: names, or numbers in order."""
+        """Return the values of one of AXES: names, or numbers in order."""
         return [_KINDS[axis](value) for value in getattr(self, axis).split(",")]
 
     @property
     def command(self) -> str:
-        """What trains this grid from the command line."""
+        """The command that trains this sweep."""
         told = {
             name: getattr(self, name) for name in ("student", "temperature", "soft_weight", "seeds")
         } | self.to_query()
@@ -140,7 +145,7 @@ class GridConfig(Config):
 
     @property
     def count(self) -> int:
-        """How many cells there are, controls included."""
+        """The number of cells, controls included."""
         weights = len([weight for weight in self.values("soft_weight") if weight])
         taught = sum(
             (len(self.values("temperature")) if "temperature" in METHODS[method].settings else 1)

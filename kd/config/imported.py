@@ -12,7 +12,7 @@ from kd.data.task import MNIST
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig(Settings):
-    """A network that was trained elsewhere: see kd.export.importing."""
+    """Settings of a network that was trained elsewhere: see kd.export.importing."""
 
     _architectures: ClassVar = ("network",)
 
@@ -20,11 +20,11 @@ class ImportConfig(Settings):
     role: str = setting(
         "student",
         "Used as",
-        "Whether it is looked at as a student or can teach.",
+        "Whether it is a student or can teach.",
         choices=("student", "teacher"),
     )
 
-    #: What it is held against.
+    #: The teacher that it is compared with.
     teacher: ClassVar[str] = MNIST.teacher
     epochs: ClassVar[int] = 0
     total_epochs: ClassVar[int] = 0

@@ -44,7 +44,7 @@ def share_kept(what: str) -> Callable[[Sequence[Mapping[str, float]]], str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of run. Everything that differs between kinds is a field here, so that nothing else asks for the kind.
+    """A kind of run. Everything that differs between kinds is a field here.
 
     Functions take the run's config as ``Any``, since each kind has a config class of its own.
     """
@@ -52,11 +52,11 @@ class Kind:
     # -- what it is --------------------------------------------------------------------
     name: str  #: on disk, and the command of ``python -m kd`` that starts and resumes it
     config: type[Settings]
-    #: The class that trains it, "module:name", imported only when it is built; empty: nothing trains it here.
+    #: The class that trains it, "module:name", imported when it is built; empty: nothing trains it here.
     experiment: str = ""
     help: str = ""  #: one line for ``python -m kd --help``; empty: no command trains it
     default_name: Callable[[Any], str]
-    #: A run's settings in a line. The second argument turns a teacher's name or run id into what it is called.
+    #: A run's settings in a line. The second argument returns what to call a teacher's name or run id.
     title: Callable[[Any, Callable[[str], str]], str]
 
     # -- how it trains -----------------------------------------------------------------
@@ -70,7 +70,7 @@ class Kind:
     # -- what it stores ----------------------------------------------------------------
     columns: tuple[str, ...] = ()  #: of each row of its metrics, beyond those of every kind
     stages: bool = False  #: its measures tell what each network costs and scores at each stage
-    #: The networks that a run stores, from its config and its measures; these are empty where it was interrupted.
+    #: The networks that a run stores, from its config and measures, which are empty if it was interrupted.
     models: Callable[[Any, Mapping[str, Any]], tuple[str, ...]] = student_and_control
     architecture: Callable[[Any, Mapping[str, Any]], str] = architecture_of_student
     kept: Callable[[Sequence[Mapping[str, float]]], str] = (

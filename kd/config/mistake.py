@@ -14,12 +14,15 @@ from kd.objectives.mistakes import MISTAKES
 
 @dataclass(frozen=True, kw_only=True)
 class MistakeConfig(Settings):
-    """A student that is taught with a mistake, beside one that is taught right: see kd.experiments.mistake."""
+    """Settings of a student that is taught with a mistake, beside one that is taught without it.
+
+    See kd.experiments.mistake.
+    """
 
     _architectures: ClassVar = ("student",)
 
     mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
-    student: str = setting("mlp-128", "Student", "The network that all three are.")
+    student: str = setting("mlp-128", "Student", "The architecture of all three networks.")
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
     )
@@ -65,7 +68,8 @@ class MistakeConfig(Settings):
 def _title(config: MistakeConfig, named: Callable[[str], str]) -> str:
     labels = f"{config.labels:,}" if config.labels else "all"
     return (
-        f"{config.student} taught by {named(config.teacher)} with a mistake ({MISTAKES[config.mistake].title}), "
+        f"{config.student} taught by {named(config.teacher)} with a mistake "
+        f"({MISTAKES[config.mistake].title}), "
         f"T = {config.temperature:g}, soft weight {config.soft_weight:g}, "
         f"{labels} labels, {config.epochs} epochs, seed {config.seed}"
     )

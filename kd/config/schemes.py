@@ -1,4 +1,4 @@
-"""SCHEMES: who teaches the student."""
+"""SCHEMES: the ways to choose the student's teacher."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scheme:
-    """What is shown of a scheme, and the settings that it alone reads."""
+    """The description of a scheme, and the settings that only it reads."""
 
     name: str
     title: str
     purpose: str  # one line
     paper: str
     settings: tuple[str, ...] = ()
-    teacher: bool = True  # whether the teacher teaches in it
+    teacher: bool = True  # whether the config's teacher teaches
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -33,7 +33,8 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "born-again",
             "Born again",
-            "No teacher: the control, once trained, teaches a new copy of itself, which teaches the next. One generation is Tf-KD's self-training.",
+            "No teacher: the control, once trained, teaches a new copy of itself, which teaches the next. "
+            "One generation is Tf-KD's self-training.",
             "Furlanello et al. 2018; Yuan et al. 2020",
             ("generations",),
             teacher=False,
@@ -48,7 +49,8 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "exits",
             "From its own depth",
-            "No teacher: a classifier on each earlier hidden layer learns from what the student itself says in the end. They are dropped afterwards.",
+            "No teacher: a classifier on each earlier hidden layer learns from the student's own output. "
+            "The classifiers are dropped afterwards.",
             "Zhang et al. 2019 (be your own teacher)",
             teacher=False,
         ),

@@ -1,4 +1,4 @@
-"""The settings of a search: which are proposed, and what all trials have in common."""
+"""The settings of a search: the methods to choose among, and the settings of all trials."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
 
-#: What a visitor of the app may start: the one worker is everybody's. The command line has no such bound.
+#: Limits of a search that a visitor starts in the app, where all share one worker.
 STARTED_TRIALS, STARTED_EPOCHS = 100, 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Settings):
-    """Which settings are searched, and what all trials have in common: see kd.sweeps.search."""
+    """Settings of a search: see kd.sweeps.search."""
 
     _architectures: ClassVar = ("student",)
 
@@ -27,9 +27,9 @@ class SearchConfig(Settings):
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
     )
-    trials: int = setting(30, "Trials", "How many settings are tried, at most.", 1, 1000, 1)
+    trials: int = setting(30, "Trials", "The most settings that are tried.", 1, 1000, 1)
     methods: str = setting(
-        "hinton,dist,reverse-kl,jsd", "Methods", "Those to choose among, with commas between them."
+        "hinton,dist,reverse-kl,jsd", "Methods", "The methods to choose among, with commas between them."
     )
     labels: int = setting(
         0,
@@ -42,17 +42,17 @@ class SearchConfig(Settings):
     epochs: int = setting(
         5,
         "Epochs",
-        "How many times a trial goes through all the training images, unless it is given up.",
+        "How many times a trial goes through all the training images, unless it is pruned.",
         1,
         200,
         1,
     )
     batch_size: int = setting(128, "Batch size", "Images per optimizer step.", 1, 4096, 1)
-    optimizer: str = setting("adamw", "Optimizer", "Of all trials.", choices=tuple(OPTIMIZERS))
+    optimizer: str = setting("adamw", "Optimizer", "The optimizer of all trials.", choices=tuple(OPTIMIZERS))
     seed: int = setting(
         0,
         "Seed",
-        "Fixes what is proposed, and each trial's initial weights and order of the images.",
+        "Fixes the proposals, and each trial's initial weights and order of the images.",
         0,
         2**31 - 1,
         1,
@@ -68,10 +68,10 @@ class SearchConfig(Settings):
         if not names:
             raise UserError("Methods must have at least one name, such as hinton.")
         for name in names:
-            self.distillation({"method": name})  # refuses what does not fit
+            self.distillation({"method": name})  # raises a UserError for a method that does not fit
 
     def distillation(self, found: Mapping[str, Any]) -> DistilConfig:
-        """A trial's own settings."""
+        """Return the config of a trial."""
         common = {
             name: getattr(self, name)
             for name in ("student", "teacher", "labels", "epochs", "batch_size", "optimizer", "seed")
@@ -81,17 +81,19 @@ class SearchConfig(Settings):
     def for_visitors(self) -> None:
         if self.trials > STARTED_TRIALS:
             raise UserError(
-                f"A search that is started here can have at most {STARTED_TRIALS} trials, not {self.trials:,}; {_BY_COMMAND}"
+                f"A search that is started here can have at most {STARTED_TRIALS} trials, "
+                f"not {self.trials:,}; {_BY_COMMAND}"
             )
         if self.trials * self.epochs > STARTED_EPOCHS:
             raise UserError(
-                f"{self.trials} trials of {self.epochs} epochs are {self.trials * self.epochs:,} epochs, and a search that is started here can have at most "
-                f"{STARTED_EPOCHS:,}; take fewer of either. {_BY_COMMAND.capitalize()}"
+                f"{self.trials} trials of {self.epochs} epochs are {self.trials * self.epochs:,} epochs, "
+                f"and a search that is started here can have at most {STARTED_EPOCHS:,}; "
+                f"take fewer of either. {_BY_COMMAND.capitalize()}"
             )
 
     @property
     def command(self) -> str:
-        """What makes this search from the command line."""
+        """The command that runs this search."""
         return " ".join(
             [
                 "python -m kd search",
@@ -100,7 +102,7 @@ class SearchConfig(Settings):
         )
 
 
-_BY_COMMAND = "by the command line, python -m kd search, there can be more."
+_BY_COMMAND = "the command line, python -m kd search, has no such limit."
 
 
 def _title(config: SearchConfig, named: Callable[[str], str]) -> str:

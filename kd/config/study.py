@@ -13,17 +13,17 @@ from kd.data.task import MNIST
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(Settings):
-    """Many small trainings, of which each is a point of a chart: see kd.experiments.study."""
+    """Settings of many small trainings, each a point of a chart: see kd.experiments.study."""
 
     _architectures: ClassVar = ("student",)
 
     study: str = setting(
         "labels",
         "Study",
-        "What is varied: labels, how many there are; noise, the share of them that is wrong.",
+        "The setting that varies: labels, how many there are; noise, the share of them that is wrong.",
         choices=("labels", "noise"),
     )
-    student: str = setting("mlp-128", "Student", "The network that student and control are.")
+    student: str = setting("mlp-128", "Student", "The architecture of student and control.")
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
     )
@@ -36,10 +36,10 @@ class StudyConfig(Settings):
         0.5,
     )
     seeds: int = setting(
-        5, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1
+        5, "Seeds", "How often everything is repeated, with other initial weights and other images.", 1, 20, 1
     )
 
-    #: A sweep counts its progress as one epoch.
+    #: A study counts its progress as one epoch.
     epochs: ClassVar[int] = 1
     total_epochs: ClassVar[int] = 1
 

@@ -12,7 +12,7 @@ from kd.data.task import MNIST
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Config):
-    """How to train a teacher from labels, with augmented images."""
+    """Settings of training a teacher from labels, with augmented images."""
 
     _architectures: ClassVar = ("teacher",)
 
@@ -20,7 +20,8 @@ class TeacherConfig(Config):
     augmentation: str = setting(
         "affine",
         "Augmentation",
-        "How training images are varied: none, jitter (shifts of up to 2 px) or affine (also turned and scaled).",
+        "How training images are varied: none, jitter (shifts of up to 2 px) "
+        "or affine (also turned and scaled).",
     )
 
     def __post_init__(self) -> None:

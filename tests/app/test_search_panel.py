@@ -131,7 +131,8 @@ def test_stopped_search_never_reads_a_test_image(app):
     [
         (
             {"trials": "101"},
-            "A search that is started here can have at most 100 trials, not 101; by the command line, python -m kd search, there can be more.",
+            "A search that is started here can have at most 100 trials, "
+            "not 101; the command line, python -m kd search, has no such limit.",
         ),
         (
             {"trials": "100", "epochs": "11"},

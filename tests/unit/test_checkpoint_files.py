@@ -117,7 +117,7 @@ def test_a_run_that_was_stored_is_not_interrupted_even_if_the_process_died_right
 
 def test_a_run_of_the_command_line_is_resumed_there(kept, home):
     rewrite(home, kept, owner=None)
-    with pytest.raises(UserError, match=f"go on with python -m kd distil --resume {kept}"):
+    with pytest.raises(UserError, match=f"resume it with python -m kd distil --resume {kept}"):
         checkpoints.owned(kept, "me")
 
 

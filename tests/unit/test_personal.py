@@ -58,7 +58,7 @@ def test_there_is_a_limit(monkeypatch):
     monkeypatch.setattr(drawings, "MAX_DRAWINGS", 2)
     drawings.keep(picture(1), 1, MINE)
     drawings.keep(picture(1), 1, MINE)
-    with pytest.raises(UserError, match="the most"):
+    with pytest.raises(UserError, match="the maximum"):
         drawings.keep(picture(1), 1, MINE)
 
 

@@ -64,7 +64,7 @@ def test_a_player_covers_its_speed_in_seconds_of_training_each_second(speed):
 def test_another_speed_goes_on_from_where_it_stands():
     player = Player(100.0).play(0.0).at_speed(10.0, 4.0)
     assert player.position(4.0) == 4.0 and player.position(5.0) == 14.0
-    with pytest.raises(UserError, match="speeds"):
+    with pytest.raises(UserError, match="speed of a replay"):
         player.at_speed(3.0, 5.0)
 
 

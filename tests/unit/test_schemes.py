@@ -235,11 +235,11 @@ def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnis
         ({"scheme": "exits"}, "needs a student with two hidden layers or more, and mlp-128 has fewer"),
         (
             {"scheme": "exits", "student": "cnn-tiny", "method": "pkt"},
-            "Exits hear answers alone, but the method pkt compares hidden layers",
+            "Exits learn from answers alone, but the method pkt compares hidden layers",
         ),
         (
             {"scheme": "mutual", "method": "cosine"},
-            "hear answers alone, but the method cosine compares hidden layers",
+            "learn from answers alone, but the method cosine compares hidden layers",
         ),
         ({"scheme": "mutual", "method": "label-smoothing"}, "The method label-smoothing has no teacher"),
         ({"scheme": "born-again", "initialization": "teacher"}, "choose the scheme teacher"),
