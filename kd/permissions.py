@@ -98,4 +98,5 @@ def enter(password: str, owner: str | None, address: str | None = None) -> None:
 def leave(owner: str | None) -> None:
     """Make the visitor a presenter no longer."""
     with _lock:
-        _presenters.pop(owner, None)
+        if owner is not None:
+            _presenters.pop(owner, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from kd.cli.train import Extra
 from kd.errors import UserError
@@ -43,7 +44,7 @@ class Cluster(Extra):
         if given.engine != "ray" and (given.address or given.gpus):
             raise UserError("--address and --gpus are for a cluster; add --engine ray.")
 
-    def experiment(self, experiment: Experiment, given: argparse.Namespace) -> Experiment:
+    def experiment(self, experiment: Any, given: argparse.Namespace) -> Experiment:
         """Return the sweep, on the cluster where one was asked for."""
         return (
             cluster.ClusterGrid(experiment, given.address, given.gpus)

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from kd.cli.output import add_json, load_mnist
 from kd.config import kinds
-from kd.config.base import Settings
 from kd.config.kind import Kind
 from kd.device import training_device
 from kd.errors import UserError
@@ -97,7 +96,7 @@ def kept(given: argparse.Namespace) -> str:
     return f"{what} are kept: python -m kd {given.command} --resume {given.id}"
 
 
-def _experiment(config: Settings) -> Experiment:
+def _experiment(config: Any) -> Experiment:
     # The teacher first, so that a wrong name is reported before a download.
     kind = kinds.of(config)
     reference = catalogue.load(config.teacher, training_device()) if kind.has_teacher else None
@@ -142,18 +141,18 @@ def _trained(id: str, experiment: Experiment, checkpoint: checkpoints.Checkpoint
         "seconds": round(measures["seconds"], 2),
         "source": measures["source"],
         **measures["models"],
-        **_details(experiment, measures),
+        **_details(experiment.config, measures),
     }
 
 
-def _details(experiment: Experiment, measures: dict[str, Any]) -> dict[str, Any]:
+def _details(config: Any, measures: dict[str, Any]) -> dict[str, Any]:
     """Return what some kinds of run measure beyond the scores of their networks."""
-    found = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
+    found: dict[str, Any] = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
     if "cells" in measures:
         found |= {
             "means": grid_summary.means(measures["cells"]),
-            "config": experiment.config.to_dict(),
-            "command": experiment.config.command,
+            "config": config.to_dict(),
+            "command": config.command,
             "machine": cells.machine(),
         }
     return found

@@ -31,7 +31,13 @@ def is_id(text: Any) -> bool:
 
 
 def setting(
-    default, label: str, help: str, low=None, high=None, step=None, choices: tuple[str, ...] = ()
+    default: Any,
+    label: str,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """Return a field of Settings: a number with low, high and its widget's step, or a name with choices."""
     return field(
@@ -92,7 +98,7 @@ class Settings:
             if choices and value not in choices:
                 raise UserError(f"{label} must be one of {', '.join(choices)}, not {shown(value)}.")
             low, high = spec.metadata.get("low"), spec.metadata.get("high")
-            if low is None:
+            if low is None or high is None:
                 continue
             kind = int if spec.type == "int" else float
             value = finite_number(value, kind, label)
@@ -105,7 +111,7 @@ class Settings:
         for name in self._architectures:
             registry.architecture(getattr(self, name))  # raises UserError
         if "teacher" in self.__dataclass_fields__ and "teacher" not in self._architectures:
-            check_teacher(self.teacher)
+            check_teacher(vars(self)["teacher"])
 
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:

@@ -234,7 +234,7 @@ class DistilConfig(Config):
                 raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
             if not self.reads(name):
                 raise UserError(unread(name, self.method))
-            step = finite_number(step, int, "A schedule's step")
+            step = int(finite_number(step, int, "A schedule's step"))
             if not 0 <= step <= MAX_STEPS:
                 raise UserError(f"A schedule's step must be between 0 and {MAX_STEPS:,}, not {step:,}.")
             checked.append((step, name, check_live(name, value)))
@@ -267,7 +267,7 @@ def check_live(name: str, value: Any) -> float:
     return getattr(DistilConfig(**{name: value}), name)
 
 
-def parse_schedule(text: str) -> list[Change]:
+def parse_schedule(text: str) -> list[tuple[str, str, str]]:
     """Return the changes in a text such as ``"120:temperature=8;300:soft_weight=0.5"``."""
     changes = []
     for part in filter(None, text.split(";")):

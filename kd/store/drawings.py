@@ -24,7 +24,10 @@ _NAME = re.compile(r"(\d{6})-(\d)\.png")
 
 
 def _folder(token: str) -> Path:
-    return paths.home() / "drawings" / runs.owner_digest(token)[:32]
+    digest = runs.owner_digest(token)
+    if digest is None:
+        raise UserError("This browser has no token yet; reload the page.")
+    return paths.home() / "drawings" / digest[:32]
 
 
 def _files(token: str) -> list[tuple[Path, int]]:

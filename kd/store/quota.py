@@ -56,7 +56,7 @@ def size(run: Run) -> int:
     return _bytes(run.folder)
 
 
-def _bytes(folder: os.PathLike | str) -> int:
+def _bytes(folder: os.PathLike[str] | str) -> int:
     total = 0
     try:
         with os.scandir(folder) as entries:
