@@ -111,7 +111,7 @@ class Settings:
         for name in self._architectures:
             registry.architecture(getattr(self, name))  # raises UserError
         if "teacher" in self.__dataclass_fields__ and "teacher" not in self._architectures:
-            check_teacher(vars(self)["teacher"])
+            check_teacher(getattr(self, "teacher", ""))
 
     @classmethod
     def setting(cls, name: str) -> Mapping[str, Any]:
