@@ -15,32 +15,32 @@ from kd.ui.lab import (
     soft_targets,
     wrong_labels,
 )
-from kd.ui.shell import notices, session_keys
+from kd.ui.shell import notices
 
-#: Panel -> how it is shown, and which run it is about.
+#: Panel -> how it is shown, and whose run it is about.
 SHOW = {
     "soft-targets": (soft_targets.show, None),
-    "never-saw": (never_saw.show, session_keys.RUN),
-    "label-budget": (label_budget.show, session_keys.LAB_RUN),
-    "shift": (shift.show, session_keys.RUN),
-    "wrong-labels": (wrong_labels.show, session_keys.LAB_RUN),
-    "inside": (inside.show, session_keys.RUN),
-    "fidelity": (fidelity.show, session_keys.RUN),
-    "break-it": (break_it.show, session_keys.LAB_RUN),
+    "never-saw": (never_saw.show, running.SHARED),
+    "label-budget": (label_budget.show, running.OWN),
+    "shift": (shift.show, running.SHARED),
+    "wrong-labels": (wrong_labels.show, running.OWN),
+    "inside": (inside.show, running.SHARED),
+    "fidelity": (fidelity.show, running.SHARED),
+    "break-it": (break_it.show, running.OWN),
 }
 
 
 def reset() -> None:
     frame.reset()
-    if slot is not None:
-        running.forget(slot)
+    if view is not None:
+        view.forget()
 
 
 frame.restore()
 with st.container():
     notices.show()  # what was wrong with the link
 st.title("Dark knowledge", anchor=False)
-panel = frame.chosen(
+panel = frame.FORM.widget(
     st.segmented_control,
     "panel",
     options=list(PANELS),
@@ -48,7 +48,7 @@ panel = frame.chosen(
     required=True,
     label_visibility="collapsed",
 )
-show, slot = SHOW[panel]
+show, view = SHOW[panel]
 with st.container(horizontal=True, vertical_alignment="center"):
     st.button(
         "Reset",

@@ -23,9 +23,9 @@ def way() -> str:
             except UserError:  # which is told where the run would be
                 wanted = "sweep"
         st.session_state[session_keys.WAY] = wanted
-        st.session_state.setdefault(WAYS[wanted].RUNNING.slot, run)
+        st.session_state.setdefault(WAYS[wanted].VIEW.slot, run)
     for panel in WAYS.values():  # else the link's run would be that of both
-        st.session_state.setdefault(panel.RUNNING.slot, None)
+        st.session_state.setdefault(panel.VIEW.slot, None)
     return st.session_state[session_keys.WAY]
 
 

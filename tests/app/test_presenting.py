@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from kd.config.distil import DistilConfig
 from kd.store import replay, runs
-from kd.ui.shell import notices, present, session_keys, shared
+from kd.ui.shell import present, session_keys, shared
 from tests.apps import TOKEN, said
 
 pytestmark = pytest.mark.app
@@ -112,6 +112,7 @@ def begin_last() -> AppTest:
 
     def script() -> None:
         from kd.ui.runs import replaying
+        from kd.ui.shell import notices
 
         replaying.begin_last()
         notices.show()

@@ -9,7 +9,6 @@ from kd import permissions
 from kd.config.distil import DistilConfig
 from kd.models import registry
 from kd.store import quota, runs
-from kd.ui.shell import notices
 from tests.apps import TOKEN, said
 from tests.helpers import MEASURES
 
@@ -69,7 +68,7 @@ def test_presenter_logs_in_and_out(app, monkeypatch):
     def entrance(token):
         import streamlit as st
 
-        from kd.ui.shell import login, session_keys
+        from kd.ui.shell import login, notices, session_keys
 
         st.session_state[session_keys.OWNER] = token
         login.show()

@@ -1,9 +1,9 @@
-"""The settings of a kind of run as widgets. They are kept over page changes as they were written, right or wrong, and are in the link."""
+"""The fields of a Settings class as widgets: kept over page changes, and in the link."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,117 +19,235 @@ from kd.ui.shell.escape import plain
 
 @dataclass(frozen=True)
 class Form:
-    """Widgets of the settings of ``cls``, in any order and place.
+    """Widgets for the settings of one class; the page chooses which, in which order, and where.
+
+    Values are kept in the session as they were written, valid or not, so that they survive a change of page.
+    A widget takes its label, help text, range and step from the field that it shows.
 
     Args:
-        slot: the name under which they are kept, which begins the keys of their widgets too.
+        cls: the settings.
+        slot: the session key under which the values are kept.
+        prefix: what the keys of the widgets begin with.
+        part: the key within ``slot``, where one slot holds the values of several forms.
+        always_valid: an invalid value is refused with a notice and the widget goes back, for pages that need
+            valid settings at every moment.
+        same_keys: a widget that shows a new value keeps its key. Otherwise it gets a new one, since the browser
+            is told of a new value only once, and a tick of a fragment may overtake that.
     """
 
     cls: type[Settings]
     slot: str
+    prefix: str
+    part: str = ""
+    always_valid: bool = False
+    same_keys: bool = False
+
+    # -- values ------------------------------------------------------------------------
 
     @property
-    def kept(self) -> dict[str, Any]:
-        """What the widgets say."""
-        return st.session_state[self.slot]
+    def begun(self) -> bool:
+        """Whether the session has values yet."""
+        kept = st.session_state.get(self.slot)
+        return kept is not None and (not self.part or self.part in kept)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Setting -> value as it was written. Change it to change a setting without a widget."""
+        kept = st.session_state[self.slot]
+        return kept[self.part] if self.part else kept
+
+    def keep(self, values: dict[str, Any]) -> None:
+        """Keep these values instead; what the widgets show stays."""
+        if self.part:
+            st.session_state.setdefault(self.slot, {})[self.part] = values
+        else:
+            st.session_state[self.slot] = values
 
     def restore(self, query: Mapping[str, str]) -> bool:
-        """On a session's first visit takes the settings from the link; whether it had some."""
-        if self.slot in st.session_state:
+        """Take the settings from the link on a session's first visit.
+
+        Returns:
+            Whether the link held any.
+        """
+        if self.begun:
             return False
-        found = self.cls()
+        config = self.cls()
         try:
-            found = self.cls.from_query({name: value for name, value in query.items() if name != "run"})
+            config = self.cls.from_query({name: value for name, value in query.items() if name != "run"})
         except UserError as error:
             notices.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
-        self.adopt(found)
+        self.keep(config.to_dict())
         return bool(query.keys() & {spec.name for spec in dataclasses.fields(self.cls)})
 
     def adopt(self, config: Settings) -> None:
-        """Shows ``config`` in the widgets, which must not have been drawn in this run yet."""
-        made = self.kept["made"] + 1 if self.slot in st.session_state else 0
-        st.session_state[self.slot] = config.to_dict() | {"made": made}
+        """Show ``config``. Call it before any widget of this form is drawn in the current run."""
+        self.keep(config.to_dict())
+        for spec in dataclasses.fields(config):
+            self.renew(spec.name)
+
+    def put(self, **changes: Any) -> None:
+        """Change some settings, and what their widgets show when they are drawn next.
+
+        Raises:
+            UserError: the settings would not be valid.
+        """
+        self.keep(self.checked().replace(**changes).to_dict())
+        for name in changes:
+            self.renew(name)
+
+    def checked(self) -> Settings:
+        """Return the settings.
+
+        Raises:
+            UserError: they are not valid.
+        """
+        return self.cls.from_dict(self.values)
 
     def config(self) -> Settings | None:
-        """What the widgets make, or None, and says why, where it is not valid."""
+        """Return the settings; where they are not valid, show why and return None."""
         try:
-            return self._checked()
+            return self.checked()
         except UserError as error:
             st.error(plain(error))
             return None
 
     def query(self) -> dict[str, str]:
-        """The settings for the link; none where they are not valid."""
+        """Return the settings as link parameters; none where they are not valid."""
         try:
-            return self._checked().to_query()
+            return self.checked().to_query()
         except UserError:
             return {}
 
-    def _checked(self) -> Settings:
-        return self.cls.from_dict({name: value for name, value in self.kept.items() if name != "made"})
-
     # -- widgets -----------------------------------------------------------------------
 
-    def text(self, name: str) -> None:
-        self.chosen(st.text_input, name, value=self.kept[name].replace(",", ", "), max_chars=400)
+    def widget(
+        self,
+        kind: Callable[..., Any],
+        name: str,
+        changed: Callable[[str], Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Draw the widget of one setting.
 
-    def number(self, name: str, **options: Any) -> None:
-        about = self.cls.setting(name)
-        self.chosen(
-            st.number_input,
-            name,
-            value=self.kept[name],
-            min_value=about["low"],
-            max_value=about["high"],
-            step=about["step"],
-            **options,
+        Args:
+            kind: the Streamlit function, such as ``st.slider``.
+            name: the setting.
+            changed: called with ``name`` after the visitor has moved the widget.
+            options: more arguments of ``kind``. A select box may have its options as a mapping, value -> text.
+
+        Returns:
+            The setting's value now.
+        """
+        about, key = self.cls.setting(name), self.key(name)
+        value = self.values.get(name, about["default"])
+        if isinstance(options.get("options"), Mapping):
+            texts = options["options"]
+            options |= {"options": list(texts), "format_func": lambda option: texts.get(option, option)}
+        if kind is st.selectbox and value not in options["options"]:
+            options["options"] = [value, *options["options"]]
+        if about["low"] is not None:
+            options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"]}
+        argument, shown = _shown(kind, value, options)
+        if kind is st.multiselect:
+            options["options"] = [
+                *options["options"],
+                *(one for one in shown if one not in options["options"]),
+            ]
+        if not self.same_keys:
+            options[argument] = shown
+        elif key not in st.session_state:
+            st.session_state[key] = value if kind is st.selectbox else shown
+        kind(
+            about["label"],
+            key=key,
+            on_change=self._take,
+            args=(kind, name, key, changed),
+            **{"help": about["help"]} | options,
         )
+        return self.values.get(name, about["default"])
 
-    def names(self, name: str, options: list[str], new: bool = False, **more: Any) -> None:
-        chosen = [value for value in self.kept[name].split(",") if value]
-        options = [*options, *(value for value in chosen if value not in options)]
-        self.chosen(st.multiselect, name, options=options, default=chosen, accept_new_options=new, **more)
+    def number(self, name: str, **options: Any) -> Any:
+        return self.widget(st.number_input, name, **options)
 
-    def one_of(self, name: str, options: Mapping[str, str], **more: Any) -> None:
-        """One of ``options``: value -> what it is called. What is kept is one of them, known or not."""
-        options = options if self.kept[name] in options else {self.kept[name]: self.kept[name]} | options
-        self.chosen(
-            st.selectbox,
-            name,
-            options=list(options),
-            index=list(options).index(self.kept[name]),
-            format_func=options.get,
-            **more,
-        )
+    def slider(self, name: str, **options: Any) -> Any:
+        return self.widget(st.slider, name, **options)
 
-    def teacher(self) -> None:
-        self.one_of("teacher", teachers.choices())
+    def text(self, name: str, **options: Any) -> Any:
+        """A list of numbers with commas between them."""
+        return self.widget(st.text_input, name, max_chars=400, **options)
 
-    def optimizer(self) -> None:
-        self.chosen(
+    def teacher(self, **options: Any) -> Any:
+        return self.widget(st.selectbox, "teacher", options=teachers.choices(), **options)
+
+    def optimizer(self, **options: Any) -> Any:
+        return self.widget(
             st.segmented_control,
             "optimizer",
             options=list(OPTIMIZERS),
-            default=self.kept["optimizer"],
             required=True,
             format_func={"adamw": "AdamW", "sgd": "SGD"}.get,
+            **options,
         )
 
-    def chosen(self, kind: Any, name: str, **options: Any) -> None:
-        """The widget of one setting; what it says is kept. Label and help come from the settings' class."""
-        about = self.cls.setting(name)
-        key = session_keys.setting(self.slot, f"{name}_{self.kept['made']}")
-        if key in st.session_state:  # else a default beside it would be a second opinion
-            options = {
-                option: value
-                for option, value in options.items()
-                if option not in ("value", "default", "index")
-            }
-        value = kind(about["label"], key=key, help=about["help"], **options)
-        self.kept[name] = (
-            ",".join(value)
-            if isinstance(value, list)
-            else value.replace(" ", "")
-            if kind is st.text_input
-            else value
-        )
+    def _take(
+        self, kind: Callable[..., Any], name: str, key: str, changed: Callable[[str], Any] | None
+    ) -> None:
+        """Keep what a widget says now."""
+        if key not in st.session_state:  # another callback of the same run has renewed the widget
+            return
+        value = _written(kind, st.session_state[key])
+        if self.always_valid:
+            try:
+                self.keep(self.checked().replace(**{name: value}).to_dict())
+            except UserError as error:
+                notices.notify("error", str(error))
+                self.renew(name)
+                return
+        else:
+            self.values[name] = value
+        if changed is not None:
+            changed(name)
+
+    # -- keys --------------------------------------------------------------------------
+
+    def key(self, name: str) -> str:
+        """Return the key of the widget of a setting, or of a part of it."""
+        times = self._renewed().get(name, 0)
+        return session_keys.setting(self.prefix, name) + (f"_{times}" if times else "")
+
+    def renew(self, name: str) -> None:
+        """Let the widget show the kept value when it is drawn next, whatever the browser has."""
+        if self.same_keys:
+            st.session_state.pop(self.key(name), None)
+        else:
+            self._renewed()[name] = self._renewed().get(name, 0) + 1
+
+    def _renewed(self) -> dict[str, int]:
+        """Setting -> how often its widget got another key."""
+        return st.session_state.setdefault(session_keys.renewed(self.prefix), {})
+
+
+def _shown(kind: Callable[..., Any], value: Any, options: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the argument by which a kind of widget gets its value, and ``value`` as it expects it."""
+    if kind is st.selectbox:
+        return "index", options["options"].index(value)
+    if kind is st.pills:
+        return "default", list(value)
+    if kind is st.multiselect:
+        return "default", [part for part in value.split(",") if part]
+    if kind is st.segmented_control:
+        return "default", value
+    if kind is st.text_input:
+        return "value", value.replace(",", ", ")
+    return "value", value
+
+
+def _written(kind: Callable[..., Any], value: Any) -> Any:
+    """Return what a widget says as the setting is written."""
+    if kind is st.pills:
+        return "".join(value)
+    if kind is st.multiselect:
+        return ",".join(value)
+    if kind is st.text_input:
+        return value.replace(" ", "")
+    return value

@@ -10,7 +10,6 @@ from kd.jobs.snapshot import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.ui.lab import frame, running
 from kd.ui.runs import titles
-from kd.ui.shell import session_keys
 
 
 def show() -> None:
@@ -20,7 +19,7 @@ def show() -> None:
         "**mistaken**, and a **control** from labels alone. The second chart compares what reaches the student: the length of the soft targets' gradient with the "
         "mistake over the right one's ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
     )
-    frame.chosen(
+    frame.FORM.widget(
         st.segmented_control,
         "mistake",
         options=list(MISTAKES),
@@ -37,18 +36,18 @@ def show() -> None:
     st.markdown(mistake.told)
     left, middle, right = st.columns(3)
     with left:
-        temperature = frame.chosen(st.slider, "break_temperature")
+        temperature = frame.FORM.widget(st.slider, "break_temperature")
     with middle:
-        soft_weight = frame.chosen(st.slider, "soft_weight")
+        soft_weight = frame.FORM.widget(st.slider, "soft_weight")
     with right:
-        labels = frame.chosen(st.number_input, "labels")
-    snap = running.on_show(session_keys.LAB_RUN)
+        labels = frame.FORM.widget(st.number_input, "labels")
+    snap = running.OWN.find()
     if snap is not None and (snap.kind != "mistake" or snap.config.mistake != mistake.name):
         snap = None
     running.buttons(
+        running.OWN,
         MistakeConfig(mistake=mistake.name, temperature=temperature, soft_weight=soft_weight, labels=labels),
         snap,
-        session_keys.LAB_RUN,
     )
     if snap is None:
         slow = (
@@ -59,7 +58,7 @@ def show() -> None:
         st.info(f"Press **Start**, and watch what the mistake costs.{slow}")
         return
     st.caption(titles.title(snap) + ".")
-    running.follow(snap, _charts)
+    running.follow(running.OWN, snap, _charts)
 
 
 def _charts(snap: Snapshot) -> None:

@@ -23,7 +23,7 @@ def show() -> None:
     )
     snap = running.distillation()
     if snap is not None:
-        running.follow(snap, _curves)
+        running.follow(running.SHARED, snap, _curves)
 
 
 MEASURES = {

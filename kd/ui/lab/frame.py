@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -15,22 +14,21 @@ from kd.figures.training import Figure
 from kd.lab.settings import STUDY_PANELS, LabSettings
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.drawing import canvas
+from kd.ui.forms.form import Form
 from kd.ui.runs import snapshots
 from kd.ui.shell import notices, session_keys, url_state
 
 DRAWN = "drawn"  # the link's parameter that holds a drawing
 
 
+FORM = Form(LabSettings, session_keys.LAB, "lab", always_valid=True)
+
+
 def restore() -> None:
-    """On a session's first visit takes the settings from the link."""
-    if session_keys.LAB in st.session_state:
+    """On a session's first visit takes the settings, and a drawing, from the link."""
+    if FORM.begun:
         return
-    found = LabSettings()
-    try:
-        found = LabSettings.from_query(st.query_params.to_dict())
-    except UserError as error:
-        notices.notify("error", f"The link's settings cannot be used, so the defaults are shown. {error}")
-    st.session_state[session_keys.LAB] = found.to_dict()
+    FORM.restore(st.query_params.to_dict())
     try:
         if DRAWN in st.query_params:
             canvas.show(links.from_text(st.query_params[DRAWN]))
@@ -43,78 +41,22 @@ def restore() -> None:
 
 
 def settings() -> LabSettings:
-    return LabSettings.from_dict(st.session_state[session_keys.LAB])
-
-
-def put(**changes: Any) -> None:
-    """Changes settings, and what their widgets show when they are drawn next."""
-    st.session_state[session_keys.LAB] = settings().replace(**changes).to_dict()
-    for name in changes:
-        _make_anew(name)
+    return FORM.checked()
 
 
 def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
     """Lets the page show a stored run of the lab's own when it is visited next."""
-    shown = (
-        {"panel": STUDY_PANELS[config.study]}
-        if isinstance(config, StudyConfig)
-        else {"panel": "break-it", "mistake": config.mistake}
-    )
-    st.session_state[session_keys.LAB] = (
-        LabSettings.from_dict(st.session_state.get(session_keys.LAB, {})).replace(**shown).to_dict()
-    )
-    for name in shown:
-        _make_anew(name)
+    FORM.restore({})
+    if isinstance(config, StudyConfig):
+        FORM.put(panel=STUDY_PANELS[config.study])
+    else:
+        FORM.put(panel="break-it", mistake=config.mistake)
     st.session_state[session_keys.LAB_RUN] = id
 
 
 def reset() -> None:
     """All settings of the panel on show back to what they were."""
-    defaults = LabSettings(panel=settings().panel).to_dict()
-    put(**defaults)
-
-
-def chosen(kind: Callable, name: str, **options: Any) -> Any:
-    """The widget of one setting; returns its value. Label, help and range come from LabSettings.
-
-    The value is given as the widget's default, not through the session's state: that would be
-    told to the browser only once, and be lost where the next tick overtakes it.
-    """
-    about, value = LabSettings.setting(name), getattr(settings(), name)
-    if about["low"] is not None:
-        options |= {
-            "min_value": about["low"],
-            "max_value": about["high"],
-            "step": about["step"],
-            "value": value,
-        }
-    else:
-        options["default"] = list(value) if kind is st.pills else value
-    kind(about["label"], key=_key(name), help=about["help"], on_change=_take, args=(name,), **options)
-    return getattr(settings(), name)
-
-
-def _take(name: str) -> None:
-    """What the widget says becomes the setting. What is not valid is told in a sentence, and the widget goes back."""
-    value = st.session_state[_key(name)]
-    try:
-        st.session_state[session_keys.LAB] = (
-            settings().replace(**{name: "".join(value) if isinstance(value, list) else value}).to_dict()
-        )
-    except UserError as error:
-        notices.notify("error", str(error))
-        _make_anew(name)
-
-
-def _key(name: str) -> str:
-    """The key of a setting's widget. One that was made anew has another, since the browser keeps a widget's value by its key."""
-    times = st.session_state.setdefault(session_keys.LAB_WIDGETS, {}).get(name, 0)
-    return session_keys.setting("lab", name) + (f"_{times}" if times else "")
-
-
-def _make_anew(name: str) -> None:
-    made = st.session_state.setdefault(session_keys.LAB_WIDGETS, {})
-    made[name] = made.get(name, 0) + 1
+    FORM.put(**LabSettings(panel=settings().panel).to_dict())
 
 
 def write_link() -> None:

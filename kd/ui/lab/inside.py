@@ -33,7 +33,7 @@ def show() -> None:
     )
     snap = running.distillation()
     if snap is not None:
-        running.follow(snap, _look)
+        running.follow(running.SHARED, snap, _look)
     else:
         _teacher_places(
             MNIST.teacher, shared.manager().source.mnist().source

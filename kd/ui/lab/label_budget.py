@@ -35,7 +35,7 @@ def show() -> None:
             st.markdown(f"Until then, what `{stored['command']}` measured:")
             _draw(stored["curves"], lab.label_budget(stored["curves"], None, 55_000))
         return
-    running.follow(snap, _curves)
+    running.follow(running.OWN, snap, _curves)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -28,15 +28,17 @@ def show() -> None:
         "to raise its logit of the 3. The control, taught by labels, was never told of a 3 "
         "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 3)."
     )
-    omitted = frame.chosen(st.pills, "omitted", options=list(DIGITS), selection_mode="multi")
+    omitted = frame.FORM.widget(st.pills, "omitted", options=list(DIGITS), selection_mode="multi")
     with st.container(horizontal=True):
         for name, digits in never_saw.PRESETS.items():
-            st.button(name, key=f"lab_preset_{digits}", on_click=frame.put, kwargs={"omitted": digits})
+            st.button(name, key=f"lab_preset_{digits}", on_click=frame.FORM.put, kwargs={"omitted": digits})
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        student = frame.chosen(st.segmented_control, "student", options=list(never_saw.EPOCHS), required=True)
-        seed = frame.chosen(st.number_input, "seed", width=140)
-    snap = running.on_show()
-    running.buttons(never_saw.recipe(student, omitted, seed) if omitted else None, snap)
+        student = frame.FORM.widget(
+            st.segmented_control, "student", options=list(never_saw.EPOCHS), required=True
+        )
+        seed = frame.FORM.widget(st.number_input, "seed", width=140)
+    snap = running.SHARED.find()
+    running.buttons(running.SHARED, never_saw.recipe(student, omitted, seed) if omitted else None, snap)
     if snap is None or snap.kind != "distil" or not snap.config.omitted:
         st.info(
             f"Press **Start**: a student and its control learn without any {_listed(omitted)}, and the bars show what each makes of it."
@@ -89,13 +91,13 @@ def _with_an_offset(snap: Snapshot) -> None:
     """The offset, and all that it moves."""
     left, right = st.columns(2, gap="medium")
     with left:
-        way = frame.chosen(
+        way = frame.FORM.widget(
             st.segmented_control, "offset_by", options=list(OFFSETS), format_func=OFFSETS.get, required=True
         )
     if way == "hand":
         with right:
-            frame.chosen(st.slider, "offset", format="%.1f")
-    running.follow(snap, _bars)
+            frame.FORM.widget(st.slider, "offset", format="%.1f")
+    running.follow(running.SHARED, snap, _bars)
     _draw(snap)
     frame.write_link()
 

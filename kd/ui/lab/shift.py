@@ -45,10 +45,10 @@ def show() -> None:
 @plainly()
 def _spoiled(snap: Snapshot) -> None:
     corruption = CORRUPTIONS[
-        frame.chosen(st.segmented_control, "corruption", options=list(CORRUPTIONS), required=True)
+        frame.FORM.widget(st.segmented_control, "corruption", options=list(CORRUPTIONS), required=True)
     ]
     _strip(corruption)
-    running.follow(snap, _curves)
+    running.follow(running.SHARED, snap, _curves)
     frame.write_link()
 
 

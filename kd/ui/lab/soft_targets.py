@@ -33,7 +33,7 @@ def show() -> None:
         "*this 2 is shaped a little like a 3, that one like a 7* is what the student learns and no label holds "
         "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), sections 1 and 2)."
     )
-    temperature = frame.chosen(st.slider, "temperature", format="%.1f")
+    temperature = frame.FORM.widget(st.slider, "temperature", format="%.1f")
     _one_image(temperature)
     mnist = shared.manager().source.mnist().to(training_device())
     logits, labels = (
@@ -85,7 +85,7 @@ def _bits(targets: Tensor) -> str:
 
 def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     """The picture on show and the teacher's logits (10,) on it."""
-    way = frame.chosen(
+    way = frame.FORM.widget(
         st.segmented_control,
         "picture",
         options=list(PICTURES),
@@ -104,7 +104,7 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     picture = test.images[place].cpu().numpy()
     thumbnails.model_view(picture)
     st.caption(f"Labelled **{int(test.labels[place])}**")
-    frame.chosen(st.number_input, "image")
+    frame.FORM.widget(st.number_input, "image")
     st.button(
         "A doubtful one",
         key="lab_doubtful",
@@ -119,12 +119,12 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
 def _next_doubtful(place: int) -> None:
     test = shared.manager().source.mnist().to(training_device()).test
     order = soft_targets.most_doubtful(teachers.find(MNIST.teacher).logits(test).cpu(), DOUBTFUL).tolist()
-    frame.put(image=order[(order.index(place) + 1) % len(order)] if place in order else order[0])
+    frame.FORM.put(image=order[(order.index(place) + 1) % len(order)] if place in order else order[0])
 
 
 def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float) -> None:
     st.header("Which 2 looks like a 3, which like a 7?", anchor=False)
-    digit = int(frame.chosen(st.segmented_control, "digit", options=list(DIGITS), required=True))
+    digit = int(frame.FORM.widget(st.segmented_control, "digit", options=list(DIGITS), required=True))
     alike = soft_targets.look_alikes(logits, labels, digit, temperature)
     st.caption(
         f"Of the {int((labels == digit).sum())} validation images of a {digit}, none of which the teacher trained on, the one in which it sees most of a …"
@@ -137,8 +137,8 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
     others = [name for name in DIGITS if int(name) != digit]
     like = frame.settings().like
     if like not in others:
-        frame.put(like=others[0])
-    like = int(frame.chosen(st.segmented_control, "like", options=others, required=True))
+        frame.FORM.put(like=others[0])
+    like = int(frame.FORM.widget(st.segmented_control, "like", options=others, required=True))
     places, shares = soft_targets.most_like(logits, labels, digit, like, temperature, len(labels))
     # From the most to the least alike, in even steps.
     steps = (

@@ -25,7 +25,7 @@ def show() -> None:
             "Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each."
         )
         return
-    running.follow(snap, _curves)
+    running.follow(running.OWN, snap, _curves)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -13,9 +13,7 @@ TEST_DIGITS = "test_digits"  # how many pictures of the test set were taken inst
 SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
 LAB = "lab"  # dict of the lab's settings
-LAB_WIDGETS = "lab_widgets"  # setting -> how often its widget was made anew
 COMPRESS = "compress"  # dict of the Compress page's settings
-COMPRESS_WIDGETS = "compress_widgets"  # how often its widgets were made anew
 COMPRESS_RUN = "compress_run"  # the id of the recovery on show
 COMPRESS_ADOPTED = "compress_adopted"  # the id of the recovery whose settings the widgets took over
 WAY = "way"  # what the Sweep page shows: "grid" or "search"
@@ -43,3 +41,8 @@ ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
 def setting(mode: str, name: str) -> str:
     """The key of the widget of one setting."""
     return f"{mode}_{name}"
+
+
+def renewed(prefix: str) -> str:
+    """The key of how often each widget of a form got another key."""
+    return f"{prefix}_widgets"

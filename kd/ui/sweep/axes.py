@@ -13,7 +13,7 @@ from kd.ui.forms.form import Form
 from kd.ui.shell import session_keys, shared
 from kd.ui.shell.escape import plain
 
-FORM = Form(GridConfig, session_keys.GRID)
+FORM = Form(GridConfig, session_keys.GRID, "grid_form")
 
 
 def method_title(name: str) -> str:
@@ -24,16 +24,17 @@ def settings() -> GridConfig | None:
     """The widgets; returns the config that they make, or None, and says why, where it is not valid."""
     left, right = st.columns(2)
     with left:
-        FORM.names(
+        FORM.widget(
+            st.multiselect,
             "student",
-            registry.students(),
-            new=True,
+            options=registry.students(),
+            accept_new_options=True,
             placeholder="mlp-30, or a width of your own such as mlp-64",
         )
         FORM.text("temperature")
         FORM.text("soft_weight")
     with right:
-        FORM.names("method", list(METHODS), format_func=method_title)
+        FORM.widget(st.multiselect, "method", options=list(METHODS), format_func=method_title)
         FORM.text("labels")
         few, many = st.columns(2)
         with few:

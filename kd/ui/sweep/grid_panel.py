@@ -9,12 +9,12 @@ import streamlit as st
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.sweeps import grid, grid_store
-from kd.ui.runs.running import Running
+from kd.ui.runs.run_view import RunView
 from kd.ui.shell import notices, session_keys, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes, heat_map
 
-RUNNING = Running(session_keys.GRID_RUN, "grid", ("sweep",), "a sweep")
+VIEW = RunView(session_keys.GRID_RUN, "grid", lambda kind: kind.name == "sweep", "a sweep")
 
 
 def show(query: Mapping[str, str]) -> None:
@@ -24,9 +24,9 @@ def show(query: Mapping[str, str]) -> None:
         "in a fraction of the time that they would take one after the other. Each is compared with its **control**, which has the labels alone."
     )
     if axes.FORM.restore(query):
-        RUNNING.keep_settings(query.get("run"))
-    snap = RUNNING.on_show()
-    if RUNNING.brings(snap):
+        VIEW.keep_settings(query.get("run"))
+    snap = VIEW.find()
+    if VIEW.brings_settings(snap):
         axes.FORM.adopt(snap.config.replace(continues=""))
     with st.container():
         notices.show()
@@ -38,7 +38,7 @@ def show(query: Mapping[str, str]) -> None:
         and snap.saved
         and len(snap.measures["cells"]) < snap.config.count
     )
-    RUNNING.buttons(
+    VIEW.buttons(
         config,
         snap,
         snap.config.replace(continues=snap.id) if stopped else None,
@@ -55,18 +55,14 @@ def show(query: Mapping[str, str]) -> None:
 def _sweep(snap: Snapshot) -> None:
     open_cells = heat_map.held(snap)
     heat_map.open_clicked(snap, open_cells)
-    how = {}
 
     def draw(now: Snapshot) -> None:
         cells, under_way = grid.read(now.config, now.rows)
         heat_map.heat(now.config, cells, under_way if now.active else {}, how, "grid_heat")
 
-    RUNNING.show(
-        snap,
-        draw,
-        lambda: st.session_state.pop(session_keys.GRID_NEWS, False),
-        lambda: how.update(heat_map.view(snap.config)),
-    )
+    VIEW.head(snap)
+    how = heat_map.view(snap.config)
+    VIEW.follow(snap, draw, changed=lambda: st.session_state.pop(session_keys.GRID_NEWS, False))
     st.caption(heat_map.what_a_click_does(snap, open_cells))
     cells = grid.read(snap.config, snap.rows)[0]
     heat_map.result(snap.config, cells)

@@ -19,13 +19,13 @@ from kd.sweeps import grid_time, search
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
 from kd.ui.forms.form import Form
-from kd.ui.runs.running import Running
+from kd.ui.runs.run_view import RunView
 from kd.ui.shell import notices, session_keys, shared, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes
 
-FORM = Form(SearchConfig, session_keys.SEARCH)
-RUNNING = Running(session_keys.SEARCH_RUN, "search", ("search",), "a search")
+FORM = Form(SearchConfig, session_keys.SEARCH, "search_form")
+VIEW = RunView(session_keys.SEARCH_RUN, "search", lambda kind: kind.name == "search", "a search")
 
 
 def show(query: Mapping[str, str]) -> None:
@@ -35,19 +35,20 @@ def show(query: Mapping[str, str]) -> None:
         "those that fall behind. It sees the validation images alone; the best is trained once more and only then reads the test images."
     )
     if FORM.restore(query):
-        RUNNING.keep_settings(query.get("run"))
-    snap = RUNNING.on_show()
-    if RUNNING.brings(snap):
+        VIEW.keep_settings(query.get("run"))
+    snap = VIEW.find()
+    if VIEW.brings_settings(snap):
         FORM.adopt(snap.config)
     with st.container():
         notices.show()
     config = _settings()
     told = st.container()  # filled in last, since it is measured
-    RUNNING.buttons(
-        config, snap, kept="Trials that have ended are kept: Start with the same settings goes on from them."
+    VIEW.buttons(
+        config, snap, stop="Trials that have ended are kept: Start with the same settings goes on from them."
     )
     if snap is not None:
-        RUNNING.show(snap, _live)
+        VIEW.head(snap)
+        VIEW.follow(snap, _live)
         if snap.measures.get("search"):
             _outcome(snap.measures["search"])
     else:
@@ -62,8 +63,8 @@ def show(query: Mapping[str, str]) -> None:
 def _settings() -> SearchConfig | None:
     left, right = st.columns(2)
     with left:
-        FORM.one_of("student", {name: name for name in registry.students()}, accept_new_options=True)
-        FORM.names("methods", list(METHODS), format_func=axes.method_title)
+        FORM.widget(st.selectbox, "student", options=registry.students(), accept_new_options=True)
+        FORM.widget(st.multiselect, "methods", options=list(METHODS), format_func=axes.method_title)
     with right:
         few, many = st.columns(2)
         with few:

@@ -1,0 +1,130 @@
+"""The Compress page: a trained network made smaller by sliders, and recovered with its teacher."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd import paths
+from kd.config.compress import CompressConfig
+from kd.errors import UserError
+from kd.experiments import compression
+from kd.figures.compression import AXES
+from kd.jobs.snapshot import Snapshot
+from kd.store import runs
+from kd.ui.compress import preview, recipe, results
+from kd.ui.runs import curves
+from kd.ui.runs.run_view import RunView
+from kd.ui.shell import notices, session_keys, shared
+from kd.ui.shell.escape import plain
+
+VIEW = RunView(session_keys.COMPRESS_RUN, "compress", lambda kind: kind.page == "compress", "a recovery")
+
+
+def show() -> None:
+    """Draw the whole page."""
+    _intro()
+    recipe.restore()
+    snap = VIEW.find()
+    if VIEW.brings_settings(snap):
+        recipe.FORM.adopt(snap.config)
+    with st.container():
+        notices.show()
+    if not any(
+        run.about.compressible and run.about.has_teacher and run.measures for run in runs.list_runs()[0]
+    ):
+        st.info(
+            "There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up."
+        )
+        st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
+    recipe.network()
+    recipe.amounts()
+    config = recipe.settings()
+    try:
+        _preview(config)
+    except UserError as error:
+        st.error(plain(error))
+        return
+    st.header("Recovery", anchor=False)
+    recipe.recovery()
+    _buttons(config, snap)
+    with st.container():
+        if snap is not None:
+            VIEW.head(snap)
+            VIEW.follow(snap, _live)
+    if snap is not None and snap.measures.get("stages"):
+        results.outcome(snap)
+    else:
+        results.measured_before()
+    recipe.write_link(st.session_state.get(session_keys.COMPRESS_RUN))
+
+
+def _intro() -> None:
+    st.title("Compress: distillation's companions", anchor=False)
+    st.markdown(
+        "Distillation makes a small network good. Others make a good network small: they take away **neurons** that weigh little "
+        "([Li 2017](https://arxiv.org/abs/1608.08710)) or say little ([Hu 2016](https://arxiv.org/abs/1607.03250), [Molchanov 2017](https://arxiv.org/abs/1611.06440)), "
+        "split matrices into two of **low rank** ([Xue 2013](https://www.isca-archive.org/interspeech_2013/xue13_interspeech.html), "
+        "[Denton 2014](https://arxiv.org/abs/1404.0736)), set **weights** to zero ([Han 2015](https://arxiv.org/abs/1506.02626)) or keep them as **8-bit integers** "
+        "([Jacob 2018](https://arxiv.org/abs/1712.05877)). Each costs accuracy, and a short training brings much of it back. Here the two meet: that training has a "
+        "**teacher**, beside one that has only the labels."
+    )
+
+
+def _preview(config: CompressConfig) -> None:
+    """Show what the sliders leave of the network.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    preview.whole(config.network)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        batch = st.segmented_control(
+            "Images at once",
+            compression.BATCHES,
+            default=1,
+            required=True,
+            key="compress_batch",
+            help="1 is an answer to one person; 256 is a queue.",
+        )
+        st.segmented_control(
+            "The picture shows",
+            list(AXES),
+            default="file_bytes",
+            required=True,
+            key="compress_axis",
+            format_func=AXES.get,
+        )
+    validation = shared.manager().source.mnist().validation
+    results.steps(preview.rows(config, batch), batch, len(validation))
+
+
+def _buttons(config: CompressConfig, snap: Snapshot | None) -> None:
+    nothing = not any(config.percents.values())
+    with st.container(horizontal=True):
+        st.button(
+            "Recover with the teacher",
+            key="recover",
+            type="primary",
+            icon=":material/healing:",
+            disabled=VIEW.mine(snap) or nothing,
+            on_click=lambda: VIEW.start(recipe.settings()),
+        )
+        VIEW.pause_button(snap)
+        VIEW.stop_button(snap, "What was learned is measured and stored.")
+    if nothing:
+        st.caption(
+            "There is nothing to recover from yet: move a slider. int8 alone is not trained; it comes after the recovery."
+        )
+
+
+def _live(now: Snapshot) -> None:
+    """Show the curves of a recovery, and who is who."""
+    curves.show(now)
+    third = (
+        " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels."
+        if any("loss alone hard" in found for found in now.rows[:1])
+        else ""
+    )
+    st.caption(
+        f"*student*: recovers with the teacher. *control*: the same compressed network on the same batches, from the labels alone.{third}"
+    )

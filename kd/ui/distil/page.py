@@ -1,0 +1,194 @@
+"""The Distil page: settings, buttons, the run with its charts, your digit and the result."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd import permissions
+from kd.config.base import Config
+from kd.data.task import MNIST
+from kd.jobs.snapshot import Snapshot
+from kd.ui.distil import controls, networks
+from kd.ui.drawing.your_digit import your_digit
+from kd.ui.runs import curves, progress, replaying, results, teachers, titles
+from kd.ui.runs.run_view import RunView
+from kd.ui.shell import layout, notices, present, session_keys, shared, url_state, visitor
+
+VIEW = RunView(
+    session_keys.RUN,
+    "",
+    lambda kind: kind.page == "distil",
+    "a run",
+    elsewhere=lambda kind: f"This run {kind.elsewhere}.",
+)
+
+
+def show() -> None:
+    """Draw the whole page."""
+    if recording := replaying.wanted():
+        replaying.show(recording)
+        st.stop()
+    mode = controls.restore()
+    with st.container():
+        snap = VIEW.find()
+        notices.show()  # what was wrong with the link
+    if VIEW.brings_settings(snap):
+        mode = st.session_state[session_keys.MODE] = snap.kind
+        controls.adopt(snap.config, mode)
+    with st.sidebar:
+        _mode_switch(mode, VIEW.mine(snap))
+        config = controls.settings(mode, VIEW.mine(snap), _change_live)
+    _intro(mode)
+    _buttons(snap, config)
+    with st.container():
+        _head(snap, config, mode)
+    _body(snap, config, mode)
+    if config is not None:
+        controls.write_link(config, mode, st.session_state[session_keys.RUN])
+
+
+def _mode_switch(mode: str, locked: bool) -> None:
+    st.session_state[session_keys.MODE_WIDGET] = mode
+    st.segmented_control(
+        "What to do",
+        ["distil", "teacher"],
+        key=session_keys.MODE_WIDGET,
+        disabled=locked,
+        on_change=_switch_mode,
+        width="stretch",
+        format_func={"distil": "Distil", "teacher": "Train a teacher"}.get,
+        label_visibility="collapsed",
+    )
+
+
+def _switch_mode() -> None:
+    st.session_state[session_keys.MODE] = st.session_state[session_keys.MODE_WIDGET] or "distil"
+    st.session_state[session_keys.RUN] = None
+
+
+def _change_live(name: str) -> None:
+    VIEW.command(shared.manager().change, name, controls.FORMS["distil"].values[name])
+
+
+def _intro(mode: str) -> None:
+    if mode == "distil":
+        st.title("Watch a small network learn from a big one", anchor=False)
+        intro = (
+            "Press **Start**: the student learns to answer like the teacher, doubts included, while its control, an identical network, "
+            "learns from the labels alone. Draw a digit below and watch both minds change."
+        )
+    else:
+        st.title("Train a teacher from scratch", anchor=False)
+        intro = (
+            "Press **Start**: a network learns MNIST from its labels. When it has finished, choose it as the teacher under *Distil a student*. "
+            "This takes minutes, which is what distillation asks for once."
+        )
+    if not url_state.presenting():  # there somebody says it
+        st.markdown(intro)
+
+
+# -- buttons -----------------------------------------------------------------------------
+
+
+def _buttons(snap: Snapshot | None, config: Config | None) -> None:
+    """Draw Start, Pause or Resume, then Step, Stop and Reset."""
+    mine, interrupted = VIEW.mine(snap), VIEW.interrupted(snap)
+    startable = config is not None and permissions.allowed(visitor.digest())
+    with st.container(horizontal=True):
+        if mine or interrupted:
+            VIEW.pause_button(snap)
+        elif st.button(
+            "Start",
+            key="start",
+            type="primary",
+            icon=":material/play_arrow:",
+            shortcut=present.key("S"),
+            disabled=not startable,
+        ):
+            _start(config, False)
+        _step_button(snap, config, startable)
+        VIEW.stop_button(snap, "Ends training; what was learned is measured and stored.")
+        st.button(
+            "Reset",
+            key="reset",
+            icon=":material/restart_alt:",
+            disabled=snap is None,
+            on_click=VIEW.forget,
+            help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.",
+        )
+        if interrupted:
+            progress.discard_button(snap)
+        present.offer()
+
+
+def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) -> None:
+    active = snap is not None and snap.active
+    paused = VIEW.mine(snap) and snap.state == "paused"
+    # Commanded before anything of the page is run again: on a busy server a click on Resume may follow that soon.
+    stepped = st.button(
+        "Step",
+        key="step",
+        icon=":material/skip_next:",
+        shortcut=present.key("T"),
+        disabled=not startable or VIEW.interrupted(snap) or (active and not paused),
+        help="One optimizer step, on one batch.",
+        on_click=_step if active else None,
+    )
+    if stepped and not active:
+        _start(config, True)
+
+
+def _step() -> None:
+    VIEW.command(shared.manager().step)
+    # Resume, clicked right after, is told to the same run of the page, in whatever order.
+    if st.session_state.get("resume"):
+        VIEW.command(shared.manager().resume)
+
+
+def _start(config: Config, one_step: bool) -> None:
+    if config is not None:
+        VIEW.start(config, one_step)
+        st.rerun()
+
+
+# -- the run -----------------------------------------------------------------------------
+
+
+def _head(snap: Snapshot | None, config: Config | None, mode: str) -> None:
+    """Show which run it is and how it ended; before a run, what the student costs."""
+    if snap is not None:
+        VIEW.watching(snap)
+        st.caption(titles.title(snap))
+        progress.outcome(snap)
+        if url_state.presenting() and snap.state in ("failed", "interrupted"):
+            st.info("The talk goes on: press **L** to replay the last run that finished.")
+        VIEW.save_button(snap)
+    elif config is not None and mode == "distil":
+        teacher = teachers.find(config.teacher).architecture
+        st.caption(f"**{config.student}** has {networks.cost(config.student, teacher)}.")
+
+
+def _body(snap: Snapshot | None, config: Config | None, mode: str) -> None:
+    """Show charts, your digit, the result and the networks."""
+    # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
+    charts_at, digit_at = layout.side_by_side(mode == "distil")
+    introduced = url_state.presenting() and snap is None and config is not None and mode == "distil"
+    with charts_at:
+        if snap is not None:
+            VIEW.follow(snap, curves.show, spectate=curves.follow)
+        elif introduced:  # half a screen would be empty until Start
+            networks.layers(config)
+    with digit_at:
+        if mode == "distil":
+            teacher = snap.config.teacher if snap else config.teacher if config else MNIST.teacher
+            your_digit(snap, teacher, config.temperature if config else 1.0)
+    if snap is not None:
+        results.show(snap)
+    if config is None:
+        return
+    if not introduced:
+        st.header("Layer by layer", anchor=False)
+        networks.layers(config)
+    if mode == "distil" and snap is None:
+        st.header("The students, and what they cost", anchor=False)
+        networks.students_table(teachers.find(config.teacher).architecture)

@@ -1,0 +1,165 @@
+"""The Methods page: what each method and scheme does, and its accuracy next to its control's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from kd.config.distil import DistilConfig
+from kd.objectives import METHODS, Method
+from kd.tables import cells, comparison, distilbert, schemes
+from kd.ui.shell import error_boundary
+
+_ACCURACY_HELP = "Test accuracy in percent, mean ± standard deviation over the seeds; in brackets the gain over the control."
+
+
+def show() -> None:
+    """Draw the whole page."""
+    st.title("Every method, side by side", anchor=False)
+    st.markdown(
+        "A method says what the student learns from: the teacher's **answers**, its **hidden layers**, the "
+        "distances between images (**relations**), or, without a teacher, softened **labels**. "
+        "Choose one under *Method* on the **Distil** page."
+    )
+    _methods(error_boundary.load_or_tell(comparison.load))
+    if measured := error_boundary.load_or_tell(schemes.load):
+        _schemes(measured)
+    if measured := error_boundary.load_or_tell(distilbert.load):
+        _distilbert(measured)
+
+
+def _in_percent(measured: Mapping[str, Any]) -> dict[str, str]:
+    """Return the accuracies of a control as they are written in a sentence."""
+    return {column: cells.shown(of, unit="%") for column, of in measured.items()}
+
+
+# -- methods -----------------------------------------------------------------------------
+
+
+def _methods(measured: Mapping[str, Any] | None) -> None:
+    columns = {}
+    if measured:
+        columns = {
+            f"{measured['labels']} labels": "few",
+            "without soft targets": "alone",
+            "all labels": "all",
+        }
+    st.dataframe(
+        [_row(method, measured, columns) for method in METHODS.values()],
+        hide_index=True,
+        width="stretch",
+        height="content",
+        column_config={column: st.column_config.TextColumn(help=_ACCURACY_HELP) for column in columns}
+        | {
+            "what it does": st.column_config.TextColumn(width="large"),
+            "--method": st.column_config.TextColumn(help="Its name on the command line."),
+        },
+    )
+    if not measured:
+        st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
+        return
+    control = _in_percent(measured["control"])
+    st.caption(
+        f"The student is {measured['student']}, trained for {measured['epochs']} epochs at the default settings, "
+        f"with {measured['seeds']} seeds. The control, the same network trained on the labels alone, reaches "
+        f"{control['few']} with {measured['labels']} labels and {control['all']} with all; the teacher reaches "
+        f"{measured['teacher']:.2f}%. Without soft targets, the student learns only from the teacher's hidden "
+        f"layers. {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "
+        f"Made by `{measured['command']}`."
+    )
+
+
+def _row(method: Method, measured: Mapping[str, Any] | None, columns: Mapping[str, str]) -> dict[str, str]:
+    row = {"method": method.title, "learns from": _family(method)}
+    if measured and method.name in measured["methods"]:
+        accuracies = measured["methods"][method.name]
+        row |= {column: comparison.shown(accuracies.get(key)) for column, key in columns.items()}
+    settings = [DistilConfig.setting(name)["label"].lower() for name in method.settings]
+    return row | {
+        "what it does": method.purpose,
+        "paper": method.paper,
+        "settings": ", ".join(settings),
+        "--method": method.name,
+    }
+
+
+def _family(method: Method) -> str:
+    """Return what a student learns from by this method."""
+    if not method.teacher:
+        return "labels"
+    if not method.looks:
+        return "answers"
+    return "hidden layers" if method.projection or method.looks == "maps" else "relations"
+
+
+# -- schemes -----------------------------------------------------------------------------
+
+
+def _schemes(measured: Mapping[str, Any]) -> None:
+    st.header("Who teaches whom", anchor=False)
+    st.markdown(
+        "A *scheme* says who the teacher is. All but the first three do without a big teacher: networks of the "
+        "student's own kind teach it. Choose one under *Scheme* on the **Distil** page."
+    )
+    columns = {f"{measured['labels']} labels": "few", "all labels": "all"}
+    st.dataframe(
+        [
+            {"scheme": title, **{column: comparison.shown(of[key]) for column, key in columns.items()}}
+            for title, of in measured["schemes"].items()
+        ],
+        hide_index=True,
+        width="stretch",
+        column_config={column: st.column_config.TextColumn(help=_ACCURACY_HELP) for column in columns},
+    )
+    control = _in_percent(measured["control"])
+    st.caption(
+        f"All learn from soft targets; the student is {measured['student']}, each stage {measured['epochs']} "
+        f"epochs, {measured['seeds']} seeds. The control, the same network trained on the labels alone, reaches "
+        f"{control['few']} with {measured['labels']} labels and {control['all']} with all. Schemes of several "
+        f"stages train longer than it. {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "
+        f"Made by `{measured['command']}`."
+    )
+
+
+# -- DistilBERT --------------------------------------------------------------------------
+
+
+def _distilbert(measured: Mapping[str, Any]) -> None:
+    st.header("DistilBERT's recipe, on images", anchor=False)
+    st.markdown(
+        "DistilBERT ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)) halves a Transformer: the student "
+        "begins with every second layer of its teacher and learns from soft targets at T = 2, from labels, and "
+        f"from the direction of the last hidden layer. Here `{distilbert.TEACHER}` is halved to "
+        f"`{distilbert.STUDENT}`."
+    )
+    st.dataframe(
+        [
+            {"the student": what, "ours": ours, "DistilBERT, of BERT": paper}
+            for what, ours, paper in distilbert.summary(measured)
+        ],
+        hide_index=True,
+    )
+    begun = {"inherited": "the teacher's layers", "random": "random weights"}
+    teacher = {
+        "begun with": "itself the teacher",
+        "network": distilbert.TEACHER,
+        "% right": f"{measured['teacher']['accuracy']:.2f}",
+        "its control": "",
+    }
+    students = [
+        {
+            "begun with": begun[row],
+            "network": distilbert.STUDENT,
+            "% right": cells.shown(of),
+            "its control": cells.shown(of["control"]),
+        }
+        for row, of in measured["rows"].items()
+    ]
+    st.dataframe([teacher, *students], hide_index=True)
+    st.caption(
+        f"On the test set; {measured['seeds']} seed{'s' if measured['seeds'] > 1 else ''}, "
+        f"{measured['epochs']} epochs, {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "
+        f"Throughput is measured on batches of {distilbert.BATCH} images. Made by `{measured['command']}`."
+    )

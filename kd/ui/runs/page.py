@@ -1,0 +1,63 @@
+"""The Runs page: all stored and interrupted runs in a table, and one of them in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from kd import paths
+from kd.store import checkpoints, runs
+from kd.ui.runs import details, import_panel, names, replaying, storage_panel, table
+from kd.ui.shell import notices, url_state
+from kd.ui.shell.escape import plain
+
+
+def show() -> None:
+    """Draw the whole page."""
+    st.title("Runs", anchor=False)
+    notices.show()
+    stored, problems = runs.list_runs()
+    unfinished, more_problems = checkpoints.list_interrupted()
+    for problem in problems + more_problems:
+        st.warning(plain(problem))
+    import_panel.show()
+    storage_panel.show(stored)
+    if not stored and not unfinished:
+        _nothing_yet()
+        return
+    table.show(stored, unfinished)
+    chosen = _choice(stored, unfinished)
+    for kept in unfinished:
+        if kept.id == chosen:
+            details.show_interrupted(kept)
+            return
+    details.show_stored(next(run for run in stored if run.id == chosen))
+
+
+def _nothing_yet() -> None:
+    st.info(
+        "Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`."
+    )
+    st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
+    if st.button(
+        "Watch a recorded run",
+        key="replay_recorded",
+        type="tertiary",
+        icon=":material/history:",
+        help="Comes with the app: plays back as it went, and trains nothing.",
+    ):
+        if replaying.begin_last():
+            st.switch_page(paths.page("distil"), query_params=url_state.mode())
+        st.rerun()
+
+
+def _choice(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint]) -> str:
+    """Draw the choice of a run; return its id."""
+    titles = {
+        kept.id: f"{kept.about.default_name(kept.config)} ({table.when(kept.saved)}, interrupted)"
+        for kept in unfinished
+    }
+    titles = names.distinct(titles | {run.id: f"{run.name} ({table.when(run.created)})" for run in stored})
+    chosen = st.selectbox("Run", list(titles), format_func=titles.get, key="run_choice")
+    return chosen if chosen in titles else next(iter(titles))
