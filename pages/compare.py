@@ -1,4 +1,4 @@
-"""Stored runs against each other: what each network costs, how well it does, and which to choose."""
+"""Compare stored runs: what each network costs, how accurate it is, and which to choose."""
 
 import zlib
 
@@ -14,8 +14,9 @@ from kd.ui.shell import notices
 
 st.title("Compare", anchor=False)
 st.markdown(
-    "A model is deployed for its **latency** and **size** as well as its **accuracy**. Here all three are measured of each stored run, on this machine and on the test "
-    "set, teacher and student in alternating rounds and each in its quickest form. Tick one run to look closer, or several to lay them over each other."
+    "A model is deployed for its **latency** and **size** as well as its **accuracy**. This page measures "
+    "latency, size and accuracy of every saved run on this machine. Tick one run to look closer, or several "
+    "to see them in one chart."
 )
 found = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
 if not found:
@@ -31,7 +32,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         default=1,
         required=True,
         key="compare_batch",
-        help="1 is an answer to one person; 256 is a queue.",
+        help="1 = one user at a time, 256 = batch.",
     )
     counts = sorted({1, torch.get_num_threads()})
     threads = st.segmented_control(
@@ -40,7 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         default=counts[-1],
         required=True,
         key="compare_threads",
-        help="Processor cores that an answer may use.",
+        help="Processor cores used per answer.",
     )
     missing = [run for run in found if run.id not in measured]
     st.button(
@@ -51,9 +52,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         disabled=not missing,
         on_click=panels.want,
         args=([run.id for run in missing],),
-        help="Some seconds a run. Nothing else should run on the machine.",
+        help="A few seconds per run. Nothing else should run on the machine.",
     )
-place = st.empty()  # of the progress bar; what was measured before stays on the page below it
+place = st.empty()  # for the progress bar; what was measured before stays on the page below it
 notices.show()
 table = st.dataframe(
     [table.row(run, measured.get(run.id), batch, threads) for run in found],
@@ -61,13 +62,15 @@ table = st.dataframe(
     width="stretch",
     on_select="rerun",
     selection_mode="multi-row",
-    key=f"compare_{zlib.crc32(''.join(run.id for run in found).encode())}",  # ticks are kept by the line, and must not wander to another run
+    # Ticks are kept by row number, and must not wander to another run.
+    key=f"compare_{zlib.crc32(''.join(run.id for run in found).encode())}",
     column_config=table.COLUMNS,
     placeholder="",
 )
 chosen = [found[row] for row in table.selection.rows if row < len(found)]
 st.caption(
-    "The table's own buttons search it, hide columns and download it as CSV; a click on a heading sorts. Accuracies are on the test set, on which nothing was chosen."
+    "The table's own buttons search it, hide columns and download it as CSV; click a heading to sort. Test "
+    "accuracy. No setting was tuned on the test set."
 )
 panels.picture(found, measured, batch, threads)
 if len(chosen) == 1:

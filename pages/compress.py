@@ -1,4 +1,4 @@
-"""The companions of distillation: a trained network made smaller by sliders, and recovered with its teacher."""
+"""Make a trained network smaller by sliders, and recover its accuracy with the teacher."""
 
 from kd.ui.compress import page
 

@@ -17,7 +17,7 @@ from kd.ui.lab import (
 )
 from kd.ui.shell import notices
 
-#: Panel -> how it is shown, and whose run it is about.
+#: Experiment -> how it is shown, and whose run it is about.
 SHOW = {
     "soft-targets": (soft_targets.show, None),
     "never-saw": (never_saw.show, running.SHARED),
@@ -55,8 +55,8 @@ with st.container(horizontal=True, vertical_alignment="center"):
         key="lab_reset",
         icon=":material/restart_alt:",
         on_click=reset,
-        help="This experiment as it was at first.",
+        help="Back to the experiment's defaults.",
     )
-    st.caption("The page's address restores exactly what you see: copy it to share it.")
+    st.caption("Copy the page's address to share exactly what you see.")
 show()
 frame.write_link()

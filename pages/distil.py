@@ -1,4 +1,4 @@
-"""Choose teacher, student and temperature, and watch the student learn beside its control."""
+"""Choose teacher, student and temperature, and watch the student learn next to its control."""
 
 from kd.ui.distil import page
 

@@ -1,4 +1,4 @@
-"""One picture, and what teacher, student and control make of it, side by side over temperature."""
+"""One picture, and the answers of teacher, student and control to it, at any temperature."""
 
 from kd.ui.drawing import page
 

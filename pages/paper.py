@@ -1,4 +1,4 @@
-"""Hinton's table: the paper's experiments on MNIST, run again by this program."""
+"""Hinton's table: the paper's experiments on MNIST, repeated by this program."""
 
 import streamlit as st
 
@@ -9,8 +9,9 @@ from kd.ui.shell import error_boundary
 
 st.title("The paper's table, run again", anchor=False)
 st.markdown(
-    "Distillation became known by a paper of 2015 ([Hinton, Vinyals & Dean](https://arxiv.org/abs/1503.02531)). Its section 3 tries it on MNIST: "
-    "a large teacher, a small student, students that never saw a 3. Here each of these experiments stands beside what this program measured."
+    "[Hinton, Vinyals & Dean (2015)](https://arxiv.org/abs/1503.02531) popularised distillation; section 3 "
+    "tests it on MNIST: a large teacher, a small student, students that never saw a 3. Here you see the "
+    "paper's result of each experiment next to ours."
 )
 result = error_boundary.load_or_tell(paper.load)
 if result is None:
@@ -18,7 +19,7 @@ if result is None:
 
 
 def shown(line: dict, of: dict | None) -> str:
-    """Mean and standard deviation, with the unit where it is not errors."""
+    """Return mean and standard deviation, with the unit where it is not errors."""
     if not of:
         return ""
     unit = "" if line["unit"] == "errors" else " " + line["unit"]
@@ -52,25 +53,28 @@ st.dataframe(
             help="Mean and standard deviation over the seeds; errors on the 10,000 test images, or percent."
         ),
         "control": st.column_config.TextColumn(
-            help="The same student, same seed and batches, taught by the labels alone."
+            help="The same student, same seed and batches, trained on the labels alone."
         ),
         "beyond chance": st.column_config.TextColumn(
-            help="In how many seeds McNemar's test tells student and control apart (p < 0.05)."
+            help=(
+                "For how many seeds McNemar's test finds a difference between student and control (p < 0.05)."
+            )
         ),
     },
 )
 minutes = result["core_minutes"]
 st.caption(
-    f"{result['seeds']} seeds. All were trained on the 60,000 training images, by teachers of their own, as in the paper; nothing was chosen on the "
-    f"test set. {minutes['teachers']:.0f} core-minutes of training for the teachers, {minutes['students']:.0f} for the students "
-    f"({result['machine']}). Made by `{result['command']}`."
+    f"{result['seeds']} seeds. All were trained on the 60,000 training images, by teachers of their own, as "
+    f"in the paper; no setting was tuned on the test set. {minutes['teachers']:.0f} core-minutes of training "
+    f"for the teachers, {minutes['students']:.0f} for the students ({result['machine']}). Made by "
+    f"`{result['command']}`."
 )
 students = paper.curve(result)
 if students:
     st.header("Which temperature?", anchor=False)
     st.markdown(
-        "A student of only 30 units cannot follow everything that a high temperature shows of the teacher. The paper found that T of 2.5 to 4 "
-        "served it best; large students do not mind."
+        "A student of only 30 units cannot follow everything that a high temperature reveals of the "
+        "teacher. In the paper T of 2.5 to 4 was best for it; large students work at any T above 8."
     )
     control = next(iter(students.values()))["control"]
     spoken = "; ".join(f"{point['mean']:.0f} at T = {t:g}" for t, point in students.items())

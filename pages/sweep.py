@@ -1,4 +1,4 @@
-"""Many students at once: all combinations of some settings in a heat map, or a search that proposes what to try next."""
+"""Many students at once: all combinations of some settings, or a search that proposes the next ones."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ WAYS = {"sweep": grid_panel, "search": search_panel}
 
 
 def way() -> str:
-    """What is shown: as chosen, at first by the link, or as its run is."""
+    """Return what is shown: as chosen, at first by the link, or as its run is."""
     if session_keys.WAY not in st.session_state:
         run, wanted = st.query_params.get("run"), st.query_params.get("way")
         if wanted not in WAYS:
             try:
                 snap = snapshots.find(run)
                 wanted = snap.kind if snap is not None and snap.kind in WAYS else "sweep"
-            except UserError:  # which is told where the run would be
+            except UserError:  # shown where the run would be
                 wanted = "sweep"
         st.session_state[session_keys.WAY] = wanted
         st.session_state.setdefault(WAYS[wanted].VIEW.slot, run)
-    for panel in WAYS.values():  # else the link's run would be that of both
+    for panel in WAYS.values():  # otherwise both would take the link's run
         st.session_state.setdefault(panel.VIEW.slot, None)
     return st.session_state[session_keys.WAY]
 
@@ -44,8 +44,8 @@ st.segmented_control(
     required=True,
     format_func={"sweep": "Grid", "search": "Search"}.get,
     label_visibility="collapsed",
-    help="A grid tries every combination; a search proposes the next settings from what the last ones came to.",
+    help="A grid tries every combination; a search proposes the next settings from the results so far.",
 )
-# A link's settings are those of the way that it names; links of before may say "grid".
+# A link's settings belong to the way that it names; older links may say "grid".
 named = query.get("way", "sweep").replace("grid", "sweep")
 WAYS[shown].show(query if named == shown else {})

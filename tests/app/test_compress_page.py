@@ -61,7 +61,7 @@ def test_sliders_show_the_compressed_size_at_once(app, mnist):
         "-50%",
     )  # 15 x 785 + 16 x 10 weights of 4 bytes, and the file's head
     slider(at, "neurons").set_value(0).run()
-    assert metrics(at)["Size of the file"][0] == "93 KB" and "Nothing is taken away" in said(at)
+    assert metrics(at)["Size of the file"][0] == "93 KB" and "Nothing is removed yet" in said(at)
     assert at.button(key="recover").disabled
     slider(at, "weights").set_value(90).run()
     assert not at.exception
@@ -96,7 +96,7 @@ def test_fine_tuning_is_followed_and_its_stages_are_stored(app, mnist):
         and kept.config.network == run.id
         and kept.models == ("student", "control", "alone")
     )
-    assert "recovered with the teacher" in said(at) and "without any distillation" in said(at)
+    assert "recovered with the teacher" in said(at) and "the network that was never distilled" in said(at)
     assert [line["network"] for line in at.dataframe[-1].value.to_dict("records")][:2] == [
         "distilled, original",
         "distilled, compressed",

@@ -124,7 +124,7 @@ def test_link_restores_every_setting(app):
         ({"student": "<script>alert(1)</script>"}, "There is no architecture"),
         ({"epochs": "-3"}, "Epochs must be between"),
         ({"teacher": "nobody"}, "There is no teacher"),
-        ({"run": "../../etc"}, "not a run's id"),
+        ({"run": "../../etc"}, "not a valid run id"),
         ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
     ],
 )
@@ -281,7 +281,7 @@ def test_owner_resumes_an_interrupted_run(app, interrupted):
     at = app(run=interrupted)
     assert not at.exception and not at.error
     assert (
-        "This run was interrupted by the server's end or by an error. It is kept as of epoch 1.00 of 2."
+        "The server stopped or failed during this run. Saved up to epoch 1.00 of 2."
         in said(at)
     )
     assert at.slider(key="distil_temperature").value == 8.0 and "after step 3 temperature → 2" in said(at)
@@ -289,7 +289,7 @@ def test_owner_resumes_an_interrupted_run(app, interrupted):
     assert at.button(key="step").disabled
     at.button(key="resume").click().run()
     assert not at.exception and not at.error
-    assert shared.manager().snapshot(interrupted, TOKEN).mine and "interrupted by" not in said(at)
+    assert shared.manager().snapshot(interrupted, TOKEN).mine and "during this run" not in said(at)
 
 
 def test_owner_discards_an_interrupted_run(app, interrupted):
@@ -325,7 +325,7 @@ def test_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     at = app("runs")
     assert not at.exception
     assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
-    assert "interrupted by the server's end" in said(at) and {"Open, to resume it", "Discard it"} <= set(
+    assert "The server stopped or failed during this run" in said(at) and {"Open, to resume it", "Discard it"} <= set(
         labels(at)
     )
     at.button(key="open").click().run()

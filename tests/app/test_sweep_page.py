@@ -39,7 +39,7 @@ def test_sweep_is_counted_trained_and_its_cells_open(app):
     assert at.dataframe[0].value["test errors"].tolist() == [
         runs.load(id).measures["cells"][1]["test_errors"]
     ]
-    assert "**Click a cell to open its run**" in said(at)
+    assert "**Click a cell to open that student**" in said(at)
     at.button(key="grid_open").click().run()
     assert not at.exception
     shown = at.session_state[session_keys.SETTINGS]["distil"]
@@ -136,7 +136,7 @@ def test_sweep_without_networks_offers_its_settings(app):
     at.run()
     assert (
         not at.exception
-        and "No networks were kept of this sweep." in said(at)
+        and "This sweep kept no networks." in said(at)
         and not any(button.key == "grid_open_run" for button in at.button)
     )
     assert at.button(key="grid_open") and len(runs.list_runs()[0]) == 1

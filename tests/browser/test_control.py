@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from playwright.sync_api import Page, expect
@@ -64,7 +65,7 @@ def test_stop_measures_and_stores_the_run(page: Page, server: Server) -> None:
     until(page, lambda: len(points(page)) >= 3, "three points")
     button(page, "Stop").click()
     finish(page)
-    expect(page.get_by_text("Stopped by hand.")).to_be_visible()
+    expect(page.get_by_text(re.compile("^Stopped · "))).to_be_visible()
     expect(button(page, "Start")).to_be_enabled()
     expect(button(page, "Stop")).to_be_disabled()
     assert stored(server, run)["state"] == "stopped"

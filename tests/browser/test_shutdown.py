@@ -59,7 +59,7 @@ def test_run_of_a_killed_server_resumes_after_a_restart(browser: Browser, tmp_pa
         visit(page, server.link("runs"))
         expect(cell(page, "interrupted")).to_be_attached()
         visit(page, server.link(run=run))
-        expect(page.get_by_text("This run was interrupted by the server's end")).to_be_visible()
+        expect(page.get_by_text("The server stopped or failed during this run")).to_be_visible()
         before = until(page, lambda: points(page), "the points so far")
         expect(button(page, "Discard")).to_be_visible()
         button(page, "Resume").click()

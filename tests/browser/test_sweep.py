@@ -34,7 +34,7 @@ def test_heat_map_fills_in_and_a_clicked_cell_opens(page: Page, server: Server) 
     )
     assert found[0] == found[1] and len(found) == 4  # the control has no temperature
 
-    expect(page.get_by_text("Click a cell to open its run")).to_be_visible()
+    expect(page.get_by_text("Click a cell to open that student")).to_be_visible()
     click_cell(page, 0.75, 0.75)
     opened = until(
         page, lambda: run_id(page) not in (None, sweep) and run_id(page), "the cell's run in the address"

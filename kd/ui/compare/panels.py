@@ -1,6 +1,8 @@
-"""What the Compare page shows beside its table: measuring, the picture, and runs looked at closer."""
+"""The parts of the Compare page: measuring, the picture, and a closer look at runs."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import streamlit as st
 
@@ -19,26 +21,27 @@ from kd.ui.runs import curves, snapshots, teachers
 from kd.ui.shell import notices, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 
-MOST = 4  # runs laid over each other
+MOST = 4  # runs in one chart
 
 # -- measuring ---------------------------------------------------------------------------
 
 
 def want(ids: list[str]) -> None:
-    """Lets these runs be measured. A callback, since a rerun that follows at once would undo what a click itself says."""
+    """Queue these runs for measuring, in a callback: a rerun after the click would undo what it sets."""
     if not permissions.allowed(visitor.digest()):
         notices.notify("error", permissions.ONLY.format("measure runs"))
     elif shared.manager().busy():
         notices.notify(
             "warning",
-            "Something trains on this machine, so that no time measured now could be trusted. Measure when it has ended.",
+            "Something is training on this machine, so latency cannot be measured reliably. Measure when "
+            "it has ended.",
         )
     else:
         st.session_state[session_keys.MEASURE] = list(ids)
 
 
 def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
-    """Measures what is wanted, one run after the other, and keeps what came out with each."""
+    """Measure the queued runs, one after the other, and store the result with each."""
     wanted = st.session_state.get(session_keys.MEASURE)
     if not wanted:
         return
@@ -51,7 +54,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
         )
 
     def disturbed(run: runs.Run) -> bool:
-        tell(run)  # by which whoever has gone to another page is let go
+        tell(run)  # ends the script here where the viewer has left the page
         return shared.manager().busy()
 
     while wanted:
@@ -63,7 +66,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
                     run,
                     shared.manager().source.mnist(),
                     teachers.find(comparison.teacher_of(run)),
-                    disturbed=lambda: disturbed(run),
+                    disturbed=partial(disturbed, run),
                 )
             except UserError as error:
                 notices.notify("error", f"{run.name}: {error}")
@@ -75,7 +78,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
 
 
 def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
-    """Accuracy against time, and what the students buy."""
+    """Show accuracy against latency, and what the students gain."""
     shown = comparison.points(
         {run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads
     )
@@ -85,10 +88,11 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
         f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}"
         for point in comparison.frontier(shown)
     )
-    live_chart(pareto(shown, batch), "pareto", f"Accuracy against time. None beats: {spoken}.")
+    live_chart(pareto(shown, batch), "pareto", f"Accuracy against latency. Best trade-offs: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
     st.caption(
-        f"Measured on: {'; '.join(sorted(machines))}. A mark's area is its size in bytes; a line joins the networks that none beats."
+        f"Measured on: {'; '.join(sorted(machines))}. A mark's area is the network's size in bytes; dashed "
+        "line: best trade-offs (Pareto front)."
     )
     headline, *prices = table.bought(found, measured, batch, threads) or [""]
     if headline:
@@ -100,7 +104,7 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
 
 
 def closer(run: runs.Run, measured: Measures) -> None:
-    """One run: its latencies, what it takes for what, and how it learned beside its teacher."""
+    """Show one run: its latencies, its confusions, and its training next to its teacher's."""
     st.header(plain(run.name), anchor=False)
     measures = measured.get(run.id)
     st.button(
@@ -121,29 +125,30 @@ def closer(run: runs.Run, measured: Measures) -> None:
             },
         )
         st.caption(
-            f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of {latency.ROUNDS} alternating rounds, and half the interquartile range."
+            f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of "
+            f"{latency.ROUNDS} alternating rounds, ± half the interquartile range."
         )
-        live_charts(
-            packed(
-                {
-                    f"confusion_{who}": (
-                        confusion(model["confusion"], who),
-                        f"Errors of the {who} by digit: {', '.join(f'{digit}: {count}' for digit, count in enumerate(model['errors_by_class']))}.",
-                    )
-                    for who, model in measures["models"].items()
-                    if who != "teacher" or run.kind == "teacher"
-                }
-            ),
-            "confusions",
-        )
+        charts = {}
+        for who, model in measures["models"].items():
+            if who != "teacher" or run.kind == "teacher":
+                errors = ", ".join(
+                    f"{digit}: {count}" for digit, count in enumerate(model["errors_by_class"])
+                )
+                label = f"Errors of the {who} by digit: {errors}."
+                charts[f"confusion_{who}"] = (confusion(model["confusion"], who), label)
+        live_charts(packed(charts), "confusions")
     if run.kind == "distil":
         learned, again = _curve(run.config.teacher)
         if learned:
             loss, accuracy = article(learned, run.metrics())
             st.markdown(
-                "Teacher and student, epoch by epoch. Their losses measure different things: the student's is mostly its distance from the teacher."
+                "Teacher and student, epoch by epoch. Their losses measure different things: the student's "
+                "is mostly its distance from the teacher."
             )
-            spoken = f"the teacher's run ends at {training.last_accuracies(learned)}, the student's at {training.last_accuracies(run.metrics())}."
+            spoken = (
+                f"the teacher's run ends at {training.last_accuracies(learned)}, the student's at "
+                f"{training.last_accuracies(run.metrics())}."
+            )
             live_charts(
                 packed(
                     {
@@ -160,8 +165,10 @@ def closer(run: runs.Run, measured: Measures) -> None:
 
 
 def _curve(name: str) -> tuple[list[dict[str, float]], str]:
-    """How a teacher learned, epoch by epoch; empty where that is not known, or where there are several. And what to know of a curve
-    that is not of the very weights that teach.
+    """Return how a teacher learned, epoch by epoch, and a caution about that curve.
+
+    Both are empty where the curve is not known, or where there are several teachers. The caution is for a
+    curve that was recorded in another training than that of the weights which teach.
     """
     try:
         if runs.is_id(name):
@@ -172,8 +179,9 @@ def _curve(name: str) -> tuple[list[dict[str, float]], str]:
     if "curve_weights_sha256" not in about:
         return about.get("curve", []), ""
     return about["curve"], (
-        f"The teacher's curve was recorded when its recipe was run again: that training ended with {about['curve_validation_errors']} errors on the "
-        f"{about['validation_images']:,} validation images, and the shipped one, which taught here, had ended with {about['validation_errors']}."
+        "The teacher's curve was recorded when its recipe was run again: that training ended with "
+        f"{about['curve_validation_errors']} errors on the {about['validation_images']:,} validation images, "
+        f"the shipped teacher's with {about['validation_errors']}."
     )
 
 
@@ -181,7 +189,7 @@ def _curve(name: str) -> tuple[list[dict[str, float]], str]:
 
 
 def beside(chosen: list[runs.Run]) -> None:
-    """Runs laid over each other, and the settings in which they differ."""
+    """Show several runs in one chart, and the settings in which they differ."""
     pair = chosen[:MOST]
     st.header(" beside ".join(plain(run.name) for run in pair), anchor=False)
     try:
@@ -199,7 +207,7 @@ def beside(chosen: list[runs.Run]) -> None:
     except UserError as error:
         st.error(plain(error))
     st.dataframe(
-        table.apart(pair) or [{"setting": "They differ in nothing."}], hide_index=True, width="stretch"
+        table.apart(pair) or [{"setting": "They have the same settings."}], hide_index=True, width="stretch"
     )
     if len(chosen) > len(pair):
         st.caption(f"The first {len(pair)} of the ticked runs are shown.")

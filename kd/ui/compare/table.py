@@ -1,4 +1,4 @@
-"""Stored runs as the lines of the Compare page's table, and as sentences."""
+"""Stored runs as rows of the Compare page's table, and as sentences."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from kd.metrics import latency
 from kd.store import runs
 from kd.ui.shell.escape import plain
 
-Measures = Mapping[str, Mapping[str, Any]]  # run id -> what was measured of it
+Measures = Mapping[str, Mapping[str, Any]]  # run id -> its measurements
 
 _PERCENT = st.column_config.NumberColumn(format="percent")
 NUMBERS = {
-    "ms": ("%.3g", "Milliseconds for a batch, median."),
+    "ms": ("%.3g", "Milliseconds per batch, median."),
     "± ms": ("%.2g", "Half the interquartile range."),
     "images/s": ("%d", None),
-    "ONNX ms": ("%.3g", "The same by ONNX Runtime, of the exported file, which also normalizes."),
-    "× teacher's speed": ("%.1f", "The teacher's time over the student's, each in its quickest form."),
-    "points lost": ("%.2f", "Percent of the test images."),
+    "ONNX ms": ("%.3g", "The same for the exported file in ONNX Runtime, normalization included."),
+    "× teacher's speed": (
+        "%.1f",
+        "The teacher's latency divided by the student's, each in its fastest form.",
+    ),
+    "points lost": ("%.2f", "Test accuracy lost against the teacher, in percentage points."),
     "weights": ("localized", None),
     "multiplications": ("compact", "To classify one image."),
-    "file KB": ("%d", "On disk, safetensors."),
-    "memory KB": ("%d", "Weights, and the most that one layer reads and writes for one image."),
+    "file KB": ("%d", "Size on disk as safetensors."),
+    "memory KB": ("%d", "Weights, and the most that one layer reads and writes per image."),
     "ECE": ("percent", "Expected calibration error."),
 }
 COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT) | {
@@ -35,7 +38,7 @@ COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT
 
 
 def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: int) -> dict[str, Any]:
-    """A line of the table; what was not measured is empty."""
+    """Return a row of the table; what was not measured is empty."""
     role = run.models[0]
     settings, tested = run.config.to_dict(), run.measures["models"]
     model = measures["models"][role] if measures else {}
@@ -73,7 +76,7 @@ def _kilobytes(count: int | None) -> float | None:
 
 
 def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
-    """What the students buy, as sentences: the article's headline of the most accurate one, and the quickest of those that cost little."""
+    """Return sentences on what students gain: the most accurate, and the fastest that lose little."""
     named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in found}
     worth = {
         id: verdict
@@ -87,19 +90,21 @@ def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) 
     best = min(worth, key=lambda id: (max(worth[id]["points"], 0), -worth[id]["faster"]))
     of = worth[best]
     said = [
-        f"{named[best]} takes **{of['less_time']:.0%} less time** than its teacher, {of['faster']:.1f} times as fast, for "
-        f"**{of['points']:.2f} points** of accuracy, and is {of['smaller']:.2g} times smaller. The article: {comparison.ARTICLE}."
+        f"{named[best]} takes **{of['less_time']:.0%} less time** than its teacher, {of['faster']:.1f} times "
+        f"as fast, for **{of['points']:.2f} points** of accuracy, and is {of['smaller']:.2g} times smaller. "
+        f"The article: {comparison.ARTICLE}."
     ]
     for points, (id, of) in comparison.bargains(measured, batch, threads).items():
         if id in worth:
             said.append(
-                f"The quickest for at most **{points:g} point{'s' if points > 1 else ''}**: {named[id]}, **{of['faster']:.1f} times** as fast, for {of['points']:.2f}."
+                f"The fastest for at most **{points:g} point{'s' if points > 1 else ''}**: {named[id]}, "
+                f"**{of['faster']:.1f} times** as fast, for {of['points']:.2f}."
             )
     return said
 
 
 def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All latencies of one run's networks."""
+    """Return all latencies of one run's networks."""
     return [
         {
             "network": who,
@@ -117,7 +122,7 @@ def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def apart(pair: list[runs.Run]) -> list[dict[str, str]]:
-    """The settings in which any of the runs differ, a column a run."""
+    """Return the settings in which any of the runs differ, one column per run."""
     settings = {f"{place}. {run.name}": run.config.to_dict() for place, run in enumerate(pair, 1)}
     labels = {
         spec.name: spec.metadata.get("label", spec.name)

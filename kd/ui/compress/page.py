@@ -33,7 +33,8 @@ def show() -> None:
         run.about.compressible and run.about.has_teacher and run.measures for run in runs.list_runs()[0]
     ):
         st.info(
-            "There is no student yet, so the shipped teacher is compressed. Distil one first, and its control is compressed beside it: then you see how the two add up."
+            "There is no student yet, so the shipped teacher is compressed. Distil a student first; then "
+            "its control is compressed as well, and you see how the two add up."
         )
         st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
     recipe.network()
@@ -61,12 +62,16 @@ def show() -> None:
 def _intro() -> None:
     st.title("Compress: distillation's companions", anchor=False)
     st.markdown(
-        "Distillation makes a small network good. Others make a good network small: they take away **neurons** that weigh little "
-        "([Li 2017](https://arxiv.org/abs/1608.08710)) or say little ([Hu 2016](https://arxiv.org/abs/1607.03250), [Molchanov 2017](https://arxiv.org/abs/1611.06440)), "
-        "split matrices into two of **low rank** ([Xue 2013](https://www.isca-archive.org/interspeech_2013/xue13_interspeech.html), "
-        "[Denton 2014](https://arxiv.org/abs/1404.0736)), set **weights** to zero ([Han 2015](https://arxiv.org/abs/1506.02626)) or keep them as **8-bit integers** "
-        "([Jacob 2018](https://arxiv.org/abs/1712.05877)). Each costs accuracy, and a short training brings much of it back. Here the two meet: that training has a "
-        "**teacher**, beside one that has only the labels."
+        "Pruning, low-rank and int8 make a trained network smaller: remove **neurons** with small weights "
+        "([Li 2017](https://arxiv.org/abs/1608.08710)) or small activations ([Hu "
+        "2016](https://arxiv.org/abs/1607.03250), [Molchanov 2017](https://arxiv.org/abs/1611.06440)), "
+        "split matrices into two of **low rank** ([Xue "
+        "2013](https://www.isca-archive.org/interspeech_2013/xue13_interspeech.html), [Denton "
+        "2014](https://arxiv.org/abs/1404.0736)), set **weights** to zero ([Han "
+        "2015](https://arxiv.org/abs/1506.02626)) or store them as **8-bit integers** ([Jacob "
+        "2018](https://arxiv.org/abs/1712.05877)). Each costs accuracy, and a short fine-tuning brings much "
+        "of it back. Here the two meet: one network is fine-tuned with a **teacher**, another with the "
+        "labels alone."
     )
 
 
@@ -84,7 +89,7 @@ def _preview(config: CompressConfig) -> None:
             default=1,
             required=True,
             key="compress_batch",
-            help="1 is an answer to one person; 256 is a queue.",
+            help="1 = one user at a time, 256 = batch.",
         )
         st.segmented_control(
             "The picture shows",
@@ -110,21 +115,24 @@ def _buttons(config: CompressConfig, snap: Snapshot | None) -> None:
             on_click=lambda: VIEW.start(recipe.settings()),
         )
         VIEW.pause_button(snap)
-        VIEW.stop_button(snap, "What was learned is measured and stored.")
+        VIEW.stop_button(snap, "The network as it is now is measured and stored.")
     if nothing:
         st.caption(
-            "There is nothing to recover from yet: move a slider. int8 alone is not trained; it comes after the recovery."
+            "There is nothing to recover from yet: move a slider. int8 alone needs no training; it is "
+            "applied after the recovery."
         )
 
 
 def _live(now: Snapshot) -> None:
-    """Show the curves of a recovery, and who is who."""
+    """Show the curves of a recovery, and which network is which."""
     curves.show(now)
     third = (
-        " *alone*: the run's control, which was never distilled, compressed alike and recovered from the labels."
+        " *alone*: the run's control, which was never distilled, compressed in the same way and fine-tuned "
+        "on the labels."
         if any("loss alone hard" in found for found in now.rows[:1])
         else ""
     )
     st.caption(
-        f"*student*: recovers with the teacher. *control*: the same compressed network on the same batches, from the labels alone.{third}"
+        "*student*: fine-tuned with the teacher. *control*: the same compressed network on the same "
+        f"batches, with the labels alone.{third}"
     )

@@ -1,4 +1,4 @@
-"""What a chain of techniques makes of a network, computed at once for the sliders' position and kept by each of its steps."""
+"""What a chain of techniques makes of a network, computed as the sliders move and cached step by step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kd.ui.shell import shared
 
 Amounts = tuple[
     tuple[str, int], ...
-]  # technique -> percent, of those done; of int8, its place in quantization.INT8
+]  # technique -> percent, in the order applied; for int8, its place in quantization.INT8
 
 
 def _mnist() -> Mnist:
@@ -35,7 +35,7 @@ def whole(network: str) -> compression.Whole:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
-    """A network after these techniques, each applied to what the one before left; "int8" stands last, if at all."""
+    """Return a network after these techniques, each applied to the result of the one before, int8 last."""
     if not done:
         return whole(network).networks[who].eval()
     before = _network(network, who, done[:-1], source)
@@ -48,7 +48,7 @@ def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
-    """What a network costs after these techniques, and how many of the validation images it reads right."""
+    """Return what a network costs after these techniques, and its validation accuracy."""
     model, validation = _network(network, who, done, source), _mnist().validation
     device = next(model.parameters()).device
     guess = inference.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
@@ -64,7 +64,7 @@ def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
 
 
 def _title(done: Amounts) -> str:
-    """What was done last."""
+    """Return the title of the technique applied last."""
     if not done:
         return "original"
     name, amount = done[-1]
@@ -73,7 +73,7 @@ def _title(done: Amounts) -> str:
 
 @st.cache_data(max_entries=64, show_spinner="Timing…")
 def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
-    """The latency after each technique, in alternating rounds with one thread."""
+    """Return the latency after each technique, in alternating rounds with one thread."""
     networks = {
         str(place): compression.on_cpu(_network(network, "student", done, source))
         for place, done in enumerate(chain)
@@ -83,7 +83,9 @@ def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) ->
 
 
 def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
-    """The network, and its control where there is one, after each technique that is on. Times are of the network alone, and None while something trains.
+    """Return the network, and its control where there is one, after each technique that is on.
+
+    Times are measured for the network alone, and are None while something trains.
 
     Raises:
         UserError: there is no such network.

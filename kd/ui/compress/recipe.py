@@ -1,4 +1,4 @@
-"""The Compress page's settings as widgets. They are kept over page changes, and are in the link."""
+"""The settings of the Compress page as widgets, and the link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORM = Form(CompressConfig, session_keys.COMPRESS, "compress", always_valid=True
 
 
 def networks() -> dict[str, str]:
-    """What can be compressed, students first: name or run id -> what to call it."""
+    """Return what can be compressed, students first: name or run id -> label."""
     found = [run for run in runs.list_runs()[0] if run.about.compressible and run.models and run.measures]
     students = {
         run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})"
@@ -31,13 +31,13 @@ def networks() -> dict[str, str]:
 
 
 def restore() -> None:
-    """On a session's first visit takes the settings from the link; without any, the newest student is chosen."""
+    """Take the settings from the link on a session's first visit; without any, choose the newest student."""
     if FORM.begun:
         return
     query = st.query_params.to_dict()
     FORM.restore(query)
     if "network" in query:
-        # The link has settings of its own, which stay.
+        # The link's settings take precedence over those of the run.
         st.session_state[session_keys.COMPRESS_ADOPTED] = query.get("run")
     else:
         FORM.put(network=next(iter(networks())))
@@ -49,17 +49,17 @@ def settings() -> CompressConfig:
 
 
 def _with_its_teacher(name: str) -> None:
-    """Another network was chosen; a student's own teacher comes with it."""
+    """Choose the teacher of a student that was chosen as the network."""
     network = settings().network
     try:
         if runs.is_id(network) and (run := runs.load(network)).about.has_teacher:
             FORM.put(teacher=run.config.teacher)
     except UserError:
-        pass  # told where the network is read
+        pass  # shown where the network is read
 
 
 def network() -> None:
-    """Chooses what is compressed."""
+    """Draw the choice of the network to compress."""
     FORM.widget(
         st.selectbox,
         "network",
@@ -70,7 +70,7 @@ def network() -> None:
 
 
 def amounts() -> None:
-    """One slider a technique, in the order in which they are done, and int8."""
+    """Draw one slider per technique, in the order in which they are applied, and int8."""
     for column, (name, technique) in zip(
         st.columns(len(compression.TECHNIQUES)), compression.TECHNIQUES.items()
     ):
@@ -81,7 +81,7 @@ def amounts() -> None:
 
 
 def recovery() -> None:
-    """How the recovery learns."""
+    """Draw the settings of the recovery."""
     left, middle, right = st.columns(3)
     with left:
         FORM.teacher()
@@ -95,6 +95,6 @@ def recovery() -> None:
 
 
 def write_link(run_id: str | None) -> None:
-    """Puts all settings and the run into the URL."""
+    """Put all settings and the run into the URL."""
     query = FORM.query() | {"network": settings().network} | ({"run": run_id} if run_id else {})
     url_state.write(query)

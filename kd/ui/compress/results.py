@@ -1,4 +1,4 @@
-"""What the Compress page shows of compressed networks: tables, headline, picture, and a recovery's outcome."""
+"""The results of the Compress page: tables, headline, picture, and the outcome of a recovery."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from kd.ui.charts.chart import live_chart
 from kd.ui.shell import error_boundary
 
 COLUMNS = {
-    "weights": st.column_config.NumberColumn(format="localized", help="That must be stored."),
+    "weights": st.column_config.NumberColumn(format="localized", help="Weights that must be stored."),
     "not 0": st.column_config.NumberColumn(format="localized"),
-    "file KB": st.column_config.NumberColumn(format="%.1f", help="A safetensors file of it, byte by byte."),
+    "file KB": st.column_config.NumberColumn(format="%.1f", help="Size as a safetensors file."),
     "zipped KB": st.column_config.NumberColumn(
-        format="%.1f", help="That file when it is zipped, which makes something of zeros."
+        format="%.1f", help="Size of that file when zipped, which compresses zeros."
     ),
     "ms": st.column_config.NumberColumn(format="%.3g", help="Median of alternating rounds, one thread."),
     "± ms": st.column_config.NumberColumn(format="%.1g", help="Half the interquartile range."),
     "accuracy": st.column_config.NumberColumn(format="percent"),
     "95% from": st.column_config.NumberColumn(
-        format="percent", help="Of chance alone, by Wilson's interval."
+        format="percent", help="Wilson's 95% interval: chance in the choice of images alone."
     ),
     "to": st.column_config.NumberColumn(format="percent"),
 }
 
 
 def _line(found: dict[str, Any], name: str) -> dict[str, Any]:
-    """A row as it stands in a table."""
+    """Return a row of a table."""
     return {
         "network": name,
         "accuracy": found["accuracy"],
@@ -52,15 +52,15 @@ def _table(lines: list[dict[str, Any]]) -> None:
 
 
 def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
-    """What the sliders leave of a network and of its control, technique by technique.
+    """Show what the sliders leave of a network and of its control, technique by technique.
 
     Args:
-        images: validation images, which the accuracies are of.
+        images: how many validation images the accuracies are measured on.
     """
     mine = [found for found in rows if found["who"] == "student"]
     _headline(mine[0], mine[-1], batch)
     if len(mine) == 1:
-        st.caption("Nothing is taken away: move a slider.")
+        st.caption("Nothing is removed yet: move a slider.")
         return
     _told(mine)
     _way(rows, "compress_way", False, batch)
@@ -69,13 +69,14 @@ def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
     )
     _table([_line(found, names[found["who"]] + found["title"].lower()) for found in rows])
     st.caption(
-        f"Before any recovery; a hollow mark is the original. Accuracy is on the {images:,} validation images, on which sliders may be chosen; the test set is read once, "
-        "at the end of a recovery."
+        f"Before any recovery; a hollow mark is the original. Accuracy is measured on the {images:,} "
+        "validation images, on which you may tune the sliders; the test set is used once, at the end of a "
+        "recovery."
     )
 
 
 def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
-    """Size, latency and accuracy as they are now, against the original's."""
+    """Show size, latency and accuracy now, compared with the original."""
     size, time, right = st.columns(3)
     size.metric(
         "Size of the file",
@@ -84,7 +85,7 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
         delta_color="inverse",
     )
     if last["seconds"]:
-        at = "an image" if batch == 1 else f"{batch} images"
+        at = "one image" if batch == 1 else f"{batch} images"
         said = _clock(first, last) if last is not first else "as it is"
         colour = (
             "normal" if "fast" in said and "noise" not in said else "inverse" if "slower" in said else "off"
@@ -95,7 +96,7 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
     else:
         time.metric("Time", "–", "measured when nothing trains", delta_color="off", delta_arrow="off")
     right.metric(
-        "Right, of the validation images",
+        "Validation accuracy",
         f"{last['accuracy']:.2%}",
         f"{100 * (last['accuracy'] - first['accuracy']):+.2f} points",
     )
@@ -108,14 +109,17 @@ def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _told(rows: list[dict[str, Any]]) -> None:
-    """What each technique really brought, by file and clock."""
+    """Say what each technique really brought, in file size and latency."""
     for before, after in zip(rows, rows[1:]):
         name = after["done"][-1][0]
         size = after["file_bytes"] / before["file_bytes"]
         by_clock = _clock(before, after) if after["seconds"] else ""
-        said = f"**{after['title']}**: the file is {f'{size:.0%} of what it was' if size < 0.995 else 'as large as before'}"
+        share = f"{size:.0%} of its size before" if size < 0.995 else "as large as before"
+        said = f"**{after['title']}**: the file is {share}"
         if name == "weights":
-            said += f" ({1 - after['nonzero'] / after['parameters']:.0%} zeros; zipped {after['zipped_bytes'] / before['zipped_bytes']:.0%} of what the zip was)"
+            zeros = 1 - after["nonzero"] / after["parameters"]
+            zipped = after["zipped_bytes"] / before["zipped_bytes"]
+            said += f" ({zeros:.0%} zeros; the zipped file is {zipped:.0%} of its size before)"
         said += f"; the network is {by_clock}." if by_clock else "."
         if name == "int8" and size > 0.9:
             said += " Its convolutions stay in float32: PyTorch's eager int8 is for linear layers."
@@ -133,14 +137,14 @@ def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> N
         f"{found['who']} {found['title']}: {found['file_bytes'] / 1024:,.0f} KB, {found['accuracy']:.2%}"
         for found in rows
     )
-    live_chart(way(rows, axis, what, recovered), key, f"Share wrong against {AXES[axis]}. {spoken}.")
+    live_chart(way(rows, axis, what, recovered), key, f"Error rate against {AXES[axis]}. {spoken}.")
 
 
 # -- a recovery that has ended --------------------------------------------------------------
 
 
 def outcome(snap: Snapshot) -> None:
-    """All stages of a recovery that has ended, on the test set."""
+    """Show all stages of a recovery that has ended, on the test set."""
     stages = snap.measures["stages"]
     distilled = any(found["who"] == "alone" for found in stages)
     batch = st.session_state.get("compress_batch") or 1
@@ -157,10 +161,10 @@ def outcome(snap: Snapshot) -> None:
                 "iqr": took.get("iqr"),
             }
         )
-    st.header("What came out, on the test set", anchor=False)
+    st.header("Result on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
     _table([_line(found, compression.called(found, distilled)) for found in rows])
-    # Student and control are the same until the recovery: both ways begin with what was compressed. Networks of one shape take the same time.
+    # Student and control are the same network until the recovery. Networks of one shape take the same time.
     times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
     shared = [
         {**found, "who": "control"}
@@ -174,8 +178,10 @@ def outcome(snap: Snapshot) -> None:
         batch,
     )
     st.caption(
-        "A hollow mark is the original. The test set was read once, after the recovery; nothing was chosen on it. Latencies are of the distilled network, one thread; the others have its shapes. "
-        f"The run keeps the recovered networks in float32, as {snap.measures['architecture']}; int8 is made from them and measured here."
+        "A hollow mark is the original. The test set was used once, after the recovery; no setting was "
+        "tuned on it. Latencies are measured on the distilled network with one thread; the others have the "
+        f"same shapes. The run keeps the recovered networks in float32, as {snap.measures['architecture']}; "
+        "int8 is made from them and measured here."
     )
     st.page_link(paths.page("draw"), label="Draw for the recovered network", icon=":material/draw:")
 
@@ -183,13 +189,12 @@ def outcome(snap: Snapshot) -> None:
 def _verdict(rows: list[dict[str, Any]], images: int) -> str:
     errors = {(found["who"], found["stage"]): found["test_errors"] for found in rows}
     said = (
-        f"Errors in {images:,}: **{errors['student', 'original']:,}** as it was, **{errors['student', 'compressed']:,}** compressed, **{errors['student', 'recovered']:,}** "
-        f"recovered with the teacher, **{errors['control', 'recovered']:,}** from the same batches with the labels alone"
+        f"Errors in {images:,}: **{errors['student', 'original']:,}** original, "
+        f"**{errors['student', 'compressed']:,}** compressed, **{errors['student', 'recovered']:,}** "
+        f"recovered with the teacher, **{errors['control', 'recovered']:,}** recovered with the labels alone"
     )
     if ("alone", "recovered") in errors:
-        said += (
-            f"; and **{errors['alone', 'recovered']:,}** without any distillation, neither before nor after"
-        )
+        said += f"; and **{errors['alone', 'recovered']:,}** for the network that was never distilled"
     gap = errors["control", "recovered"] - errors["student", "recovered"]
     chance = 2 * max(1, errors["control", "recovered"] + errors["student", "recovered"]) ** 0.5
     return said + (
@@ -200,14 +205,16 @@ def _verdict(rows: list[dict[str, Any]], images: int) -> str:
 
 
 def measured_before() -> None:
-    """Each technique alone, as it was measured for this page."""
+    """Show each technique alone, as it was measured for this page."""
     found = error_boundary.load_or_tell(techniques.load)
     if found is None:
         return
     st.header("Each technique alone, measured before", anchor=False)
     st.markdown(
-        f"What became of a distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 test images) and of its control, which was never distilled "
-        f"({found['base']['control']['mean']:,.0f} errors): errors at once, and after {found['epochs']} epochs of recovery, with all labels and with {found['few']}."
+        f"A distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 "
+        f"test images) and its control, which was never distilled ({found['base']['control']['mean']:,.0f} "
+        f"errors): errors right after each technique, and after {found['epochs']} epochs of recovery, with "
+        f"all labels and with {found['few']}."
     )
     number = st.column_config.NumberColumn
     st.dataframe(
@@ -227,8 +234,9 @@ def measured_before() -> None:
     seeds = (
         f"{found['seeds']} seeds, mean and deviation"
         if found["seeds"] > 1
-        else "One seed, so that small differences are within chance"
+        else "One seed, so small differences are within chance"
     )
     st.caption(
-        f"{seeds}; shares were chosen beforehand, not on the test set. {found['machine']}; `{found['command']}`"
+        f"{seeds}; the amounts were chosen beforehand, not on the test set. {found['machine']}; "
+        f"`{found['command']}`"
     )

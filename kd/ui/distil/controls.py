@@ -1,4 +1,4 @@
-"""The settings of a run as widgets. Labels, ranges and help come from the config classes."""
+"""The settings of a run as widgets. Labels, ranges and help texts come from the config classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMS = {
 _OPTIONAL = METHOD_SETTINGS + SCHEME_SETTINGS
 OWN = "your own"
 OWN_START = (64,)
-#: Widgets beside those of single settings: parts of the student and of the teacher.
+#: Widgets for parts of the student and of the teacher.
 _PARTS = ("more_teachers", "layers", *(f"width{i}" for i in range(registry.MAX_LAYERS)))
 
 
@@ -62,7 +62,7 @@ def show(config: DistilConfig) -> None:
 
 
 def show_run(id: str) -> None:
-    """Sees that the Distil page shows a run, with its settings."""
+    """Let the Distil page show a run, with its settings."""
     st.session_state[session_keys.RUN], st.session_state[session_keys.REPLAY] = id, None
     st.session_state.pop(session_keys.ADOPTED, None)
 
@@ -206,7 +206,7 @@ def _schedule(form: Form, locked: bool) -> None:
 
 
 def _refusal(student: str, teacher: str) -> str:
-    """Why the student cannot begin with the teacher's layers, or nothing."""
+    """Return why the student cannot begin with the teacher's layers; empty where it can."""
     try:
         registry.inherited(registry.skeleton(student), shared.manager().teacher(teacher).model)
         return ""
@@ -280,7 +280,10 @@ def _teacher(form: Form, locked: bool) -> str:
                 placeholder="none",
                 disabled=locked,
                 format_func=known.get,
-                help="Their answers are averaged with the teacher's, as the geometric mean of their probabilities.",
+                help=(
+                    "Their answers are averaged with the teacher's, as the geometric mean of their "
+                    "probabilities."
+                ),
             ),
         ]
     )

@@ -27,25 +27,42 @@ def macs(count: int) -> str:
 
 
 def ratio(part: float, whole: float) -> str:
-    """ "1/73" or "×2.7": how ``part`` compares with ``whole``."""
+    """Return how ``part`` compares with ``whole``: "1/73" or "×2.7"."""
     return f"1/{whole / part:.0f}" if part * 1.5 < whole else f"×{part / whole:.1f}"
 
 
 def cost(architecture: str, teacher: str) -> str:
-    """One line on what a student costs beside its teacher."""
+    """Return one line on what a student costs compared with its teacher."""
     ours, theirs = network_size(architecture), network_size(teacher)
     return (
-        f"{ours.parameters:,} weights, {kilobytes(ours.bytes)} ({ratio(ours.bytes, theirs.bytes)} of the teacher's), "
-        f"{macs(ours.macs)} multiplications an image ({ratio(ours.macs, theirs.macs)})"
+        f"{ours.parameters:,} weights, {kilobytes(ours.bytes)} ({_compared(ours.bytes, theirs.bytes)} the "
+        f"teacher), {_multiplications(ours.macs, theirs.macs)}"
     )
 
 
+def _compared(ours: int, theirs: int) -> str:
+    """Return how a size compares with another: "13% smaller than" or "73× smaller than"."""
+    if ours == theirs:
+        return "as large as"
+    small, large = sorted((ours, theirs))
+    word = "smaller" if ours < theirs else "larger"
+    amount = f"{large / small:.0f}×" if large >= 2 * small else f"{abs(1 - ours / theirs):.0%}"
+    return f"{amount} {word} than"
+
+
+def _multiplications(ours: int, theirs: int) -> str:
+    """Return how many multiplications a network needs: "73× fewer multiplications per image"."""
+    if ours * 1.5 < theirs:
+        return f"{theirs / ours:.0f}× fewer multiplications per image"
+    return f"{macs(ours)} multiplications per image ({ratio(ours, theirs)} of the teacher's)"
+
+
 def layers(config: DistilConfig | TeacherConfig) -> None:
-    """The layers of teacher and student side by side, on one scale; of several teachers one below the other."""
+    """Show the layers of teacher and student side by side, on one scale; several teachers in a column."""
     shown = {"teacher": config.teacher}
     if kinds.of(config).has_teacher:
         shown = {"student": config.student}
-        with contextlib.suppress(UserError):  # a teacher that is gone is told above
+        with contextlib.suppress(UserError):  # the page says above that a teacher is missing
             shown = {"teacher": shared.manager().teacher(config.teacher).architecture} | shown
     for (who, joined), column in zip(shown.items(), st.columns(2, gap="large")):
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
@@ -55,17 +72,17 @@ def layers(config: DistilConfig | TeacherConfig) -> None:
                 st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
                 picture(diagrams.svg(name, training.COLOURS[who], other), f"network_{who}{i or ''}")
                 st.caption(
-                    f"{registry.architecture(name).purpose} {size.parameters:,} weights, {kilobytes(size.bytes)}, "
-                    f"{macs(size.macs)} multiplications an image."
+                    f"{registry.architecture(name).purpose} {size.parameters:,} weights, "
+                    f"{kilobytes(size.bytes)}, {macs(size.macs)} multiplications per image."
                 )
     st.caption(
-        "An image passes from top to bottom; the last ten numbers are the logits, one for each digit. The more numbers a layer gives "
-        "for one image, the wider its bar: as their square root."
+        "Read from top to bottom; the last ten numbers are the logits, one per digit. Bar width is "
+        "proportional to the square root of the layer's output size."
     )
 
 
 def students_table(teacher: str) -> None:
-    """All students and what they cost, before any training."""
+    """Show all students and what they cost, before any training."""
     theirs = network_size(teacher)
     rows = []
     for name in [teacher, *registry.students()]:
@@ -88,9 +105,7 @@ def students_table(teacher: str) -> None:
         width="stretch",
         column_config={
             "weights": st.column_config.NumberColumn(format="localized"),
-            "multiplications": st.column_config.TextColumn(
-                help="Multiplications (with addition) to classify one image."
-            ),
+            "multiplications": st.column_config.TextColumn(help="Multiplications (with addition) per image."),
             "share": st.column_config.TextColumn(help="Its multiplications as a share of the teacher's."),
         },
     )

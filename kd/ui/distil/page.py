@@ -74,16 +74,17 @@ def _intro(mode: str) -> None:
     if mode == "distil":
         st.title("Watch a small network learn from a big one", anchor=False)
         intro = (
-            "Press **Start**: the student learns to answer like the teacher, doubts included, while its control, an identical network, "
-            "learns from the labels alone. Draw a digit below and watch both minds change."
+            "Press **Start**. The student copies the teacher's full answer – 'a 7, but a bit like a 1'. An "
+            "identical network (the control) only gets the correct label. Which learns better? Draw a digit "
+            "and watch both networks change their answer."
         )
     else:
         st.title("Train a teacher from scratch", anchor=False)
         intro = (
-            "Press **Start**: a network learns MNIST from its labels. When it has finished, choose it as the teacher under *Distil a student*. "
-            "This takes minutes, which is what distillation asks for once."
+            "Press **Start**: a network learns MNIST from its labels. When it has finished, choose it as "
+            "the teacher under *Distil*. This takes several minutes; you only need to do it once."
         )
-    if not url_state.presenting():  # there somebody says it
+    if not url_state.presenting():  # on stage the presenter says it
         st.markdown(intro)
 
 
@@ -107,14 +108,17 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
         ):
             _start(config, False)
         _step_button(snap, config, startable)
-        VIEW.stop_button(snap, "Ends training; what was learned is measured and stored.")
+        VIEW.stop_button(snap, "Ends training; the networks as they are now are measured and stored.")
         st.button(
             "Reset",
             key="reset",
             icon=":material/restart_alt:",
             disabled=snap is None,
             on_click=VIEW.forget,
-            help="Clears the page for a new run. A run under way is stopped and stored, an interrupted one stays on the Runs page.",
+            help=(
+                "Clears the page for a new run. An active run is stopped and stored; an interrupted one "
+                "stays on the Runs page."
+            ),
         )
         if interrupted:
             progress.discard_button(snap)
@@ -124,7 +128,7 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
 def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) -> None:
     active = snap is not None and snap.active
     paused = VIEW.mine(snap) and snap.state == "paused"
-    # Commanded before anything of the page is run again: on a busy server a click on Resume may follow that soon.
+    # In a callback, before the rest of the page: on a busy server a click on Resume may follow that soon.
     stepped = st.button(
         "Step",
         key="step",
@@ -140,7 +144,7 @@ def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) 
 
 def _step() -> None:
     VIEW.command(shared.manager().step)
-    # Resume, clicked right after, is told to the same run of the page, in whatever order.
+    # A click on Resume right after may arrive in the same run of the page, in either order.
     if st.session_state.get("resume"):
         VIEW.command(shared.manager().resume)
 
@@ -170,7 +174,7 @@ def _head(snap: Snapshot | None, config: Config | None, mode: str) -> None:
 
 def _body(snap: Snapshot | None, config: Config | None, mode: str) -> None:
     """Show charts, your digit, the result and the networks."""
-    # Containers, so that the canvas stays where it is, strokes and all, whatever comes and goes.
+    # Containers, so that the canvas and its strokes stay in place, whatever comes and goes.
     charts_at, digit_at = layout.side_by_side(mode == "distil")
     introduced = url_state.presenting() and snap is None and config is not None and mode == "distil"
     with charts_at:

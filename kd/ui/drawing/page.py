@@ -197,7 +197,8 @@ def _answers(picture: np.ndarray | None, models: _Models, temperature: float) ->
             else:
                 took = _latency(models.architecture(name))
                 st.caption(
-                    f"{took.median * 1e6:,.0f} µs an image (median of {took.rounds} timings, IQR {took.iqr * 1e6:,.0f} µs)"
+                    f"{took.median * 1e6:,.0f} µs an image (median of {took.rounds} timings, IQR "
+                    f"{took.iqr * 1e6:,.0f} µs)"
                 )
 
 
@@ -230,7 +231,8 @@ def _keep(picture: np.ndarray) -> None:
         count = drawings.keep(picture, st.session_state["keep_label"], visitor.token())
         notices.notify(
             "success",
-            f"Kept. Your test set has {count} drawing{'s' if count > 1 else ''}; every run can be scored on it on the Runs page.",
+            f"Kept. Your test set has {count} drawing{'s' if count > 1 else ''}; every run can be scored on "
+            "it on the Runs page.",
         )
     except UserError as error:
         notices.notify("error", str(error))

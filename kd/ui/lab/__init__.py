@@ -1,1 +1,1 @@
-"""The panels of the Dark knowledge page, one module each."""
+"""The experiments of the Dark knowledge page, one module each."""

@@ -1,4 +1,4 @@
-"""Break it: the classic mistakes, one at a time, beside the right way."""
+"""Break it: the classic mistakes in distillation code, one at a time, next to correct code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from kd.ui.runs import titles
 
 def show() -> None:
     st.markdown(
-        "Distillation is a few lines, and each can be wrong without any error message: training goes on, the loss falls, the student is merely worse than it could "
-        "be. Switch one mistake on: three copies of a network, with the same initial weights and the same batches, learn side by side, one taught **right**, one "
-        "**mistaken**, and a **control** from labels alone. The second chart compares what reaches the student: the length of the soft targets' gradient with the "
-        "mistake over the right one's ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
+        "Six classic bugs in distillation code. None raises an error: training goes on, the loss falls, and "
+        "the student is merely worse than it could be. Choose one: three copies of a network, with the same "
+        "initial weights and the same batches, learn side by side, one with **correct code**, one with the "
+        "**mistake**, and a **control** from labels alone. The second chart compares what reaches the "
+        "student: the length of the soft targets' gradient with the mistake, divided by that of correct "
+        "code ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
     )
     frame.FORM.widget(
         st.segmented_control,
@@ -31,7 +33,7 @@ def show() -> None:
     wrong, right = st.columns(2)
     wrong.caption("The mistake")
     wrong.code(mistake.code, language="python", wrap_lines=True)
-    right.caption("What should stand there")
+    right.caption("Correct code")
     right.code(mistake.right, language="python", wrap_lines=True)
     st.markdown(mistake.told)
     left, middle, right = st.columns(3)
@@ -51,11 +53,11 @@ def show() -> None:
     )
     if snap is None:
         slow = (
-            " This one takes a minute: the teacher has to answer anew about each batch."
+            " This one takes a minute, because the teacher computes its outputs anew for each batch."
             if mistake.name == "train-mode"
             else ""
         )
-        st.info(f"Press **Start**, and watch what the mistake costs.{slow}")
+        st.info(f"Press **Start** to see what the mistake costs.{slow}")
         return
     st.caption(titles.title(snap) + ".")
     running.follow(running.OWN, snap, _charts)
@@ -68,13 +70,14 @@ def _charts(snap: Snapshot) -> None:
     last = snap.rows[-1]
     right, mistaken, control = (last[f"validation {who}"] for who in lab.TAUGHT)
     st.markdown(
-        f"Read right, of the validation images: **{right:.2%}** taught right, **{mistaken:.2%}** with the mistake "
-        f"({100 * (mistaken - right):+.2f} points), {control:.2%} from labels alone. The mistake's gradient is **{last['gradient ratio']:.3g} times** as long as the right one's."
+        f"Validation accuracy: **{right:.2%}** with correct code, **{mistaken:.2%}** with the mistake "
+        f"({100 * (mistaken - right):+.2f} points), {control:.2%} from labels alone. The mistake's gradient "
+        f"is **{last['gradient ratio']:.3g} times** as long as that of correct code."
     )
     st.caption(
-        "One seed, and MNIST is kind: a difference of a few tenths of a point is within what another seed gives, and with all labels most of these cost nothing "
-        "that could be seen. Dots are measured on all validation images, the rest of "
-        "the lines on 1,000 of them."
+        "This is one seed. On MNIST, differences under about 0.3 points are noise, and with all labels most "
+        "of these mistakes cost nothing that you could see. Dots are measured on all validation images, the "
+        "rest of the lines on 1,000 of them."
     )
 
 
@@ -86,11 +89,11 @@ def _packed(run_id: str, version: int, _snap: Snapshot) -> bytes:
         {
             "mistake-cost": (
                 lab.wrong_shares(_snap.rows, epochs),
-                f"Share of the validation images read wrong: {said}.",
+                f"Validation error: {said}.",
             ),
             "mistake-gradient": (
                 lab.gradient_ratio(_snap.rows, epochs),
-                f"The mistake's gradient over the right one: {last['gradient ratio']:.3g}, where 1 is right.",
+                f"Gradient size with the mistake, relative to correct code: {last['gradient ratio']:.3g}.",
             ),
         }
     )

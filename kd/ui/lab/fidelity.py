@@ -1,4 +1,4 @@
-"""Fidelity: does the student answer as its teacher does, and is it as sure as it should be?"""
+"""Fidelity: does the student answer as its teacher does, and are its probabilities calibrated?"""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from kd.ui.shell import shared
 
 def show() -> None:
     st.markdown(
-        "**Fidelity is not accuracy**: a student can read more digits right than its control and still answer unlike its teacher, and matching the teacher better need "
-        "not make it read better ([Stanton et al. 2021](https://arxiv.org/abs/2106.05945)). It agrees with its teacher where it gives the teacher's "
-        "answer, right or wrong; *KL* is how far its probabilities are from the teacher's. *Calibration* asks whether of the digits of which a model is 80% sure, 80% "
-        "are right: ECE is how far it is off, on average ([Guo et al. 2017](https://arxiv.org/abs/1706.04599))."
+        "**Fidelity is not accuracy**: a student can be more accurate than its control and still answer "
+        "unlike its teacher, and matching the teacher better need not make it more accurate ([Stanton et "
+        "al. 2021](https://arxiv.org/abs/2106.05945)). *Agreement* counts the digits for which the student "
+        "gives the teacher's answer, right or wrong; *KL* is the distance between their probabilities. "
+        "*Calibration* asks: of the digits of which a model is 80% sure, are 80% right? ECE is the average "
+        "gap ([Guo et al. 2017](https://arxiv.org/abs/1706.04599))."
     )
     snap = running.distillation()
     if snap is not None:
@@ -27,7 +29,7 @@ def show() -> None:
 
 
 MEASURES = {
-    "unlike": "Answers unlike the teacher's",
+    "unlike": "Disagreement with the teacher",
     "kl": "KL from the teacher, nats",
     "ece": "Calibration error (ECE)",
 }
@@ -50,14 +52,15 @@ def _curves(snap: Snapshot) -> None:
             lab.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability"
         )
         st.caption(
-            f"All on validation images. The last chart groups {len(digits):,} of them by how sure a model is; on the dotted line it is as sure as it should be. Larger marks "
-            f"are more images, and a few images say little. ECE: {off}."
+            f"All on validation images. The last chart groups {len(digits):,} of them by the model's "
+            "confidence; on the dotted line a model is as sure as it should be. Larger marks stand for more "
+            f"images; small ones are noisy. ECE: {off}."
         )
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
-    """The three measures over the epochs, packed."""
+    """Return the three measures over the epochs, packed."""
     rows = [
         row
         | {
@@ -84,7 +87,7 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
-    """The reliability of teacher, student and control on a part of MNIST; empty before student and control began."""
+    """Return the reliability of each model on a part of MNIST; empty before student and control began."""
     digits = getattr(shared.manager().source.mnist().to(training_device()), part)
     said = snapshots.logits(_snap, digits.inputs())
     if not said:

@@ -1,4 +1,4 @@
-"""What the lab's panels share: their settings, which are in the link, and how they show charts and words."""
+"""What the experiments of the lab share: their settings, the link, and charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORM = Form(LabSettings, session_keys.LAB, "lab", always_valid=True)
 
 
 def restore() -> None:
-    """On a session's first visit takes the settings, and a drawing, from the link."""
+    """Take the settings, and a drawing, from the link on a session's first visit."""
     if FORM.begun:
         return
     FORM.restore(st.query_params.to_dict())
@@ -45,7 +45,7 @@ def settings() -> LabSettings:
 
 
 def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
-    """Lets the page show a stored run of the lab's own when it is visited next."""
+    """Let the page show a stored run of the lab's own on its next visit."""
     FORM.restore({})
     if isinstance(config, StudyConfig):
         FORM.put(panel=STUDY_PANELS[config.study])
@@ -55,12 +55,12 @@ def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
 
 
 def reset() -> None:
-    """All settings of the panel on show back to what they were."""
+    """Set all settings of the experiment on show back to their defaults."""
     FORM.put(**LabSettings(panel=settings().panel).to_dict())
 
 
 def write_link() -> None:
-    """Puts all settings, the run and the sweep into the URL."""
+    """Put all settings and the runs on show into the URL."""
     shown = {
         slot: st.session_state[slot]
         for slot in (session_keys.RUN, session_keys.LAB_RUN)
@@ -79,15 +79,15 @@ def _has_canvas() -> bool:
 
 
 def chart(figure: Figure, key: str, label: str, picture: str) -> None:
-    """A chart in place that can be downloaded as ``picture``.png."""
+    """Show a chart that is updated in place and can be downloaded as ``picture``.png."""
     live_chart(figure | {"picture": picture}, f"lab_{key}", label)
 
 
 def pack(found: Mapping[str, tuple[Figure, str]]) -> bytes:
-    """Several charts as they are sent: name -> figure and what it shows in words. Each can be downloaded as <name>.png."""
+    """Pack several charts for the browser: name -> figure and a description. Each downloads as <name>.png."""
     return packed({name: (figure | {"picture": name}, label) for name, (figure, label) in found.items()})
 
 
 def charts(packed_charts: bytes, key: str) -> None:
-    """Packed charts in place, side by side where there is room."""
+    """Show packed charts, updated in place, side by side where there is room."""
     live_charts(packed_charts, f"lab_{key}")

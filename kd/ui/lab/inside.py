@@ -18,18 +18,20 @@ from kd.ui.lab import frame, running
 from kd.ui.runs import snapshots
 from kd.ui.shell import shared
 
-UNITS = 32  # of the first layer
-EVERY = 4  # of the 1,000 images of the map each so manieth is drawn
-PICTURES = 12  # on which they differ
+UNITS = 32  # shown of the first layer
+EVERY = 4  # one in so many of the 1,000 images is drawn on the map
+PICTURES = 12  # shown of those on which student and control differ
 
 
 def show() -> None:
     st.markdown(
-        "Three looks into the networks while they train. The weights of the **first layer** as pictures: orange where ink speaks for a unit, blue where it speaks "
-        "against it. A **map** of the same validation images for teacher and student: what the last layer sees of each, laid out so that the largest differences "
-        "show (PCA). Soft targets ask the student to keep unlike digits as far apart as the teacher keeps them; whether its hidden layer then looks like the "
-        "teacher's is another question ([Stanton et al. 2021](https://arxiv.org/abs/2106.05945)). And the **images on which student and control differ**, with what the "
-        "teacher thinks of them."
+        "Three looks into the networks while they train. The weights of the **first layer** as pictures: "
+        "orange: ink here raises the unit; blue: lowers it. A **map** of the same validation images for "
+        "teacher and student: the outputs of the last hidden layer, projected so that the largest "
+        "differences show (PCA). Soft targets ask the student to keep unlike digits as far apart as the "
+        "teacher keeps them; whether its hidden layer then looks like the teacher's is another question "
+        "([Stanton et al. 2021](https://arxiv.org/abs/2106.05945)). And the **images on which student and "
+        "control differ**, with the teacher's answer."
     )
     snap = running.distillation()
     if snap is not None:
@@ -50,8 +52,9 @@ def _look(snap: Snapshot) -> None:
         st.caption("This network has no layer that sees the image itself.")
     frame.charts(maps, "maps")
     st.caption(
-        f"The plane in which 1,000 validation images differ most, every {EVERY}th drawn. The student's is turned to lie on the teacher's, so that it does not "
-        "flip from one epoch to the next."
+        f"The plane in which 1,000 validation images differ most, one in {EVERY} of them drawn. The "
+        "student's map is turned to lie on the teacher's, so that it does not flip from one epoch to the "
+        "next."
     )
     if snap.rows:
         _differences(snap)
@@ -59,7 +62,7 @@ def _look(snap: Snapshot) -> None:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
-    """The first layers of student and control, packed; empty where there are none."""
+    """Return the first layers of student and control, packed; empty where there are none."""
     seen = snapshots.read_models(_snap, lambda model: inside.first_layer(model, UNITS))
     return (
         frame.pack(
@@ -83,15 +86,17 @@ def _glance() -> Digits:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _teacher_places(name: str, source: str) -> np.ndarray | None:
-    """(N, 2) where the teacher's features put the 1,000 images."""
+    """Return where the teacher's features put the 1,000 images, (N, 2)."""
     features = inside.penultimate(shared.manager().teacher(name).model, _glance().inputs())
     return None if features is None else inside.plane(features)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
-    """The maps of teacher and student, packed; the student's is laid on the teacher's. Anew after each epoch: at every
-    tick they would take as much time as the training."""
+    """Return the maps of teacher and student, packed; the student's is laid on the teacher's.
+
+    They are computed once per epoch: at every tick they would take as much time as the training.
+    """
     inputs = _glance().inputs()
     places = {"teacher": _teacher_places(_snap.config.teacher, source)}
     features = snapshots.read_models(_snap, lambda model: inside.penultimate(model, inputs)).get("student")
@@ -122,7 +127,8 @@ def _differences(snap: Snapshot) -> None:
     apart = (guesses["student"] != guesses["control"]).nonzero().squeeze(1)
     won, lost = (int((guesses[who] == labels)[apart].sum()) for who in ("student", "control"))
     st.markdown(
-        f"They differ on **{len(apart)}** of {len(labels):,} validation images: on {won} the student is right, on {lost} the control, on {len(apart) - won - lost} neither."
+        f"They differ on **{len(apart)}** of {len(labels):,} validation images: the student is right on "
+        f"{won} of them, the control on {lost}, and neither on {len(apart) - won - lost}."
     )
     shown = apart[:PICTURES]
     if len(shown):
@@ -134,14 +140,15 @@ def _differences(snap: Snapshot) -> None:
             1.0,
         )
         captions = [
-            f"student {int(guesses['student'][i])}, control {int(guesses['control'][i])}; teacher {_doubts(row)}"
+            f"student {int(guesses['student'][i])}, control {int(guesses['control'][i])}; teacher "
+            f"{_doubts(row)}"
             for i, row in zip(shown.tolist(), targets)
         ]
         thumbnails.row(list(digits.images[shown].cpu().numpy()), captions, 112)
 
 
 def _doubts(targets: Tensor) -> str:
-    """The teacher's first answer, and its second where it has one."""
+    """Return the teacher's first answer, and its second where it has one."""
     first, second = torch.topk(targets, 2).indices.tolist()
     return f"{first} ({targets[first]:.0%})" + (
         f" or {second} ({targets[second]:.0%})" if targets[second] >= 0.005 else ""

@@ -1,4 +1,4 @@
-"""How many labels? Controls that learn from few labels, beside a student that has none."""
+"""How many labels? Controls that learn from few labels, next to a student that has none."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from kd.ui.shell import shared
 def show() -> None:
     everything = len(shared.manager().source.mnist().train)
     st.markdown(
-        "Labels cost somebody's time; images are often free. The **student** below learns from the teacher's soft targets on all the training images "
-        "and **without a single label** (its teacher once needed all of them). The **controls** are the same network and learn from 10 to "
-        f"{everything:,} labelled images alone, as well as they can: each image is shifted anew at every look, and in a second line also turned and scaled. "
-        "A soft target says far more about an image than a label: the paper's speech recognizer kept nearly all its accuracy with soft targets on 3% of the data, "
-        "where labels alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
+        "Labels are expensive; images are cheap. The **student** below learns from the teacher's soft "
+        "targets on all the training images and **without a single label** (its teacher once needed all of "
+        f"them). The **controls** are the same network and learn from 10 to {everything:,} labelled images "
+        "alone, as well as they can: each image is shifted at random each time it is used, and in a second "
+        "line also rotated and scaled. A soft target says far more about an image than a label: the paper's "
+        "speech recognizer kept nearly all its accuracy with soft targets on 3% of the data, where labels "
+        "alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
     )
     snap = running.sweep("labels")
     if snap is None:
         st.info(
-            "Press **Start**: one small training after another, each a point of the chart. The first points come at once; a seed takes a minute or two."
+            "Press **Start**: one small training after another, each a point of the chart. The first points "
+            "come at once; a seed takes a minute or two."
         )
         stored = study.stored("labels")
         if stored:
@@ -40,7 +43,7 @@ def show() -> None:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict[str, list[dict[str, Any]]], str]:
-    """The curves, and their figure as JSON."""
+    """Return the curves, and their figure as JSON."""
     curves = study.curves(_snap.rows)
     last = _snap.rows[-1]
     growing = [
@@ -68,7 +71,7 @@ def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
     frame.chart(
         figure,
         "budget",
-        f"Share of the test images read right by number of labels: {spoken}.",
+        f"Test accuracy by number of labels: {spoken}.",
         "label-budget",
     )
     at = {
@@ -77,23 +80,29 @@ def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
     }
     if at.get("student") and at.get("control"):
         st.markdown(
-            f"The student, with no label, reads **{_spread(at['student'])}** of the test images right; with 100 labels the control reads {_spread(at['control'])}"
+            f"Without a single label, the student reaches a test accuracy of **{_spread(at['student'])}**; "
+            f"with 100 labels the control reaches {_spread(at['control'])}"
             + (
-                f", and {_spread(at['augmented control'])} where its images are also turned and scaled"
+                f", and {_spread(at['augmented control'])} with stronger augmentation"
                 if at.get("augmented control")
                 else ""
             )
-            + f". That is **{100 * (at['student']['mean'] - at['control']['mean']):.1f} points** less"
             + (
-                f", or {100 * (at['student']['mean'] - at['augmented control']['mean']):.1f}"
+                f". The control is **{100 * (at['student']['mean'] - at['control']['mean']):.1f} points** "
+                "behind"
+            )
+            + (
+                f" ({100 * (at['student']['mean'] - at['augmented control']['mean']):.1f} with stronger "
+                "augmentation)"
                 if at.get("augmented control")
                 else ""
             )
             + "."
         )
     st.caption(
-        "Mean and standard deviation over the seeds so far, on the test set; the recipes were tuned on the validation images. A hollow mark is a training "
-        "under way, on 1,000 validation images. Turning and scaling is knowledge too: that a digit stays the same when it is turned a little."
+        "Mean and standard deviation over the seeds so far, on the test set; the recipes were tuned on the "
+        "validation images. A hollow mark is a training in progress, on 1,000 validation images. Rotation "
+        "and scaling are knowledge too: that a digit stays the same when it is turned a little."
     )
 
 

@@ -1,4 +1,4 @@
-"""The digit it never saw: leave digits out, distil, and let an offset bring them back."""
+"""The digit it never saw: leave digits out, distil, and correct the logits by an offset."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from kd.ui.shell.error_boundary import plainly
 
 def show() -> None:
     st.markdown(
-        "Leave a digit out of all that the student is trained on. It learns from the teacher's soft targets alone, and in those of the 2s, 5s and 8s "
-        "there is always some 3: so it learns what a **3** looks like *without ever seeing one*. It also learns that 3s are rare, so an **offset** has "
-        "to raise its logit of the 3. The control, taught by labels, was never told of a 3 "
-        "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 3)."
+        "Leave a digit out of everything that the student is trained on. It learns from the teacher's soft "
+        "targets alone. The teacher's answers for 2s, 5s and 8s contain a little '3', so the student learns "
+        "what a **3** looks like *without ever seeing one*. It also learns that 3s are rare, so an "
+        "**offset** has to raise its logit of the 3. The control, an identical network trained on labels, "
+        "never hears about 3s ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 3)."
     )
     omitted = frame.FORM.widget(st.pills, "omitted", options=list(DIGITS), selection_mode="multi")
     with st.container(horizontal=True):
@@ -41,7 +42,8 @@ def show() -> None:
     running.buttons(running.SHARED, never_saw.recipe(student, omitted, seed) if omitted else None, snap)
     if snap is None or snap.kind != "distil" or not snap.config.omitted:
         st.info(
-            f"Press **Start**: a student and its control learn without any {_listed(omitted)}, and the bars show what each makes of it."
+            f"Press **Start**: a student and its control learn without any {_listed(omitted)}, and the bars "
+            "show how many of each digit they recognise."
             if omitted
             else "Choose at least one digit to leave out, then press **Start**."
         )
@@ -58,7 +60,7 @@ def _listed(omitted: str) -> str:
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _said(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
-    """Logits of student and control on a part of MNIST ("glance", "validation" or "test"), once for all who watch."""
+    """Return logits of student and control on "glance", "validation" or "test", once for all viewers."""
     digits = getattr(shared.manager().source.mnist().to(training_device()), part)
     said = snapshots.logits(_snap, digits.inputs())
     return {who: said[who] for who in ("student", "control") if who in said}
@@ -69,7 +71,7 @@ def _labels(part: str) -> Tensor:
 
 
 def _offsets(snap: Snapshot) -> dict[str, Tensor]:
-    """The offsets (10,) of student and control, in the way that was chosen."""
+    """Return the offsets (10,) of student and control, found in the chosen way."""
     chosen, omitted = frame.settings(), snap.config.omitted
     if chosen.offset_by == "frequency":
         return {
@@ -88,7 +90,7 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
 @st.fragment
 @plainly()
 def _with_an_offset(snap: Snapshot) -> None:
-    """The offset, and all that it moves."""
+    """Show the offset, and everything that depends on it."""
     left, right = st.columns(2, gap="medium")
     with left:
         way = frame.FORM.widget(
@@ -112,35 +114,39 @@ def _bars(snap: Snapshot) -> None:
     now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in said.items()}
     out = [int(digit) for digit in omitted]
     spoken = ", ".join(
-        f"the {who} reads {now[who][out].mean():.0%} right ({before[who][out].mean():.0%} without an offset)"
-        for who in now
+        f"{who} {now[who][out].mean():.0%} ({before[who][out].mean():.0%} before correction)" for who in now
     )
     frame.chart(
-        lab.recall_bars(now, before, omitted), "recall", f"Of the digits left out {spoken}.", "never-saw"
+        lab.recall_bars(now, before, omitted),
+        "recall",
+        f"Never-seen digits recognised: {spoken}.",
+        "never-saw",
     )
-    st.markdown(f"Of the images of a **{_listed(omitted)}**, which neither has ever seen, {spoken}.")
+    st.markdown(f"Never-seen **{_listed(omitted)}** recognised: {spoken}.")
     _explain(frame.settings().offset_by, moved, omitted, snap)
 
 
 def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -> None:
-    """How the offsets were found, and what they are."""
+    """Say how the offsets were found, and what they are."""
     sizes = "; ".join(
         f"{who} " + ", ".join(f"{digit}: {moved[who][int(digit)]:+.1f}" for digit in omitted) for who in moved
     )
     if way == "hand":
-        st.caption("The offset is added to the logits of the digits left out, of student and control alike.")
+        st.caption("The offset is added to the logits of the digits left out, for student and control alike.")
     elif way == "frequency":
         st.caption(
-            f"Chosen without a label: raised until the mean probability of each digit left out, over {len(_labels('glance')):,} unlabelled "
-            f"validation images, is 10%, which is how often it comes. {sizes}."
+            "Chosen without labels: raised until the mean probability of each digit left out, over "
+            f"{len(_labels('glance')):,} unlabelled validation images, is 10%, its frequency in the data. "
+            f"{sizes}."
         )
     elif snap.active:
         st.caption(
-            "When the run has ended, the one offset that makes the fewest errors on the test set will be looked for."
+            "When the run has ended, the app looks for the one offset with the fewest errors on the test set."
         )
     else:
         st.caption(
-            f"**Chosen on the test set**, by its labels, as in the paper: on these images the test errors below are no fair measure. {sizes}."
+            "**Chosen on the test set**, with its labels, as in the paper: the test errors below are "
+            f"therefore optimistic. {sizes}."
         )
 
 
@@ -155,9 +161,7 @@ def _draw(snap: Snapshot) -> None:
         frame.write_link()
     with right:
         if picture is None:
-            st.info(
-                f"Draw a **{digit}**: a student that never saw one answers, with the offset that is set above."
-            )
+            st.info(f"Draw a **{digit}**: a student that never saw one answers, with the offset set above.")
             return
 
         def answer() -> None:
@@ -175,7 +179,7 @@ def _draw(snap: Snapshot) -> None:
 
 @st.cache_data(max_entries=24, show_spinner="Reading the test set…")
 def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
-    """A row for each way of choosing the offset."""
+    """Return a row for each way of choosing the offset."""
     omitted, labels = _snap.config.omitted, _labels("test")
     said, unlabelled = (
         _said(run_id, _snap.version, "test", _snap),
@@ -206,8 +210,12 @@ def _on_the_test_set(snap: Snapshot) -> None:
     out = int(torch.isin(labels, torch.tensor([int(digit) for digit in snap.config.omitted])).sum())
     st.header("Errors on the test set", anchor=False)
     st.dataframe(rows, hide_index=True, width="stretch")
+    student = "The paper's student with two layers of 800 made"
     paper = {
-        "3": "The paper's student of two layers of 800 made 206 errors, 133 of them on threes, and 109 and 14 with an offset chosen on the test set.",
-        "01234569": "The paper's student of two layers of 800 made 47.3% errors, and 13.2% with an offset chosen on the test set.",
+        "3": (
+            f"{student} 206 errors, 133 of them on threes, and 109 and 14 with an offset chosen on the test "
+            "set."
+        ),
+        "01234569": f"{student} 47.3% errors, and 13.2% with an offset chosen on the test set.",
     }.get(snap.config.omitted, "")
-    st.caption(f"Of {len(labels):,} test images, {out:,} are of a digit left out. {paper}")
+    st.caption(f"{out:,} of the {len(labels):,} test images show a digit left out. {paper}")

@@ -39,8 +39,8 @@ def distillation() -> Snapshot | None:
     buttons(SHARED, DistilConfig(), snap)
     if snap is None or snap.kind != "distil":
         st.info(
-            "Press **Start** for a run of the usual settings, or choose another on the **Distil** or **Runs** "
-            "page: it stays on show here."
+            "Press **Start** for a run of the usual settings, or choose another on the **Distil** or "
+            "**Runs** page: it stays on show here."
         )
         return None
     st.caption(titles.title(snap))

@@ -1,4 +1,4 @@
-"""Noise and shift: test digits that are not as in training, for teacher, student and control."""
+"""Noise and shift: corrupted test digits, for teacher, student and control."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ SHOWN = 3  # digits in the strip
 
 def show() -> None:
     st.markdown(
-        "Student and control are trained on digits that stand upright in the middle. Here the **test digits** are turned, moved, thickened, blurred or covered "
-        "by noise, more and more. Who is best on clean digits need not be here: the shipped teacher, who trained on images that were turned and moved a little, "
-        "stays far ahead of both when digits are turned, and falls apart before them under blur and noise, which its small convolutions never met. Soft targets on "
-        "clean digits tell a student what the teacher says about those, and hardly what it would say about others "
-        "(corruptions after [Mu & Gilmer 2019](https://arxiv.org/abs/1906.02337))."
+        "Student and control are trained on upright, centred digits. Here the **test digits** are turned, "
+        "moved, thickened, blurred or covered by noise, more and more. The best on clean digits is not "
+        "always the best here: the shipped teacher, trained on images that were turned and moved a little, "
+        "stays far ahead of both when digits are turned, but it breaks down first under blur and noise, "
+        "which it never trained on. Soft targets on clean digits tell a student what the teacher says about "
+        "those, and little about what it would say about others (corruptions after [Mu & Gilmer "
+        "2019](https://arxiv.org/abs/1906.02337))."
     )
     snap = running.distillation()
     if snap is not None:
@@ -58,7 +60,7 @@ def _digits(count: int) -> Digits:
 
 
 def _spoil(corruption: Corruption, count: int) -> list[Tensor]:
-    """Inputs (N, 1, 28, 28) for each level."""
+    """Return inputs (N, 1, 28, 28) for each level."""
     images = _digits(count).images
     return [
         digits.normalize(corruption.apply(images, level)).to(training_device()) for level in corruption.levels
@@ -66,7 +68,7 @@ def _spoil(corruption: Corruption, count: int) -> list[Tensor]:
 
 
 def _strip(corruption: Corruption) -> None:
-    """A few digits at each level, as the models see them."""
+    """Show a few digits at each level, as the models see them."""
     images = shared.manager().source.mnist().test.images[:SHOWN]
     columns = [
         np.concatenate(list(corruption.apply(images, level).cpu().numpy())) for level in corruption.levels
@@ -76,7 +78,7 @@ def _strip(corruption: Corruption) -> None:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _teacher(name: str, corruption: str, count: int) -> list[float]:
-    """The teacher's share right at each level."""
+    """Return the teacher's accuracy at each level."""
     labels, model = _digits(count).labels, shared.manager().teacher(name).model
     return [
         _share(inference.logits_in_chunks(model, inputs), labels)
@@ -88,7 +90,7 @@ def _teacher(name: str, corruption: str, count: int) -> list[float]:
 def _students(
     run_id: str, version: int, corruption: str, count: int, _snap: Snapshot
 ) -> dict[str, list[float]]:
-    """The share right of student and control at each level; empty before they began."""
+    """Return the accuracy of student and control at each level; empty before they began."""
     labels, found = _digits(count).labels, {}
     for inputs in _spoil(CORRUPTIONS[corruption], count):
         said = snapshots.logits(_snap, inputs)
@@ -113,9 +115,10 @@ def _curves(snap: Snapshot) -> None:
     frame.chart(
         figure,
         "severity",
-        f"Share right of {corruption.name} test digits at the most: {spoken}.",
+        f"Accuracy on {corruption.name} test digits at the highest level: {spoken}.",
         f"{corruption.name}-digits",
     )
     st.caption(
-        f"On {len(_digits(count)):,} of the test images, the same at each severity; nothing was chosen on them. At the most: {spoken}."
+        f"On {len(_digits(count)):,} of the test images, the same at each level; no setting was tuned on "
+        f"them. At the highest level: {spoken}."
     )

@@ -1,4 +1,4 @@
-"""Soft targets: what the teacher says of one image, of the images that look like another digit, and of a class."""
+"""Soft targets: the teacher's answer to one image, to images that look like another digit, and to a class."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from kd.ui.runs import teachers
 from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 
-STRIP = 12  # images in order
-DOUBTFUL = 100  # of the test images, for a stroll
+STRIP = 12  # images in a row
+DOUBTFUL = 100  # test images among which the ambiguous examples are
 
 
 @st.fragment
 @plainly()
 def show() -> None:
     st.markdown(
-        "A label says that this is a **2**, and no more. The teacher says how much of a 3 and of a 7 it sees in it, though at *T* = 1 in numbers "
-        "so small that nothing learns from them. Dividing its logits by a **temperature** makes them large enough to teach with: "
-        "*this 2 is shaped a little like a 3, that one like a 7* is what the student learns and no label holds "
-        "([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), sections 1 and 2)."
+        "A label only says '**2**'. The teacher also says how 3-like and 7-like it is – but at *T* = 1 "
+        "those numbers are too tiny to learn from. Dividing the logits by a **temperature** makes them "
+        "large enough to teach with: *this 2 is shaped a little like a 3, that one like a 7* is what the "
+        "student learns and no label holds ([Hinton, Vinyals & Dean "
+        "2015](https://arxiv.org/abs/1503.02531), sections 1 and 2)."
     )
     temperature = frame.FORM.widget(st.slider, "temperature", format="%.1f")
     _one_image(temperature)
@@ -74,8 +75,8 @@ def _one_image(temperature: float) -> None:
             "entropy",
         )
     st.caption(
-        f"At T = {temperature:g} the teacher sees {spoken}. The answer leaves {_bits(targets)} open; a label leaves none, and ten equal "
-        "probabilities leave 3.32 bits."
+        f"At T = {temperature:g} the teacher sees {spoken}. Uncertainty: {_bits(targets)} (a label: 0, pure "
+        "guessing: 3.32)."
     )
 
 
@@ -84,7 +85,7 @@ def _bits(targets: Tensor) -> str:
 
 
 def _picture() -> tuple[np.ndarray | None, Tensor | None]:
-    """The picture on show and the teacher's logits (10,) on it."""
+    """Return the picture on show and the teacher's logits (10,) for it."""
     way = frame.FORM.widget(
         st.segmented_control,
         "picture",
@@ -106,12 +107,12 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
     st.caption(f"Labelled **{int(test.labels[place])}**")
     frame.FORM.widget(st.number_input, "image")
     st.button(
-        "A doubtful one",
+        "Ambiguous example",
         key="lab_doubtful",
         icon=":material/casino:",
         on_click=_next_doubtful,
         args=(place,),
-        help=f"The next of the {DOUBTFUL} test images that the teacher is least sure of.",
+        help=f"The next of the {DOUBTFUL} test images of which the teacher is least sure.",
     )
     return picture, logits
 
@@ -127,7 +128,8 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
     digit = int(frame.FORM.widget(st.segmented_control, "digit", options=list(DIGITS), required=True))
     alike = soft_targets.look_alikes(logits, labels, digit, temperature)
     st.caption(
-        f"Of the {int((labels == digit).sum())} validation images of a {digit}, none of which the teacher trained on, the one in which it sees most of a …"
+        f"For each other digit: the {digit} (of {int((labels == digit).sum())} unseen ones) that the teacher "
+        "finds most like it."
     )
     _images(
         digits,
@@ -147,9 +149,9 @@ def _gallery(digits: Digits, logits: Tensor, labels: Tensor, temperature: float)
         else torch.arange(len(places))
     )
     first, even = places[:STRIP], places[steps]
-    st.caption(f"The {STRIP} in which it sees most of a {like}, at T = {temperature:g}:")
+    st.caption(f"The {STRIP} that are most {like}-like at T = {temperature:g}:")
     _images(digits, first.tolist(), [f"{share:.0%}" for share in shares[:STRIP].tolist()])
-    st.caption("And all of them, from the most to the least, in even steps:")
+    st.caption(f"From most to least {like}-like:")
     _images(digits, even.tolist(), [f"{share:.1%}" for share in shares[steps].tolist()])
     together = digits.images[
         torch.cat([torch.tensor([place for place, _ in alike.values()], dtype=torch.long), first, even])
@@ -174,13 +176,14 @@ def _classes(logits: Tensor, labels: Tensor, temperature: float) -> None:
     st.header("Every digit on average", anchor=False)
     averages = soft_targets.class_averages(logits, labels, temperature)
     st.caption(
-        f"The mean soft target of each digit's validation images at T = {temperature:g}: a row is what the teacher sees in that digit."
+        f"The mean soft target of each digit's validation images at T = {temperature:g}: each row is one "
+        "digit."
     )
     away = averages.clone().fill_diagonal_(0).nan_to_num()
     row, column = divmod(int(away.argmax()), len(away))
     frame.chart(
         lab.class_heat_map(averages),
         "classes",
-        f"Most is seen of {column} in {row}: {away[row, column]:.1%}.",
+        f"The largest confusion: {row} is {away[row, column]:.1%} {column}-like.",
         "soft-targets-by-digit",
     )

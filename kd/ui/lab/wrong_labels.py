@@ -1,4 +1,4 @@
-"""Wrong labels: student and control with more and more of them."""
+"""Wrong labels: student and control trained with more and more of them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from kd.ui.lab import frame, running
 
 def show() -> None:
     st.markdown(
-        "Some labels are wrong: here up to 60% of the training labels are replaced by another digit. The **control** has nothing else. The **student** "
-        "weighs the same labels by a tenth and for the rest listens to the teacher, **who learned from right labels** and is asked nothing new: its soft targets "
-        "outvote what is written. So this shows what a teacher that somebody trained well saves when new data are labelled badly, not that "
-        "distillation heals wrong labels by itself (soft and wrong labels mixed: [Li et al. 2017](https://arxiv.org/abs/1703.02391))."
+        "Some labels are wrong: here up to 60% of the training labels are replaced by another digit. The "
+        "**control** learns from them alone. The **student**'s loss is 10% (wrong) labels, 90% teacher. "
+        "**The teacher was trained on correct labels**, and its soft targets outvote the wrong ones. So "
+        "this shows what a well-trained teacher saves you when new data are labelled badly, not that "
+        "distillation heals wrong labels by itself (soft and wrong labels mixed: [Li et al. "
+        "2017](https://arxiv.org/abs/1703.02391))."
     )
     snap = running.sweep("noise")
     if snap is None:
         st.info(
-            "Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% of wrong labels, a few seconds each."
+            "Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% wrong labels, a "
+            "few seconds each."
         )
         return
     running.follow(running.OWN, snap, _curves)
@@ -30,7 +33,7 @@ def show() -> None:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict, str, str]:
-    """The curves, their figure as JSON, and what it shows in words."""
+    """Return the curves, their figure as JSON, and a description."""
     curves, last = study.curves(_snap.rows), _snap.rows[-1]
     growing = {
         key.removeprefix("validation "): (last["value"], value)
@@ -53,16 +56,17 @@ def _curves(snap: Snapshot) -> None:
     frame.chart(
         json.loads(figure),
         "noise",
-        f"Share of the test images read right by the share of wrong labels: {spoken}.",
+        f"Test accuracy by the share of wrong labels: {spoken}.",
         "wrong-labels",
     )
     if curves:
         most = curves["control"][-1]
         student = curves["student"][-1]
         st.markdown(
-            f"With **{most['value']:.0%}** of the labels wrong the student reads **{student['mean']:.1%}** of the test images right, the control {most['mean']:.1%}."
+            f"With **{most['value']:.0%}** of the labels wrong the student's test accuracy is "
+            f"**{student['mean']:.1%}**, the control's {most['mean']:.1%}."
         )
     st.caption(
-        "Mean and standard deviation over the seeds so far, on the test set, whose labels are right. Hollow marks are a training under way, on 1,000 "
-        "validation images."
+        "Mean and standard deviation over the seeds so far, on the test set, whose labels are right. Hollow "
+        "marks are a training in progress, on 1,000 validation images."
     )

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a run, live."""
+"""Loss and accuracy of a run, updated while it trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kd.ui.shell import shared
 
 
 def show(snap: Snapshot, label: str = "") -> None:
-    """Loss and accuracy, in place. ``label`` stands behind their titles."""
+    """Show loss and accuracy, updated in place. ``label`` is appended to their titles."""
     live_charts(_charts_once(snap.id, snap.version, _level(snap), label, snap), "charts")
 
 
@@ -34,10 +34,10 @@ def feed_message(snap: Snapshot, **more: str) -> bytes:
 
 
 def follow(snap: Snapshot) -> None:
-    """Show progress and charts of a run that somebody else has under way.
+    """Show progress and charts of a run that somebody else commands.
 
-    They go on by themselves, since the browser fetches what is new from the live feed. When the run comes to another
-    state, the fragment runs again.
+    The browser fetches what is new from the live feed by itself; when the run changes its state, the fragment
+    runs again.
     """
     live_charts(feed_message(snap, follow=broadcast.address(snap.id)), "charts", on_turn=lambda: None)
 
@@ -45,7 +45,7 @@ def follow(snap: Snapshot) -> None:
 def _charts(
     snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None
 ) -> bytes:
-    """Both charts as they are sent."""
+    """Pack both charts for the browser."""
     shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
     last = snap.rows[-1] if snap.rows else {}
     said = training.last_accuracies(snap.rows)
@@ -80,12 +80,12 @@ def _charts(
 def _charts_once(
     run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot
 ) -> bytes:
-    """The same, made once for all who look at the run."""
+    """Pack them once for all who look at the run."""
     return _charts(_snap, teacher_accuracy, label)
 
 
 def _level(snap: Snapshot) -> float | None:
-    """The teacher's accuracy, where the charts show it."""
+    """Return the teacher's accuracy, where the charts show it."""
     kind = KINDS[snap.kind]
     if not (kind.replay and kind.has_teacher):
         return None

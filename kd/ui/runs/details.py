@@ -24,7 +24,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     st.header(kept.about.default_name(kept.config), anchor=False)
     try:
         snap = snapshots.find(kept.id)
-    except UserError as error:  # it has just gone
+    except UserError as error:  # it was deleted just now
         st.error(plain(error))
         return
     st.caption(titles.title(snap))
@@ -71,7 +71,7 @@ def _open_button(id: str, config: Settings, label: str = "Open") -> None:
         key="open",
         type="primary",
         icon=":material/open_in_new:",
-        help="Shows it on its page, with its settings.",
+        help="Opens it on its page, with its settings.",
     ):
         _open(id, config)
 
@@ -98,7 +98,7 @@ def _replay_button(run: runs.Run) -> None:
         "Replay",
         key="begin_replay",
         icon=":material/history:",
-        help="Plays it back as it went, at any speed.",
+        help="Plays back the recorded training, at any speed.",
     ):
         replaying.begin(run.id, playing=True)
         st.switch_page(paths.page("distil"), query_params=url_state.mode())
@@ -115,7 +115,7 @@ def _downloads(run: runs.Run) -> None:
             on_click="ignore",
         )
     if run.about.page == "distil":
-        # Made when it is asked for: it holds all of Plotly.
+        # Built on request, because it holds all of Plotly.
         st.download_button(
             "report.html",
             lambda: report.page(run, comparison.stored(run)),
@@ -124,7 +124,7 @@ def _downloads(run: runs.Run) -> None:
             key="download_report",
             icon=":material/summarize:",
             on_click="ignore",
-            help="Settings, results and charts as one file that needs nothing else.",
+            help="Settings, results and charts in one file that needs nothing else.",
         )
 
 

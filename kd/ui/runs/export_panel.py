@@ -1,4 +1,4 @@
-"""A stored model as a file to deploy."""
+"""Export of a stored model as a file to deploy."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def _exported(run_id: str, which: str, format: str) -> formats.Exported:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _latency(architecture: str) -> float:
-    """Seconds an image on this server, in PyTorch; depends on the architecture, not on the weights."""
+    """Return the seconds per image on this server, in PyTorch; they depend on the architecture alone."""
     return latency.measure_latency(registry.build(architecture, 0).eval()).median
 
 
 def _run_here(run: runs.Run, which: str, model: bytes) -> None:
-    """Lets the network answer in the visitor's own browser."""
+    """Let the network answer in the visitor's own browser."""
     if st.toggle(
         "Run it in this browser",
         key=f"in_browser_{run.id}",
-        help="Fetches 3.7 MB of ONNX Runtime from this server once; then no server is asked any more.",
+        help="Downloads 3.7 MB of ONNX Runtime from this server once; after that no server is asked.",
     ):
         in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
@@ -53,15 +53,16 @@ def _want(run_id: str) -> None:
 
 
 def show(run: runs.Run, snap: Snapshot) -> None:
-    """Chooses a model of ``run`` and a format; the file is made when it is asked for.
+    """Draw the choice of a model of ``run`` and a format; the file is made on request.
 
     Raises:
-        UserError: the file answers otherwise than the model.
+        UserError: the file's outputs differ from the model's.
     """
     with st.expander("Export to deploy", icon=":material/package_2:"):
         st.markdown(
-            f"The network as a file that runs without this app. Normalization is inside: it takes {MNIST.height}×{MNIST.width} pixels and gives ten logits. "
-            "The file is loaded again and compared with the network before you get it."
+            "The network as a file that runs without this app. Normalization is built in: it takes "
+            f"{MNIST.height}×{MNIST.width} pixels and returns {MNIST.classes} logits. The file is loaded "
+            "again and compared with the network before you get it."
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             which = st.selectbox("Network", run.models, key=f"export_which_{run.id}")
@@ -71,7 +72,7 @@ def show(run: runs.Run, snap: Snapshot) -> None:
                 format_func=formats.FORMATS.get,
                 key=f"export_format_{run.id}",
             )
-            # By a callback, since a rerun that follows at once would undo what the click itself says.
+            # In a callback, because a rerun right after the click would undo what the click itself sets.
             st.button(
                 "Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,)
             )
@@ -89,5 +90,6 @@ def show(run: runs.Run, snap: Snapshot) -> None:
             if format == "onnx":
                 _run_here(run, which, formats.part(found, "model.onnx"))
             st.caption(
-                f"Loaded again and asked about {found.images:,} test images: no logit differs by more than {found.difference:.1g}."
+                f"Loaded again and compared on {found.images:,} test images: no logit differs by more than "
+                f"{found.difference:.1g}."
             )

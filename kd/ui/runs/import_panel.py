@@ -1,4 +1,4 @@
-"""A visitor's own weights as a run."""
+"""Import of a visitor's own weights as a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from kd.ui.shell import notices, shared, visitor
 
 
 def show() -> None:
-    """Takes a file, checks it and stores it; what cannot be used is told in a sentence."""
+    """Take a file, check it and store it as a run; a notice says why a file cannot be used."""
     with st.expander("Import a network", icon=":material/upload_file:"):
         st.markdown(
-            "A student or teacher of one of the architectures here, trained anywhere, as a **safetensors** file of its `state_dict()`. It is recognized by the names "
-            "and shapes of its weights, checked, measured on the test set and stored as a run of yours: draw for it, compare it, export it, or let it teach."
+            "A student or teacher of one of the architectures here, trained anywhere, as a **safetensors** "
+            "file of its `state_dict()`. It is recognized by the names and shapes of its weights, checked, "
+            "measured on the test set and stored as a run of yours: draw for it, compare it, export it, or "
+            "use it as a teacher."
         )
         file = st.file_uploader(
             "Weights", type="safetensors", key="import_file", max_upload_size=importing.MAX_BYTES // 2**20 + 1
@@ -49,7 +51,7 @@ def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> No
         found = run.measures["models"][role]["test_accuracy"]
         notices.notify(
             "success",
-            f"{run.name} was imported: {run.architecture}, which reads {found:.2%} of the test images right.",
+            f"{run.name} was imported: {run.architecture}, test accuracy {found:.2%}.",
         )
     except UserError as error:
         notices.notify("error", str(error))

@@ -11,7 +11,10 @@ from kd.ui.shell.escape import plain
 
 
 def distinct(names: Mapping[str, str]) -> dict[str, str]:
-    """The names of runs, by id, with the time of their start where several are alike: a select box knows an option by its words alone."""
+    """Return the names of runs, by id, with the time of their start where several are equal.
+
+    A select box tells its options apart by their text alone.
+    """
     found = dict(names)
     for tell in (
         lambda id: f"{id[:4]}-{id[4:6]}-{id[6:8]} {id[9:11]}:{id[11:13]}:{id[13:15]}",
@@ -23,7 +26,10 @@ def distinct(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_teacher(name: str) -> str:
-    """What to call a teacher in a sentence: a shipped one's name, or the name of the run that trained it; several joined by and."""
+    """Return what to call a teacher in a sentence; several teachers are joined by "and".
+
+    A shipped teacher has its own name, another one the name of the run that trained it.
+    """
     if "+" in name:
         return " and ".join(map(of_teacher, name.split("+")))
     try:

@@ -37,7 +37,8 @@ def show() -> None:
 
 def _nothing_yet() -> None:
     st.info(
-        "Nothing is stored yet. Each run that finishes or is stopped on the **Distil** page appears here, and so do those of `python -m kd distil`."
+        "No runs are stored yet. Each run that finishes or is stopped on the **Distil** page appears here, "
+        "and so do those of `python -m kd distil`."
     )
     st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
     if st.button(
@@ -45,7 +46,7 @@ def _nothing_yet() -> None:
         key="replay_recorded",
         type="tertiary",
         icon=":material/history:",
-        help="Comes with the app: plays back as it went, and trains nothing.",
+        help="Comes with the app: plays back a recorded training, and trains nothing.",
     ):
         if replaying.begin_last():
             st.switch_page(paths.page("distil"), query_params=url_state.mode())

@@ -1,4 +1,4 @@
-"""Where a run is and how it ended."""
+"""Where a run is, and how it ended."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kd.ui.shell import notices, session_keys, visitor
 
 
 def bar(snap: Snapshot) -> None:
-    """Where the run is, in a bar and one line."""
+    """Show where the run is, in a bar and one line."""
     st.progress(*line(snap))
 
 
 def line(snap: Snapshot) -> tuple[float, str]:
-    """How much of the run is done, as a share and in a line."""
+    """Return how much of the run is done, as a share and as a line of text."""
     last = snap.rows[-1] if snap.rows else None
     share = last["step"] / snap.steps if last and snap.steps else 0.0
     parts = []
@@ -65,15 +65,19 @@ def line(snap: Snapshot) -> tuple[float, str]:
 
 
 def outcome(snap: Snapshot) -> None:
-    """How the run ended, where there is something to say of it."""
-    if snap.message and not snap.active:
-        loud = snap.state == "failed" or "not saved" in snap.message
-        quiet = snap.message == BY_HAND or snap.message.startswith(runs.FROM_SWEEP)
-        (st.error if loud else st.caption if quiet else st.warning)(snap.message)
+    """Say how the run ended, where that needs saying."""
+    if not snap.message or snap.active or snap.message == BY_HAND:
+        return
+    if snap.state == "failed" or "not saved" in snap.message:
+        st.error(snap.message)
+    elif snap.message.startswith(runs.FROM_SWEEP):
+        st.caption(snap.message)
+    else:
+        st.warning(snap.message)
 
 
 def discard_button(snap: Snapshot) -> None:
-    """A button by which the owner of an interrupted run deletes what is kept of it, after a question."""
+    """Draw a button by which the owner of an interrupted run deletes its checkpoint, after a question."""
 
     def confirmed() -> None:
         try:
@@ -85,5 +89,5 @@ def discard_button(snap: Snapshot) -> None:
             notices.notify("error", str(error))
 
     with st.popover("Discard", icon=":material/delete:"):
-        st.write("Discard what is kept of this run? It cannot be resumed then.")
+        st.write("Discard this run's checkpoint? The run cannot be resumed then.")
         st.button("Discard it", key="discard", type="primary", on_click=confirmed)

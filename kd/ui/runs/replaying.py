@@ -1,4 +1,4 @@
-"""The Distil page while it replays a stored run. Nothing trains meanwhile, and no worker is asked for anything."""
+"""The Distil page while it replays a stored run. Nothing trains, and the worker is not used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kd.ui.shell import layout, notices, present, session_keys, url_state, visit
 
 
 def begin(id: str, playing: bool) -> None:
-    """Lets the Distil page show a run's replay when it is visited next.
+    """Let the Distil page show a run's replay on its next visit.
 
     Raises:
         UserError: it cannot be replayed.
@@ -27,7 +27,11 @@ def begin(id: str, playing: bool) -> None:
 
 
 def begin_last() -> bool:
-    """Replays the last run that finished, for when the machine fails in front of everybody. False where it cannot be, which is told."""
+    """Replay the last finished run, for when the machine fails in front of everybody.
+
+    Returns:
+        Whether it can be replayed; where not, a notice says why.
+    """
     try:
         begin(replay.last_finished(runs.owner_digest(visitor.token())), playing=True)
         return True
@@ -37,7 +41,10 @@ def begin_last() -> bool:
 
 
 def wanted() -> replay.Recording | None:
-    """What is to be replayed, at first by the link; None where nothing is, or cannot be, which is told."""
+    """Return the recording to replay, at first the one in the link; None where there is none.
+
+    A notice says why a recording cannot be replayed.
+    """
     if session_keys.REPLAY not in st.session_state:
         st.session_state[session_keys.REPLAY] = None
         if linked := st.query_params.get(url_state.REPLAY):
@@ -64,12 +71,12 @@ def _player() -> replay.Player:
 
 
 def _move(how: str, *arguments: float) -> None:
-    """What the player does from now on: one of its methods."""
+    """Call one of the player's methods, which decides what it does from now on."""
     st.session_state[session_keys.PLAYER] = getattr(_player(), how)(*arguments, time.monotonic())
 
 
 def _step(recording: replay.Recording) -> None:
-    """On to the next record, and paused there."""
+    """Go on to the next record, and pause there."""
     _move("pause")
     _move("seek", recording.next(_player().at))
 
@@ -80,7 +87,7 @@ def _from_widget(how: str, widget: str) -> None:
 
 
 def show(recording: replay.Recording) -> None:
-    """The whole page."""
+    """Draw the whole page."""
     with st.container():
         notices.show()
     with st.container(key="kd_replay"):
@@ -91,7 +98,7 @@ def show(recording: replay.Recording) -> None:
 def _show(recording: replay.Recording, snap: Snapshot) -> None:
     label, about = f"Replay of a run recorded on {recording.day}", titles.title(snap)
     still = "These are its stored measurements; nothing trains now."
-    if url_state.presenting():  # in letters for the last row, and in one line
+    if url_state.presenting():  # large enough for the last row, and in one line
         st.title(f":material/history: {label}", anchor=False)
         caption = f"{about}. {still}"
     else:
@@ -188,9 +195,9 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
 
 
 def _as_of(recording: replay.Recording, snap: Snapshot, seconds: float) -> Snapshot:
-    """The run as it was after so many seconds."""
+    """Return the run as it was after so many seconds."""
     rows = recording.until(seconds)
-    # Another id, since of the run itself other charts are kept.
+    # Another id, because other charts are cached for the run itself.
     return dataclasses.replace(snap, id=f"replay of {snap.id}", version=len(rows), rows=rows)
 
 

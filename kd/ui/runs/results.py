@@ -14,7 +14,7 @@ from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
 
 
 def show(snap: Snapshot) -> None:
-    """The outcome on the test set: student beside control beside teacher."""
+    """Show the results on the test set: student, control and teacher."""
     if not snap.measures:
         return
     found: Mapping[str, Mapping[str, float]] = snap.measures["models"]
@@ -28,24 +28,30 @@ def show(snap: Snapshot) -> None:
             st.metric(
                 f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}",
                 f"{model['test_accuracy']:.2%}",
-                help="Share of the test images that it classifies right.",
+                help="Accuracy on the test images.",
             )
             st.caption(
                 f"{model['test_errors']:,.0f} errors in {count:,}"
                 + (f"; agrees with the teacher on {model['agreement']:.2%}" if name != "teacher" else "")
             )
-    if {"student", "control"} <= found.keys():  # a chain that was stopped early has one alone
+    if {"student", "control"} <= found.keys():  # a run stopped early in its scheme has only one of them
         st.caption(_verdict(found["student"]["test_errors"], found["control"]["test_errors"], snap))
 
 
 def _verdict(student: float, control: float, snap: Snapshot) -> str:
-    """What the difference between student and control is worth."""
+    """Say what the difference between student and control is worth."""
     chance = 2 * math.sqrt(max(1.0, student + control))
     gap = control - student
     same = KINDS[snap.kind].control_note(snap.config)
     if abs(gap) <= chance:
-        verdict = f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other seeds before believing it."
+        verdict = (
+            f"A gap of {abs(gap):.0f} errors is within chance (up to about {chance:.0f} here): try other "
+            "seeds before you believe it."
+        )
     else:
-        verdict = f"The student made {abs(gap):.0f} {'fewer' if gap > 0 else 'more'} errors, beyond what chance explains (about {chance:.0f})."
+        verdict = (
+            f"The student made {abs(gap):.0f} {'fewer' if gap > 0 else 'more'} errors, beyond what chance "
+            f"explains (about {chance:.0f})."
+        )
     seconds = f" Training both took {snap.measures['seconds']:.1f} s."
     return f"{same} {verdict}{seconds}"

@@ -26,7 +26,7 @@ class RunView:
 
     Args:
         slot: the session key that holds the run's id.
-        prefix: what the keys of the buttons begin with; empty for the Distil page, whose buttons have shortcuts.
+        prefix: what the keys of the buttons begin with; empty on the Distil page, where they have shortcuts.
         shows: whether runs of a kind can be shown.
         noun: what such a run is called in a sentence, such as "a sweep".
         parameter: the link's parameter that holds the run's id.
@@ -235,7 +235,7 @@ class RunView:
         """Show progress and call ``draw`` with the run as it is now, again and again while it trains.
 
         Args:
-            spectate: called instead for those who only watch, where their browsers then follow the run by themselves.
+            spectate: called instead for spectators, where their browsers then follow the run by themselves.
             changed: whether the whole page is to be drawn anew.
         """
 

@@ -23,27 +23,28 @@ T = TypeVar("T")
 
 @st.cache_resource(max_entries=12, show_spinner=False)
 def stored_model(run_id: str, which: str) -> nn.Module:
-    """A stored run's "student", "control" or "teacher", in eval mode."""
+    """Return a stored run's "student", "control" or "teacher", in eval mode."""
     return runs.load(run_id).model(which)
 
 
 def shown_run() -> str | None:
-    """The id of the run on show: from this session, else from the link."""
+    """Return the id of the run on show: from this session, otherwise from the link."""
     if session_keys.RUN not in st.session_state:
         linked = st.query_params.get("run")
         st.session_state[session_keys.RUN] = linked if runs.is_id(linked) else None
-        if len(url_state.own()) > 1:  # the link has settings of its own, which stay
+        if len(url_state.own()) > 1:  # the link's own settings take precedence over those of the run
             st.session_state[session_keys.ADOPTED] = linked
         if linked and not runs.is_id(linked):
             notices.notify(
                 "error",
-                "The link's run is not a run's id; start a run of your own or choose one from the Runs page.",
+                "The link's run is not a valid run id. Start a run of your own, or choose one on the Runs "
+                "page.",
             )
     return st.session_state[session_keys.RUN]
 
 
 def find(run_id: str | None) -> Snapshot | None:
-    """A run as it is now, whether it is training, stored or unfinished.
+    """Return a run as it is now, whether it is training, stored or interrupted.
 
     Raises:
         UserError: the run is none of these.
@@ -59,9 +60,9 @@ def find(run_id: str | None) -> Snapshot | None:
 
 
 def of_stored(run: runs.Run) -> Snapshot:
-    """A stored run as it is on the disk."""
+    """Return a stored run as a snapshot."""
     rows = tuple(run.metrics())
-    message = run.message or {"done": "", "interrupted": "This run was cut short by the server's end."}.get(
+    message = run.message or {"done": "", "interrupted": "The server stopped during this run."}.get(
         run.state, BY_HAND
     )
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
@@ -92,11 +93,14 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
     else:
         what = "command" if kept.owner is None else "server"
         where = kept.about.position(last["epoch"], kept.config.total_epochs)
-        message = f"This run was interrupted by the {what}'s end or by an error. It is kept as of {where}. "
+        message = f"The {what} stopped or failed during this run. Saved up to {where}. "
         if mine:
-            message += "**Resume** goes on from there with its own settings, to the same weights as if nothing had happened."
+            message += (
+                "**Resume** continues from there with the run's own settings, and reaches the same weights "
+                "as an uninterrupted run."
+            )
         elif kept.owner is None:
-            message += f"To go on: `python -m kd {kept.kind} --resume {kept.id}`"
+            message += f"To continue: `python -m kd {kept.kind} --resume {kept.id}`"
         else:
             message += "Only the person who started it can resume it."
     return Snapshot(
@@ -119,7 +123,7 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
 
 
 def read_models(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
-    """What ``read`` gives for a run's student and control as they are now; empty where they have not begun."""
+    """Return the result of ``read`` for student and control as they are now; empty before they began."""
     live = shared.manager().look(snap.id, read)
     if live or not snap.saved:
         return live
@@ -132,7 +136,7 @@ def read_models(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
 
 
 def logits(snap: Snapshot, inputs: Tensor) -> dict[str, Tensor]:
-    """Logits (N, 10) of a run's student and control as they are now; empty where they have not begun."""
+    """Return logits (N, 10) of a run's student and control as they are now; empty before they began."""
     return read_models(
         snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu()
     )

@@ -1,4 +1,4 @@
-"""What is stored beside what may be, and the oldest runs to remove."""
+"""How much is stored, how much may be, and the oldest runs to remove."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kd.store import quota, runs
 from kd.ui.shell import notices, session_keys, visitor
 from kd.ui.shell.escape import plain
 
-OFFERED = 10  # at once
-NEARLY = 0.9  # of what may be stored; from then on the panel is open
+OFFERED = 10  # runs at a time
+NEARLY = 0.9  # share of the limit from which on the panel is open
 
 
 def show(found: Sequence[runs.Run]) -> None:
-    """For who can delete some of ``found``: the oldest unpinned ones first."""
+    """Show how much is stored and offer runs for removal, the oldest unpinned ones first."""
     try:
         used = quota.usage()
     except UserError as error:
@@ -25,10 +25,11 @@ def show(found: Sequence[runs.Run]) -> None:
     oldest = {run.id: run for run in quota.removable(found, visitor.digest())[:OFFERED]}
     with st.expander(f"Stored: {used}", icon=":material/hard_drive:", expanded=used.share >= NEARLY):
         st.caption(
-            "When the store is full nothing new can begin; what is stored stays until somebody deletes it. A pinned run is not offered here."
+            "When the store is full, nothing new can start; stored runs stay until somebody deletes them. "
+            "Pinned runs are not offered here."
         )
         if not oldest:
-            st.caption("None of the runs that are not pinned is yours to remove.")
+            st.caption("You have no unpinned runs to remove.")
             return
         chosen = st.multiselect(
             "Runs to remove, the oldest first",
@@ -42,7 +43,8 @@ def show(found: Sequence[runs.Run]) -> None:
         if chosen:
             with st.popover(f"Remove {len(chosen)}", icon=":material/delete:"):
                 st.write(
-                    f"Delete {len(chosen)} run{'s' if len(chosen) > 1 else ''} with their weights? This cannot be undone."
+                    f"Delete {len(chosen)} run{'s' if len(chosen) > 1 else ''} with their weights? This "
+                    "cannot be undone."
                 )
                 st.button("Delete them", key="remove", type="primary", on_click=_remove, args=(chosen,))
 

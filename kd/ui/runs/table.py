@@ -111,7 +111,7 @@ def _interrupted_row(kept: checkpoints.Checkpoint) -> dict[str, Any]:
 
 @st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
 def _score(run_id: str, which: str, digest: str, _pictures: Tensor, _labels: Tensor) -> int:
-    """Count the drawings that a model of a run classifies correctly; ``digest`` tells the cache which they are."""
+    """Count the drawings that a model classifies correctly; the cache knows them by ``digest``."""
     logits = inference.logits_in_chunks(snapshots.stored_model(run_id, which), digits.normalize(_pictures))
     return int((logits.argmax(1) == _labels).sum())
 

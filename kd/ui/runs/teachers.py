@@ -1,4 +1,4 @@
-"""The teachers to choose from."""
+"""The teachers to choose from, and how to find one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kd.ui.shell.escape import plain
 
 
 def choices() -> dict[str, str]:
-    """The teachers to choose from: name or run id -> what to call it."""
+    """Return the teachers to choose from: name or run id -> label."""
     found = {name: f"{name} (shipped)" for name in catalogue.shipped()}
     for run in runs.list_runs()[0]:
         if "teacher" in run.models and run.measures:
@@ -27,7 +27,7 @@ def choices() -> dict[str, str]:
 
 
 def find(name: str) -> CachedTeacher | MeanTeacher:
-    """The teacher called ``name``; where that one is gone or damaged a shipped one, with a notice.
+    """Return the teacher called ``name``; where it is deleted or damaged, a shipped one, with a warning.
 
     Raises:
         UserError: no teacher can be loaded.
@@ -45,7 +45,7 @@ def find(name: str) -> CachedTeacher | MeanTeacher:
 
 @st.cache_data(show_spinner=False, max_entries=12)
 def accuracy(teacher: str, source: str) -> float:
-    """The share of the validation images of ``source`` that a teacher classifies right."""
+    """Return a teacher's accuracy on the validation images of ``source``."""
     return (
         shared.manager()
         .teacher(teacher)

@@ -1,4 +1,4 @@
-"""What runs are called."""
+"""One line that says what a run is: networks, method, settings and seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep's settings as widgets, and how many trainings they make."""
+"""The settings of a sweep as widgets, and how many trainings they make."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def method_title(name: str) -> str:
 
 
 def settings() -> GridConfig | None:
-    """The widgets; returns the config that they make, or None, and says why, where it is not valid."""
+    """Draw the widgets; return the config that they make. Where it is not valid, say why and return None."""
     left, right = st.columns(2)
     with left:
         FORM.widget(
@@ -55,9 +55,12 @@ def settings() -> GridConfig | None:
 
 
 def forecast(config: GridConfig) -> None:
-    """How many trainings there are, about how long they take, and what is not kept of them."""
+    """Say how many trainings there are, how long they take, and which networks are not kept."""
     controls = len(config.values("student")) * len(config.values("labels")) * config.seeds
-    said = f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and {many(controls, 'control')}, computed together in {many(len(grid.groups(config)), 'group')}"
+    said = (
+        f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and "
+        f"{many(controls, 'control')}, computed together in {many(len(grid.groups(config)), 'group')}"
+    )
     manager = shared.manager()
     try:
         if busy := manager.busy():
@@ -67,9 +70,9 @@ def forecast(config: GridConfig) -> None:
                 config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy
             )
             if seconds is None:
-                said += ". They are of too many kinds to estimate the time beforehand; it is shown soon after Start."
+                said += ". They are too varied to estimate the time beforehand; it is shown soon after Start."
             else:
-                said += f"; about **{duration(seconds)}** on this machine if nothing else runs, by a moment's training of each kind."
+                said += f"; about **{duration(seconds)}** (estimated from a short trial)."
         st.markdown(f"{said} {grid_weights.bound(grid.cells(config))}")
     except UserError as error:
         st.error(plain(error))

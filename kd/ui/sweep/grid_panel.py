@@ -1,4 +1,4 @@
-"""A grid of settings on the Sweep page: started, followed, and looked at cell by cell."""
+"""A sweep over a grid of settings: started, followed, and inspected cell by cell."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ VIEW = RunView(session_keys.GRID_RUN, "grid", lambda kind: kind.name == "sweep",
 
 
 def show(query: Mapping[str, str]) -> None:
-    """The whole panel; ``query`` is what the link says of it."""
+    """Draw the whole panel; ``query`` holds the link's parameters for it."""
     st.markdown(
-        "Which temperature? Small students train **together**, as one batched computation on the same batches, each with a temperature and a soft weight of its own, "
-        "in a fraction of the time that they would take one after the other. Each is compared with its **control**, which has the labels alone."
+        "Which temperature? Small students train **together**, as one batched computation on the same "
+        "batches, each with its own temperature and soft weight, in a fraction of the time that they would "
+        "take one after the other. Each is compared with its **control**, an identical network that learns "
+        "from the labels alone."
     )
     if axes.FORM.restore(query):
         VIEW.keep_settings(query.get("run"))
@@ -31,7 +33,7 @@ def show(query: Mapping[str, str]) -> None:
     with st.container():
         notices.show()
     config = axes.settings()
-    told = st.container()  # filled in last, since it is measured
+    told = st.container()  # filled in last, because the estimate takes a moment
     stopped = (
         snap is not None
         and snap.state == "stopped"
@@ -42,7 +44,7 @@ def show(query: Mapping[str, str]) -> None:
         config,
         snap,
         snap.config.replace(continues=snap.id) if stopped else None,
-        "Cells that have ended are stored, and can be gone on from.",
+        "Finished cells are stored, and the sweep can be resumed from them.",
     )
     _sweep(snap) if snap is not None else _measured_before()
     run = st.session_state.get(session_keys.GRID_RUN)
@@ -70,7 +72,7 @@ def _sweep(snap: Snapshot) -> None:
 
 
 def _measured_before() -> None:
-    """What the command line measured, until somebody starts a sweep."""
+    """Show what the command line measured, until somebody starts a sweep."""
     try:
         measured = grid_store.load()
     except UserError as error:
@@ -89,12 +91,13 @@ def _measured_before() -> None:
     how = heat_map.view(found["config"])
     st.caption(f"The paper's claim: {found['claim']}")
     heat_map.heat(found["config"], found["cells"], {}, how, "grid_stored_heat")
-    st.session_state.pop(session_keys.GRID_OPEN, None)  # what ships has no networks
+    st.session_state.pop(session_keys.GRID_OPEN, None)  # shipped results have no networks
     if st.session_state.pop(session_keys.GRID_NEWS, False):
         st.rerun()
     heat_map.result(found["config"], found["cells"])
     st.markdown(found["said"])
     heat_map.picked(found["config"], found["cells"])
     st.caption(
-        f"Until you start a sweep of your own, this is what `{found['command']}` gave ({found['machine']})."
+        f"Until you start a sweep of your own, this is the result of `{found['command']}` "
+        f"({found['machine']})."
     )

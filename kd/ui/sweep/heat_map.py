@@ -1,4 +1,4 @@
-"""A sweep's heat map, and its cells: looked at, clicked, and opened on the Distil page."""
+"""The heat map of a sweep, and its cells: inspected, clicked, and opened on the Distil page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kd.ui.shell import notices, session_keys, visitor
 
 
 def view(config: GridConfig) -> dict[str, Any]:
-    """How the heat map is looked at: by the link at first."""
+    """Draw the choice of what the heat map shows, at first as the link says; return it."""
     if session_keys.GRID_MEASURE not in st.session_state and st.query_params.get("shows") in MEASURES:
         st.session_state[session_keys.GRID_MEASURE] = st.query_params["shows"]
     if session_keys.GRID_GAIN not in st.session_state and "gain" in st.query_params:
@@ -39,7 +39,7 @@ def view(config: GridConfig) -> dict[str, Any]:
         gain = st.toggle(
             "Against the control",
             key=session_keys.GRID_GAIN,
-            help="The difference from the control of the same seed, mean over the seeds.",
+            help="The difference from the control of the same seed, averaged over the seeds.",
         )
     x, y = across[0], down[0]
     fixed = {name: config.values(name)[0] for name in AXES}
@@ -62,7 +62,7 @@ def view(config: GridConfig) -> dict[str, Any]:
 
 
 def link() -> dict[str, str]:
-    """How it is looked at, for the link."""
+    """Return the view as link parameters."""
     first = next(iter(MEASURES))
     measure = st.session_state.get(session_keys.GRID_MEASURE, first)
     return ({"shows": measure} if measure != first else {}) | (
@@ -81,12 +81,13 @@ def heat(
         config, grid_summary.by_place(cells), grid_summary.under_way(config, live), **how
     ) | {"picture": "sweep", "picks": True}
     best = grid_summary.best(cells)
-    label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {grid_figures.verdict(best, grid_figures.named(config)) if best else 'Nothing has ended yet.'}"
+    summary = grid_figures.verdict(best, grid_figures.named(config)) if best else "Nothing has ended yet."
+    label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {summary}"
     live_charts(packed({key: (figure, label)}), key, lambda point: _pick(config, how, point))
 
 
 def _pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
-    """A cell of the heat map was clicked."""
+    """Handle a click on a cell of the heat map."""
     if not point:
         return
     named = {
@@ -101,14 +102,17 @@ def _pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
 
 
 def _pick_place(place: Any) -> None:
-    """Another cell is shown. Its select box is made anew: a value that is put into one is told to the browser once, and lost where a tick overtakes it."""
+    """Show another cell.
+
+    Its select box gets a new key: the browser is told of a new value only once, and a tick may overtake that.
+    """
     if st.session_state.get(session_keys.GRID_PICKED) != place:
         st.session_state[session_keys.GRID_PICKED] = place
         st.session_state[session_keys.GRID_CELLS] = st.session_state.get(session_keys.GRID_CELLS, 0) + 1
 
 
 def _touched(config: GridConfig, key: str) -> None:
-    """A cell was chosen by hand: it stays, where otherwise the best is shown."""
+    """Keep a cell that was chosen by the visitor, where otherwise the best is shown."""
     st.session_state[session_keys.GRID_PICKED], st.session_state[session_keys.GRID_TOUCHED] = (
         st.session_state[key],
         config,
@@ -116,14 +120,14 @@ def _touched(config: GridConfig, key: str) -> None:
 
 
 def held(snap: Snapshot) -> frozenset[int]:
-    """The cells whose networks this visitor can open."""
+    """Return the cells whose networks this visitor can open."""
     if not snap.saved or not permissions.allowed(visitor.digest()):
         return frozenset()
     return grid_weights.held(runs.load(snap.id))
 
 
 def open_clicked(snap: Snapshot, open_cells: frozenset[int]) -> None:
-    """Goes to the run of the cell that was just clicked, where its network was kept."""
+    """Go to the run of the cell that was just clicked, where its network was kept."""
     if st.session_state.pop(session_keys.GRID_OPEN, False):
         cell = _cell(
             snap.config,
@@ -147,7 +151,7 @@ def _cell(config: GridConfig, place: Any, seed: int | None) -> Cell | None:
 
 
 def _open(snap: Snapshot, cell: Cell) -> None:
-    """The cell as a run of its own, on the Distil page."""
+    """Open the cell as a run of its own on the Distil page."""
     try:
         run = opening.open_cell(snap.id, cell.index, visitor.token())
     except UserError as error:
@@ -158,24 +162,24 @@ def _open(snap: Snapshot, cell: Cell) -> None:
 
 
 def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
-    """In a sentence or two."""
+    """Describe what a click on a cell does."""
     config, settings = (
         snap.config,
-        "A click on a cell shows its numbers, and below its settings open on the Distil page.",
+        "Click a cell to see its numbers; its settings can be opened on the Distil page below.",
     )
     bound = grid_weights.bound(grid.cells(config))
     if open_cells:
         seed = st.session_state.get(session_keys.GRID_SEED) or config.seed
-        return f"**Click a cell to open its run**: the very student that was trained here, of seed {seed}, on the Distil page. {bound}"
+        return f"**Click a cell to open that student** (seed {seed}) on the Distil page. {bound}"
     if snap.active:
         return (
-            f"When the sweep has ended, a click on a cell opens the student that was trained. {bound}"
+            f"When the sweep has ended, click a cell to open the student that was trained. {bound}"
             if grid_weights.kept(grid.cells(config))
             else f"{bound} {settings}"
         )
     if not permissions.allowed(visitor.digest()):
         return f"{permissions.ONLY.format('open cells as runs')} {settings}"
-    return f"{bound or 'No networks were kept of this sweep.'} {settings}"
+    return f"{bound or 'This sweep kept no networks.'} {settings}"
 
 
 def picked(
@@ -184,7 +188,7 @@ def picked(
     snap: Snapshot | None = None,
     open_cells: frozenset[int] = frozenset(),
 ) -> None:
-    """One cell's numbers, seed by seed, and the ways to its run: as it was trained, or its settings alone."""
+    """Show one cell's numbers, seed by seed, and how to open it: as it was trained, or its settings alone."""
     best = grid_summary.best(cells)
     if best is None:
         return
@@ -214,7 +218,7 @@ def picked(
             "Seed",
             range(config.seed, config.seed + config.seeds),
             key=session_keys.GRID_SEED,
-            help="Of which a click opens the run.",
+            help="The seed whose run a click opens.",
         )
         mine = _cell(config, chosen, seed)
         if open_cells:
@@ -224,14 +228,14 @@ def picked(
                 type="primary",
                 icon=":material/open_in_new:",
                 disabled=mine.index not in open_cells,
-                help="The very student that was trained here, and its control, as a run of your own.",
+                help="The student that was trained in this cell, with its control, as a run of your own.",
             ):
                 _open(snap, mine)
         if st.button(
             "Open its settings",
             key="grid_open",
             icon=":material/tune:",
-            help="On the Distil page, where Start trains it again, its control beside it.",
+            help="On the Distil page, where Start trains the cell again, next to its control.",
         ):
             controls.show(mine.config)
             st.switch_page(paths.page("distil"))
@@ -245,7 +249,9 @@ def picked(
             width="stretch",
             column_config=columns
             | {
-                "seconds": st.column_config.NumberColumn(format="%.2f", help="Its share of its group's time.")
+                "seconds": st.column_config.NumberColumn(
+                    format="%.2f", help="Its share of the time of its group."
+                )
             },
         )
     else:
@@ -253,7 +259,7 @@ def picked(
 
 
 def result(config: GridConfig, cells: list[dict[str, Any]]) -> None:
-    """What came out, in words."""
+    """Describe the result in words."""
     best = grid_summary.best(cells)
     if best:
         st.markdown(grid_figures.verdict(best, grid_figures.named(config)))

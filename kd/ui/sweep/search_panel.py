@@ -1,4 +1,4 @@
-"""A search of settings on the Sweep page: started, followed trial by trial, and what searches came to."""
+"""A search for settings: started, followed trial by trial, and its results."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ VIEW = RunView(session_keys.SEARCH_RUN, "search", lambda kind: kind.name == "sea
 
 
 def show(query: Mapping[str, str]) -> None:
-    """The whole panel; ``query`` is what the link says of it."""
+    """Draw the whole panel; ``query`` holds the link's parameters for it."""
     st.markdown(
-        "A grid tries everything. Here Optuna's sampler **proposes** the next method, temperature, soft weight and learning rate from what the last ones came to, and gives up "
-        "those that fall behind. It sees the validation images alone; the best is trained once more and only then reads the test images."
+        "A grid tries everything. Here Optuna's sampler **proposes** the next method, temperature, soft "
+        "weight and learning rate from the results so far, and stops those that fall behind. It uses the "
+        "validation images alone; the best setting is trained once more and only then measured on the test "
+        "set."
     )
     if FORM.restore(query):
         VIEW.keep_settings(query.get("run"))
@@ -42,9 +44,9 @@ def show(query: Mapping[str, str]) -> None:
     with st.container():
         notices.show()
     config = _settings()
-    told = st.container()  # filled in last, since it is measured
+    told = st.container()  # filled in last, because the estimate takes a moment
     VIEW.buttons(
-        config, snap, stop="Trials that have ended are kept: Start with the same settings goes on from them."
+        config, snap, stop="Finished trials are kept: Start with the same settings continues from them."
     )
     if snap is not None:
         VIEW.head(snap)
@@ -92,8 +94,11 @@ def _settings() -> SearchConfig | None:
 
 
 def _forecast(config: SearchConfig) -> None:
-    """How much it is, and about how long it takes at most."""
-    said = f"**Up to {axes.many(config.trials, 'trial')}** of {axes.many(config.epochs, 'epoch')}, each a student with its control, and the best once more"
+    """Say how large the search is, and about how long it takes at most."""
+    said = (
+        f"**Up to {axes.many(config.trials, 'trial')}** of {axes.many(config.epochs, 'epoch')}, each a "
+        "student with its control, and the best once more"
+    )
     manager = shared.manager()
     try:
         busy = manager.busy()
@@ -108,18 +113,19 @@ def _forecast(config: SearchConfig) -> None:
     else:
         most = axes.duration(seconds * (config.trials + 2))
         st.markdown(
-            f"{said}; **at most about {most}** on this machine if nothing else runs, by a moment's training. How many trials are given up early cannot be known before."
+            f"{said}; **at most about {most}** (estimated from a short trial). How many trials are stopped "
+            "early is not known beforehand."
         )
 
 
 def _live(now: Snapshot) -> None:
-    """The trials so far, while it searches. What it came to is told below when it has ended."""
+    """Show the trials so far while the search runs. Its result is shown below when it has ended."""
     if now.measures.get("search"):
         return
     trials = search.read(now.config, now.rows)
     best = search.best(trials)
     so_far = (
-        f"best so far {best['value']:.2%} of the validation images, by trial {best['number'] + 1}"
+        f"best validation accuracy so far {best['value']:.2%}, in trial {best['number'] + 1}"
         if best
         else "none has ended yet"
     )
@@ -134,23 +140,23 @@ def _live(now: Snapshot) -> None:
     st.caption(f"{doing}; {so_far}.")
     figure = history({"trials": trials, "config": {"trials": now.config.trials}})
     live_charts(
-        packed({"search_live": (figure, f"What each trial came to on the validation images: {so_far}.")}),
+        packed({"search_live": (figure, f"Validation accuracy of each trial: {so_far}.")}),
         "search_live",
     )
 
 
 def _outcome(found: Mapping[str, Any]) -> None:
-    """What a search came to: in words, in charts, and its best to be opened."""
+    """Show the result of a search in words and charts, and a button to open its best setting."""
     st.markdown(search.said(found))
     if "best" in found and st.button(
         "Open the best in Distil",
         key="search_open",
         icon=":material/open_in_new:",
-        help="The run that was stored of it; its settings where there is none.",
+        help="Opens its stored run; where there is none, its settings.",
     ):
         try:
             controls.show_run(runs.load(found.get("run", "")).id)
-        except UserError:  # a search that was stopped, or whose run is gone
+        except UserError:  # a search that was stopped, or whose run was deleted
             config = SearchConfig.from_dict(found["config"])
             controls.show(
                 config.distillation(
@@ -158,12 +164,12 @@ def _outcome(found: Mapping[str, Any]) -> None:
                 )
             )
         st.switch_page(paths.page("distil"))
-    charts = {"search_history": (history(found), f"What each trial came to. {search.said(found)}")}
+    charts = {"search_history": (history(found), f"The result of each trial. {search.said(found)}")}
     if found["importances"]:
         most = max(found["importances"], key=found["importances"].get)
         charts["search_importances"] = (
             importances(found),
-            f"How much each setting mattered; {most.replace('_', ' ')} the most.",
+            f"How much each setting mattered; {most.replace('_', ' ')} most.",
         )
     live_charts(packed(charts), "search_charts")
     with st.expander("All trials"):
@@ -174,7 +180,7 @@ def _outcome(found: Mapping[str, Any]) -> None:
                 **trial["params"],
                 "validation images": trial["value"],
                 "its control": trial.get("control"),
-                "given up": trial["state"] != "complete",
+                "stopped early": trial["state"] != "complete",
             }
             for trial in found["trials"]
         ]
@@ -191,11 +197,12 @@ def _outcome(found: Mapping[str, Any]) -> None:
 
 
 def _stored() -> None:
-    """The searches that came to their end here before."""
+    """Show the searches that finished here before."""
     found = search.stored()
     if not found:
         st.info(
-            "None has been made yet. Press **Start**, or use the command `python -m kd search --student mlp-30`; it is shown here when it has ended."
+            "There is no search yet. Press **Start**, or run `python -m kd search --student mlp-30`; its "
+            "result appears here."
         )
         return
     st.subheader("Searched before", anchor=False)
@@ -205,10 +212,11 @@ def _stored() -> None:
         st.selectbox("Search", commands, key="search_chosen") if len(commands) > 1 else commands[0]
     ]
     _outcome(one)
-    # What ships is a result alone, without its study.
+    # Shipped searches are results alone, without their study.
     on = (
-        f"With more trials the same settings go on from here: up to {STARTED_TRIALS} by Start, more by the command."
+        f"With more trials, the same settings continue from here: up to {STARTED_TRIALS} by Start, more on "
+        "the command line."
         if search.own()
-        else "It is shown until you make a search of your own."
+        else "It is shown until you run a search of your own."
     )
-    st.caption(f"`{one['command']}` gave this ({one['machine']}). {on}")
+    st.caption(f"Result of `{one['command']}` ({one['machine']}). {on}")
