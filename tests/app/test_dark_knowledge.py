@@ -37,7 +37,7 @@ def test_link_restores_a_drawing(app, mnist):
     drawn = links.to_text(mnist.test.images[0].numpy())
     at = app(PAGE, picture="draw", drawn=drawn)
     assert not at.exception and not at.error
-    assert "the teacher sees" in said(at) and "The drawing of the link" in said(at)
+    assert "the teacher sees" in said(at) and "The drawing in the link" in said(at)
     assert query(at) == {"picture": "draw", "drawn": drawn}
     at.segmented_control(key="lab_picture").set_value("test").run()
     assert "drawn" not in query(at)

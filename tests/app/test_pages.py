@@ -165,7 +165,7 @@ def test_runs_with_the_same_name_can_be_distinguished(app, stored):
     for id in (runs.new_id(), f"{stored.id[:15]}-{'0' * 16}"):  # the second began in the same second
         folder = shutil.copytree(stored.folder, stored.folder.with_name(id))
         (folder / "config.json").write_text((folder / "config.json").read_text().replace(stored.id, id))
-    for page, label in (("runs", "Run"), ("draw", "Whose student answers"), ("compress", "Network")):
+    for page, label in (("runs", "Run"), ("draw", "Model"), ("compress", "Network")):
         options = [
             option
             for box in app(page).selectbox

@@ -101,7 +101,7 @@ def test_drawing_survives_a_page_change(page: Page, server: Server) -> None:
 
 def test_scribble_does_not_look_like_a_digit(page: Page, server: Server, student: str) -> None:
     visit(page, server.link("draw", run=student))
-    warning = page.get_by_text("does not look like a digit")
+    warning = page.get_by_text("Not a digit?")
     draw(page, SCRIBBLES["fence"])
     expect(warning).to_be_visible()
     clear(page)

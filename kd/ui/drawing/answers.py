@@ -1,4 +1,4 @@
-"""What the models answer to a picture, computed and shown."""
+"""The models' answers to a picture, computed and shown."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from kd.ui.shell import shared
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What each model says of one picture: raw logits (10,), by "teacher", "student", "control"."""
+    """The raw logits (10,) of each model for one picture, by "teacher", "student", "control"."""
 
     logits: dict[str, Tensor]
-    is_digit: bool  # False where the teacher's features are like those of no digit
+    is_digit: bool  # False where the teacher's features are unlike those of any digit
 
 
 def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
-    """Teacher, student and control on one picture.
+    """Return the answers of teacher, student and control to one picture.
 
     Args:
         pixels: (28, 28) uint8.
@@ -47,8 +47,11 @@ def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
 
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[Tensor, bool]:
-    """The teacher's logits (1, 10), and whether it looks like a digit to it. Kept, since while a student learns the
-    same picture is asked about several times a second, and the teacher costs the most."""
+    """Return the teacher's logits (1, 10), and whether the picture looks like a digit to it.
+
+    Cached, because while a student learns the same picture is asked several times a second, and the teacher
+    costs most.
+    """
     inputs = _inputs.to(training_device())
     said = inference.logits_in_chunks(shared.manager().teacher(teacher_name).model, inputs).cpu()
     return said, bool(familiar(teacher_name).knows(inputs)[0])
@@ -56,13 +59,16 @@ def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[T
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def familiar(teacher_name: str) -> familiarity.Familiar:
-    """Tells what looks like a digit to the teacher, of several the first; its limit is set on validation images."""
+    """Return what tells whether a picture looks like a digit to the teacher, to the first of several.
+
+    Its limit is set on validation images.
+    """
     found = shared.manager().teacher(teacher_name.split("+")[0])
     return familiarity.Familiar(found.model, shared.manager().source.mnist().validation)
 
 
 def show_bars(logits: Mapping[str, Tensor], temperature: float, key: str) -> None:
-    """The models' answers to one picture: a headline, and bars that move in place."""
+    """Show the models' answers to one picture: a headline, and bars that are updated in place."""
     said = []
     for name, values in logits.items():
         shares = values.double().softmax(0)
@@ -75,6 +81,6 @@ def show_bars(logits: Mapping[str, Tensor], temperature: float, key: str) -> Non
 
 def warn_not_a_digit() -> None:
     st.warning(
-        "This does not look like a digit. The teacher's features of it are farther from every class than those of 99% of the "
-        "validation digits; a small network cannot tell, and answers anyway."
+        "Not a digit? It is unlike 99% of real digits, judged by the teacher's features. Networks always "
+        "answer something."
     )

@@ -15,10 +15,10 @@ PEN = 20
 
 
 def canvas(page: str) -> np.ndarray | None:
-    """Shows the canvas and returns the drawing as models see it, (28, 28) uint8, or None where it is empty.
+    """Show the canvas; return the drawing as models see it, (28, 28) uint8, or None where it is empty.
 
-    The strokes are kept when the page changes. A canvas that is made anew tells its
-    picture only after the next stroke, so the picture is kept as well.
+    The strokes are kept when the page changes. A new canvas reports its picture only after the next stroke,
+    so the picture is kept as well.
     """
     kept = _kept()
     if kept["page"] != page:
@@ -45,8 +45,8 @@ def canvas(page: str) -> np.ndarray | None:
         TypeError,
         KeyError,
         ValueError,
-    ):  # what no canvas sends; a UserError is one of the last
-        st.error("The drawing did not arrive whole; draw it again.")
+    ):  # never sent by the canvas itself; a UserError is a ValueError
+        st.error("The drawing did not arrive completely. Draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
         thumbnails.model_view(kept["picture"])
         st.caption(kept["whence"] + ("" if url_state.presenting() else " Draw another one above."))
@@ -54,17 +54,17 @@ def canvas(page: str) -> np.ndarray | None:
 
 
 def drawn() -> np.ndarray | None:
-    """The drawing as canvas() last returned it."""
+    """Return the drawing as canvas() last returned it."""
     return _kept()["picture"]
 
 
-def show(picture: np.ndarray, whence: str = "The drawing of the link.") -> None:
-    """The (28, 28) uint8 picture counts as drawn, until something is drawn. ``whence`` says in a sentence what it is."""
+def show(picture: np.ndarray, whence: str = "The drawing in the link.") -> None:
+    """Let the (28, 28) uint8 picture count as drawn, until something is drawn. ``whence`` says what it is."""
     _kept().update(picture=picture, png=None, strokes=None, page=None, whence=whence)
 
 
 def clear() -> None:
-    """Nothing counts as drawn."""
+    """Let nothing count as drawn."""
     _kept().update(picture=None, png=None, strokes=None, page=None)
 
 

@@ -31,7 +31,7 @@ from kd.ui.shell.escape import plain
 
 @dataclass(frozen=True)
 class _Models:
-    """Which networks answer: a run's student and control, where there is one, and a teacher."""
+    """The networks that answer: a run's student and control, where there is one, and a teacher."""
 
     snap: Snapshot | None
     teacher: CachedTeacher | MeanTeacher
@@ -56,7 +56,10 @@ def show() -> None:
             0.5,
             key="draw_temperature",
             format="%.1f",
-            help="Divides all logits before the softmax. At 1 you see the answer; higher shows the doubts.",
+            help=(
+                "Divides all logits before the softmax. At 1 you see the answer; higher shows its "
+                "uncertainty."
+            ),
         )
     try:
         snap = snapshots.find(chosen)
@@ -92,11 +95,11 @@ def _run_choice() -> str | None:
         st.info("There is no student yet, so the teacher answers alone. Distil one on the **Distil** page.")
         return None
     return st.selectbox(
-        "Whose student answers",
+        "Model",
         list(choices),
         index=list(choices).index(shown) if shown in choices else 0,
         format_func=choices.get,
-        help="A stored run, or the one in training.",
+        help="The student of a stored run, or of the one in training.",
     )
 
 
@@ -128,7 +131,10 @@ def _from_test_set(models: _Models) -> np.ndarray:
         "Order",
         ["as in MNIST", "most disagreement first"] if comparable else ["as in MNIST"],
         horizontal=True,
-        help="By KL(teacher || student): where the student is least like its teacher.",
+        help=(
+            "By KL(teacher || student): first the pictures on which the student differs most from its "
+            "teacher."
+        ),
     )
     places = _most_disagreed(snap.id, models.teacher.name) if order.startswith("most") else range(len(test))
     place = st.number_input(f"Which of {len(places):,}", 1, len(places), 1) - 1
@@ -193,18 +199,18 @@ def _answers(picture: np.ndarray | None, models: _Models, temperature: float) ->
             figure["layout"] |= {"showlegend": False, "height": 220}
             live_chart(figure, f"draw_{name}", f"{name} says {digit}.")
             if shared.manager().busy():
-                st.caption("Latency is measured when nothing trains.")
+                st.caption("Latency is measured when nothing is training.")
             else:
                 took = _latency(models.architecture(name))
                 st.caption(
-                    f"{took.median * 1e6:,.0f} µs an image (median of {took.rounds} timings, IQR "
+                    f"{took.median * 1e6:,.0f} µs per image (median of {took.rounds} timings, IQR "
                     f"{took.iqr * 1e6:,.0f} µs)"
                 )
 
 
 @st.cache_data(show_spinner="Measuring latency…", max_entries=64)
 def _latency(architecture: str) -> Latency:
-    """Measure one image at a time. It depends on the architecture, not on the weights."""
+    """Measure the latency for one image. It depends on the architecture, not on the weights."""
     return measure_latency(registry.build(architecture, 0).eval())
 
 
@@ -237,4 +243,4 @@ def _keep(picture: np.ndarray) -> None:
     except UserError as error:
         notices.notify("error", str(error))
     except TypeError:  # no label was chosen
-        notices.notify("error", "Say which digit you drew, and press Keep again.")
+        notices.notify("error", "Choose which digit you drew, and press Keep again.")

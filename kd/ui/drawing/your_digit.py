@@ -21,13 +21,13 @@ def your_digit(
     temperature: float,
     alone: str = "Student and control join when you press Start.",
 ) -> None:
-    """The canvas and the answers to it.
+    """Show the canvas and the answers to it.
 
     Args:
         snap: the run whose student and control answer; without one the teacher answers alone.
         teacher: the name of the teacher.
-        temperature: of the settings; the answers can be shown at it or at 1.
-        alone: when student and control join, said where the teacher answers alone.
+        temperature: that of the settings; the answers can be shown at it or at 1.
+        alone: when student and control join, shown where the teacher answers alone.
     """
     on_stage = url_state.presenting()
     if not on_stage:
@@ -44,7 +44,9 @@ def your_digit(
                 required=True,
                 key=session_keys.SHOW_AT,
                 format_func=lambda soft: f"T = {temperature if soft else 1:g}",
-                help="Temperature 1 is what a model would answer; the temperature of the settings shows its doubts.",
+                help=(
+                    "At T = 1 you see a model's answer; at the temperature of the settings, how unsure it is."
+                ),
             )
             st.button(
                 "Test digit",
@@ -66,23 +68,24 @@ def your_digit(
     with st.container() if on_stage else right:
         teacher = teachers.find(teacher).name
         if picture is None:
-            answers.familiar(teacher)  # made ready, so that the first drawing is answered at once
+            answers.familiar(teacher)  # computed now, so that the first drawing is answered at once
             st.info(
-                f"Draw a digit with the mouse or a finger. {'' if snap else 'The teacher answers at once. ' + alone}"
+                "Draw a digit with the mouse or a finger. "
+                f"{'' if snap else 'The teacher answers at once. ' + alone}"
             )
             return
-        # Only the answers are repeated while a student learns, and only where there is something to answer.
+        # Only the answers are repeated while a student learns, and only where there is a picture.
         now = (
             shared.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
         )
-        # At the pace for as many as watch now, not as when the page was opened. Of those who only watch half as often: each
-        # drawing costs the server a script run a look, while the charts are the same for all.
+        # At the pace for the number of viewers now, not when the page was opened. Spectators get answers half
+        # as often: each drawing costs one script run per look, while the charts are the same for all.
         again = now.pace * (2 if now.followed else 1) if now is not None and now.active else None
         st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
 
 
 def _take_test_digit() -> None:
-    """The next picture of the test set counts as drawn; by leaps, since the sample's are in the order of their digits."""
+    """Take the next picture of the test set; with jumps, because the sample is sorted by digit."""
     test, taken = shared.manager().source.mnist().test, st.session_state.get(session_keys.TEST_DIGITS, 0)
     st.session_state[session_keys.TEST_DIGITS] = taken + 1
     place = (7 + 317 * taken) % len(test)

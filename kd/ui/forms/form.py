@@ -29,10 +29,10 @@ class Form:
         slot: the session key under which the values are kept.
         prefix: what the keys of the widgets begin with.
         part: the key within ``slot``, where one slot holds the values of several forms.
-        always_valid: an invalid value is refused with a notice and the widget goes back, for pages that need
-            valid settings at every moment.
-        same_keys: a widget that shows a new value keeps its key. Otherwise it gets a new one, since the browser
-            is told of a new value only once, and a tick of a fragment may overtake that.
+        always_valid: an invalid value is refused with a notice and the widget goes back, for pages that
+            need valid settings at every moment.
+        same_keys: a widget that shows a new value keeps its key. Otherwise it gets a new one, because the
+            browser is told of a new value only once, and a tick of a fragment may overtake that.
     """
 
     cls: type[Settings]
@@ -133,7 +133,7 @@ class Form:
             kind: the Streamlit function, such as ``st.slider``.
             name: the setting.
             changed: called with ``name`` after the visitor has moved the widget.
-            options: more arguments of ``kind``. A select box may have its options as a mapping, value -> text.
+            options: more arguments of ``kind``. Its options may be a mapping, value -> text.
 
         Returns:
             The setting's value now.

@@ -12,7 +12,10 @@ from kd.objectives import METHODS, Method
 from kd.tables import cells, comparison, distilbert, schemes
 from kd.ui.shell import error_boundary
 
-_ACCURACY_HELP = "Test accuracy in percent, mean ± standard deviation over the seeds; in brackets the gain over the control."
+_ACCURACY_HELP = (
+    "Test accuracy in percent, mean ± standard deviation over the seeds; in brackets the gain over the "
+    "control."
+)
 
 
 def show() -> None:
@@ -62,11 +65,11 @@ def _methods(measured: Mapping[str, Any] | None) -> None:
         return
     control = _in_percent(measured["control"])
     st.caption(
-        f"The student is {measured['student']}, trained for {measured['epochs']} epochs at the default settings, "
-        f"with {measured['seeds']} seeds. The control, the same network trained on the labels alone, reaches "
-        f"{control['few']} with {measured['labels']} labels and {control['all']} with all; the teacher reaches "
-        f"{measured['teacher']:.2f}%. Without soft targets, the student learns only from the teacher's hidden "
-        f"layers. {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "
+        f"The student is {measured['student']}, trained for {measured['epochs']} epochs at the default "
+        f"settings, with {measured['seeds']} seeds. The control, the same network trained on the labels "
+        f"alone, reaches {control['few']} with {measured['labels']} labels and {control['all']} with all; "
+        f"the teacher reaches {measured['teacher']:.2f}%. Without soft targets, the student learns only from "
+        f"the teacher's hidden layers. {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "
         f"Made by `{measured['command']}`."
     )
 
@@ -100,8 +103,8 @@ def _family(method: Method) -> str:
 def _schemes(measured: Mapping[str, Any]) -> None:
     st.header("Who teaches whom", anchor=False)
     st.markdown(
-        "A *scheme* says who the teacher is. All but the first three do without a big teacher: networks of the "
-        "student's own kind teach it. Choose one under *Scheme* on the **Distil** page."
+        "A *scheme* says who the teacher is. All but the first three do without a big teacher: networks of "
+        "the student's own kind teach it. Choose one under *Scheme* on the **Distil** page."
     )
     columns = {f"{measured['labels']} labels": "few", "all labels": "all"}
     st.dataframe(
@@ -116,10 +119,10 @@ def _schemes(measured: Mapping[str, Any]) -> None:
     control = _in_percent(measured["control"])
     st.caption(
         f"All learn from soft targets; the student is {measured['student']}, each stage {measured['epochs']} "
-        f"epochs, {measured['seeds']} seeds. The control, the same network trained on the labels alone, reaches "
-        f"{control['few']} with {measured['labels']} labels and {control['all']} with all. Schemes of several "
-        f"stages train longer than it. {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "
-        f"Made by `{measured['command']}`."
+        f"epochs, {measured['seeds']} seeds. The control, the same network trained on the labels alone, "
+        f"reaches {control['few']} with {measured['labels']} labels and {control['all']} with all. Schemes "
+        f"of several stages train longer than it. {measured['core_minutes']:.0f} core-minutes "
+        f"({measured['machine']}). Made by `{measured['command']}`."
     )
 
 
@@ -129,9 +132,9 @@ def _schemes(measured: Mapping[str, Any]) -> None:
 def _distilbert(measured: Mapping[str, Any]) -> None:
     st.header("DistilBERT's recipe, on images", anchor=False)
     st.markdown(
-        "DistilBERT ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)) halves a Transformer: the student "
-        "begins with every second layer of its teacher and learns from soft targets at T = 2, from labels, and "
-        f"from the direction of the last hidden layer. Here `{distilbert.TEACHER}` is halved to "
+        "DistilBERT ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)) halves a Transformer: the "
+        "student begins with every second layer of its teacher and learns from soft targets at T = 2, from "
+        f"labels, and from the direction of the last hidden layer. Here `{distilbert.TEACHER}` is halved to "
         f"`{distilbert.STUDENT}`."
     )
     st.dataframe(
