@@ -1,4 +1,4 @@
-"""What a person can mend is told in its own sentence, wherever on a page it comes up."""
+"""Show a UserError as a sentence on the page, wherever it is raised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def plainly() -> Iterator[None]:
-    """Shows a UserError in place of what would have come. Around a page, and around each fragment: those run without their page."""
+    """Show a UserError in place of the content that raised it.
+
+    Wrap pages in it, and fragments too, because those run without their page.
+    """
     try:
         yield
     except UserError as error:
@@ -24,7 +27,7 @@ def plainly() -> Iterator[None]:
 
 
 def load_or_tell(load: Callable[[], T | None]) -> T | None:
-    """A table that was measured and stored; None where there is none. A damaged one is told in a sentence."""
+    """Return a stored table; None where there is none, or where it is damaged, which the page then says."""
     try:
         return load()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Text that came from a person, shown letter by letter: as neither HTML nor Markdown, nor a picture fetched from elsewhere."""
+"""Show text that a person wrote exactly as it is: without HTML, Markdown, or pictures from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def plain(text: object) -> str:
-    """``text``, as one line, for where Streamlit reads Markdown: headings, captions, messages, labels."""
+    """Return ``text`` as one line, escaped for Streamlit's Markdown: headings, captions, messages, labels."""
     return _NUMBERED.sub(r"\1\\\2", _MEANS_SOMETHING.sub(r"\\\g<0>", " ".join(str(text).split())))

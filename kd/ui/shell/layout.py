@@ -9,7 +9,10 @@ from kd.ui.shell import url_state
 
 
 def side_by_side(both: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Where the charts and the digit go: below each other, and on a stage beside each other where there are both, to be seen at once."""
+    """Return the places of the charts and of the digit.
+
+    They are below each other; on a stage, where there are both, side by side, to be seen at once.
+    """
     left, right = (
         st.columns([8, 5], gap="medium")
         if both and url_state.presenting()

@@ -1,4 +1,4 @@
-"""The presenter's way in, where the server has one."""
+"""The presenter's login, where the server has a password."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PASSWORD = "presenter_password"
 
 
 def show() -> None:
-    """Says who may do what, and takes the password. Nothing where everybody may do everything."""
+    """Say who may do what, and take the password; nothing where everybody may do everything."""
     if not permissions.closed():
         return
     with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
@@ -27,7 +27,8 @@ def show() -> None:
             )
             return
         st.caption(
-            ":material/visibility: The presenter starts and deletes the runs here. Watch, look around and draw."
+            ":material/visibility: Only the presenter starts and deletes runs here. You can watch, look "
+            "around and draw."
         )
         with st.popover("I am the presenter", type="tertiary"):
             with st.form("presenter", border=False, clear_on_submit=True):

@@ -9,7 +9,11 @@ from kd.ui.shell.escape import plain
 
 
 def notify(kind: str, sentence: str) -> None:
-    """Keeps a sentence, which is shown as it stands, without Markdown, to be shown once, after the rerun that follows. ``kind``: error, warning, success or info."""
+    """Keep a sentence to be shown once, as it stands, after the next rerun.
+
+    Args:
+        kind: "error", "warning", "success" or "info".
+    """
     st.session_state[session_keys.NOTICE] = (kind, sentence)
 
 

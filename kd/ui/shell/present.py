@@ -1,4 +1,4 @@
-"""Presenter mode: the app on a stage. Large type, no menus, keys for what a talk needs, and a code by which the room joins."""
+"""Presenter mode: large type, no menus, keys for what a talk needs, and a QR code to join."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import streamlit as st
 
 from kd.ui.shell import full_screen, session_keys, url_state
 
-#: What can be done by a key: key -> what it does. A page gives the keys to its buttons by key(), so that none has two meanings.
-#: Streamlit keeps C and R for itself. They do nothing while somebody types into a field.
+#: Key -> what it does. Pages give the keys to their buttons through key(), so that none has two meanings.
+#: Streamlit keeps C and R for itself. Keys do nothing while somebody types into a field.
 ON_DISTIL = {
     "S": "start",
     "P": "pause or go on",
@@ -25,7 +25,7 @@ ANYWHERE = {"L": "replay the last run", "Q": "code to join", "F": "full screen",
 
 
 def key(letter: str) -> str | None:
-    """The shortcut for a button in presenter mode, and none outside it."""
+    """Return the shortcut of a button in presenter mode; outside it None."""
     assert letter in ON_DISTIL | ANYWHERE
     return letter if url_state.presenting() else None
 
@@ -35,7 +35,7 @@ def _switch(on: bool) -> None:
 
 
 def offer() -> None:
-    """A quiet button that begins presenter mode."""
+    """Draw a quiet button that begins presenter mode."""
     if not url_state.presenting():
         st.button(
             "Present",
@@ -49,10 +49,10 @@ def offer() -> None:
 
 
 def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool]) -> None:
-    """What a presenter needs on each page, along its lower edge.
+    """Draw what a presenter needs on each page, along its lower edge.
 
     Args:
-        replay_last: lets the first page replay the last run; False where it cannot be.
+        replay_last: lets the first page replay the last run; returns whether there is one.
     """
     url_state.keep_mode()
     if not url_state.presenting():
@@ -106,14 +106,14 @@ def _turn_qr() -> None:
 
 
 def _code(address: str) -> None:
-    """The code of ``address``, and the address in letters."""
+    """Show the QR code of ``address``, and the address as text."""
     if not address:
-        st.warning("This browser has not told its address; copy it from its address bar.")
+        st.warning("This browser has not reported its address; copy it from the address bar.")
         return
     code = segno.make(address, error="m").svg_data_uri(border=3, light="white", scale=8)
     picture, words = st.columns([3, 2], vertical_alignment="center", gap="medium")
     picture.html(
-        f'<img class="kd-qr" src="{code}" alt="QR code of this page\'s address, which stands beside it">'
+        f'<img class="kd-qr" src="{code}" alt="QR code of this page\'s address, which is written next to it">'
     )
     with words.container(key="kd_qr"):
         st.code(address, language=None, wrap_lines=True)
@@ -122,7 +122,7 @@ def _code(address: str) -> None:
 
 
 def unreachable(address: str) -> str:
-    """Why phones cannot open an address, and what to do; empty where they may."""
+    """Return why phones cannot open an address, and what to do; empty where they may."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     try:
@@ -134,16 +134,16 @@ def unreachable(address: str) -> str:
     ours = _address_in_network()
     there = f", probably http://{ours}:{parts.port or 80}" if ours else ""
     return (
-        f"Phones cannot reach {host}: it is this machine's name for itself. Serve the room with "
-        f"`make app ARGS=--server.address=0.0.0.0`, and open the app at this machine's address in the network{there}."
+        f"Phones can't open {host} – that address means 'this computer'. Serve the room with `make app "
+        f"ARGS=--server.address=0.0.0.0`, and open the app at this machine's address in the network{there}."
     )
 
 
 def _address_in_network() -> str:
-    """This machine's address in its network, or nothing where it has none. Nothing is sent."""
+    """Return this machine's address in its network, or nothing where it has none. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an address that is kept for examples
+            probe.connect(("192.0.2.1", 9))  # an address reserved for examples
             found = probe.getsockname()[0]
         except OSError:
             return ""

@@ -1,48 +1,48 @@
-"""The names under which pages keep things in st.session_state. One place, so that none collide."""
+"""The keys of st.session_state, in one place so that none collide."""
 
 OWNER = "owner"
 OWNER_COMPONENT = "owner_component"
 RUN = "run"  # the id of the run on show
-LAB_RUN = "lab_run"  # the id of the run of the lab's own that is on show: a sweep, or one with a mistake
+LAB_RUN = "lab_run"  # the id of the lab's own run on show: a study, or a run with a mistake
 SETTINGS = "settings"  # mode -> dict of settings, kept over page changes
 MODE = "mode"  # "distil" or "teacher"
 PRESET = "preset"
 NOTICE = "notice"  # (kind, sentence) to show once after a rerun
 DRAWING = "drawing"  # the strokes and the 28x28 picture, shared by all pages
-TEST_DIGITS = "test_digits"  # how many pictures of the test set were taken instead of a drawing
+TEST_DIGITS = "test_digits"  # how many test pictures were taken instead of a drawing
 SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
 LAB = "lab"  # dict of the lab's settings
 COMPRESS = "compress"  # dict of the Compress page's settings
 COMPRESS_RUN = "compress_run"  # the id of the recovery on show
-COMPRESS_ADOPTED = "compress_adopted"  # the id of the recovery whose settings the widgets took over
-WAY = "way"  # what the Sweep page shows: "grid" or "search"
+COMPRESS_ADOPTED = "compress_adopted"  # the id of the recovery whose settings the widgets show
+WAY = "way"  # what the Sweep page shows: "sweep" or "search"
 WAY_WIDGET = "way_widget"
-SEARCH = "search"  # dict of a search's settings, as they are written there
+SEARCH = "search"  # dict of a search's settings, as the visitor wrote them
 SEARCH_RUN = "search_run"  # the id of the search on show
-GRID = "grid"  # dict of a sweep's settings, as they are written there
+GRID = "grid"  # dict of a sweep's settings, as the visitor wrote them
 GRID_RUN = "grid_run"  # the id of the sweep on show
 GRID_PICKED = "grid_picked"  # the heat map's cell whose numbers are shown
-GRID_CELLS = "grid_cells"  # how often the select box of cells was made anew
-GRID_TOUCHED = "grid_touched"  # the settings of the sweep of which it was picked by hand, and not as the best
+GRID_CELLS = "grid_cells"  # how often the select box of cells got a new key
+GRID_TOUCHED = "grid_touched"  # the settings of the sweep in which the visitor picked a cell
 GRID_MEASURE = "grid_measure"  # what the heat map's colours show
 GRID_GAIN = "grid_gain"  # whether it is the difference from the control
 GRID_SEED = "grid_seed"  # the seed whose network a click opens
 GRID_OPEN = "grid_open_clicked"  # whether the cell that was clicked is to be opened
 GRID_NEWS = "grid_news"  # whether a click has just picked another
-MEASURE = "measure_runs"  # ids of the runs that are still to be measured
+MEASURE = "measure_runs"  # ids of the runs still to be measured
 PRESENT = "present"  # whether in presenter mode
 QR = "qr"  # whether the code of the page's address is on show
-REPLAY = "replay"  # the id of the run that is played back
+REPLAY = "replay"  # the id of the run that is replayed
 PLAYER = "player"  # where its replay stands
-ADOPTED = "adopted"  # the id of the run whose settings the widgets took over
+ADOPTED = "adopted"  # the id of the run whose settings the Distil page's widgets show
 
 
 def setting(mode: str, name: str) -> str:
-    """The key of the widget of one setting."""
+    """Return the key of the widget of one setting."""
     return f"{mode}_{name}"
 
 
 def renewed(prefix: str) -> str:
-    """The key of how often each widget of a form got another key."""
+    """Return the key under which a form keeps how often its widgets got new keys."""
     return f"{prefix}_widgets"

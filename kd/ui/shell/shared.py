@@ -10,15 +10,16 @@ from kd.data import sources
 from kd.jobs.manager import JobManager
 from kd.ui.server import lifespan
 
-# Seconds after which a thread that runs Python makes way for another. A page's script gets its turn at each operation of
-# the training; the training had to wait 5 ms for each turn of its own. Measured on two crowded cores with a thread that runs
-# Python all the time: training keeps 45% of its speed instead of 27%, and no more with an even shorter interval.
+# Seconds after which a thread that runs Python yields to another. Page scripts and training take turns at each
+# operation; with Python's default, training waited 5 ms for each turn. Measured on two crowded cores with a
+# thread that runs Python all the time: training keeps 45% of its speed instead of 27%; shorter intervals gain
+# nothing.
 SWITCH = 0.0005
 
 
 @st.cache_resource(show_spinner="Loading the teacher and MNIST…")
 def manager() -> JobManager:
-    """The process's one job manager, with its data source."""
+    """Return the process's one job manager, with its data source."""
     sys.setswitchinterval(SWITCH)
     made = JobManager(sources.Source())
     lifespan.at_end(made.close)

@@ -1,4 +1,4 @@
-"""The strip under the navigation: which data there are, and what the worker does."""
+"""The strip under the navigation: which data there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kd.ui.shell import shared, url_state
 
 
 def strip() -> None:
-    """One quiet line; louder where the data are not the full MNIST."""
+    """Show one quiet line; a louder one where the data are not the full MNIST."""
     source = shared.manager().source
     drawn_for = source.state
 
@@ -21,17 +21,20 @@ def strip() -> None:
         if source.state == "downloading":
             st.progress(
                 source.progress(),
-                "Downloading MNIST (11.6 MB) in the background. Meanwhile everything works on a sample of 5,000 of its images.",
+                "Downloading MNIST (11.6 MB) in the background. Until then everything works on a sample of "
+                "5,000 of its images.",
             )
-        elif url_state.presenting():  # a room needs to know it, and no more
+        elif url_state.presenting():  # the room needs to know no more
             st.container(key="kd_sample").caption(
-                "On 5,000 real MNIST images instead of all 70,000: students learn from 4,000 and are judged on the other 1,000."
+                "On 5,000 real MNIST images instead of all 70,000: students learn from 4,000 and are tested "
+                "on the other 1,000."
             )
         else:
             text, button = st.columns([5, 1], vertical_alignment="center")
             why = " ".join(source.messages)
             text.warning(
-                f"{why} Working on 5,000 real MNIST images instead: students learn from 4,000 and are judged on the other 1,000. "
+                f"{why} Working on 5,000 real MNIST images instead: students learn from 4,000 and are tested "
+                "on the other 1,000. "
                 "The teacher never trained on these 5,000, but its recipe was chosen on them.".strip(),
                 icon=":material/dataset:",
             )

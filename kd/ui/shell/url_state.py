@@ -1,4 +1,4 @@
-"""The page's address: what is in it, and what a page puts there."""
+"""The page's address: which parameters it has, and what a page writes there."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ REPLAY = "replay"  # the stored run that is played back
 
 
 def presenting() -> bool:
-    """Whether this session is in presenter mode: by its link at first, then by its buttons."""
+    """Return whether this session is in presenter mode: at first by its link, then by its buttons."""
     return st.session_state.setdefault(session_keys.PRESENT, st.query_params.get(PRESENT) == "1")
 
 
 def own() -> dict[str, str]:
-    """The parameters that are the page's own."""
+    """Return the parameters that belong to the page itself."""
     return {name: value for name, value in st.query_params.to_dict().items() if name not in (PRESENT, REPLAY)}
 
 
 def mode() -> dict[str, str]:
-    """The parameters that stay when the page changes."""
+    """Return the parameters that stay when the page changes."""
     return {PRESENT: "1"} if presenting() else {}
 
 
 def write(query: Mapping[str, str]) -> None:
-    """Puts a page's whole setting into the address."""
+    """Put all of a page's settings into the address."""
     query = mode() | query
     if st.query_params.to_dict() != query:
         st.query_params.from_dict(query)
 
 
 def keep_mode() -> None:
-    """Sees that the address of a page that has no settings of its own tells the mode too."""
+    """Keep presenter mode in the address of a page that has no settings of its own."""
     if (st.query_params.get(PRESENT) == "1") != presenting():
         st.query_params.from_dict(
             mode() | {name: value for name, value in st.query_params.to_dict().items() if name != PRESENT}
@@ -44,7 +44,7 @@ def keep_mode() -> None:
 
 
 def to_watch(first_page: bool) -> str:
-    """The address, as this browser sees it, for those who watch; empty where the browser has not told it.
+    """Return the address for spectators, as this browser sees it; empty where it has not reported it.
 
     On the first page a run's id is enough: its settings come with it.
     """

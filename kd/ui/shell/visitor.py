@@ -1,4 +1,4 @@
-"""Who is at the browser: a random token in a cookie, never in the URL."""
+"""The visitor of this browser: a random token in a cookie, never in the URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd.ui.shell import session_keys
 COOKIE = "kd_owner"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,64}")
 
-# The server proposes a token; a browser that has one already keeps its own and says so.
+# The server proposes a token; a browser that has one already keeps its own and reports it.
 _JS = """
 export default function ({ data, setStateValue }) {
   const kept = document.cookie.split("; ").find((part) => part.startsWith(data.cookie + "="))
@@ -26,17 +26,17 @@ _cookie = st.components.v2.component("kd_owner_cookie", js=_JS)
 
 
 def token() -> str:
-    """This browser's token, once remember() ran in this session."""
+    """Return this browser's token, once remember() has run in this session."""
     return st.session_state[session_keys.OWNER]
 
 
 def digest() -> str:
-    """What is known of this browser where its token must not be."""
+    """Return the digest of the token, for where the token itself must not be."""
     return runs.owner_digest(token())
 
 
 def remember() -> None:
-    """Finds or makes this browser's token and sees that the browser keeps it."""
+    """Find or make this browser's token, and let the browser keep it."""
     if session_keys.OWNER not in st.session_state:
         kept = st.context.cookies.get(COOKIE, "")
         st.session_state[session_keys.OWNER] = kept if _TOKEN.fullmatch(kept) else secrets.token_urlsafe(24)
