@@ -10,8 +10,8 @@ from kd.data import sources
 from kd.jobs.manager import JobManager
 from kd.ui.server import lifespan
 
-# Seconds after which a thread that runs Python yields to another. Page scripts and training take turns at each
-# operation; with Python's default, training waited 5 ms for each turn. Measured on two crowded cores with a
+# Seconds after which a thread that runs Python yields to another. Page scripts and training take turns at
+# each operation; with the default of Python, training waited 5 ms for each turn. Measured on two crowded cores with a
 # thread that runs Python all the time: training keeps 45% of its speed instead of 27%; shorter intervals gain
 # nothing.
 SWITCH = 0.0005
