@@ -280,10 +280,7 @@ def test_resume_right_after_step_continues(app):
 def test_owner_resumes_an_interrupted_run(app, interrupted):
     at = app(run=interrupted)
     assert not at.exception and not at.error
-    assert (
-        "The server stopped or failed during this run. Saved up to epoch 1.00 of 2."
-        in said(at)
-    )
+    assert "The server stopped or failed during this run. Saved up to epoch 1.00 of 2." in said(at)
     assert at.slider(key="distil_temperature").value == 8.0 and "after step 3 temperature → 2" in said(at)
     assert "Discard it" in labels(at) and "Start" not in labels(at)
     assert at.button(key="step").disabled
@@ -325,9 +322,10 @@ def test_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     at = app("runs")
     assert not at.exception
     assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
-    assert "The server stopped or failed during this run" in said(at) and {"Open, to resume it", "Discard it"} <= set(
-        labels(at)
-    )
+    assert "The server stopped or failed during this run" in said(at) and {
+        "Open, to resume it",
+        "Discard it",
+    } <= set(labels(at))
     at.button(key="open").click().run()
     assert at.session_state[session_keys.RUN] == interrupted
 

@@ -11,7 +11,7 @@ from kd.jobs.manager import JobManager
 from kd.ui.server import lifespan
 
 # Seconds after which a thread that runs Python yields to another. Page scripts and training take turns at
-# each operation; with the default of Python, training waited 5 ms for each turn. Measured on two crowded cores with a
+# each operation; with its default, training waited 5 ms for each turn. Measured on two crowded cores with a
 # thread that runs Python all the time: training keeps 45% of its speed instead of 27%; shorter intervals gain
 # nothing.
 SWITCH = 0.0005
