@@ -20,7 +20,7 @@ def shown(at) -> LabSettings:
 def test_first_visit_shows_soft_targets_of_a_digit(app):
     at = app(PAGE)
     assert not at.exception and not at.error
-    assert "the teacher sees" in said(at) and "bits open" in said(at)
+    assert "the teacher sees" in said(at) and "Uncertainty: " in said(at)
 
 
 def test_link_restores_every_setting_and_reset_clears_them(app):
