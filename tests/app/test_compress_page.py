@@ -66,7 +66,7 @@ def test_sliders_show_the_compressed_size_at_once(app, mnist):
     slider(at, "weights").set_value(90).run()
     assert not at.exception
     assert metrics(at)["Size of the file"] == ("93 KB", "+0%")
-    assert "the file is as large as before (90% zeros; zipped" in said(at)
+    assert "the file is as large as before (90% zeros; the zipped file is" in said(at)
     assert query(at) == {"network": run.id, "neurons": "0", "weights": "90"}
 
 

@@ -140,7 +140,7 @@ def test_wrong_labels_study_trains_student_and_control(app, monkeypatch):
     at = app(PAGE, panel="wrong-labels", seeds="1")
     at.button(key="lab_start").click().run()
     wait_for_end(at, session_keys.LAB_RUN)
-    assert not at.exception and "With **60%** of the labels wrong the student reads" in said(at)
+    assert not at.exception and "With **60%** of the labels wrong the student's test accuracy is" in said(at)
 
 
 def test_shift_features_and_fidelity_show_the_same_run(app):
@@ -152,7 +152,7 @@ def test_shift_features_and_fidelity_show_the_same_run(app):
     at.button(key="lab_start").click().run()
     wait_for_end(at)
     run = at.session_state[session_keys.RUN]
-    assert not at.exception and "At the most: teacher" in said(at) and ", control " in said(at)
+    assert not at.exception and "At the highest level: teacher" in said(at) and ", control " in said(at)
     assert query(at) == {"panel": "shift", "corruption": "noisy", "run": run}
     at = app(PAGE, panel="inside", run=run)
     assert not at.exception and "They differ on" in said(at)
@@ -167,7 +167,7 @@ def test_mistake_is_shown_next_to_the_correct_code(app):
     assert "Press **Start**" in said(at) and "reduction='mean'" in "".join(code.value for code in at.code)
     at.button(key="lab_start").click().run()
     wait_for_end(at, session_keys.LAB_RUN)
-    assert not at.exception and "is **0.1 times** as long as the right one's" in said(at)
+    assert not at.exception and "is **0.1 times** as long as that of correct code" in said(at)
     link = query(at)
     assert link == {
         "panel": "break-it",

@@ -26,7 +26,7 @@ def test_sweep_is_counted_trained_and_its_cells_open(app):
     assert (
         not at.exception
         and "**3 trainings**: 2 students and 1 control," in said(at)
-        and "on this machine" in said(at)
+        and "estimated from a short trial" in said(at)
     )
     at.button(key="grid_start").click().run()
     id = ended(at, session_keys.GRID_RUN)
