@@ -80,7 +80,9 @@ def prepare(ink: np.ndarray) -> np.ndarray | None:
     scale = DIGIT_SIDE / max(box.shape)
     height, width = (max(1, round(length * scale)) for length in box.shape)
     # BOX, the plain average, gives enlarged MNIST images back exactly.
-    small = np.asarray(Image.fromarray(box).resize((width, height), Image.Resampling.BOX))
+    # Width first, then height: Pillow 12 and 13 differ in which comes first, which shows in the last bit.
+    narrow = Image.fromarray(box).resize((width, len(box)), Image.Resampling.BOX)
+    small = np.asarray(narrow.resize((width, height), Image.Resampling.BOX))
     image = np.zeros((SIDE, SIDE), np.uint8)
     top, left = (_place(small.sum(1 - axis)) for axis in (0, 1))
     image[top : top + height, left : left + width] = np.rint(small * 255)
