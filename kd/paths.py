@@ -17,7 +17,7 @@ WEIGHTS = PACKAGE / "teachers" / "weights"  # the shipped teachers
 RECORDED = PACKAGE / "store" / "recorded"  # a run to replay while there is no other
 VALIDATION_IDS = PACKAGE / "data" / "validation_ids.txt"
 EXPORT_SCRIPT = PACKAGE / "export" / "script.py"  # goes into an exported archive as classify.py
-ONNXRUNTIME_WEB = PACKAGE / "ui" / "drawing" / "onnxruntime_web"
+FRONTEND = PACKAGE / "ui" / "frontend"  # JavaScript, CSS and the npm packages
 MAIN_SCRIPT = PACKAGE / "ui" / "main.py"  # Streamlit runs it for each visitor
 
 

@@ -38,6 +38,18 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 PICTURE_SIDE = 512  # enough for a digit that fills an eighth of a photo
 
 
+def constants() -> dict[str, float]:
+    """Return the numbers that prepare() depends on, by their names in kd/ui/frontend/preprocess.js."""
+    return {
+        "side": SIDE,
+        "digitSide": DIGIT_SIDE,
+        "centre": CENTRE,
+        "smallest": SMALLEST,
+        "thin": THIN,
+        "widened": WIDENED,
+    }
+
+
 def ink_from_canvas(rgba: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 RGBA, light strokes on black or on nothing -> (H, W) float32 ink, 0 to 1."""
     rgba = rgba.astype(np.float32) / 255

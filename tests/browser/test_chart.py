@@ -10,7 +10,8 @@ import plotly
 from playwright.sync_api import Browser, Page, Route
 
 from kd.figures import training
-from kd.ui.charts.chart import _HTML, _JS, packed
+from kd.ui import frontend
+from kd.ui.charts.chart import packed
 from tests.serving import Server, chart, points, ranges, start, until, visit, zoom
 
 TICKS = 100
@@ -83,11 +84,11 @@ def test_zoom_between_two_updates_survives_the_next(browser: Browser) -> None:
 
 def _serve(route: Route) -> None:
     if route.request.url.endswith("/chart.js"):
-        route.fulfill(body=_JS, content_type="text/javascript")
+        route.fulfill(body=frontend.script("chart.js"), content_type="text/javascript")
     elif route.request.url.endswith("plotly.min.js"):
         route.fulfill(
             path=Path(plotly.__file__).parent / "package_data" / "plotly.min.js",
             content_type="text/javascript",
         )
     else:
-        route.fulfill(body=_HTML, content_type="text/html")
+        route.fulfill(body=frontend.read("chart.html"), content_type="text/html")

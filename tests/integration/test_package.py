@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,7 +23,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, wheels, target = folder / "source", folder / "wheels", folder / "site"
     source.mkdir()
     for name in COPIED:
-        subprocess.run(["cp", "-r", paths.ROOT / name, source / name], check=True)
+        if (paths.ROOT / name).is_dir():
+            shutil.copytree(paths.ROOT / name, source / name, ignore=shutil.ignore_patterns("node_modules"))
+        else:
+            shutil.copy(paths.ROOT / name, source / name)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*build, "--no-build-isolation", "--wheel-dir", wheels, source], check=True, timeout=300)
     (wheel,) = wheels.glob("*.whl")

@@ -1,26 +1,22 @@
-"""A drawing in the page itself, so that it takes the text's colour and font from the theme.
+"""An SVG drawing as part of the page, so that it takes the text's colour and font from the theme.
 
-st.html drops SVG, and st.image shows it as a file of its own, which knows nothing of
-the page around it.
+st.html removes SVG, and st.image shows it as a separate file, which does not know the page's theme.
 """
 
 from __future__ import annotations
 
 import streamlit as st
 
+from kd.ui import frontend
+
 _picture = st.components.v2.component(
     "kd_picture",
     html='<div class="kd-picture"></div>',
-    css=".kd-picture {\n  color: var(--st-text-color);\n  font-family: var(--st-font);\n}",
-    js="""
-export default function ({ data, parentElement }) {
-  const div = parentElement.querySelector(".kd-picture")
-  if (div.shown !== data.svg) div.innerHTML = div.shown = data.svg
-}
-""",
+    css=frontend.read("inline_svg.css"),
+    js=frontend.script("inline_svg.js"),
 )
 
 
 def picture(svg: str, key: str) -> None:
-    """Shows ``svg``, which must be of our own making: it becomes part of the page as it is."""
+    """Show ``svg``, which must come from our own code: it becomes part of the page unchanged."""
     _picture(data={"svg": svg}, key=key)

@@ -13,17 +13,16 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from kd import paths
+from kd.ui import frontend
 
 _PLOTLY = Path(importlib.util.find_spec("plotly").origin).parent
 
 #: Name in the address -> file. Nothing else is served.
 ASSETS = {
     "plotly.min.js": _PLOTLY / "package_data" / "plotly.min.js",
-    "ort.mjs": paths.ONNXRUNTIME_WEB / "ort.mjs",
-    "ort.wasm.gz": paths.ONNXRUNTIME_WEB / "ort.wasm.gz",
+    **frontend.ONNX_RUNTIME_WEB,
 }
-_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".gz": "application/gzip"}
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 _YEAR = "public, max-age=31536000, immutable"
 _reading = threading.Lock()
 
@@ -33,23 +32,19 @@ class Asset:
     """A file as it is served.
 
     Attributes:
-        content: gzipped, except where the file itself is a .gz, which the browser unpacks.
-        etag: of the content, with its quotes.
-        gzipped: whether the browser is to unpack the content by itself.
+        content: the file, gzipped.
+        etag: of the file, with its quotes.
     """
 
     content: bytes
     etag: str
-    gzipped: bool
 
 
 @functools.cache
 def _read(path: Path) -> Asset:
     content = path.read_bytes()
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    if path.suffix == ".gz":
-        return Asset(content, etag, gzipped=False)
-    return Asset(gzip.compress(content, 6), etag, gzipped=True)
+    return Asset(gzip.compress(content, 6), etag)
 
 
 def serve(request: Request) -> Response:
@@ -65,9 +60,7 @@ def serve(request: Request) -> Response:
         with _reading:  # several browsers that ask at once wait for one compression
             asset = _read(path)
     except OSError:
-        return PlainTextResponse(
-            f"{path.name} is missing from this installation; install the app again.", 404
-        )
+        return PlainTextResponse(f"{path.name} is not installed on this server. Run `make app` again.", 404)
     headers = {
         "ETag": asset.etag,
         "Cache-Control": _YEAR if request.query_params.get("v") else "no-cache",
@@ -77,9 +70,8 @@ def serve(request: Request) -> Response:
     if request.headers.get("if-none-match") == asset.etag:
         return Response(status_code=304, headers=headers)
     content = asset.content
-    if asset.gzipped:
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            headers["Content-Encoding"] = "gzip"
-        else:
-            content = gzip.decompress(content)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
     return Response(content, headers=headers, media_type=_TYPES[path.suffix])

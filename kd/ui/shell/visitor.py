@@ -8,21 +8,13 @@ import secrets
 import streamlit as st
 
 from kd.store import runs
+from kd.ui import frontend
 from kd.ui.shell import session_keys
 
 COOKIE = "kd_owner"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,64}")
 
-# The server proposes a token; a browser that has one already keeps its own and reports it.
-_JS = """
-export default function ({ data, setStateValue }) {
-  const kept = document.cookie.split("; ").find((part) => part.startsWith(data.cookie + "="))
-  const token = kept ? kept.split("=")[1] : data.proposed
-  document.cookie = `${data.cookie}=${token}; path=/; max-age=31536000; SameSite=Strict`
-  if (token !== data.proposed) setStateValue("token", token)
-}
-"""
-_cookie = st.components.v2.component("kd_owner_cookie", js=_JS)
+_cookie = st.components.v2.component("kd_owner_cookie", js=frontend.script("owner_cookie.js"))
 
 
 def token() -> str:

@@ -1,0 +1,124 @@
+import { formatMilliseconds, median, softmax } from "./numbers.js"
+import { loadOnnxRuntime, openModel } from "./onnx_runtime.js"
+import { inkFromCanvas, prepare } from "./preprocess.js"
+
+// The median time of one call in milliseconds, over rounds of about 20 ms each: a browser's clock is coarse.
+const measureLatency = async (run) => {
+  const rounds = []
+  let calls = 1
+  for (let round = 0; round < 12; round++) {
+    const begin = performance.now()
+    for (let call = 0; call < calls; call++) await run()
+    const each = (performance.now() - begin) / calls
+    if (round > 2) rounds.push(each)
+    else calls = Math.max(calls, Math.min(1000, Math.ceil(20 / Math.max(each, 0.02))))
+  }
+  return median(rounds)
+}
+
+// Draw on the canvas with mouse, finger or pen, and call `changed` after each part of a stroke.
+const listenToPen = (canvas, pen, changed) => {
+  let last = null
+  const position = (event) => {
+    const box = canvas.getBoundingClientRect()
+    return [
+      (event.clientX - box.left) * canvas.width / box.width,
+      (event.clientY - box.top) * canvas.height / box.height,
+    ]
+  }
+  const drawTo = (event) => {
+    const next = position(event)
+    pen.beginPath()
+    pen.moveTo(...last)
+    pen.lineTo(...next)
+    pen.stroke()
+    last = next
+  }
+  canvas.onpointerdown = (event) => {
+    canvas.setPointerCapture(event.pointerId)
+    last = position(event)
+    drawTo(event)
+  }
+  canvas.onpointermove = (event) => {
+    if (!last) return
+    for (const part of event.getCoalescedEvents?.() ?? []) drawTo(part)
+    drawTo(event)
+    changed()
+  }
+  canvas.onpointerup = canvas.onpointercancel = () => {
+    if (!last) return
+    last = null
+    changed()
+  }
+}
+
+const addBars = (bars, classes) => {
+  for (const name of classes) {
+    const bar = document.createElement("i")
+    bar.style.width = "0"
+    const [label, share] = [document.createElement("span"), document.createElement("span")]
+    label.textContent = name
+    bars.append(label, bar, share)
+  }
+}
+
+const start = async (panel, { model, serverMilliseconds, canvasSize, penWidth, preprocessing, classes }) => {
+  const canvas = panel.querySelector("canvas")
+  const answer = panel.querySelector(".kd-own-answer")
+  const bars = panel.querySelector(".kd-own-bars")
+  canvas.width = canvas.height = canvasSize
+  const pen = canvas.getContext("2d", { willReadFrequently: true })
+  Object.assign(pen, { lineWidth: penWidth, lineCap: "round", lineJoin: "round", strokeStyle: "#fff" })
+
+  const { side } = preprocessing
+  const logits = await openModel(await loadOnnxRuntime(), model, side)
+  bars.replaceChildren()
+  addBars(bars, classes)
+  const browserMilliseconds = await measureLatency(() => logits(new Uint8Array(side * side)))
+  panel.querySelector(".kd-own-note").textContent =
+    `${formatMilliseconds(browserMilliseconds)} per image in this browser (one thread), ` +
+    `${formatMilliseconds(serverMilliseconds)} on the server. Your drawing stays in this browser.`
+
+  const show = (pixels, probabilities) => {
+    const best = probabilities.indexOf(Math.max(...probabilities))
+    answer.textContent = pixels ? `It is a ${classes[best]}.` : "Draw a digit."
+    bars.querySelectorAll("i").forEach((bar, index) => {
+      const percent = pixels ? 100 * probabilities[index] : 0
+      bar.style.width = percent + "%"
+      bar.nextSibling.textContent = pixels ? percent.toFixed(1) + "%" : ""
+    })
+    panel.dataset.pixels = pixels ? [...pixels].join() : ""
+  }
+
+  // One prediction at a time; strokes drawn meanwhile lead to one more.
+  let busy = false
+  let changed = false
+  const predict = async () => {
+    changed = busy
+    if (busy) return
+    busy = true
+    const { width, height } = canvas
+    const ink = inkFromCanvas(pen.getImageData(0, 0, width, height).data)
+    const pixels = prepare(ink, height, width, preprocessing)
+    show(pixels, pixels ? softmax(await logits(pixels)) : [])
+    busy = false
+    if (changed) predict()
+  }
+  listenToPen(canvas, pen, predict)
+  panel.querySelector("button").onclick = () => {
+    pen.clearRect(0, 0, canvas.width, canvas.height)
+    predict()
+  }
+  answer.textContent = "Draw a digit."
+  panel.dataset.ready = "yes"
+}
+
+export default function ({ data, parentElement }) {
+  const panel = parentElement.querySelector(".kd-own")
+  const settings = new TextDecoder().decode(data)
+  if (panel.settings === settings) return // a rerun of the page: the drawing stays
+  panel.settings = settings
+  start(panel, JSON.parse(settings)).catch((error) => {
+    panel.querySelector(".kd-own-answer").textContent = error.message
+  })
+}
