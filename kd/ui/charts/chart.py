@@ -30,7 +30,7 @@ _library = st.components.v2.component("kd_plotly", js=frontend.script("preload_p
 
 
 def preload() -> None:
-    """Let the browser load Plotly (5 MB) before a chart is needed, so that Start shows its first point at once."""
+    """Let the browser load Plotly (5 MB) before a chart is needed: the first point after Start is not late."""
     _library(data={"plotly": plotly.__version__}, key="plotly", height=1)
 
 
@@ -50,9 +50,9 @@ def packed(charts: Mapping[str, tuple[Figure, str]], news: Mapping[str, Any] | N
 
     Args:
         charts: the figures by name, each with its label.
-        news: what spectators of a run need as well: its "progress" (share and text), "version", "state", "every"
-            (seconds until the next fetch is worthwhile), and, in what the page itself sends, "follow": the
-            address to fetch.
+        news: what spectators of a run need as well: its "progress" (share and text), "version", "state",
+            "every" (seconds until the next fetch is worthwhile), and, in what the page itself sends,
+            "follow": the address to fetch.
     """
     figures = {name: figure | {"label": label} for name, (figure, label) in charts.items()}
     return json.dumps({**(news or {}), "plotly": plotly.__version__, "figures": figures}).encode()

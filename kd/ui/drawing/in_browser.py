@@ -13,8 +13,9 @@ from kd.ui import frontend
 from kd.ui.drawing import canvas
 
 NOT_INSTALLED = (
-    "ONNX Runtime Web is not installed, so this network cannot run in your browser; the server answers drawings "
-    "as usual. To install it, run `make frontend` in the app's folder on the server and reload this page."
+    "ONNX Runtime Web is not installed, so this network cannot run in your browser; the server answers "
+    "drawings as usual. To install it, run `make frontend` in the app's folder on the server and reload "
+    "this page."
 )
 
 _panel = st.components.v2.component(

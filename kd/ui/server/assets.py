@@ -50,8 +50,8 @@ def _read(path: Path) -> Asset:
 def serve(request: Request) -> Response:
     """Answer a request for ``name`` from memory; the first one reads the file.
 
-    With a version in the query (``?v=``) browsers keep the file for a year; without one they ask each time whether it
-    has changed.
+    With a version in the query (``?v=``) browsers keep the file for a year; without one they ask each time
+    whether it has changed.
     """
     path = ASSETS.get(request.path_params["name"])
     if path is None:
