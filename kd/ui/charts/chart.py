@@ -30,7 +30,7 @@ _library = st.components.v2.component("kd_plotly", js=frontend.script("preload_p
 
 
 def preload() -> None:
-    """Let the browser load Plotly (5 MB) before a chart is needed: the first point after Start is not late."""
+    """Let the browser load Plotly (5 MB) before a chart is needed, so that the first point is not late."""
     _library(data={"plotly": plotly.__version__}, key="plotly", height=1)
 
 
