@@ -17,7 +17,7 @@ from kd.store import checkpoints
 from kd.training import memory
 from kd.training.loop import Diverged, Record
 
-FAILED = "Training failed because of an error in the program; the server's log tells more."
+FAILED = "Training failed because of an error in the program. The server's log has the details."
 log = logging.getLogger(__name__)
 
 
@@ -198,7 +198,7 @@ class Worker:
         self._close_records(job)
         state = "failed"
         if job.keeper.kept:
-            state, message = "interrupted", f"{message} Resume goes on from its last checkpoint."
+            state, message = "interrupted", f"{message} Resume continues from its last checkpoint."
         job.keeper.leave(ended=False)
         self._end(job, state, message)
 

@@ -1,4 +1,4 @@
-"""Failures around a training are reported in a sentence, lose nothing that was saved, and let the next job run."""
+"""Failures around a training: each is reported, loses nothing that was saved, and lets the next job run."""
 
 import contextlib
 import datetime
@@ -68,7 +68,7 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
         manager.resume(id, ME)
         assert (
             wait_for(manager, id, "interrupted").message
-            == f"{memory.RAN_OUT} Resume goes on from its last checkpoint."
+            == f"{memory.RAN_OUT} Resume continues from its last checkpoint."
         )
     wait_for(manager, manager.start(SHORT, ME), "done")
     manager.resume(id, ME)
@@ -211,7 +211,7 @@ def test_a_network_that_vanishes_during_the_download_ends_it_with_a_sentence(tmp
         source.wait()
         assert time.monotonic() - started < 25 and source.state == "sample" and not source._thread.is_alive()
         (message,) = source.messages
-        assert ("given up after 3 seconds" if stalls else "could not be downloaded") in message
+        assert ("stopped after 3 seconds" if stalls else "could not be downloaded") in message
         assert source._process.poll() is not None, "the process has ended"
     finally:
         go_on.set()

@@ -272,6 +272,16 @@ def test_a_stopped_job_that_gave_way_is_stored_before_all_else(queue):
     assert queue.next(60.0) is other and queue.place(waiting) == 1
 
 
+def test_a_stopped_job_that_was_to_pause_at_its_turn_does_not(queue):
+    job = paused(queue)
+    (other,) = added(queue, "b")
+    assert queue.next(60.0) is other
+    queue.resume(job)
+    queue.pause(job, 61.0)
+    queue.stop(job, BY_HAND)
+    assert queue.next(61.0) is job and queue.may_go_on(job, 61.0) and job.state == "queued"
+
+
 def test_stopping_an_ended_job_changes_nothing(queue):
     (job,) = added(queue, "a")
     queue.next(0.0)

@@ -28,7 +28,10 @@ def test_program_error_is_plain_and_the_next_job_runs(manager, monkeypatch, capl
     wait_for(manager, following, "done")
     snap = manager.snapshot(id)
     assert (snap.state, snap.saved) == ("failed", False)
-    assert snap.message == "Training failed because of an error in the program; the server's log tells more."
+    assert (
+        snap.message
+        == "Training failed because of an error in the program. The server's log has the details."
+    )
     assert "mat1 and mat2" in caplog.text and [run.id for run in runs.list_runs()[0]] == [following]
 
 
@@ -125,7 +128,7 @@ def test_failed_run_with_a_checkpoint_can_be_resumed(manager, monkeypatch, mnist
         manager.resume(id, ME)
         snap = wait_for(manager, id, "interrupted")
     assert "error in the program" in snap.message and snap.message.endswith(
-        "Resume goes on from its last checkpoint."
+        "Resume continues from its last checkpoint."
     )
     manager.resume(id, ME)
     wait_for(manager, id, "done")
