@@ -1,9 +1,10 @@
 """The only module that uses private names of Streamlit: a fix for a defect of version 1.67.
 
-A script run's messages wait in the server's event loop until they are sent. Where the run has ended while its messages
-still wait there, as on a busy server, the next request makes Streamlit begin another script runner, and from then on it
-drops the messages of the earlier one. The answer to a drawing then never appears, nor does what would repeat it. With
-the fix the next runner begins once the messages of the one that has ended are through.
+A script run's messages wait in the server's event loop until they are sent. Where the run has ended while its
+messages still wait there, as on a busy server, the next request makes Streamlit begin another script runner,
+and from then on it drops the messages of the earlier one. The answer to a drawing then never appears, nor
+does what would repeat it. With the fix the next runner begins once the messages of the one that has ended are
+through.
 
 tests/unit/test_streamlit_internals.py shows whether Streamlit still has the defect.
 """
@@ -24,8 +25,8 @@ def mend() -> None:
         _begin_in_turn()
     except (ImportError, AttributeError) as error:
         log.warning(
-            "The fix for lost messages does not fit this version of Streamlit (%s). On a busy server an answer may not "
-            "appear until the next click; install streamlit 1.67 to be safe.",
+            "The fix for lost messages does not fit this version of Streamlit (%s). On a busy server an answer may "
+            "not appear until the next click; install streamlit 1.67 to be safe.",
             error,
         )
 

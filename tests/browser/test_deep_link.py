@@ -1,4 +1,4 @@
-"""A link to any page works as the very first request of a server's life, from whatever folder the app was started."""
+"""A link to any page works as the first request to a server, whatever folder it was started from."""
 
 from __future__ import annotations
 

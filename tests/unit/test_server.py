@@ -142,7 +142,7 @@ def test_handlers_run_in_threads():
 
 
 def test_a_client_that_leaves_during_a_send_is_no_error():
-    """Without the middleware ``receive_bytes`` raises a RuntimeError, which Streamlit takes for a text frame."""
+    """Without the middleware ``receive_bytes`` raises a RuntimeError, which Streamlit takes for text."""
     heard = [
         {"type": "websocket.connect"},
         {"type": "websocket.receive", "bytes": b"the last that was on its way"},

@@ -1,7 +1,8 @@
 """The live feed of runs: one serialised snapshot for all spectators, instead of one script run for each look.
 
-The browser of a spectator fetches the feed at the pace that it names (kd/ui/charts/chart.py); kd/ui/server/routes.py
-serves it. A snapshot is drawn when somebody asks for it, at most twice per pace, and its gzipped bytes are kept.
+The browser of a spectator fetches the feed at the pace that it names (kd/ui/charts/chart.py);
+kd/ui/server/routes.py serves it. A snapshot is drawn when somebody asks for it, at most twice per pace, and
+its gzipped bytes are kept.
 """
 
 from __future__ import annotations

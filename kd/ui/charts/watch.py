@@ -15,13 +15,13 @@ CROWD = 6  # looks, at least, between two adjustments of the pace
 
 
 def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> None:
-    """Call ``show``, and call it again and again while the run is under way, at the pace for its number of viewers.
+    """Call ``show``, and repeat it while the run is active, at the pace for its number of viewers.
 
     A fragment that repeats itself cannot change its own pace, so another fragment around it does, less often.
 
     Args:
-        followed: whether the browser follows the run by itself, by the live feed. Then ``show`` is called only every
-            ``GLANCE`` seconds, so that the server knows who watches.
+        followed: whether the browser follows the run by itself, by the live feed. Then ``show`` is called
+            only every ``GLANCE`` seconds, so that the server knows who watches.
     """
     if followed:
         st.fragment(plainly()(show), run_every=GLANCE)()

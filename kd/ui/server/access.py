@@ -19,8 +19,8 @@ def host_is_allowed(host: str | None, allowed: Sequence[str]) -> bool:
 
     Args:
         host: the header's value, with or without a port; None where it is missing.
-        allowed: ``server.allowedHosts``: names, ``*.example.org`` for all subdomains, ``*`` for every name. Without any,
-            every name is allowed.
+        allowed: ``server.allowedHosts``: names, ``*.example.org`` for all subdomains, ``*`` for every name.
+            Without any, every name is allowed.
     """
     if not allowed:
         return True
@@ -38,7 +38,8 @@ def origin_is_allowed(origin: str | None, host: str | None, also: Sequence[str],
     """Return whether an Origin header belongs to a page of this server.
 
     Args:
-        origin: the header's value; None where it is missing, as for a plain GET from a page of the same origin.
+        origin: the header's value; None where it is missing, as for a plain GET from a page of the same
+            origin.
         host: the Host header's value.
         also: ``server.corsAllowedOrigins``.
         any_origin: whether ``server.enableCORS`` is off.
@@ -49,7 +50,7 @@ def origin_is_allowed(origin: str | None, host: str | None, also: Sequence[str],
 
 
 def _name(address: str) -> str | None:
-    """Return the host name in an address, in lower case; None where it is not a host with an optional port."""
+    """Return the host name of an address in lower case; None where it is more than a host and a port."""
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018  raises ValueError where it is not a number in range

@@ -40,9 +40,9 @@ def _fresh(run_id: str) -> Message | None:
 async def serve(request: Request) -> Response:
     """Answer with the run's charts and progress; status 304 where the browser has the newest.
 
-    Whoever knows a run's id may watch it, as on the pages. A recent message is answered at once, in the event loop:
-    with a thread for each request training kept 0.66 of its speed in a room of fifty, instead of 0.76. Whatever waits
-    for a lock or computes runs in a thread.
+    Whoever knows a run's id may watch it, as on the pages. A recent message is answered at once, in the event
+    loop: with a thread for each request training kept 0.66 of its speed in a room of fifty, instead of 0.76.
+    Whatever waits for a lock or computes runs in a thread.
     """
     run_id = request.path_params["run_id"]
     message = _fresh(run_id) or await run_in_threadpool(_newest, run_id)

@@ -1,7 +1,8 @@
 """Our own routes, all below ``/kd/``: requests that need no run of a page's script.
 
-Streamlit applies neither its checks nor ``server.baseUrlPath`` to them; both are done here. Handlers that wait for a
-lock or compute are plain functions, which Starlette calls in a thread: an ``async def`` would block every websocket.
+Streamlit applies neither its checks nor ``server.baseUrlPath`` to them; both are done here. Handlers that
+wait for a lock or compute are plain functions, which Starlette calls in a thread: an ``async def`` would
+block every websocket.
 """
 
 from __future__ import annotations
