@@ -25,8 +25,8 @@ def mend() -> None:
         _begin_in_turn()
     except (ImportError, AttributeError) as error:
         log.warning(
-            "The fix for lost messages does not fit this version of Streamlit (%s). On a busy server an answer may "
-            "not appear until the next click; install streamlit 1.67 to be safe.",
+            "The fix for lost messages does not fit this version of Streamlit (%s). On a busy server an "
+            "answer may not appear until the next click; install streamlit 1.67 to be safe.",
             error,
         )
 
