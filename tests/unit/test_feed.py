@@ -187,7 +187,7 @@ def test_route_answers_404_for_unknown_runs(client, id):
 
 
 def test_route_serves_only_runs_that_the_distil_page_shows(client, manager):
-    manager.run = dataclasses.replace(RUN, kind="grid")
+    manager.run = dataclasses.replace(RUN, kind="sweep")
     assert client.get(f"/{address(ID)}").status_code == 404
 
 
