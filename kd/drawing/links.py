@@ -1,4 +1,4 @@
-"""A drawing as text for a URL."""
+"""Write a drawing as text for a URL, and read it back."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from kd.errors import UserError
 
 
 def to_text(picture: np.ndarray) -> str:
-    """A (28, 28) uint8 picture as text for a URL, some 300 to 500 characters."""
+    """Return a (28, 28) uint8 image as text for a URL, about 300 to 500 characters."""
     return base64.urlsafe_b64encode(zlib.compress(picture.tobytes(), 9)).decode().rstrip("=")
 
 
 def from_text(text: str) -> np.ndarray:
-    """The (28, 28) uint8 picture of to_text().
+    """Return the (28, 28) uint8 image that to_text() wrote.
 
     Raises:
-        UserError: it is something else.
+        UserError: the text is damaged or something else.
     """
-    wrong = UserError("The link's drawing is cut off or damaged; draw it again.")
+    damaged = UserError("The link's drawing is cut off or damaged; draw it again.")
     if len(text) > 2_000:
-        raise wrong
-    unpack = zlib.decompressobj()
+        raise damaged
+    decompressor = zlib.decompressobj()
     try:
-        pixels = unpack.decompress(
-            base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), SIDE * SIDE + 1
-        )  # no more, however much it would unfold to
+        compressed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        # Limit the size, because a few bytes can decompress to gigabytes.
+        pixels = decompressor.decompress(compressed, SIDE * SIDE + 1)
     except (ValueError, binascii.Error, zlib.error):
-        raise wrong from None
-    if len(pixels) != SIDE * SIDE or not unpack.eof:
-        raise wrong
-    return np.frombuffer(bytearray(pixels), np.uint8).reshape(
-        SIDE, SIDE
-    )  # bytes themselves could not be written to
+        raise damaged from None
+    if len(pixels) != SIDE * SIDE or not decompressor.eof:
+        raise damaged
+    # An array over bytes would be read-only; one over a bytearray is not.
+    return np.frombuffer(bytearray(pixels), np.uint8).reshape(SIDE, SIDE)

@@ -1,4 +1,4 @@
-"""Fixtures of the unit tests that start jobs."""
+"""Fixtures of the unit tests: the shipped teacher, and job managers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import threading
 
 import pytest
 
+from kd.data.task import MNIST
 from kd.jobs.manager import JobManager
 from kd.store import checkpoints
+from kd.teachers import catalogue
+from kd.teachers.cached import CachedTeacher
 from kd.training import loop
 from kd.training.threads import _Other
 from tests.helpers import Given, small_teacher
+
+
+@pytest.fixture(scope="session")
+def shipped() -> CachedTeacher:
+    """Return the shipped teacher of the app."""
+    return catalogue.load(MNIST.teacher)
 
 
 @pytest.fixture
