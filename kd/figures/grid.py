@@ -1,4 +1,4 @@
-"""The heat map of a grid, as a plain dict like those of kd.figures.training."""
+"""The heat map of a sweep, as a plain dict like those of kd.figures.training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kd.config.grid import GridConfig
 from kd.figures.training import COLOURS, Figure, base
 from kd.sweeps.grid_summary import MEASURES, Place, place
 
-#: Axes as they are written beside the heat map, and within a sentence.
+#: Axis -> its title beside the heat map and its name within a sentence.
 TITLES = {
     "student": "student",
     "labels": "labels",
@@ -17,7 +17,7 @@ TITLES = {
     "temperature": "temperature",
     "soft_weight": "soft weight",
 }
-#: Where colours may begin and end: a range of round numbers changes seldom while values come in.
+#: Where a colour scale may begin and end: a range of round numbers seldom changes while values come in.
 _SHARES = (0, 50, 70, 80, 85, *range(90, 97), 97, 97.5, 98, 98.5, 99, 99.5, 100)
 _ERRORS = (0, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000)
 _HALVES = (
@@ -37,22 +37,28 @@ def heat(
     measure: str,
     gain: bool,
 ) -> Figure:
-    """Mean over the seeds of ``measure`` for each value of two axes; what nothing is known of stays empty.
+    """Plot the mean of a measure over the seeds for each value of two axes; unknown cells stay empty.
 
     Args:
-        means: of grid_summary.means(), by place.
-        live: what is known of places that have no cell that has ended.
+        config: the sweep.
+        means: the rows of grid_summary.means(), by place.
+        live: the current measures of places where no cell has ended.
+        x: the horizontal axis, a key of TITLES.
+        y: the vertical axis.
         fixed: the value of each other axis.
-        measure: of grid_summary.MEASURES.
-        gain: its difference from the control instead.
+        measure: a key of grid_summary.MEASURES.
+        gain: show the difference from the control instead.
     """
-    # A control has no difference from itself.
+    # The difference of a control from itself is not shown.
     across, down = (
         [value for value in axis(config, name) if not (gain and name == "soft_weight" and value == 0)]
         for name in (x, y)
     )
     rows = [
-        [_cell(fixed | {x: right, y: up}, means, live, measure, gain, named(config)) for right in across]
+        [
+            _cell(dict(fixed) | {x: right, y: up}, means, live, measure, gain, named(config))
+            for right in across
+        ]
         for up in down
     ]
     ended = [cell["z"] for row in rows for cell in row if cell["ended"]]
@@ -99,7 +105,7 @@ def heat(
     }
     if all(cell["z"] is None for row in rows for cell in row):
         wait = (
-            "Known when a cell has ended"
+            "Available when a cell has ended"
             if measure == "test_errors" or gain
             else "Nothing has been measured yet"
         )
@@ -110,7 +116,7 @@ def heat(
 
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """All values in their places, whatever is known of them."""
+    """Return an axis on which every value has a place, whether anything is known of it or not."""
     ticks = [tick(name, value) for value in values]
     return {
         "type": "category",
@@ -124,32 +130,29 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def named(config: GridConfig) -> list[str]:
-    """The axes that are worth naming: those that vary, temperature and soft weight."""
+    """Return the axes to name: those that vary, temperature and soft weight."""
     return [name for name in TITLES if name in ("temperature", "soft_weight", *config.varied)]
 
 
 def axis(config: GridConfig, name: str) -> list[Any]:
-    """The values along an axis of the heat map. Soft weights have 0 among them: the control."""
-    found = config.values(name)
-    return sorted({0.0, *found}) if name == "soft_weight" else found
+    """Return the values along an axis of the heat map; soft weights include 0, the control."""
+    values = config.values(name)
+    return sorted({0.0, *values}) if name == "soft_weight" else values
 
 
 def unit(measure: str, gain: bool) -> str:
-    what = {
-        "validation_accuracy": "% right, validation images",
-        "validation_agreement": "% agreement with the teacher",
-        "test_errors": "errors in the test images",
+    """Return the unit of a measure, or of its difference from the control, for the colour bar."""
+    if gain:
+        return f"{'errors' if measure == 'test_errors' else 'points'} more than the control"
+    return {
+        "validation_accuracy": "validation accuracy, %",
+        "validation_agreement": "agreement with the teacher, %",
+        "test_errors": "test errors",
     }[measure]
-    return (
-        {"validation_accuracy": "points", "validation_agreement": "points", "test_errors": "errors"}[measure]
-        + " more than the control"
-        if gain
-        else what
-    )
 
 
 def title(settings: Mapping[str, Any], within: Sequence[str] = tuple(TITLES)) -> str:
-    """ "T = 3, soft weight 0.9": of the axes ``within``."""
+    """Describe settings in words ("T = 3, soft weight 0.9"), naming only the axes ``within``."""
     if settings.get("soft_weight") == 0:
         settings = {name: settings[name] for name in ("student", "labels") if name in settings}
         return ", ".join(["control", *_parts(settings, within)])
@@ -165,34 +168,48 @@ def _parts(settings: Mapping[str, Any], within: Sequence[str]) -> list[str]:
     ]
 
 
-def shown(of: Mapping[str, float | None], measure: str, gain: bool = False) -> str:
-    """ "95.12 ± 0.20%": a mean with its deviation, or of a difference "+0.31 ± 0.10 points"."""
-    times, digits = (1, 0 if of["sd"] is None else 1) if measure == "test_errors" else (100, 2)
-    sign = "+" if gain else ""
-    deviation = "" if of["sd"] is None else f" ± {times * of['sd']:.{digits}f}"
-    end = (
-        (" errors" if measure == "test_errors" else " points")
-        if gain
-        else " errors"
-        if measure == "test_errors"
-        else "%"
-    )
-    return f"{times * of['mean']:{sign}.{digits}f}{deviation}{end}".replace("-", "−")
+def shown(statistic: Mapping[str, float | None], measure: str, gain: bool = False) -> str:
+    """Format a mean and deviation ("95.12 ± 0.20%") or a difference ("+0.31 ± 0.10 points").
+
+    Args:
+        statistic: mean and sd (None for one seed).
+        measure: a key of grid_summary.MEASURES.
+        gain: whether it is a difference from the control.
+    """
+    mean, deviation = statistic["mean"] or 0.0, statistic["sd"]
+    errors = measure == "test_errors"
+    factor = 1 if errors else 100
+    digits = 2 if not errors else 0 if deviation is None else 1
+    if errors:
+        unit = " errors"
+    else:
+        unit = " points" if gain else "%"
+    text = f"{factor * mean:{'+' if gain else ''}.{digits}f}"
+    if deviation is not None:
+        text += f" ± {factor * deviation:.{digits}f}"
+    return (text + unit).replace("-", "−")
 
 
 def verdict(best: Mapping[str, Any], within: Sequence[str]) -> str:
-    """What a grid came to, of grid_summary.best(); its settings on the axes ``within`` are named."""
-    errors = best["test_errors"]
-    said = f"Best on the validation images, where it may be chosen: **{title(best, within)}**, {shown(best['validation_accuracy'], 'validation_accuracy')} right there"
-    said += f"; on the test set **{shown(errors, 'test_errors')}**"
+    """Summarize a sweep's best student in a sentence.
+
+    Args:
+        best: a row of grid_summary.means(), from grid_summary.best().
+        within: the axes whose values are named.
+    """
+    accuracy, errors = best["validation_accuracy"], best["test_errors"]
+    sentence = (
+        f"Best on the validation images, on which it may be chosen: **{title(best, within)}**, "
+        f"{shown(accuracy, 'validation_accuracy')} accuracy there; "
+        f"on the test set **{shown(errors, 'test_errors')}**"
+    )
     if "gain" in errors:
         gain = errors["gain"]
-        said += f", {shown(gain, 'test_errors', True)} against its control"
+        sentence += f", {shown(gain, 'test_errors', True)} compared with its control"
         if gain["sd"] is not None and abs(gain["mean"]) <= 2 * gain["sd"] / best["n"] ** 0.5:
-            said += ", which is within chance"
-    return (
-        f"{said} ({best['n']} seeds, mean ± standard deviation)." if best["n"] > 1 else f"{said} (one seed)."
-    )
+            sentence += ", which is within chance"
+    seeds = f"{best['n']} seeds, mean ± standard deviation" if best["n"] > 1 else "one seed"
+    return f"{sentence} ({seeds})."
 
 
 def _cell(
@@ -203,35 +220,35 @@ def _cell(
     gain: bool,
     within: Sequence[str],
 ) -> dict[str, Any]:
-    where, times = place(settings), 1 if measure == "test_errors" else 100
-    name, found = title(settings, within), means.get(where)
-    if found and found["n"] and (not gain or "gain" in found[measure]):
-        value = found[measure]["gain"] if gain else found[measure]
-        seeds = f"{found['n']} seed{'s' if found['n'] > 1 else ''}"
-        hover = f"<b>{name}</b><br>{shown(found[measure], measure)}, {seeds}"
-        if "gain" in found[measure]:
-            hover += f"<br>{shown(found[measure]['gain'], measure, True)} against the control"
-        if found["diverged"]:
-            hover += f"<br>{found['diverged']} more went out of bounds"
+    where, factor = place(settings), 1 if measure == "test_errors" else 100
+    name, row = title(settings, within), means.get(where)
+    if row and row["n"] and (not gain or "gain" in row[measure]):
+        value = row[measure]["gain"] if gain else row[measure]
+        seeds = f"{row['n']} seed{'s' if row['n'] > 1 else ''}"
+        hover = f"<b>{name}</b><br>{shown(row[measure], measure)}, {seeds}"
+        if "gain" in row[measure]:
+            hover += f"<br>{shown(row[measure]['gain'], measure, True)} compared with the control"
+        if row["diverged"]:
+            hover += f"<br>{row['diverged']} more diverged"
         return {
-            "z": times * value["mean"],
-            "text": _short(times * value["mean"], measure, gain),
+            "z": factor * value["mean"],
+            "text": _short(factor * value["mean"], measure, gain),
             "hover": hover,
             "ended": True,
         }
-    if found and found["diverged"]:
+    if row and row["diverged"]:
         return {
             "z": None,
             "text": "",
-            "hover": f"<b>{name}</b><br>went out of bounds; try a lower learning rate",
+            "hover": f"<b>{name}</b><br>diverged; try a lower learning rate",
             "ended": False,
         }
     under_way = live.get(where, {}).get(measure)
     if under_way is None or gain:
         return {"z": None, "text": "", "hover": "", "ended": False}
     return {
-        "z": times * under_way,
-        "text": _short(times * under_way, measure, False) + "…",
+        "z": factor * under_way,
+        "text": _short(factor * under_way, measure, False) + "…",
         "hover": f"<b>{name}</b><br>{MEASURES[measure]}: {under_way:.1%} so far",
         "ended": False,
     }
@@ -258,6 +275,7 @@ def _range(values: Sequence[float], measure: str, gain: bool) -> tuple[float, fl
 
 
 def tick(name: str, value: Any) -> str:
+    """Return the label of an axis value."""
     if name == "soft_weight":
         return "control" if value == 0 else f"{value:g}"
     if name == "labels":

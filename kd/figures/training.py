@@ -1,8 +1,8 @@
-"""Data -> Plotly figures, as plain dicts of data and layout.
+"""Turn metrics into Plotly figures, as plain dicts of data and layout.
 
-Plain, since live charts are drawn four times a second and plotly's own validation
-would cost more than the drawing; the tests pass each through plotly's Figure.
-Text and grid colours are left to the live chart, which takes them from the theme.
+The dicts are plain because live charts are drawn four times a second, and Plotly's own validation
+would take longer than drawing them; the tests pass each through plotly's Figure. The live chart
+sets the colours of text and grid from the theme.
 """
 
 from __future__ import annotations
@@ -23,48 +23,54 @@ Rows = Sequence[Mapping[str, float]]
 
 
 class Roles(dict[str, str]):
-    """Something for each network, and the same for all ``other`` ones: peers, assistants, earlier generations."""
+    """Map known roles to a value each, and all others (peers, assistants, generations) to ``other``."""
 
     def __init__(self, known: Mapping[str, str], other: str):
         super().__init__(known)
         self._other = other
 
-    def __missing__(self, who: str) -> str:
+    def __missing__(self, role: str) -> str:
         return self._other
 
 
-#: One colour each, everywhere, in light and dark. .streamlit/config.toml has them too.
+#: One colour per role, everywhere, in light and dark. .streamlit/config.toml repeats them.
 COLOURS = Roles({"teacher": "#3B82F6", "student": "#E8590C", "control": "#7C8594"}, other="#0E9F6E")
-#: And told apart without colour: dashes of lines, patterns of bars.
+#: Dashes of lines and patterns of bars, so that roles differ without colour.
 DASHES = Roles({"teacher": "dash", "student": "solid", "control": "dot"}, other="longdash")
 PATTERNS = Roles({"teacher": "", "student": "/", "control": "."}, other="x")
 SYMBOLS = {"teacher": "diamond", "student": "circle", "control": "triangle-up"}
-#: The student's terms, in their order; what is learned from labels is thinner.
+#: Dashes of the student's loss terms, in order; the term of the labels is thinner.
 TERM_DASHES = ("solid", "longdash", "longdashdot")
 MAX_POINTS = 400
-MAX_DOTS = 40  # of a line: each is a node of the page
-#: For an axis of what is drawn again and again: finding out how much room its labels need takes more time than all else.
+MAX_DOTS = 40  # markers per line: each is a node of the page
+#: For the axes of live charts: measuring how much room the labels need takes longer than all the rest.
 FIXED = {"automargin": False}
 HEIGHT = 290
 
 
-def order(who: str) -> int:
-    """Sorts networks as they are always shown: teacher, student, control, then others."""
-    return next((place for place, known in enumerate(COLOURS) if known == who), len(COLOURS))
+def order(role: str) -> int:
+    """Return the sort key of a role: teacher, student, control, then others."""
+    return next((place for place, known in enumerate(COLOURS) if known == role), len(COLOURS))
 
 
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
-    """Each loss term over the epochs, on a logarithmic axis."""
+    """Plot each weighted loss term over the epochs, on a logarithmic axis.
+
+    Args:
+        rows: the run's metrics.
+        epochs: the run's length, which is the axis's range.
+        changes: settings changed during training: step, name and new value.
+    """
     rows = thin(rows)
     traces, dashes, kept = [], itertools.cycle(TERM_DASHES), columns(rows, "loss ")
     for key in kept:
-        who, term = key.removeprefix("loss ").split(" ", 1)
+        role, term = key.removeprefix("loss ").split(" ", 1)
         values = [row.get(key) for row in rows]
-        if not any(values):  # a term with weight 0 says nothing, least of all on a log axis
+        if not any(values):  # a term of weight 0 has no place on a logarithmic axis
             continue
-        name = f"{who}, {term}" if who == "student" else who  # all others have but one term
-        traces.append(line(rows, [value or None for value in values], name, who, "%{y:.4f}"))
-        if who == "student":
+        name = f"{role}, {term}" if role == "student" else role  # all others have one term
+        traces.append(line(rows, [value or None for value in values], name, role, "%{y:.4f}"))
+        if role == "student":
             traces[-1]["line"] |= (
                 {"dash": "dashdot", "width": 1.5} if term == "hard" else {"dash": next(dashes)}
             )
@@ -79,7 +85,7 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
         layout["yaxis"] = {"visible": False}
         layout["annotations"] = [
             {
-                "text": "No losses were kept of this run",
+                "text": "This run has no stored losses",
                 "showarrow": False,
                 "xref": "paper",
                 "yref": "paper",
@@ -93,19 +99,28 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
 def accuracy(
     rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = (), teacher: float | None = None
 ) -> Figure:
-    """Validation accuracy over the epochs; the teacher's is a level line."""
+    """Plot validation accuracy over the epochs; the teacher's is a level line.
+
+    Args:
+        rows: the run's metrics.
+        epochs: the run's length, which is the axis's range.
+        changes: settings changed during training: step, name and new value.
+        teacher: the teacher's validation accuracy, 0 to 1, or None.
+    """
     rows = thin(rows)
     ends = [row for row in rows if row.get("whole_validation")]
     lines, dots = [], []
     for key in columns(rows, "validation "):
-        who = key.removeprefix("validation ")
-        lines.append(line(rows, [row.get(key) for row in rows], who, who, "%{y:.2%}") | {"legendgroup": who})
-        # Dots mark the ends of epochs, which are measured on all validation images. They are traces of their own,
-        # since every marker is a node of the page, even one of size 0.
-        dots.append(line(ends, [row.get(key) for row in ends], who, who, "") | {"legendgroup": who})
+        role = key.removeprefix("validation ")
+        lines.append(
+            line(rows, [row.get(key) for row in rows], role, role, "%{y:.2%}") | {"legendgroup": role}
+        )
+        # Dots mark the ends of epochs, which are measured on all validation images. They are separate
+        # traces because every marker is a node of the page, even one of size 0.
+        dots.append(line(ends, [row.get(key) for row in ends], role, role, "") | {"legendgroup": role})
         dots[-1] |= {
             "mode": "markers",
-            "marker": {"size": 6, "color": COLOURS[who], "maxdisplayed": MAX_DOTS},
+            "marker": {"size": 6, "color": COLOURS[role], "maxdisplayed": MAX_DOTS},
             "showlegend": False,
             "hoverinfo": "skip",
         }
@@ -125,32 +140,37 @@ def accuracy(
                 "hovertemplate": "%{y:.2%}",
             }
         )
-    layout = over_epochs("Accuracy on validation images", epochs, rows, changes)
-    # Digits left out, or very few labels, keep a model below the usual range.
+    layout = over_epochs("Validation accuracy", epochs, rows, changes)
+    # With omitted digits or very few labels a model stays below the usual range.
     low = any(value < 0.8 for row in ends for key, value in row.items() if key.startswith("validation "))
     layout["yaxis"] |= {
         "range": [0.0 if low else 0.8, 1.003],
         "tickformat": ".0%",
-        "title": {"text": "share right"},
+        "title": {"text": "accuracy"},
     }
     return {"data": traces, "layout": layout}
 
 
 def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
-    """What each model answers to one image: softmax(logits / temperature), side by side for the ten digits."""
+    """Plot each model's probabilities for one image, softmax(logits / temperature), as bars per class.
+
+    Args:
+        logits: role -> (10,) or (1, 10) logits of the image.
+        temperature: the temperature T.
+    """
     traces = []
-    for who in sorted(logits, key=order):
-        shares = torch.softmax(logits[who].reshape(-1).double() / temperature, 0)
+    for role in sorted(logits, key=order):
+        shares = torch.softmax(logits[role].reshape(-1).double() / temperature, 0)
         traces.append(
             {
                 "type": "bar",
-                "name": who,
+                "name": role,
                 "x": list(MNIST.class_names),
                 "y": [round(s, 5) for s in shares.tolist()],
                 "marker": {
-                    "color": COLOURS[who],
+                    "color": COLOURS[role],
                     "pattern": {
-                        "shape": PATTERNS[who],
+                        "shape": PATTERNS[role],
                         "size": 6,
                         "fillmode": "overlay",
                         "fgcolor": "#FFFFFF",
@@ -186,11 +206,11 @@ def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:
 
 
 def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str, float]) -> Figure:
-    """Test errors over the temperature, mean and standard deviation over seeds; the control's mean is a level line.
+    """Plot test errors against temperature: mean and standard deviation over seeds.
 
     Args:
-        curve: temperature -> mean and sd of the student's errors.
-        control: mean and sd of the control's.
+        curve: temperature -> mean and sd of the student's test errors.
+        control: mean and sd of the control's test errors; the mean is a level line.
     """
     places = [f"{t:g}" for t in curve]
     student = {
@@ -217,7 +237,7 @@ def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str,
         "line": {"color": COLOURS["control"], "dash": DASHES["control"], "width": 2},
         "hovertemplate": "%{y:.1f} errors",
     }
-    layout = base("Errors of a student of 30 units")
+    layout = base("Test errors of a student with 30 units")
     layout |= {
         "xaxis": {"type": "category", "title": {"text": "temperature"}},
         "yaxis": {"title": {"text": "test errors"}},
@@ -226,7 +246,7 @@ def temperatures(curve: Mapping[float, Mapping[str, Any]], control: Mapping[str,
 
 
 def last_accuracies(rows: Rows) -> str:
-    """ "student 98.1%, control 97.9%": the newest validation accuracies, for those who cannot see the chart."""
+    """Return the latest validation accuracies as text, such as "student 98.1%, control 97.9%"."""
     last = rows[-1] if rows else {}
     return ", ".join(
         f"{key.removeprefix('validation ')} {value:.1%}"
@@ -236,7 +256,7 @@ def last_accuracies(rows: Rows) -> str:
 
 
 def thin(rows: Rows) -> Rows:
-    """At most MAX_POINTS rows, the ends of epochs and the last one among them."""
+    """Return about MAX_POINTS of the rows, including the ends of epochs and the last row."""
     if len(rows) <= MAX_POINTS:
         return rows
     stride = -(-len(rows) // MAX_POINTS)
@@ -248,30 +268,32 @@ def thin(rows: Rows) -> Rows:
 
 
 def columns(rows: Rows, prefix: str) -> list[str]:
-    """What begins with ``prefix`` and is in any row, in order."""
+    """Return the columns of any row that begin with ``prefix``, in order."""
     return [key for key in dict.fromkeys(itertools.chain.from_iterable(rows)) if key.startswith(prefix)]
 
 
-def line(rows: Rows, values: list[float | None], name: str, who: str, hover: str) -> dict[str, Any]:
+def line(rows: Rows, values: list[float | None], name: str, role: str, hover: str) -> dict[str, Any]:
+    """Return a line over the epochs in the colour and dash of a role."""
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
         "x": [round(row["epoch"], 4) for row in rows],
         "y": [None if value is None else round(value, 6) for value in values],
-        "line": {"color": COLOURS[who], "dash": DASHES[who], "width": 2.5 if who == "student" else 2},
+        "line": {"color": COLOURS[role], "dash": DASHES[role], "width": 2.5 if role == "student" else 2},
         "hovertemplate": hover,
     }
 
 
 def base(title: str) -> dict[str, Any]:
+    """Return the layout that all figures share."""
     return {
         "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
         "height": HEIGHT,
         "margin": {"l": 56, "r": 12, "t": 64, "b": 40},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hovermode": "x unified",
-        # The same value each time: zoom and hidden traces are kept over updates.
+        # The same value each time, so that updates keep zoom and hidden traces.
         "uirevision": "kept",
     }
 
@@ -279,7 +301,10 @@ def base(title: str) -> dict[str, Any]:
 def log_ticks(
     values: Sequence[float | None], text: Callable[[float], str] = "{:.3g}".format
 ) -> dict[str, Any]:
-    """Ticks of a logarithmic axis around ``values``, the denser the nearer those are to each other: by Plotly's own an axis of less than a decade may have none."""
+    """Return ticks for a logarithmic axis around ``values``: the smaller the range, the denser.
+
+    With Plotly's own ticks an axis of less than a decade may have none.
+    """
     shown = [value for value in values if value]
     if not shown:
         return {}
@@ -294,13 +319,14 @@ def log_ticks(
 
 
 def percent(share: float) -> str:
-    """ "1.5%"."""
+    """Format a fraction as per cent with three digits: 0.015 as "1.5%"."""
     return f"{100 * share:.3g}%"
 
 
 def over_epochs(
     title: str, epochs: float, rows: Rows, changes: Sequence[tuple[int, str, float]]
 ) -> dict[str, Any]:
+    """Return the layout of a figure over epochs, with a vertical line at each change of a setting."""
     layout = base(title)
     layout["xaxis"] = {**FIXED, "range": [0, epochs], "title": {"text": "epoch"}, "zeroline": False}
     layout["yaxis"] = {**FIXED}

@@ -1,1 +1,1 @@
-"""The dark-knowledge lab: what soft targets hold that labels do not, as pure functions."""
+"""The dark-knowledge lab: what soft targets contain that labels do not, as pure functions."""

@@ -1,4 +1,4 @@
-"""Test digits that are not as in training: rotated, shifted, thickened, blurred, noisy, at growing severity.
+"""Corrupt test digits with growing severity: rotated, shifted, thickened, blurred or noisy.
 
 After Mu & Gilmer 2019 (MNIST-C, arXiv 1906.02337), with severities of our own.
 """
@@ -20,21 +20,21 @@ from kd.randomness import generator
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way to spoil images. ``levels``: how much, in ``unit``, from 0, which changes nothing."""
+    """A way to corrupt images."""
 
     name: str
-    unit: str
-    levels: tuple[float, ...]
+    unit: str  # of the severities
+    levels: tuple[float, ...]  # severities; the first is 0, which changes nothing
     apply: Callable[[Tensor, float], Tensor]  # (N, 28, 28) uint8 and a level -> the same shape
 
 
 def rotated(images: Tensor, degrees: float) -> Tensor:
-    """Turned counter-clockwise."""
+    """Rotate images (N, H, W) counter-clockwise."""
     return transforms.rotate(images.unsqueeze(1), degrees, InterpolationMode.BILINEAR).squeeze(1)
 
 
 def shifted(images: Tensor, pixels: float) -> Tensor:
-    """Moved left, right, up and down in turn; black comes in."""
+    """Shift images (N, H, W) left, right, up and down in turn, filling with black."""
     size, reach = images.shape[-1], int(pixels)
     wide = F.pad(images, [reach] * 4)
     corners = [(reach, 2 * reach), (reach, 0), (2 * reach, reach), (0, reach)]
@@ -45,19 +45,22 @@ def shifted(images: Tensor, pixels: float) -> Tensor:
 
 
 def thickened(images: Tensor, pixels: float) -> Tensor:
-    """Strokes widened by so many pixels."""
+    """Widen the strokes of images (N, H, W) by this many pixels."""
     size = int(pixels) + 1
     return torch.from_numpy(ndimage.grey_dilation(images.cpu().numpy(), (1, size, size))).to(images.device)
 
 
 def blurred(images: Tensor, pixels: float) -> Tensor:
-    """A Gaussian blur of this deviation."""
+    """Blur images (N, H, W) with a Gaussian of this standard deviation, in pixels."""
     smooth = ndimage.gaussian_filter(images.cpu().float().numpy(), (0, pixels, pixels))
     return torch.from_numpy(smooth).round().clamp(0, 255).to(torch.uint8).to(images.device)
 
 
 def noisy(images: Tensor, percent: float) -> Tensor:
-    """Gaussian noise of this deviation, in percent of white, on every pixel; the same at each call."""
+    """Add Gaussian noise to images (N, H, W), the same at each call.
+
+    Its standard deviation is given in per cent of white.
+    """
     noise = torch.randn(images.shape, generator=generator(0, "corruption")).to(images.device)
     return (images.float() + noise * 255 * percent / 100).round().clamp(0, 255).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""What a network has learned: its first layer as pictures, and what its last hidden layer makes of images."""
+"""Show what a network has learned: the weights of its first layer and its last hidden features."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from kd.models import inference
 
 
 def first_layer(model: nn.Module, count: int) -> Tensor | None:
-    """(n, H, W) the weights into the first ``count`` units that see the image itself; None where no unit sees it so.
+    """Return the input weights (n, H, W) of up to ``count`` units of the first layer.
 
-    Of a dense layer each is as large as the image, of a convolution as large as its window.
+    H and W are the image's size for a dense layer and the kernel's size for a convolution. None if no
+    layer reads the image directly.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Linear) and layer.in_features == MNIST.values:
@@ -25,35 +26,38 @@ def first_layer(model: nn.Module, count: int) -> Tensor | None:
 
 
 def penultimate(model: nn.Module, inputs: Tensor) -> Tensor | None:
-    """(N, D) what the last layer of ``model`` sees of images (N, 1, 28, 28), maps averaged over their places; None without hidden layers."""
-    found = []
+    """Return the last hidden features (N, D) for images (N, C, H, W), or None without hidden layers.
+
+    Feature maps are averaged over their positions.
+    """
+    parts = []
     with torch.inference_mode():
         for part in inputs.split(inference.CHUNK):
             features = inference.outputs(model, part).features
             if not features:
                 return None
-            found.append(features[-1].flatten(2).mean(2) if features[-1].dim() == 4 else features[-1])
-    return torch.cat(found).cpu()
+            parts.append(features[-1].flatten(2).mean(2) if features[-1].dim() == 4 else features[-1])
+    return torch.cat(parts).cpu()
 
 
 def plane(features: Tensor) -> np.ndarray:
-    """(N, D) features -> (N, 2) their places in the plane in which they differ most (PCA), of mean 0 and root mean square 1."""
+    """Project features (N, D) to their first two principal components, (N, 2), with mean 0 and RMS 1."""
     from sklearn.decomposition import PCA  # slow to import
 
-    places = PCA(2, svd_solver="full").fit_transform(features.double().numpy())
-    return _of_size_1(places)
+    return _normalized(PCA(2, svd_solver="full").fit_transform(features.double().numpy()))
 
 
-def laid_on(places: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(N, 2) ``places``, turned or mirrored so that they lie as near as they can to ``reference`` (N, 2).
+def aligned(places: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Rotate or mirror ``places`` (N, 2) so that they are as close as possible to ``reference`` (N, 2).
 
-    A plane's axes have no direction of their own: from one epoch to the next they could
-    flip. Distances stay as they are. Source: Schoenemann 1966, orthogonal Procrustes.
+    The sign of a principal component is arbitrary, so from one epoch to the next a map could flip.
+    Distances do not change. Source: Schoenemann 1966, orthogonal Procrustes.
     """
     turn, _ = orthogonal_procrustes(places, reference)
     return places @ turn
 
 
-def _of_size_1(places: np.ndarray) -> np.ndarray:
+def _normalized(places: np.ndarray) -> np.ndarray:
+    """Shift and scale points (N, 2) to mean 0 and RMS 1."""
     places = places - places.mean(0)
     return places / max(np.sqrt((places**2).sum(1).mean()), 1e-12)

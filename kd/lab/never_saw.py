@@ -1,4 +1,4 @@
-"""The digit it never saw: a student distilled without some digits, and the offset that brings them back.
+"""The digit it never saw: distil a student without some digits, and recover them with an offset.
 
 Source: Hinton, Vinyals & Dean 2015, section 3.
 """
@@ -15,14 +15,17 @@ from kd.data.task import MNIST
 from kd.metrics import class_offsets
 
 PRESETS = {"No 3": "3", "Only 7 and 8": "01234569"}
-#: Student -> epochs where all digits are there.
+#: Student -> epochs if no digit is omitted.
 EPOCHS = {"mlp-128": 6, "mlp-800x2": 12}
 _LEARNING_RATE = {"mlp-128": 4e-3, "mlp-800x2": 1e-3}
-EVEN = torch.full((MNIST.classes,), 1 / MNIST.classes)  # how often each digit comes, in MNIST near enough
+EVEN = torch.full((MNIST.classes,), 1 / MNIST.classes)  # class frequencies, approximately MNIST's
 
 
 def recipe(student: str, omitted: str, seed: int) -> DistilConfig:
-    """A run with soft targets alone at the paper's T=20; as many steps whatever is left out."""
+    """Return a run with soft targets alone at the paper's T=20.
+
+    The number of steps does not depend on how many digits are omitted.
+    """
     epochs = round(EPOCHS[student] * MNIST.classes / (MNIST.classes - len(omitted)))
     return DistilConfig(
         student=student,
@@ -36,38 +39,32 @@ def recipe(student: str, omitted: str, seed: int) -> DistilConfig:
 
 
 def recall(logits: Tensor, labels: Tensor) -> Tensor:
-    """(10,) for each digit the share of its images that logits (N, 10) read right; NaN where there are none."""
+    """Return the recall (10,) of each class, from logits (N, 10) and labels (N,); NaN for absent classes."""
     right = (logits.argmax(1) == labels).double()
     return torch.stack([right[labels == digit].mean() for digit in range(MNIST.classes)])
 
 
 def by_hand(omitted: str, offset: float) -> Tensor:
-    """Offsets (10,): the same for each digit left out, 0 for the others."""
-    found = torch.zeros(MNIST.classes, dtype=torch.float64)
-    found[[int(digit) for digit in omitted]] = offset
-    return found
+    """Return offsets (10,) of the logits: ``offset`` for each omitted digit, 0 for the others."""
+    offsets = torch.zeros(MNIST.classes, dtype=torch.float64)
+    offsets[[int(digit) for digit in omitted]] = offset
+    return offsets
 
 
 def by_frequency(logits: Tensor, omitted: str) -> Tensor:
-    """Offsets (10,) from logits (N, 10) of unlabelled images in which all digits are alike in number."""
+    """Return offsets (10,) from the logits (N, 10) of unlabelled images with equally frequent classes."""
     return class_offsets.by_frequency(logits, omitted, EVEN)
 
 
 class Errors(NamedTuple):
-    """``all`` of the images, and those among them that are of a digit left out."""
+    """Numbers of misclassified images."""
 
     all: int
-    omitted: int
+    omitted: int  # of the omitted digits
 
 
 def errors(logits: Tensor, labels: Tensor, omitted: str) -> Errors:
+    """Count the errors of logits (N, 10) on labels (N,), in all and on the omitted digits."""
     wrong = logits.argmax(1) != labels
-    return Errors(
-        int(wrong.sum()),
-        int(
-            (
-                wrong
-                & torch.isin(labels, torch.tensor([int(digit) for digit in omitted], dtype=labels.dtype))
-            ).sum()
-        ),
-    )
+    digits = torch.tensor([int(digit) for digit in omitted], dtype=labels.dtype)
+    return Errors(int(wrong.sum()), int((wrong & torch.isin(labels, digits)).sum()))

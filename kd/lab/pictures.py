@@ -1,4 +1,4 @@
-"""Many small images as one, and as a picture file."""
+"""Arrange small images in a sheet, and encode images as PNG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GAP = 2  # pixels between images
 
 
 def sheet(images: Tensor, columns: int, between: float = 0) -> Tensor:
-    """(N, H, W) images in rows of ``columns``, with ``between`` in the gaps; N is 1 or more."""
+    """Arrange images (N, H, W), N >= 1, in rows of ``columns``, with the value ``between`` in the gaps."""
     count, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -30,7 +30,7 @@ def sheet(images: Tensor, columns: int, between: float = 0) -> Tensor:
 
 
 def png(pixels: np.ndarray, scale: int = 1) -> bytes:
-    """(H, W) or (H, W, 4) uint8 pixels, enlarged without smoothing, as a PNG."""
+    """Encode pixels (H, W) or (H, W, 4), uint8, as a PNG, enlarged ``scale`` times without smoothing."""
     large = np.kron(pixels, np.ones((scale, scale, *[1] * (pixels.ndim - 2)), np.uint8))
     file = io.BytesIO()
     Image.fromarray(large).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""All that the lab's page can be set to, and that its link restores."""
+"""The settings of the lab's page, which its link restores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
 from kd.objectives.mistakes import MISTAKES
 
-#: Name in the link -> name on the page, in the order of the page.
+#: Name in the link -> title on the page, in order.
 PANELS = {
     "soft-targets": "Soft targets",
     "never-saw": "The digit it never saw",
@@ -22,10 +22,8 @@ PANELS = {
     "fidelity": "Fidelity",
     "break-it": "Break it",
 }
-STUDY_PANELS = {
-    "labels": "label-budget",
-    "noise": "wrong-labels",
-}  # study of a sweep -> the panel that shows it
+#: Study -> the panel that shows it.
+STUDY_PANELS = {"labels": "label-budget", "noise": "wrong-labels"}
 PICTURES = {"test": "Test set", "draw": "Draw"}
 OFFSETS = {"hand": "by hand", "frequency": "by class frequency", "test": "as the paper did, on the test set"}
 DIGITS = MNIST.class_names
@@ -33,32 +31,32 @@ DIGITS = MNIST.class_names
 
 @dataclass(frozen=True, kw_only=True)
 class LabSettings(Settings):
-    """What the page shows, beside the run."""
+    """What the page shows, apart from the run."""
 
     panel: str = setting("soft-targets", "Experiment", "What the page shows.", choices=tuple(PANELS))
     temperature: float = setting(
         4.0,
         "Temperature",
-        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        "Softens the teacher's probabilities: at 1 they are nearly one-hot; higher shows other classes.",
         1.0,
         20.0,
         0.5,
     )
     picture: str = setting(
-        "test", "Picture", "A digit of the test set, or one that you draw.", choices=tuple(PICTURES)
+        "test", "Picture", "A digit from the test set, or one that you draw.", choices=tuple(PICTURES)
     )
     image: int = setting(
-        1790, "Test image", "Its number in MNIST's test set, from 0.", 0, MNIST.test_images - 1, 1
+        1790, "Test image", "The image's index in MNIST's test set, from 0.", 0, MNIST.test_images - 1, 1
     )
-    digit: str = setting("2", "Digit", "Whose images are searched.", choices=DIGITS)
+    digit: str = setting("2", "Digit", "The digit whose images are searched.", choices=DIGITS)
     like: str = setting(
-        "3", "That looks like a", "What the teacher should see in them beside.", choices=DIGITS
+        "3", "That looks like a", "The other digit that the teacher should see in them.", choices=DIGITS
     )
-    omitted: str = setting("3", "Left out", "Digits that neither student nor control is trained on.")
+    omitted: str = setting("3", "Left out", "Digits on which neither student nor control is trained.")
     student: str = setting(
         "mlp-128",
         "Student",
-        "A larger one gets nearer to the paper, and takes longer.",
+        "A larger student comes closer to the paper and takes longer.",
         choices=tuple(EPOCHS),
     )
     seed: int = setting(
@@ -70,27 +68,40 @@ class LabSettings(Settings):
         1,
     )
     seeds: int = setting(
-        3, "Seeds", "How often all is done again, with other initial weights and other images.", 1, 20, 1
+        3,
+        "Seeds",
+        "How many times everything is repeated, with different initial weights and images.",
+        1,
+        20,
+        1,
     )
     offset_by: str = setting(
-        "hand", "Offset", "How the logits of the digits left out are raised.", choices=tuple(OFFSETS)
+        "hand",
+        "Offset",
+        "How the offset for the logits of the omitted digits is chosen.",
+        choices=tuple(OFFSETS),
     )
     offset: float = setting(
         0.0,
         "Offset by hand",
-        "Added to the logits of the digits left out, as if their biases were larger.",
+        "Added to the logits of the omitted digits, as if their biases were larger.",
         -20.0,
         20.0,
         0.5,
     )
-    mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
+    mistake: str = setting("no-t2", "Mistake", "The mistake to make.", choices=tuple(MISTAKES))
     break_temperature: float = setting(
-        8.0, "Temperature", "Softens the answers of teacher and students in training.", 1.0, 20.0, 0.5
+        8.0,
+        "Temperature",
+        "Softens the probabilities of teacher and students during training.",
+        1.0,
+        20.0,
+        0.5,
     )
     labels: int = setting(
         100,
         "Labels",
-        "How many training images have a label. With few the teacher matters more. 0: all have one.",
+        "How many training images have a label. With few, the teacher matters more. 0: all of them.",
         0,
         MNIST.train_images,
         MNIST.classes,
@@ -104,7 +115,7 @@ class LabSettings(Settings):
         0.05,
     )
     corruption: str = setting(
-        "rotated", "Corruption", "What is done to the test digits.", choices=tuple(CORRUPTIONS)
+        "rotated", "Corruption", "How the test digits are changed.", choices=tuple(CORRUPTIONS)
     )
 
     def __post_init__(self) -> None:

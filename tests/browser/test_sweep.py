@@ -46,7 +46,7 @@ def test_heat_map_fills_in_and_a_clicked_cell_opens(page: Page, server: Server) 
     expect(page.get_by_text(f"This is a cell of the sweep {sweep}.")).to_be_visible()
     expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible()
     until(page, lambda: points(page) and points(page)[-1] == 1, "the curve of the cell")
-    expect(chart(page, "loss").get_by_text("No losses were kept of this run")).to_be_visible()
+    expect(chart(page, "loss").get_by_text("This run has no stored losses")).to_be_visible()
 
     page.get_by_role("link", name="Sweep", exact=True).first.click()
     expect(page.get_by_role("combobox", name="Cell")).to_have_value("T = 9, soft weight 0.5")

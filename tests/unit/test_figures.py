@@ -1,4 +1,4 @@
-"""Figures are valid Plotly, keep one colour a model, and stay small."""
+"""Figures are valid Plotly, have one colour per role and stay small."""
 
 import itertools
 import tomllib
@@ -43,22 +43,22 @@ CHANGES = [(10, "temperature", 8.0), (20, "soft_weight", 0.5)]
         training.bars({}),
     ],
 )
-def test_plotly_accepts_every_figure(figure):
+def test_plotly_accepts_training_figures(figure):
     go.Figure(figure)
 
 
-def test_a_change_is_marked_where_it_was_made():
+def test_change_of_a_setting_is_marked_at_its_step():
     layout = training.loss(rows(30), 5, CHANGES)["layout"]
     assert [shape["x0"] for shape in layout["shapes"]] == [0.1, 0.2]
     assert [note["text"] for note in layout["annotations"]] == ["T → 8", "soft weight → 0.5"]
 
 
-def test_a_term_of_weight_zero_is_not_drawn_on_the_logarithmic_axis():
+def test_zero_loss_terms_are_not_drawn():
     names = [trace["name"] for trace in training.loss(rows(30), 5)["data"]]
     assert names == ["student, soft", "control"]
 
 
-def test_the_legend_names_every_term_of_the_student_and_tells_them_apart_without_colour():
+def test_loss_terms_differ_without_colour():
     terms = ["soft", "hard", "distance", "angle"]
     row = {
         "epoch": 0.1,
@@ -71,7 +71,7 @@ def test_the_legend_names_every_term_of_the_student_and_tells_them_apart_without
     assert len({trace["line"]["dash"] for trace in traces[:4]}) == 4
 
 
-def test_long_runs_are_thinned_but_keep_the_ends_of_epochs_and_the_newest_point():
+def test_thinning_keeps_the_ends_of_epochs():
     trace = training.accuracy(rows(5001), 60)["data"][0]
     assert len(trace["x"]) < 600
     assert trace["x"][-1] == 50.01
@@ -85,18 +85,18 @@ def test_bars_are_the_softmax_at_the_temperature():
     assert bars == pytest.approx([e / sum(exponentials) for e in exponentials], abs=1e-5)
 
 
-def test_models_are_told_apart_by_colour_and_without_it():
+def test_roles_differ_with_and_without_colour():
     for marks in (training.COLOURS, training.DASHES, training.PATTERNS):
         assert len(set(marks.values())) == 3
 
 
-def test_the_theme_has_the_same_colours():
+def test_theme_has_the_same_colours():
     theme = tomllib.loads((paths.ROOT / ".streamlit/config.toml").read_text())["theme"]
     assert theme["chartCategoricalColors"] == list(training.COLOURS.values())
 
 
 def _contrast(first: str, second: str) -> float:
-    """Contrast ratio by WCAG 2.1."""
+    """Return the contrast ratio of WCAG 2.1."""
 
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -108,7 +108,7 @@ def _contrast(first: str, second: str) -> float:
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_every_colour_stands_out_from_the_page(mode):
+def test_colours_contrast_with_the_page(mode):
     theme = tomllib.loads((paths.ROOT / ".streamlit/config.toml").read_text())["theme"]
     for colour in [*training.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
@@ -136,7 +136,7 @@ COLOUR_BLIND = {
 
 
 def _lab(colour: str, seen_through: list[list[float]]) -> np.ndarray:
-    """CIELAB (D65) of a colour of the screen, as somebody with this loss sees it."""
+    """Return the CIELAB colour (D65) of a screen colour as somebody with this loss sees it."""
     coded = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.array(seen_through) @ linear, 0, 1)
@@ -150,7 +150,7 @@ def _lab(colour: str, seen_through: list[list[float]]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("loss", COLOUR_BLIND)
-def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
+def test_colours_differ_for_the_colour_blind(loss):
     """A just noticeable difference is about 2.3, and neighbouring lines need some ten times that."""
     distance = {
         (a, b): np.linalg.norm(
@@ -159,21 +159,17 @@ def test_the_colour_blind_tell_teacher_student_and_control_apart(loss):
         for a, b in itertools.combinations([*training.COLOURS, "another"], 2)
     }
     assert all(d >= (15 if "another" in pair else 25) for pair, d in distance.items()), distance
-    # What the measure is for: red and green of equal lightness are one colour to most of them, while others see two.
+    # The measure works: red and green of equal lightness look the same to most colour-blind people.
     red, green = (_lab(colour, COLOUR_BLIND["deuteranopia"]) for colour in ("#C85A3C", "#7E8B3A"))
-    assert (
-        np.linalg.norm(red - green)
-        < 25
-        < np.linalg.norm(_lab("#C85A3C", np.eye(3).tolist()) - _lab("#7E8B3A", np.eye(3).tolist()))
-    )
+    normal = np.linalg.norm(_lab("#C85A3C", np.eye(3).tolist()) - _lab("#7E8B3A", np.eye(3).tolist()))
+    assert np.linalg.norm(red - green) < 25 < normal
 
 
 @pytest.mark.parametrize("low", [1e-3, 0.013, 0.2, 1.0, 3.1, 47.0, 900.0])
 @pytest.mark.parametrize("ratio", [1.6, 3.0, 20.0, 1e3])
-def test_a_logarithmic_axis_has_ticks_within_whatever_it_shows(low, ratio):
+def test_logarithmic_axis_always_has_ticks(low, ratio):
     axis = training.log_ticks([low, None, 0.0, low * ratio])
     within = [tick for tick in axis["tickvals"] if low <= tick <= low * ratio]
     assert 1 <= len(within) <= 9
-    assert [float(text) for text in axis["ticktext"]] == pytest.approx(
-        axis["tickvals"]
-    ) and training.log_ticks([None, 0.0]) == {}
+    assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"])
+    assert training.log_ticks([None, 0.0]) == {}

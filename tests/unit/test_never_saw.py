@@ -1,4 +1,4 @@
-"""The digit it never saw: recipe, recall and errors; and that soft targets teach a digit that no image showed."""
+"""The digit it never saw: recipe, recall, errors, and learning a digit from soft targets alone."""
 
 import math
 
@@ -18,22 +18,22 @@ LOGITS[[0, 1, 2, 3], [3, 5, 5, 5]] = 4.0
 LOGITS[1, 3] = 3.0
 
 
-def test_recall_is_the_share_of_each_digits_images_that_is_read_right():
+def test_recall_is_the_accuracy_per_class():
     found = never_saw.recall(LOGITS, LABELS)
     assert found[3] == 0.5 and found[5] == 1 and math.isnan(found[0])
 
 
-def test_an_offset_by_hand_moves_only_the_digits_left_out():
+def test_manual_offset_moves_only_omitted_digits():
     assert never_saw.by_hand("37", 2.5).tolist() == [0, 0, 0, 2.5, 0, 0, 0, 2.5, 0, 0]
     assert never_saw.recall(LOGITS + never_saw.by_hand("3", 2.0), LABELS)[3] == 1
 
 
-def test_errors_are_counted_in_all_and_on_the_digits_left_out():
+def test_errors_are_counted_in_all_and_on_omitted_digits():
     assert never_saw.errors(LOGITS, LABELS, "3") == (1, 1)
     assert never_saw.errors(LOGITS + never_saw.by_hand("5", -9), LABELS, "3") == (2, 0)
 
 
-def test_as_many_steps_are_made_whatever_is_left_out():
+def test_recipe_keeps_the_number_of_steps():
     whole = never_saw.EPOCHS["mlp-128"] * 10
     for omitted in ("3", "01234569"):
         config = never_saw.recipe("mlp-128", omitted, 0)
@@ -42,26 +42,26 @@ def test_as_many_steps_are_made_whatever_is_left_out():
         )
 
 
-def test_a_student_that_never_saw_a_3_reads_most_of_them_and_its_control_none_before_an_offset(sample):
-    """The page's claim at small scale: 4,000 images, no 3 among them, soft targets alone."""
+def test_student_recognizes_a_digit_it_never_saw(sample):
+    """Check the page's claim at small scale: 4,000 images without a 3, soft targets alone."""
     config = never_saw.recipe("mlp-128", "3", 0).replace(epochs=12, batch_size=64)
     run = Distillation(config, sample, catalogue.load("cnn"))
     assert not (run.transfer.train.labels == 3).any()
     for _ in run.records():
         pass
-    said = {
-        who: inference.logits_in_chunks(model, sample.validation.inputs(), 512)
-        for who, model in run.trained.items()
+    logits = {
+        role: inference.logits_in_chunks(model, sample.validation.inputs(), 512)
+        for role, model in run.trained.items()
     }
     labels = sample.validation.labels
-    assert never_saw.recall(said["control"], labels)[3] == 0
-    moved = {who: logits + never_saw.by_frequency(logits, "3") for who, logits in said.items()}
-    student, control = (never_saw.recall(moved[who], labels)[3].item() for who in ("student", "control"))
+    assert never_saw.recall(logits["control"], labels)[3] == 0
+    moved = {role: outputs + never_saw.by_frequency(outputs, "3") for role, outputs in logits.items()}
+    student, control = (never_saw.recall(moved[role], labels)[3].item() for role in ("student", "control"))
     print(f"recall of the 3 with the offset: student {student:.2f}, control {control:.2f}")
     assert student > 0.6 and student > control + 0.15
 
 
-def test_plotly_accepts_the_bars_and_the_digits_left_out_are_marked():
-    recall = {who: never_saw.recall(LOGITS, LABELS).nan_to_num() for who in ("student", "control")}
+def test_recall_figure_marks_omitted_digits():
+    recall = {role: never_saw.recall(LOGITS, LABELS).nan_to_num() for role in ("student", "control")}
     figure = go.Figure(lab.recall_bars(recall, recall, "37"))
     assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(2.5, 3.5), (6.5, 7.5)]

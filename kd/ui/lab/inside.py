@@ -102,7 +102,7 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
     features = snapshots.read_models(_snap, lambda model: inside.penultimate(model, inputs)).get("student")
     if features is not None:
         own = inside.plane(features)
-        places["student"] = own if places["teacher"] is None else inside.laid_on(own, places["teacher"])
+        places["student"] = own if places["teacher"] is None else inside.aligned(own, places["teacher"])
     labels = _glance().labels.cpu()[::EVERY]
     return frame.pack(
         {
