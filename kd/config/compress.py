@@ -157,7 +157,7 @@ def _models(config: CompressConfig, measures: Mapping[str, Any]) -> tuple[str, .
 COMPRESS = Kind(
     name="compress",
     config=CompressConfig,
-    experiment="kd.experiments.compression:Recovery",
+    experiment="kd.experiments.compression:FineTuning",
     help="make a trained network smaller, and let it recover with a teacher and from labels alone",
     default_name=_default_name,
     title=_title,

@@ -82,7 +82,7 @@ def _default_name(config: MistakeConfig) -> str:
 MISTAKE = Kind(
     name="mistake",
     config=MistakeConfig,
-    experiment="kd.experiments.mistake:Breaking",
+    experiment="kd.experiments.mistake:MistakeExperiment",
     help="teach a student with a classic mistake, beside one that is taught right",
     default_name=_default_name,
     title=_title,

@@ -108,7 +108,8 @@ def measured(
 
 def teacher_of(run: runs.Run) -> str:
     """Return the name of the teacher to measure a run against; for a teacher's own run, the shipped one."""
-    return run.config.teacher if run.about.has_teacher else MNIST.teacher
+    config: Any = run.config
+    return config.teacher if run.about.has_teacher else MNIST.teacher
 
 
 def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], formats.LogitsFunction]]:
@@ -194,7 +195,8 @@ def points(
         batch: images per batch.
         threads: CPU threads.
     """
-    learners, teachers = [], {}
+    learners: list[ParetoPoint] = []
+    teachers: dict[tuple[str, int], tuple[str, ParetoPoint]] = {}
     for id, (name, measures) in measured_runs.items():
         for role, model in measures["models"].items():
             row = latency(model, batch, threads)

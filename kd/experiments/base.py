@@ -1,8 +1,8 @@
-"""What is run: a distillation with its control, or the training of a teacher.
+"""Experiments: a distillation with its control, the training of a teacher, and their base class.
 
-An experiment puts a config's models, data and teacher into the one training loop
-and measures the outcome. The app's worker and the command line run the same ones,
-so that the same config gives the same weights from both.
+An experiment puts a config's models, data and teacher into the training loop and measures the
+result. The app's worker and the command line run the same experiments, so that the same config
+gives the same weights from both.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
@@ -37,22 +38,54 @@ from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, every_epoch
 from kd.training.stages import Chain, Stage
 
+#: A teacher that is a network, or the mean of several, and keeps its logits.
+NetworkTeacher = CachedTeacher | MeanTeacher
+
+
+class ExperimentTraining(Protocol):
+    """What an experiment drives: kd.training.stages.Chain, or many trainings driven like one."""
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The settings of the objectives that are in force."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """All networks, by the learners' names."""
+
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
+        """Train from the current state to the end."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that is needed to resume, as tensors by name."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Restore a state that state() returned."""
+
 
 def few_labels(digits: Digits, config: DistilConfig | CompressConfig | MistakeConfig) -> Digits:
-    """``digits`` with as many labels as ``config`` says. One seed labels the same images in every kind of run.
+    """Return the digits with as many labels as the config says.
+
+    A seed labels the same images in every kind of run.
 
     Raises:
         UserError: there are fewer digits.
     """
-    return (
-        transfer_set.with_labels(digits, config.labels, generator(config.seed, "labels"))
-        if config.labels
-        else digits
-    )
+    if not config.labels:
+        return digits
+    return transfer_set.with_labels(digits, config.labels, generator(config.seed, "labels"))
 
 
-def on(digits: Digits) -> dict[str, Any]:
-    """What something was measured with: ``device`` and ``versions``."""
+def environment(digits: Digits) -> dict[str, Any]:
+    """Return the ``device`` and the ``versions`` with which something is measured."""
     return {
         "device": str(digits.labels.device),
         "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
@@ -62,30 +95,32 @@ def on(digits: Digits) -> dict[str, Any]:
 class Experiment:
     """One run, from the initial weights to its measures.
 
-    ``stages`` say who is trained; ``reference`` is the teacher that they are held
-    against, or None; ``teacher`` is the one that teaches, or None.
+    ``stages`` say which networks are trained; ``reference`` is the teacher to compare them with, or
+    None; ``teacher`` is the teacher that they learn from, or None.
     """
 
-    config: DistilConfig | TeacherConfig
+    config: Settings
     mnist: Mnist
     stages: list[Stage]
-    reference: CachedTeacher | MeanTeacher | None
-    teacher: CachedTeacher | MeanTeacher | None
-    transfer: Mnist  # the same, with what is trained on
+    reference: NetworkTeacher | None
+    teacher: NetworkTeacher | None
+    transfer: Mnist  # ``mnist`` with the images and labels that are trained on
     plan: Plan
     settings: dict[str, float]
-    training: Chain | None = None  # since records() was called
-    owner: str | None = (
-        None  # whose are the runs that it stores itself, where it does: the digest of their token
-    )
+    training: ExperimentTraining | None = None  # set by records()
+    owner: str | None = None  # the digest of the token that owns the runs that it stores itself, if any
 
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
     ) -> Generator[Record, None, None]:
-        """The training, from its beginning or from a checkpoint's ``state``.
+        """Train from the beginning, or from a checkpoint's ``state``.
+
+        Args:
+            due: step -> whether to yield a record after it; the ends of epochs always yield one.
+            state: the state to resume from, or None.
 
         Raises:
-            UserError: it is the state of another training.
+            UserError: the checkpoint is damaged or belongs to another training.
         """
         self.training = self._training()
         if state is not None:
@@ -95,26 +130,19 @@ class Experiment:
                     map(math.isfinite, self.training.settings.values())
                 ):
                     raise ValueError
-            except (
-                KeyError,
-                IndexError,
-                ArithmeticError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ) as error:  # what a damaged one may hold
-                if isinstance(error, UserError):
-                    raise
+            except UserError:
+                raise
+            except (KeyError, IndexError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
                 raise UserError(
-                    "The checkpoint is damaged, or of another training; start the run anew."
+                    "The checkpoint is damaged or belongs to another training. Start a new run."
                 ) from error
         return self.training.records(due)
 
-    def _training(self) -> Chain:
+    def _training(self) -> ExperimentTraining:
         return Chain(self.stages, self.transfer, self.plan, self.settings)
 
     @property
-    def trained(self) -> dict[str, nn.Module]:
+    def trained(self) -> Mapping[str, nn.Module]:
         """All networks, by the learners' names."""
         if self.training is None:
             self.training = self._training()
@@ -122,11 +150,15 @@ class Experiment:
 
     @property
     def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """What else is stored of the run: the name of a safetensors file -> what it holds."""
+        """Further tensors to store with the run: name of a safetensors file -> its contents."""
         return {}
 
     def measures(self, last: Record | None) -> dict[str, Any]:
-        """The outcome on the test set, which is read here and nowhere else."""
+        """Measure all networks on the test set. Only this method reads it.
+
+        Args:
+            last: the last record of the training, if there is one.
+        """
         test = self.mnist.test
         logits = {
             name: inference.logits_in_chunks(model, test.inputs(), 512)
@@ -142,27 +174,29 @@ class Experiment:
             "data": self.mnist.digest,
             "train_images": len(self.transfer.train),
             "test_images": len(test),
-            **on(test),
+            **environment(test),
             "models": {
-                name: classification.scores(said, test.labels, logits["teacher"])
-                for name, said in logits.items()
+                name: classification.scores(outputs, test.labels, logits["teacher"])
+                for name, outputs in logits.items()
             },
         }
 
 
 class Distillation(Experiment):
-    """A student taught by a teacher, and its control: the same initial weights and batches, labels alone.
+    """A student taught by a teacher, and its control: same initial weights and batches, labels alone.
 
-    Where the student begins with the teacher's layers, so does its control. The gap between
-    them is then what the teacher's answers add to its layers; what the layers themselves
-    bring is the gap to a second run, of the same settings with random initial weights.
-    A control with random weights here would mix the two up.
+    If the student starts from the teacher's layers, so does its control. The gap between them is then
+    what the teacher's logits add to its layers; a second run with the same settings and random initial
+    weights shows what the layers add. A control with random weights would mix the two effects.
 
     Raises:
-        UserError: the student cannot begin with the teacher's layers.
+        UserError: the student cannot start from the teacher's layers.
     """
 
-    def __init__(self, config: DistilConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
+    config: DistilConfig
+    reference: NetworkTeacher
+
+    def __init__(self, config: DistilConfig, mnist: Mnist, teacher: NetworkTeacher):
         device = training_device()
         method = METHODS[config.method]
         self.config, self.mnist, self.reference = config, mnist.to(device), teacher
@@ -175,7 +209,7 @@ class Distillation(Experiment):
             "mutual": self._mutual,
             "exits": self._with_exits,
         }[config.scheme]()
-        self._network(config.student)  # what does not fit is told now
+        self._network(config.student)  # raises now if it does not fit
         train = few_labels(transfer_set.without(self.mnist.train, config.omitted), config)
         if config.label_noise:
             train = transfer_set.with_wrong_labels(
@@ -252,19 +286,17 @@ class Distillation(Experiment):
     def _control(self) -> Learner:
         return Learner("control", self._network(self.config.student), labels_only)
 
-    def _learner(
-        self, name: str, taught_by: CachedTeacher | MeanTeacher, architecture: str | None = None
-    ) -> Learner:
-        """A network that learns from ``taught_by`` by the config's method."""
+    def _learner(self, name: str, teacher: NetworkTeacher, architecture: str | None = None) -> Learner:
+        """Return a network that learns from ``teacher`` with the config's method."""
         method = METHODS[self.config.method]
         architecture = architecture or self.config.student
-        connection = connect(method, architecture, taught_by.architecture, self.config.seed)
+        connection = connect(method, architecture, teacher.architecture, self.config.seed)
         return Learner(
             name, self._network(architecture), method.objective, connection and connection.to(self._device)
         )
 
     def _network(self, architecture: str) -> nn.Module:
-        """As it begins. Of one architecture all begin alike."""
+        """Return a network with its initial weights, the same for all networks of one architecture."""
         model = registry.build(architecture, self.config.seed)
         if self.config.initialization == "teacher":
             model.load_state_dict(registry.inherited(model, self.reference.model))
@@ -272,7 +304,9 @@ class Distillation(Experiment):
 
 
 class TeacherTraining(Experiment):
-    """A teacher trained from labels on augmented images."""
+    """The training of a teacher from labels, on augmented images."""
+
+    config: TeacherConfig
 
     def __init__(self, config: TeacherConfig, mnist: Mnist):
         device = training_device()

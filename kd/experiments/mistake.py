@@ -1,4 +1,4 @@
-"""A student that is taught with a mistake, beside one that is taught right and their control."""
+"""A student that is taught with a mistake, compared with one that is taught correctly and a control."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
-from kd.experiments.base import Experiment, few_labels
+from kd.experiments.base import Experiment, NetworkTeacher, few_labels
 from kd.models import registry
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
 from kd.objectives.base import beside_labels
 from kd.objectives.feature_matching import Connection, View
 from kd.objectives.mistakes import MISTAKES, Answers, Mistake
-from kd.teachers.averaged import MeanTeacher
-from kd.teachers.cached import CachedTeacher
 from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, Teacher, every_epoch
-from kd.training.stages import Stage
 
 
-class Misled:
-    """A teacher that answers right, and beside it, as a hidden layer, what the mistake takes for its answers."""
+class MisleadingTeacher:
+    """A teacher whose hidden layer holds the logits that the mistake uses in place of the correct ones."""
 
     def __init__(self, teacher: Teacher, wrong: Answers):
         self._teacher, self._wrong = teacher, wrong
 
     def logits(self, digits: Digits) -> Tensor:
+        """Return the correct logits (N, 10)."""
         return self._teacher.logits(digits)
 
     def outputs(self, digits: Digits, view: View) -> Outputs:
+        """Return the correct logits and, as a feature, the wrong ones, (N, 10) each."""
         return Outputs(self._teacher.logits(digits), (self._wrong(digits),))
 
 
-class Mistaken:
-    """The objective with the mistake. It measures the gradient that it gives against the right one."""
+class MistakenObjective:
+    """The objective with the mistake. It compares the norm of its gradient with the correct one."""
 
     def __init__(self, mistake: Mistake):
         self._mistake = mistake
@@ -49,6 +48,8 @@ class Mistaken:
     def __call__(
         self, student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]
     ) -> Terms:
+        """Return the weighted loss terms and record the ratio of the gradients."""
+        assert teacher is not None, "a mistake concerns the teacher's logits"
         temperature = settings["temperature"]
         taken = teacher.features[0] if teacher.features else teacher.logits
         self._ratios.append(
@@ -59,19 +60,25 @@ class Mistaken:
         )
 
     def ratio(self) -> float:
-        """The mean since it was last asked for."""
-        found = torch.stack(self._ratios).mean().item()
+        """Return the mean ratio since the last call."""
+        mean = torch.stack(self._ratios).mean().item()
         self._ratios.clear()
-        return found
+        return mean
 
 
 def gradient_ratio(
     mistake: Mistake, student: Tensor, taken: Tensor, right: Tensor, temperature: float
 ) -> Tensor:
-    """The norm of the mistake's gradient by the student's logits (N, 10), over the norm of the right one.
+    """Return the norm of the mistaken gradient divided by the norm of the correct one.
+
+    Both are gradients of the soft loss with respect to the student's logits.
 
     Args:
-        taken: (N, 10), what the mistake takes for the teacher's logits. ``right``: what they are.
+        mistake: the mistake.
+        student: (N, 10) the student's logits.
+        taken: (N, 10) the logits that the mistake takes for the teacher's.
+        right: (N, 10) the teacher's logits.
+        temperature: the temperature T.
     """
     with torch.enable_grad():
         student = student.clone().requires_grad_()
@@ -80,29 +87,31 @@ def gradient_ratio(
     return wrong_gradient.norm() / right_gradient.norm().clamp_min(1e-12)
 
 
-class Breaking(Experiment):
-    """Three networks with the same initial weights on the same batches: taught right, taught with the mistake, by labels alone."""
+class MistakeExperiment(Experiment):
+    """Three networks with the same initial weights and batches: correct, with the mistake, and a control."""
 
-    def __init__(self, config: MistakeConfig, mnist: Mnist, teacher: CachedTeacher | MeanTeacher):
-        self.config, self.mnist, self.reference, self.teacher = (
-            config,
-            mnist.to(training_device()),
-            teacher,
-            teacher,
-        )
+    config: MistakeConfig
+    reference: NetworkTeacher
+    teacher: NetworkTeacher
+
+    def __init__(self, config: MistakeConfig, mnist: Mnist, teacher: NetworkTeacher):
+        self.config, self.mnist = config, mnist.to(training_device())
+        self.reference = self.teacher = teacher
         self.transfer = dataclasses.replace(self.mnist, train=few_labels(self.mnist.train, config))
-        self.stages: list[Stage] = [self._stage]
+        self.stages = [self._stage]
         usual = DistilConfig()
         self.plan = Plan(config.epochs, usual.batch_size, usual.learning_rate, config.seed)
         self.settings = {"temperature": config.temperature, "soft_weight": config.soft_weight}
 
     def _stage(self, earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], Teacher]:
         mistake = MISTAKES[self.config.mistake]
-        self._mistaken = Mistaken(mistake)
-        teacher, connection = self.teacher, None
+        self._mistaken = MistakenObjective(mistake)
+        teacher: Teacher = self.teacher
+        connection = None
         if mistake.answers:
             wrong = mistake.answers(self.reference.model, len(self.transfer.train), self.plan.batch_size)
-            teacher, connection = Misled(teacher, wrong), Connection(View((), ()), View((0,), (1,)), None)
+            teacher = MisleadingTeacher(self.teacher, wrong)
+            connection = Connection(View((), ()), View((0,), (1,)), None)
         return [
             Learner("student", self._network(), hinton),
             Learner("mistaken", self._network(), self._mistaken, connection),
@@ -115,9 +124,9 @@ class Breaking(Experiment):
     def records(
         self, due: Callable[[int], bool] = every_epoch, state: Mapping[str, Tensor] | None = None
     ) -> Generator[Record, None, None]:
-        """As of any experiment, and each record tells how long the mistake's gradients were since the one before.
+        """Train as any experiment does, and add the ratio of the gradient norms to each record.
 
-        What a mistake keeps in mind, such as the first epoch's answers, is not in a checkpoint: it is made anew.
+        A mistake's memory, such as the first epoch's logits, is not in a checkpoint: it is computed again.
         """
         inner = super().records(due, state)
 

@@ -1,8 +1,8 @@
-"""Sweeps: many small trainings one after another, each a point of a chart.
+"""Studies: many small trainings one after another, each a point of a chart.
 
-A sweep is an experiment like any other: a generator of records, that the job manager
-and the command line drive, pause and stop. A training under way is a record that moves;
-when it ends its point stays. To add a study, add one entry to STUDIES.
+A study is an experiment like any other: a generator of records that the job manager and the command
+line drive, pause and stop. The training in progress is a moving point, which stays when it has ended.
+To add a study, add one entry to STUDIES.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,37 +25,35 @@ from kd.config.study import StudyConfig
 from kd.data import transfer_set
 from kd.data.digits import UNLABELLED, Digits, Mnist
 from kd.device import training_device
-from kd.experiments.base import Distillation, Experiment
+from kd.experiments.base import Distillation, Experiment, NetworkTeacher
 from kd.models import registry
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
-from kd.teachers.cached import CachedTeacher
 from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, Training, accuracy, every_epoch
 
 
 @dataclass(frozen=True)
-class Point(Record):
-    """A record of one training of a sweep; ``step``, ``epoch`` and ``seconds`` are the whole sweep's."""
+class StudyRecord(Record):
+    """A record of one training of a study; ``step``, ``epoch`` and ``seconds`` are the whole study's."""
 
-    value: float = 0.0  # what the study varies
+    value: float = 0.0  # of the setting that the study varies
     seed: int = 0
-    test_accuracy: Mapping[str, float] = field(
-        default_factory=dict
-    )  # learner -> share right; empty until the training ends
+    test_accuracy: Mapping[str, float] = field(default_factory=dict)  # by learner; empty until the end
 
     def row(self) -> dict[str, float]:
-        # Points must not be thinned out, as the ends of epochs are not.
-        about = {
+        """Return the record as a row of metrics."""
+        row = super().row() | {
             "value": self.value,
             "seed": float(self.seed),
+            # Marked like the end of an epoch, so that charts never leave it out.
             "whole_validation": float(bool(self.test_accuracy)),
         }
-        return super().row() | about | {f"test {name}": value for name, value in self.test_accuracy.items()}
+        return row | {f"test {name}": value for name, value in self.test_accuracy.items()}
 
 
-class Cell(NamedTuple):
-    """One training of a sweep. All of a study have as many steps an epoch."""
+class StudyCell(NamedTuple):
+    """One training of a study. All of them have the same number of steps per epoch."""
 
     value: float
     seed: int
@@ -65,18 +63,23 @@ class Cell(NamedTuple):
 
 # -- how many labels? ----------------------------------------------------------------
 
-#: The most telling ones first: 10 labels are one a digit, 55,000 are all that there are.
+#: Numbers of labels, the most informative first: 10 is one per class, 55,000 are all there are.
 BUDGETS = (100, 1_000, 10, 10_000, 55_000, 30, 300, 3_000)
 NO_LABEL = 0.0  # the value of the student's point, which holds for every budget
-#: Learner -> how its images are varied. Of mlp-128 with 100 labels, over two seeds, right on the validation images:
-#: 76% without, 78% and 88% with these. More steps or another learning rate moved none of them by a point.
+#: Learner -> its augmentation. Validation accuracy of mlp-128 with 100 labels, over two seeds: 76%
+#: without augmentation, 78% and 88% with these. More steps or another learning rate changed none of
+#: them by a point.
 CONTROLS = {"control": "jitter", "augmented control": "affine"}
-#: Images, repeated ones among them, that a training goes through: up to 1,000 labels more do not help.
+#: Images per training, repeated ones included: with up to 1,000 labels more do not help.
 FEW, MANY = 110_000, 330_000
 
 
-def label_budget(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
-    """For each seed a student from soft targets on unlabelled images, then controls for each budget from its labels alone."""
+def label_budget(config: StudyConfig, mnist: Mnist, teacher: NetworkTeacher) -> list[StudyCell]:
+    """Return the trainings of the label-budget study.
+
+    For each seed a student learns from soft targets on unlabelled images; then, for each budget,
+    controls learn from its labels alone.
+    """
     everything = len(mnist.train)
     few, many = (round(images / everything) for images in (FEW, MANY))  # epochs
     budgets = list(dict.fromkeys(min(budget, everything) for budget in BUDGETS))
@@ -101,19 +104,19 @@ def label_budget(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> l
 
     cells = []
     for seed in range(config.seeds):
-        cells.append(Cell(NO_LABEL, seed, many, functools.partial(student, seed)))
+        cells.append(StudyCell(NO_LABEL, seed, many, functools.partial(student, seed)))
         for name in CONTROLS:
             for budget in budgets:
                 epochs = few if budget <= 1_000 else many
-                cells.append(
-                    Cell(budget, seed, epochs, functools.partial(control, name, seed, budget, epochs))
-                )
+                start = functools.partial(control, name, seed, budget, epochs)
+                cells.append(StudyCell(budget, seed, epochs, start))
     return cells
 
 
 def _soft_alone(
     student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Mapping[str, float]
 ) -> dict[str, Tensor]:
+    assert teacher is not None, "this objective has no other target"
     return {"soft": soft_loss(student.logits, teacher.logits, settings["temperature"])}
 
 
@@ -126,24 +129,24 @@ def _plan(epochs: int, seed: int, augmentation: str = "none") -> Plan:
 
 
 def labelled(digits: Digits, count: int, seed: int) -> Digits:
-    """``count`` of the digits, as many of each class as can be."""
+    """Return ``count`` of the digits, the classes as balanced as possible."""
     chosen = transfer_set.with_labels(digits, count, generator(seed, "labels"))
     return chosen.take(chosen.labels != UNLABELLED)
 
 
 def repeated(digits: Digits, count: int) -> Digits:
-    """The same digits over and over, ``count`` in all."""
+    """Return the digits repeated to ``count`` images."""
     return digits.take(torch.arange(count, device=digits.labels.device) % len(digits))
 
 
 # -- wrong labels -----------------------------------------------------------------------
 
-NOISE_IMAGES = 220_000  # that a training goes through
-NOISE = (0.0, 0.6, 0.3, 0.45, 0.15)  # shares of wrong labels; the telling ones first
+NOISE_IMAGES = 220_000  # images per training
+NOISE = (0.0, 0.6, 0.3, 0.45, 0.15)  # shares of wrong labels, the most informative first
 
 
-def label_noise(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> list[Cell]:
-    """For each seed student and control together, with more and more wrong labels."""
+def label_noise(config: StudyConfig, mnist: Mnist, teacher: NetworkTeacher) -> list[StudyCell]:
+    """Return the trainings of the label-noise study: student and control by seed and noise."""
     epochs = round(NOISE_IMAGES / len(mnist.train))
 
     def both(seed: int, share: float) -> Training:
@@ -156,44 +159,46 @@ def label_noise(config: StudyConfig, mnist: Mnist, teacher: CachedTeacher) -> li
             epochs=epochs,
         )
         run = Distillation(settings, mnist, teacher)
-        learners, taught_by = run.stages[0]({})
-        return Training(learners, run.transfer, run.plan, run.settings, taught_by)
+        learners, stage_teacher = run.stages[0]({})
+        return Training(learners, run.transfer, run.plan, run.settings, stage_teacher)
 
     return [
-        Cell(share, seed, epochs, functools.partial(both, seed, share))
+        StudyCell(share, seed, epochs, functools.partial(both, seed, share))
         for seed in range(config.seeds)
         for share in NOISE
     ]
 
 
-#: Name -> the cells of a study, in the order of their training.
-STUDIES: dict[str, Callable[[StudyConfig, Mnist, CachedTeacher], list[Cell]]] = {
+#: Name -> the trainings of a study, in order.
+STUDIES: dict[str, Callable[[StudyConfig, Mnist, NetworkTeacher], list[StudyCell]]] = {
     "labels": label_budget,
     "noise": label_noise,
 }
 
 
-# -- the sweep -----------------------------------------------------------------------
+# -- the experiment ------------------------------------------------------------------
 
 
 class Study(Experiment):
-    """All cells of a study, one after another. Nothing but the points is kept of them."""
+    """All trainings of a study, one after another. Only their points are kept."""
 
-    training: Trainings | None
+    config: StudyConfig
+    reference: NetworkTeacher
+    teacher: NetworkTeacher
+    training: StudyTraining | None
 
-    def __init__(self, config: StudyConfig, mnist: Mnist, teacher: CachedTeacher):
-        self.config, self.mnist, self.reference, self.teacher = (
-            config,
-            mnist.to(training_device()),
-            teacher,
-            teacher,
-        )
+    def __init__(self, config: StudyConfig, mnist: Mnist, teacher: NetworkTeacher):
+        self.config, self.mnist = config, mnist.to(training_device())
+        self.reference = self.teacher = teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
 
-    def _training(self) -> Trainings:
-        return Trainings(STUDIES[self.config.study](self.config, self.mnist, self.teacher), self.mnist)
+    def _training(self) -> StudyTraining:
+        return StudyTraining(STUDIES[self.config.study](self.config, self.mnist, self.teacher), self.mnist)
 
     def measures(self, last: Record | None) -> dict[str, Any]:
+        """Return the curves of the study."""
+        if self.training is None:
+            self.training = self._training()
         return {
             "seconds": last.seconds if last else 0.0,
             "source": self.mnist.source,
@@ -204,14 +209,14 @@ class Study(Experiment):
         }
 
 
-class Trainings:
-    """The trainings of all cells as if they were one: what train.Training is to other experiments."""
+class StudyTraining:
+    """All trainings of a study, driven like one kd.training.loop.Training."""
 
     trained: Mapping[str, nn.Module] = {}
 
-    def __init__(self, cells: list[Cell], mnist: Mnist):
+    def __init__(self, cells: list[StudyCell], mnist: Mnist):
         self.settings: dict[str, float] = {}
-        self.points: list[dict[str, float]] = []  # one for each cell that has ended
+        self.points: list[dict[str, float]] = []  # one per training that has ended
         self._cells, self._mnist = cells, mnist
         self._current = cells[0].start()
         self.steps = self._epochs(len(cells)) * self._current.steps_per_epoch
@@ -221,49 +226,53 @@ class Trainings:
 
     @property
     def ended(self) -> bool:
+        """Whether all trainings have ended."""
         return len(self.points) == len(self._cells)
 
     @property
     def step(self) -> int:
-        return self._epochs(len(self.points)) * self._current.steps_per_epoch + (
-            0 if self.ended else self._current.step
-        )
+        """Optimizer steps done, in all trainings."""
+        before = self._epochs(len(self.points)) * self._current.steps_per_epoch
+        return before if self.ended else before + self._current.step
 
     @property
     def seconds(self) -> float:
+        """Training time so far, in seconds."""
         return sum(point["seconds"] for point in self.points) + (0 if self.ended else self._current.seconds)
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
-        """Trains, from where it stands to the end. There are no settings to change."""
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[StudyRecord, None, None]:
+        """Train from the current state to the end. No setting can change during a study."""
         while not self.ended:
             cell, training = self._cells[len(self.points)], self._current
             for record in training.records(due):
                 ended = record.step == record.steps
-                test = (
-                    {learner.name: accuracy(learner.model, self._mnist.test) for learner in training.learners}
-                    if ended
-                    else {}
-                )
-                whole = {
+                test: dict[str, float] = {}
+                if ended:
+                    for learner in training.learners:
+                        test[learner.name] = accuracy(learner.model, self._mnist.test)
+                changes = {
                     "step": self.step,
                     "steps": self.steps,
                     "epoch": self.step / self.steps,
                     "seconds": self.seconds,
+                    "value": cell.value,
+                    "seed": cell.seed,
+                    "test_accuracy": test,
                 }
-                point = Point(**vars(record) | whole, value=cell.value, seed=cell.seed, test_accuracy=test)
+                point = StudyRecord(**vars(record) | changes)
                 if ended:
                     self._keep(cell, test, training.seconds)
                 yield point
 
-    def _keep(self, cell: Cell, test: Mapping[str, float], seconds: float) -> None:
-        """Puts down a point and makes the next training ready."""
-        about = {"value": cell.value, "seed": float(cell.seed), "seconds": seconds}
-        self.points.append(about | {f"test {name}": value for name, value in test.items()})
+    def _keep(self, cell: StudyCell, test: Mapping[str, float], seconds: float) -> None:
+        """Store the point of a training that has ended, and start the next one."""
+        point = {"value": cell.value, "seed": float(cell.seed), "seconds": seconds}
+        self.points.append(point | {f"test {name}": value for name, value in test.items()})
         if not self.ended:
             self._current = self._cells[len(self.points)].start()
 
     def state(self) -> dict[str, Tensor]:
-        """All that going on from here needs, as tensors by name."""
+        """Return all that is needed to resume, as tensors by name."""
         columns = dict.fromkeys(key for point in self.points for key in point)
         points = {
             f"point.{key}": torch.tensor(
@@ -274,7 +283,7 @@ class Trainings:
         return self._current.state() | points
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up what state() gave.
+        """Restore a state that state() returned.
 
         Raises:
             UserError: it is the state of another training.
@@ -291,38 +300,42 @@ class Trainings:
             self._current.restore(state)
 
 
-#: What the command line measured of a study and is shown until somebody starts one.
+#: Study -> the stored result of the command line, which is shown until the visitor starts one.
 STORED = {"labels": paths.MEASURED / "label_budget.json"}
 
 
 def stored(study: str) -> dict[str, Any] | None:
-    """The command and its curves; None where nothing is stored or it is damaged, since it is only an example."""
+    """Return a study's stored command and curves; None if there are none or they are damaged."""
     try:
         return json.loads(STORED[study].read_text())
     except (KeyError, OSError, ValueError):
         return None
 
 
-def curves(rows: list[Mapping[str, float]]) -> dict[str, list[dict[str, Any]]]:
-    """Learner -> for each value, in order, mean, sd (0 where there is one seed) and all test accuracies.
+def curves(rows: Sequence[Mapping[str, float]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the test accuracy by learner and value.
 
     Args:
-        rows: of records; those of trainings that have not ended are left out.
+        rows: of records; trainings that have not ended are left out.
+
+    Returns:
+        Learner -> one point per value, in order: value, mean, sd (0 for one seed) and all accuracies.
     """
-    found: dict[str, dict[float, list[float]]] = {}
+    accuracies: dict[str, dict[float, list[float]]] = {}
     for row in rows:
         for key in row:
             if key.startswith("test "):
-                found.setdefault(key.removeprefix("test "), {}).setdefault(row["value"], []).append(row[key])
+                by_value = accuracies.setdefault(key.removeprefix("test "), {})
+                by_value.setdefault(row["value"], []).append(row[key])
     return {
-        who: [
+        learner: [
             {
                 "value": value,
-                "mean": statistics.mean(shares),
-                "sd": statistics.stdev(shares) if len(shares) > 1 else 0.0,
-                "all": shares,
+                "mean": statistics.mean(values),
+                "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "all": values,
             }
-            for value, shares in sorted(by_value.items())
+            for value, values in sorted(by_value.items())
         ]
-        for who, by_value in found.items()
+        for learner, by_value in accuracies.items()
     }

@@ -60,8 +60,8 @@ def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
     """
     rows = run.metrics()
     teacher = run.measures.get("models", {}).get("teacher", {}).get("test_accuracy")
-    epochs = run.config.total_epochs  # type: ignore[attr-defined]  # all configs have it
-    changes = getattr(run.config, "schedule", ())
+    config: Any = run.config
+    epochs, changes = config.total_epochs, getattr(config, "schedule", ())
     body = [_results(run, measured)]
     body.append(
         _charts([training.loss(rows, epochs, changes), training.accuracy(rows, epochs, changes)], first=True)
@@ -92,7 +92,7 @@ def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
 
 
 def _introduction(run: runs.Run) -> str:
-    config = run.config
+    config: Any = run.config
     if not run.about.has_teacher:
         return f"The network {run.architecture}, trained from labels."
     method = METHODS[config.method].title

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from kd.data.digits import Digits
+from kd.errors import UserError
 from kd.models import inference
+from kd.objectives import Outputs
+from kd.objectives.feature_matching import View
 from kd.teachers.cached import CachedTeacher
 
 
@@ -30,6 +33,14 @@ class MeanTeacher:
     def logits(self, digits: Digits) -> Tensor:
         """(N, 10) mean logits of ``digits``, in their order."""
         return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
+
+    def outputs(self, digits: Digits, view: View) -> Outputs:
+        """Refuse: several teachers have no common hidden layers.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("Several teachers have no common hidden layers. Choose one teacher for this method.")
 
     def accuracy(self, digits: Digits) -> float:
         """The share of ``digits`` that they classify right together."""

@@ -1,4 +1,4 @@
-"""Classic mistakes: that each is what it says, what it costs, and that the right path has none of them."""
+"""Classic mistakes: what each does and costs, and that the ordinary training has none of them."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
-from kd.experiments.mistake import Breaking, gradient_ratio
+from kd.experiments.mistake import MistakeExperiment, gradient_ratio
 from kd.models import inference, registry
 from kd.objectives import METHODS, hinton, soft_loss
 from kd.objectives.mistakes import MISTAKES
@@ -36,7 +36,7 @@ def logits():
     ) * 6
 
 
-#: Each mistake's loss by its own formula, in NumPy. p, q: teacher's and student's probabilities at T.
+#: The formula of each mistaken loss in NumPy. p, q: probabilities of teacher and student at T.
 FORMULAS = {
     "no-t2": lambda p, q: (p * np.log(p / q)).sum() / len(p),
     "mean": lambda p, q: T**2 * (p * np.log(p / q)).mean(),
@@ -48,7 +48,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_each_loss_is_the_formula_that_people_write_by_mistake(name, logits):
+def test_mistaken_loss_matches_its_formula(name, logits):
     student, teacher = logits
     expected = FORMULAS[name](softmax(teacher.numpy() / T), softmax(student.numpy() / T))
     assert MISTAKES[name].loss(student, teacher, T).item() == pytest.approx(expected, rel=1e-9)
@@ -57,15 +57,18 @@ def test_each_loss_is_the_formula_that_people_write_by_mistake(name, logits):
 @pytest.mark.parametrize(
     ("name", "expected"), [("no-t2", 1 / T**2), ("mean", 0.1), ("train-mode", 1.0), ("position", 1.0)]
 )
-def test_the_gradients_length_against_the_right_one(name, expected, logits):
+def test_gradient_ratio_matches_theory(name, expected, logits):
     student, teacher = logits
     assert gradient_ratio(MISTAKES[name], student, teacher, teacher, T).item() == pytest.approx(
         expected, rel=1e-9
     )
 
 
-def test_a_ratio_is_of_the_gradients_written_out(logits):
-    """Swapped arguments: the gradient of KL(q || p) by logit i is q_i (log(q_i / p_i) - KL) / T, the right one (q_i - p_i) / T."""
+def test_gradient_ratio_matches_the_analytic_gradients(logits):
+    """With swapped arguments the gradient with respect to logit i is q_i (log(q_i / p_i) - KL(q || p)) / T.
+
+    The correct one is (q_i - p_i) / T.
+    """
     student, teacher = logits
     p, q = softmax(teacher.numpy() / T), softmax(student.numpy() / T)
     kl = (q * np.log(q / p)).sum(1, keepdims=True)
@@ -79,10 +82,10 @@ def test_a_ratio_is_of_the_gradients_written_out(logits):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_only_one_of_the_three_has_the_mistake(name, mnist):
-    """The student and the control are those of a distillation without any mistake, to the bit or nearly, with one seed."""
+def test_only_one_of_the_three_networks_has_the_mistake(name, mnist):
+    """Student and control equal those of a distillation without a mistake, except for rounding."""
     config = MistakeConfig(mistake=name, student="mlp-8", epochs=2, temperature=4, soft_weight=0.9, labels=0)
-    broken = Breaking(config, mnist, small_teacher("mlp-32"))
+    broken = MistakeExperiment(config, mnist, small_teacher("mlp-32"))
     records = list(broken.records())
     usual = Distillation(
         DistilConfig(student="mlp-8", epochs=2, temperature=4, soft_weight=0.9),
@@ -90,18 +93,16 @@ def test_only_one_of_the_three_has_the_mistake(name, mnist):
         small_teacher("mlp-32"),
     )
     list(usual.records())
-    for who in ("student", "control"):
-        for ours, theirs in zip(broken.trained[who].parameters(), usual.trained[who].parameters()):
+    for role in ("student", "control"):
+        for ours, theirs in zip(broken.trained[role].parameters(), usual.trained[role].parameters()):
             assert torch.allclose(ours, theirs, atol=1e-4)
-    assert (
-        not identical(weights(broken.trained["mistaken"]), weights(broken.trained["student"]))
-        or name == "train-mode"
-    )  # an MLP has no modes
+    if name != "train-mode":  # an MLP has no dropout or batch norm
+        assert not identical(weights(broken.trained["mistaken"]), weights(broken.trained["student"]))
     assert all(record.fidelity["gradient ratio"] > 0 for record in records)
     assert set(broken.measures(records[-1])["models"]) == {"student", "mistaken", "control", "teacher"}
 
 
-def test_in_train_mode_the_teacher_answers_with_noise_and_the_real_one_is_not_touched(sample):
+def test_train_mode_mistake_adds_noise_to_a_copy(sample):
     teacher = load("cnn")
     before, digits = weights_digest(teacher.model), sample.train.take(slice(0, 256))
     answers = MISTAKES["train-mode"].answers(teacher.model, len(sample.train), 128)
@@ -112,7 +113,7 @@ def test_in_train_mode_the_teacher_answers_with_noise_and_the_real_one_is_not_to
     assert weights_digest(teacher.model) == before and not teacher.model.training
 
 
-def test_by_position_later_epochs_hear_the_answers_of_the_first(mnist):
+def test_position_mistake_repeats_the_first_epochs_logits(mnist):
     teacher = small_teacher("mlp-32")
     images = len(mnist.train)
     answers = MISTAKES["position"].answers(teacher.model, images, 128)
@@ -125,21 +126,21 @@ def test_by_position_later_epochs_hear_the_answers_of_the_first(mnist):
 
 
 @pytest.mark.parametrize(("name", "cost"), [("no-t2", 0.01), ("position", 0.2), ("softmax", 0.02)])
-def test_what_a_mistake_costs_where_labels_are_few(name, cost, sample):
-    """The mean of two seeds. The others cost too little here to be told from chance; the page says so."""
+def test_mistakes_cost_accuracy_with_few_labels(name, cost, sample):
+    """Mean over two seeds. The other mistakes cost too little here to differ from chance."""
     lost = []
     for number in range(2):
-        *_, last = Breaking(
+        *_, last = MistakeExperiment(
             MistakeConfig(mistake=name, epochs=12, seed=number), sample, load("cnn")
         ).records()
         lost.append(last.validation_accuracy["student"] - last.validation_accuracy["mistaken"])
     assert sum(lost) / 2 > cost, lost
 
 
-# -- the right path has none of them -----------------------------------------------------------
+# -- the ordinary training has none of them -----------------------------------------------------
 
 
-def test_the_right_loss_keeps_its_gradients_size_over_the_temperatures_and_sums_over_classes(logits):
+def test_correct_gradient_does_not_shrink_with_temperature(logits):
     student, teacher = (z * 0.01 for z in logits)  # where the limit of high temperatures holds
 
     def gradient(temperature):
@@ -153,9 +154,7 @@ def test_the_right_loss_keeps_its_gradients_size_over_the_temperatures_and_sums_
     )  # the paper's equation 4
 
 
-def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher_in_eval_mode(
-    mnist, monkeypatch
-):
+def test_students_hear_their_own_images_from_a_teacher_in_eval(mnist, monkeypatch):
     reference = CachedTeacher("t", "mlp-32", registry.build("mlp-32", 7).train())
     heard = []
 
@@ -169,7 +168,7 @@ def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher
     assert not reference.model.training and weights_digest(reference.model) == before
     answers = inference.logits_in_chunks(reference.model, mnist.train.inputs())
     order = [torch.randperm(len(mnist.train), generator=generator(0, "order", epoch)) for epoch in range(3)]
-    assert torch.allclose(torch.cat([said for said, _ in heard]), answers[torch.cat(order)], atol=1e-5)
+    assert torch.allclose(torch.cat([logits for logits, _ in heard]), answers[torch.cat(order)], atol=1e-5)
     assert torch.equal(torch.cat([labels for _, labels in heard]), mnist.train.labels[torch.cat(order)])
 
 
@@ -180,13 +179,13 @@ def test_the_right_path_hears_each_images_own_answer_in_every_epoch_of_a_teacher
         ({"temperature": 0}, "Temperature must be between"),
     ],
 )
-def test_what_cannot_be_is_refused_in_plain_words(settings, message):
+def test_invalid_mistake_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         MistakeConfig(**settings)
 
 
-def test_the_softmax_mistake_gives_losses_below_zero():
-    """The sign by which the mistake can be known: a KL divergence never is."""
+def test_softmax_mistake_gives_negative_losses():
+    """A KL divergence is never negative, so the sign reveals the mistake."""
     teacher = torch.zeros(1, 10)
     assert MISTAKES["softmax"].loss(torch.zeros(1, 10), teacher, 1.0).item() == pytest.approx(
         math.log(0.1) - 0.1

@@ -1,4 +1,4 @@
-"""Recovery: what is trained, that zeros hold, and what is measured, stored and loaded of it."""
+"""Fine-tuning compressed networks: zeros stay, stages are measured, and runs are stored and loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.experiments import compression
 from kd.experiments.base import Distillation
-from kd.experiments.compression import Recovery
+from kd.experiments.compression import FineTuning
 from kd.export import formats
 from kd.metrics import classification
 from kd.models import inference, registry
@@ -29,15 +29,14 @@ def distilled(home, mnist) -> runs.Run:
     """A stored run of a student and its control."""
     config = DistilConfig(student="mlp-30", **FAST)
     experiment = Distillation(config, mnist, small_teacher())
-    for last in experiment.records():
-        pass
+    *_, last = experiment.records()
     return runs.save(
         runs.new_id(), config, "done", [last.row()], experiment.trained, experiment.measures(last)
     )
 
 
-def recovered(config: CompressConfig, mnist, stop: int | None = None) -> tuple[Recovery, list]:
-    experiment = Recovery(config, mnist, small_teacher())
+def recovered(config: CompressConfig, mnist, stop: int | None = None) -> tuple[FineTuning, list]:
+    experiment = FineTuning(config, mnist, small_teacher())
     return experiment, list(experiment.records())
 
 
@@ -45,16 +44,16 @@ def masks(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value == 0 for name, value in model.state_dict().items() if value.dim() > 1}
 
 
-def test_all_begin_alike_and_zeros_stay_zero(distilled, mnist):
+def test_learners_share_a_start_and_zeros_stay_zero(distilled, mnist):
     experiment, records = recovered(
         CompressConfig(network=distilled.id, neurons=20, weights=60, **FAST), mnist
     )
     assert list(experiment.trained) == ["student", "control", "alone"]
     assert not identical(
-        experiment.begun["student"], experiment.begun["alone"]
+        experiment.compressed["student"], experiment.compressed["alone"]
     )  # the control of the run is another network
     for name, model in experiment.trained.items():
-        begun = experiment.begun["alone" if name == "alone" else "student"]
+        begun = experiment.compressed["alone" if name == "alone" else "student"]
         assert weights(model).keys() == weights(begun).keys() and not identical(model, begun)
         for key, zero in masks(begun).items():
             assert zero.any() and not model.state_dict()[key][zero].any()
@@ -63,21 +62,21 @@ def test_all_begin_alike_and_zeros_stay_zero(distilled, mnist):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_zeros_hold_with_every_optimizer_and_layer(home, mnist, monkeypatch, optimizer):
+def test_zeros_stay_with_every_optimizer_and_layer(home, mnist, monkeypatch, optimizer):
     monkeypatch.setattr(
         compression,
-        "whole",
-        lambda network: compression.Whole("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()),
+        "source_networks",
+        lambda network: compression.SourceNetworks("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()),
     )
     experiment, _ = recovered(
         CompressConfig(neurons=0, rank=30, weights=70, optimizer=optimizer, learning_rate=0.05, **FAST), mnist
     )
-    for key, zero in masks(experiment.begun["student"]).items():
+    for key, zero in masks(experiment.compressed["student"]).items():
         assert not experiment.trained["student"].state_dict()[key][zero].any()
 
 
-def test_without_zeros_it_is_an_ordinary_training(distilled, mnist):
-    """A network that lost neurons alone, with the labels: what the one loop makes of it, to the bit, written out here again."""
+def test_fine_tuning_without_pruning_is_reproducible(distilled, mnist):
+    """A network that only lost neurons trains bitwise the same twice."""
     config = CompressConfig(network=distilled.id, neurons=50, **FAST)
     experiment, _ = recovered(config, mnist)
     again, _ = recovered(config, mnist)
@@ -90,19 +89,19 @@ def test_without_zeros_it_is_an_ordinary_training(distilled, mnist):
     ] == [15, 10]
 
 
-def test_what_it_began_with_and_the_teacher_stay(distilled, mnist):
+def test_source_network_and_teacher_stay_unchanged(distilled, mnist):
     reference = small_teacher()
     before = weights_digest(reference.model)
-    experiment = Recovery(CompressConfig(network=distilled.id, neurons=50, **FAST), mnist, reference)
-    begun = weights(experiment.begun["student"])
+    experiment = FineTuning(CompressConfig(network=distilled.id, neurons=50, **FAST), mnist, reference)
+    begun = weights(experiment.compressed["student"])
     list(experiment.records())
     assert weights_digest(reference.model) == before
-    assert identical(experiment.begun["student"], begun)
-    assert identical(compression.whole(distilled.id).student, distilled.model("student"))
+    assert identical(experiment.compressed["student"], begun)
+    assert identical(compression.source_networks(distilled.id).student, distilled.model("student"))
 
 
-def test_few_labels_reach_all_that_learn(distilled, mnist):
-    experiment = Recovery(CompressConfig(network=distilled.id, labels=20, **FAST), mnist, small_teacher())
+def test_few_labels_apply_to_all_learners(distilled, mnist):
+    experiment = FineTuning(CompressConfig(network=distilled.id, labels=20, **FAST), mnist, small_teacher())
     assert int((experiment.transfer.train.labels >= 0).sum()) == 20
 
 
@@ -127,8 +126,8 @@ def test_stages_are_measured_on_the_test_set(distilled, mnist):
         found["student", "original"]["test_errors"] == distilled.measures["models"]["student"]["test_errors"]
     )
     assert found["alone", "original"]["test_errors"] == distilled.measures["models"]["control"]["test_errors"]
-    for who in ("student", "control", "alone"):
-        assert found[who, "recovered"]["test_errors"] == measures["models"][who]["test_errors"]
+    for role in ("student", "control", "alone"):
+        assert found[role, "recovered"]["test_errors"] == measures["models"][role]["test_errors"]
     low, high = found["student", "recovered"]["interval"]
     assert low < found["student", "recovered"]["test_accuracy"] < high
     assert found["student", "original"]["parameters"] == 23_860
@@ -139,7 +138,7 @@ def test_stages_are_measured_on_the_test_set(distilled, mnist):
     assert found["control", "int8"]["latency"] is None
 
 
-def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
+def test_compressed_run_is_stored_loaded_and_exported(distilled, mnist):
     config = CompressConfig(network=distilled.id, neurons=30, rank=20, weights=40, **FAST)
     experiment, records = recovered(config, mnist)
     measures = experiment.measures(records[-1])
@@ -148,11 +147,9 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
     assert runs_again.config == config and runs_again.models == ("student", "control", "alone")
     assert runs_again.architecture == "mlp-30_neurons-30_rank-20"
     model = runs_again.model("student")
-    said = inference.logits_in_chunks(model, mnist.test.inputs())
-    assert (
-        classification.scores(said, mnist.test.labels, said)["test_errors"]
-        == measures["models"]["student"]["test_errors"]
-    )
+    logits = inference.logits_in_chunks(model, mnist.test.inputs())
+    scores = classification.scores(logits, mnist.test.labels, logits)
+    assert scores["test_errors"] == measures["models"]["student"]["test_errors"]
     recorded = next(
         row for row in measures["stages"] if (row["who"], row["stage"]) == ("student", "recovered")
     )
@@ -162,7 +159,7 @@ def test_a_run_is_stored_loaded_and_exported(distilled, mnist):
     assert exported.name == "mlp-30_neurons-30_rank-20-safetensors.zip"
 
 
-def test_a_run_of_what_was_compressed_can_be_gone_when_it_is_loaded(distilled, mnist):
+def test_compressed_run_loads_without_its_source(distilled, mnist):
     config = CompressConfig(network=distilled.id, **FAST)
     experiment, records = recovered(config, mnist)
     run = runs.save(runs.new_id(), config, "done", [], experiment.trained, experiment.measures(records[-1]))
@@ -172,10 +169,10 @@ def test_a_run_of_what_was_compressed_can_be_gone_when_it_is_loaded(distilled, m
     assert identical(runs.load(run.id).model("student"), experiment.trained["student"])
 
 
-def test_going_on_from_a_checkpoint_gives_the_same_weights(distilled, mnist):
+def test_resuming_from_a_checkpoint_gives_the_same_weights(distilled, mnist):
     config = CompressConfig(network=distilled.id, neurons=20, weights=50, epochs=2, batch_size=100)
     whole, _ = recovered(config, mnist)
-    first = Recovery(config, mnist, small_teacher())
+    first = FineTuning(config, mnist, small_teacher())
     next(first.records())
     keeper = checkpoints.Keeper(id := runs.new_id())
     assert (
@@ -197,7 +194,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_weights(distilled, mnist):
     keeper.leave(ended=False)
     kept = checkpoints.load(id)
     assert kept.config == config and kept.kind == "compress"
-    second = Recovery(kept.config, mnist, small_teacher())
+    second = FineTuning(kept.config, mnist, small_teacher())
     list(second.records(state=kept.state))
     assert same(
         {name: weights(model) for name, model in whole.trained.items()},
@@ -205,31 +202,31 @@ def test_going_on_from_a_checkpoint_gives_the_same_weights(distilled, mnist):
     )
 
 
-def test_a_shipped_teacher_can_be_compressed(home, mnist):
-    experiment = Recovery(CompressConfig(network="cnn", neurons=50, **FAST), mnist, small_teacher())
+def test_shipped_teacher_can_be_compressed(home, mnist):
+    experiment = FineTuning(CompressConfig(network="cnn", neurons=50, **FAST), mnist, small_teacher())
     assert experiment.architecture == "cnn_neurons-50" and list(experiment.trained) == ["student", "control"]
     assert all(weight.requires_grad for weight in experiment.trained["student"].parameters())
 
 
-def test_what_cannot_be_compressed_is_refused(distilled, mnist):
+def test_invalid_source_networks_are_refused(distilled, mnist):
     with pytest.raises(UserError, match="raise neurons, activation, rank or weights above 0"):
-        Recovery(CompressConfig(neurons=0, int8="static"), mnist, small_teacher())
+        FineTuning(CompressConfig(neurons=0, int8="static"), mnist, small_teacher())
     with pytest.raises(UserError, match="no network called 'nobody'"):
-        compression.whole("nobody")
+        compression.source_networks("nobody")
     with pytest.raises(UserError, match="no longer there"):
-        compression.whole(runs.new_id())
+        compression.source_networks(runs.new_id())
     sweep = runs.save(runs.new_id(), StudyConfig(), "done", [], {}, {})
     with pytest.raises(UserError, match="Dark knowledge"):
-        compression.whole(sweep.id)
+        compression.source_networks(sweep.id)
     config = CompressConfig(network=distilled.id, **FAST)
     experiment, records = recovered(config, mnist)
     run = runs.save(runs.new_id(), config, "done", [], experiment.trained, experiment.measures(records[-1]))
-    with pytest.raises(UserError, match="compressed already"):
-        compression.whole(run.id)
+    with pytest.raises(UserError, match="already compressed"):
+        compression.source_networks(run.id)
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value", "message"),
     [
         ("neurons", 100, "between 0 and 99"),
         ("weights", 50.5, "a whole number"),
@@ -239,26 +236,26 @@ def test_what_cannot_be_compressed_is_refused(distilled, mnist):
         ("network", "x" * 700, "the name of a shipped teacher or the id of a run"),
     ],
 )
-def test_bad_settings_are_refused(setting, value, said):
-    with pytest.raises(UserError, match=said):
+def test_bad_settings_are_refused(setting, value, message):
+    with pytest.raises(UserError, match=message):
         CompressConfig(**{setting: value})
 
 
-def test_a_link_and_the_command_line_give_the_same_settings():
+def test_config_survives_a_query_and_a_dict():
     config = CompressConfig(network="vit", neurons=0, weights=80, int8="static", temperature=2)
     assert (
         CompressConfig.from_query(config.to_query()) == config == CompressConfig.from_dict(config.to_dict())
     )
 
 
-def test_the_clock_is_believed_only_beyond_its_spread():
+def test_speed_change_ignores_noise():
     before = {"median": 4.0, "iqr": 0.2}
-    assert compression.clock(before, {"median": 2.0, "iqr": 0.2}) == "2 times as fast"
-    assert compression.clock(before, {"median": 10.0, "iqr": 0.5}) == "2.5 times slower"
-    assert compression.clock(before, {"median": 3.9, "iqr": 0.05}) == "as fast, within the clock's noise"
+    assert compression.speed_change(before, {"median": 2.0, "iqr": 0.2}) == "2 times as fast"
+    assert compression.speed_change(before, {"median": 10.0, "iqr": 0.5}) == "2.5 times slower"
+    assert compression.speed_change(before, {"median": 3.9, "iqr": 0.05}).endswith("measurement noise")
 
 
-def test_stages_in_words():
+def test_stages_are_described_in_words():
     row = {
         "parameters": 100,
         "nonzero": 40,
@@ -268,14 +265,14 @@ def test_stages_in_words():
         "latency": None,
     }
     stages = [
-        row | {"who": who, "stage": stage}
-        for who, stage in (("student", "original"), ("control", "int8"), ("alone", "recovered"))
+        row | {"who": role, "stage": stage}
+        for role, stage in (("student", "original"), ("control", "int8"), ("alone", "recovered"))
     ]
     lines = compression.text(stages).splitlines()
     assert [line[:40].strip() for line in lines[1:]] == [
         "distilled, original",
-        "distilled, recovered from labels, int8",
-        "never distilled, recovered from labels",
+        "distilled, fine-tuned on labels, int8",
+        "never distilled, fine-tuned on labels",
     ]
     assert lines[1].split()[2:] == ["100", "40", "2", "1", "50.00%"]
-    assert compression.called(stages[0], distilled=False) == "original"
+    assert compression.row_title(stages[0], distilled=False) == "original"

@@ -1,4 +1,4 @@
-"""Sweeps: a training after another, each a point; pausing, going on, and what the label budget shows."""
+"""Studies: trainings that become points, resuming them, and the findings that the lab shows."""
 
 import functools
 import statistics
@@ -8,7 +8,7 @@ import pytest
 from kd.config.study import StudyConfig
 from kd.data.digits import UNLABELLED
 from kd.experiments import study
-from kd.experiments.study import Cell, Study
+from kd.experiments.study import Study, StudyCell
 from kd.jobs.manager import JobManager
 from kd.models import registry
 from kd.objectives import labels_only
@@ -19,7 +19,7 @@ from tests.helpers import Given, small_teacher, wait_until
 
 
 def tiny(config, mnist, teacher):
-    """Three linear controls of one epoch, 8 steps, each."""
+    """Return three linear controls of one epoch, 8 steps each."""
 
     def start(seed):
         return Training(
@@ -30,7 +30,7 @@ def tiny(config, mnist, teacher):
         )
 
     return [
-        Cell(value, seed, 1, functools.partial(start, seed))
+        StudyCell(value, seed, 1, functools.partial(start, seed))
         for value, seed in [(10.0, 0), (10.0, 1), (5.0, 0)]
     ]
 
@@ -44,7 +44,7 @@ def points(rows):
     return [(row["value"], row["seed"], row["test control"]) for row in rows if "test control" in row]
 
 
-def test_each_training_of_a_sweep_becomes_a_point_and_progress_is_that_of_the_whole(small, mnist):
+def test_study_trainings_become_points(small, mnist):
     run = Study(StudyConfig(), mnist, small_teacher())
     records = list(run.records(lambda step: step % 4 == 0))
     assert [record.step for record in records] == [4, 8, 12, 16, 20, 24] and {
@@ -55,13 +55,13 @@ def test_each_training_of_a_sweep_becomes_a_point_and_progress_is_that_of_the_wh
     )
     rows = [record.row() for record in records]
     assert [(value, seed) for value, seed, _ in points(rows)] == [(10, 0), (10, 1), (5, 0)]
-    # A point is what the same training gives by itself.
+    # A point equals the result of the same training alone.
     alone = tiny(None, mnist, None)[2].start()
     list(alone.records())
     assert points(rows)[2][2] == study.accuracy(alone.learners[0].model, mnist.test)
 
 
-def test_a_sweep_that_was_interrupted_goes_on_to_the_same_points(small, mnist):
+def test_resumed_study_gives_the_same_points(small, mnist):
     run = Study(StudyConfig(), mnist, small_teacher())
     whole = points([record.row() for record in run.records()])
     for stop in (4, 8, 20):  # within the first training, between two, within the last
@@ -75,7 +75,7 @@ def test_a_sweep_that_was_interrupted_goes_on_to_the_same_points(small, mnist):
         assert again.training.step == again.training.steps
 
 
-def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
+def test_curves_are_means_over_seeds_of_ended_trainings():
     rows = [
         {"value": 10.0, "seed": 0.0, "test control": 0.4},
         {"value": 10.0, "seed": 1.0, "test control": 0.6},
@@ -93,7 +93,7 @@ def test_curves_are_mean_and_deviation_over_the_seeds_of_what_has_ended():
     ]
 
 
-def test_the_worker_trains_a_sweep_and_stores_its_points(small, mnist, home):
+def test_worker_stores_the_points_of_a_study(small, mnist, home):
     manager = JobManager(Given(mnist), tick=0.0)
     try:
         id = manager.start(StudyConfig(seeds=1), "t" * 32)
@@ -107,7 +107,7 @@ def test_the_worker_trains_a_sweep_and_stores_its_points(small, mnist, home):
     assert study.curves(run.metrics()) == run.measures["curves"] == study.curves(list(snap.rows))
 
 
-def test_a_control_learns_from_its_labels_alone_and_the_student_from_none(mnist):
+def test_label_budget_student_uses_no_labels(mnist):
     student, control, *_ = study.label_budget(StudyConfig(seeds=1), mnist, small_teacher())
     assert (student.value, control.value) == (study.NO_LABEL, 100)
     taught, told = student.start(), control.start()
@@ -119,8 +119,8 @@ def test_a_control_learns_from_its_labels_alone_and_the_student_from_none(mnist)
     assert counts.tolist() == [10] * 10
 
 
-def test_with_100_labels_the_control_stays_far_behind_a_student_that_saw_none(sample, monkeypatch):
-    """The page's claim at small scale: 4,000 images, one seed, fewer steps for both."""
+def test_unlabelled_student_beats_control_with_100_labels(sample, monkeypatch):
+    """Check the page's claim at small scale: 4,000 images, one seed, fewer steps for both."""
     monkeypatch.setattr(study, "BUDGETS", (100,))
     monkeypatch.setattr(study, "CONTROLS", {"control": "jitter"})
     monkeypatch.setattr(study, "FEW", 60_000)
@@ -132,8 +132,8 @@ def test_with_100_labels_the_control_stays_far_behind_a_student_that_saw_none(sa
     assert found["student"] - found["control"] > 0.08
 
 
-def test_wrong_labels_hurt_the_control_more_than_the_student(sample, monkeypatch):
-    """The page's claim at small scale: 4,000 images, of whose labels 60% are wrong."""
+def test_wrong_labels_hurt_the_control_more(sample, monkeypatch):
+    """Check the page's claim at small scale: 4,000 images, 60% of their labels wrong."""
     monkeypatch.setattr(study, "NOISE", (0.6,))
     monkeypatch.setattr(study, "NOISE_IMAGES", 24_000)
     run = Study(StudyConfig(study="noise", seeds=1), sample, catalogue.load("cnn"))

@@ -29,8 +29,8 @@ def _mnist() -> Mnist:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def whole(network: str) -> compression.Whole:
-    return compression.whole(network)
+def whole(network: str) -> compression.SourceNetworks:
+    return compression.source_networks(network)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -103,7 +103,7 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
 
 
 def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
-    return compression.clock(
+    return compression.speed_change(
         *({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after))
     )
 
@@ -163,7 +163,7 @@ def outcome(snap: Snapshot) -> None:
         )
     st.header("Result on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
-    _table([_line(found, compression.called(found, distilled)) for found in rows])
+    _table([_line(found, compression.row_title(found, distilled)) for found in rows])
     # Student and control are the same network until the recovery. Networks of one shape take the same time.
     times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
     shared = [
@@ -222,7 +222,7 @@ def measured_before() -> None:
         hide_index=True,
         width="stretch",
         column_config={
-            "what is done": st.column_config.TextColumn(pinned=True),
+            "technique": st.column_config.TextColumn(pinned=True),
             "KB": number(format="%.0f"),
             "zipped KB": number(format="%.0f"),
         }

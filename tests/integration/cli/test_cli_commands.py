@@ -131,13 +131,13 @@ def test_compress_stores_a_smaller_network_and_its_stages(run, mnist):
     code, out, _ = run(
         "compress", "--network", student, "--weights", "50", "--epochs", "1", "--batch-size", "100"
     )
-    assert code == 0 and "never distilled, recovered from labels" in out
+    assert code == 0 and "never distilled, fine-tuned on labels" in out
 
 
 def test_compress_refuses_in_a_sentence(run):
     assert run("compress", "--neurons", "0")[::2] == (
         2,
-        "kd: Nothing is taken away, so that there is nothing to recover from: "
+        "kd: Nothing is removed, so there is nothing to fine-tune: "
         "raise neurons, activation, rank or weights above 0.\n",
     )
     code, _, told = run("compress", "--network", "nobody")
