@@ -12,7 +12,7 @@ from tqdm import tqdm
 from kd.cli.output import add_json, all_kept, load_mnist
 from kd.config.search import SearchConfig
 from kd.device import training_device
-from kd.sweeps import search
+from kd.sweeps import search, search_results
 from kd.teachers import catalogue
 from kd.training.loop import Record
 
@@ -41,5 +41,5 @@ def run(given: argparse.Namespace) -> int:
             bar.set_postfix({name: f"{value:.2%}" for name, value in record.validation_accuracy.items()})
 
         found = search.search(config, load_mnist(), teacher, note)
-    print(json.dumps(found) if given.json else search.said(found))
+    print(json.dumps(found) if given.json else search_results.summary(found))
     return 0

@@ -1,1 +1,1 @@
-"""Many students at once: every combination of settings, on one machine or on many, or a search among them."""
+"""Many trainings as one run: sweeps over a grid of settings and searches of settings."""

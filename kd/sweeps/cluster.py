@@ -1,13 +1,15 @@
-"""A grid's groups as tasks of a Ray cluster: the same computations as on one machine, each on whichever node is free.
+"""Train a sweep's groups as tasks of a Ray cluster, each on whichever node is free.
 
-The data and the teacher's answers are put into the cluster's object store once, and each node fetches them once. A task
-whose node or process dies is done again elsewhere. What a group came to is a record as soon as it ends, so that the caller
-can keep it. Ray is not needed by anything else, and so is imported here when it is asked for.
+The computations are the same as on one machine. The data and the teacher's logits are put into the
+cluster's object store once, and each node fetches them once. A task whose node or process dies is
+repeated elsewhere. A group yields a record as soon as it ends, so that the caller can store it. Only
+this module needs Ray, so Ray is imported when a cluster is used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -25,14 +27,16 @@ from kd import paths
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.objectives import METHODS
-from kd.sweeps import grid
-from kd.sweeps.grid import Grid, GridRecord, Groups, Outcome, Table
+from kd.sweeps import grid_groups
+from kd.sweeps.grid import Grid, GridRecord, SweepTraining
+from kd.sweeps.grid_cells import Group
+from kd.sweeps.grid_groups import LogitsTeacher, Outcome
 from kd.sweeps.grid_weights import Weights
 from kd.training.loop import every_epoch
 
-RETRIES = 4  # of a task whose node dies or that fails
-REACH = 15.0  # seconds in which a cluster has to answer
-STORE = 200_000_000  # bytes of memory for what tasks share, on a cluster of one's own; all of MNIST is 62 MB
+RETRIES = 4  # of a task that fails or whose node dies
+TIMEOUT = 15.0  # seconds in which a cluster has to answer
+STORE = 200_000_000  # bytes of shared memory for tasks, on a cluster of our own; all of MNIST is 62 MB
 
 PARTS = ("train", "validation", "test")
 
@@ -41,18 +45,23 @@ class ClusterGrid(Grid):
     """A Grid whose groups train on a Ray cluster.
 
     Args:
-        address: of its head, such as 10.0.0.5:6379, or "auto" on one of its machines; empty: a cluster of this machine alone.
-        gpus: the share of a GPU that each task takes for itself; 0: tasks train on the CPU.
+        like: the same sweep for one machine.
+        address: of the cluster's head, such as 10.0.0.5:6379, or "auto" on one of its machines; empty
+            for a cluster of this machine alone.
+        gpus: the share of a GPU that each task reserves, 0 to 1; with 0, tasks train on the CPU.
+
+    Raises:
+        UserError: ``gpus`` is out of range.
     """
 
     def __init__(self, like: Grid, address: str = "", gpus: float = 0.0):
         if not 0 <= gpus <= 1:
-            raise UserError("The share of a GPU that a task takes must be between 0 and 1.")
+            raise UserError("The share of a GPU that a task reserves must be between 0 and 1.")
         super().__init__(like.config, like.mnist, like.reference)
         self._address, self._gpus = address, gpus
 
-    def _training(self) -> Spread:
-        return Spread(
+    def _training(self) -> ClusterTraining:
+        return ClusterTraining(
             self.config,
             self.mnist,
             self.teacher,
@@ -63,8 +72,8 @@ class ClusterGrid(Grid):
         )
 
 
-class Spread(Groups):
-    """Groups that are done all at once, by whoever is free."""
+class ClusterTraining(SweepTraining):
+    """The trainings of all groups at once, each on a free node."""
 
     def __init__(
         self,
@@ -80,12 +89,13 @@ class Spread(Groups):
         self._config, self._connect, self._gpus = config, connect, gpus
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, None, None]:
-        """One record for each group, in the order in which they end.
+        """Yield one record per group, in the order in which they end.
 
         Raises:
-            UserError: the cluster cannot be reached, or a group failed again and again. All others are done before that is told.
+            UserError: the cluster cannot be reached, or a group failed on every try. It is raised after
+                all other groups have ended.
         """
-        yield from self._taken_over()
+        yield from self._report_earlier()
         before, started, failed = self.seconds, time.perf_counter(), None
         with self._connect() as ray:
             task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES, retry_exceptions=True)(
@@ -100,48 +110,48 @@ class Spread(Groups):
                 (done,), _ = ray.wait(list(running))
                 group = running.pop(done)
                 try:
-                    found, weights = ray.get(done)
+                    outcomes, weights = ray.get(done)
                 except ray.exceptions.RayError as error:
                     failed = error
                     continue
-                self.keep(found, {name: torch.tensor(value) for name, value in weights.items()})
+                self.keep(outcomes, {name: torch.tensor(value) for name, value in weights.items()})
                 self.seconds = before + time.perf_counter() - started
-                yield self._ended(group, found)
+                yield self._ended(group, outcomes)
         if failed:
             raise UserError(reason(failed)) from failed
 
-    def _ended(self, group: grid.Group, found: list[Outcome]) -> GridRecord:
-        sound = [(str(i), outcome) for i, outcome in enumerate(found) if "diverged" not in outcome]
-        images = self._each * self._config.batch_size * len(found)
+    def _ended(self, group: Group, outcomes: list[Outcome]) -> GridRecord:
+        finite = [(str(i), outcome) for i, outcome in enumerate(outcomes) if "diverged" not in outcome]
+        images = self._cell_steps * self._config.batch_size * len(outcomes)
         return GridRecord(
-            self.step,
-            self.steps,
-            self.step / self.steps,
-            self.seconds,
-            images / sum(outcome["seconds"] for outcome in found),
-            {},
-            {},
-            {name: outcome["validation_accuracy"] for name, outcome in sound},
-            True,
-            {f"agreement {name}": outcome["validation_agreement"] for name, outcome in sound},
-            group.index,
-            tuple(found),
+            step=self.step,
+            steps=self.steps,
+            epoch=self.step / self.steps,
+            seconds=self.seconds,
+            images_per_second=images / sum(outcome["seconds"] for outcome in outcomes),
+            losses={},
+            train_accuracy={},
+            validation_accuracy={name: outcome["validation_accuracy"] for name, outcome in finite},
+            whole_validation=True,
+            fidelity={f"agreement {name}": outcome["validation_agreement"] for name, outcome in finite},
+            group=group.index,
+            outcomes=tuple(outcomes),
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        # A group that another engine had begun is begun anew.
+        # A group that another engine had begun starts again.
         super().restore(
             {key: value for key, value in state.items() if key.startswith(("outcome.", "cell.", "seconds."))}
         )
 
 
-# -- what travels ------------------------------------------------------------------------------
+# -- data for the tasks ------------------------------------------------------------------------
 
 
 def packed(mnist: Mnist, teacher: Any, config: Any) -> dict[str, Any]:
-    """The data as arrays, which the processes of a node read where they lie, and the teacher as its logits.
+    """Return the data as arrays, which a node's processes share, and the teacher as its logits.
 
-    Methods that look at the teacher's hidden layers get all of it.
+    For methods that use the teacher's hidden layers, the whole teacher is included.
     """
     parts = {name: getattr(mnist, name) for name in PARTS}
     arrays = {
@@ -162,30 +172,40 @@ def packed(mnist: Mnist, teacher: Any, config: Any) -> dict[str, Any]:
 
 
 def unpacked(shared: Mapping[str, Any]) -> tuple[Mnist, Any]:
-    """The data and who teaches."""
+    """Return the data and the teacher from what packed() returned."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the arrays cannot be written to, which nobody does
-        parts = [
-            Digits(*(torch.from_numpy(arrays[key]) for key in ("images", "labels", "ids")), arrays["file"])
-            for arrays in map(shared["mnist"].get, PARTS)
-        ]
-        teacher = shared.get("teacher") or Table(
-            {file: torch.from_numpy(logits) for file, logits in shared["logits"].items()}
-        )
-    return Mnist(*parts, shared["source"]), teacher
+        warnings.simplefilter("ignore")  # the arrays are read-only, and nobody writes to them
+        parts = []
+        for name in PARTS:
+            arrays = shared["mnist"][name]
+            images, labels, ids = (torch.from_numpy(arrays[key]) for key in ("images", "labels", "ids"))
+            parts.append(Digits(images, labels, ids, arrays["file"]))
+        teacher = shared.get("teacher")
+        if teacher is None:
+            teacher = LogitsTeacher(
+                {file: torch.from_numpy(logits) for file, logits in shared["logits"].items()}
+            )
+    train, validation, test = parts
+    return Mnist(train, validation, test, shared["source"]), teacher
 
 
 def work(
     shared: list[Any], config: Mapping[str, Any], index: int, gpu: bool = False
 ) -> tuple[list[Outcome], dict[str, Any]]:
-    """A task: one group from start to end, with one thread, and on a GPU only where it has declared one. Its outcomes, and the weights that are kept as arrays."""
+    """Train one group from start to end, as a task of the cluster.
+
+    A task uses one thread, and a GPU only if it has reserved one.
+
+    Returns:
+        The outcomes of the group's cells, and the kept weights as arrays.
+    """
     import ray
 
     torch.set_num_threads(1)
     os.environ["KD_DEVICE"] = "cuda" if gpu else "cpu"
     weights: Weights = {}
-    found = grid.run_group(config, index, *unpacked(ray.get(shared[0])), weights=weights)
-    return found, {name: value.numpy() for name, value in weights.items()}
+    outcomes = grid_groups.run_group(config, index, *unpacked(ray.get(shared[0])), weights=weights)
+    return outcomes, {name: value.numpy() for name, value in weights.items()}
 
 
 # -- the cluster ---------------------------------------------------------------------------------
@@ -193,42 +213,45 @@ def work(
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected to the cluster at ``address``; without one, to a cluster of this machine's cores that ends with it.
+    """Connect to the cluster at ``address``, or to a temporary one of this machine's cores.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster to reach.
+        UserError: Ray is not installed, or the cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report over the network
-    os.environ.setdefault(
-        "RAY_DEDUP_LOGS_SKIP_REGEX", "."
-    )  # it would print the last words of nodes that die, to stdout
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report over the network
+    # Ray would print the last log lines of nodes that die.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError:
         raise UserError(
-            "The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt"
+            "The engine ray needs the package Ray. Install it with: pip install -r requirements-ray.txt"
         ) from None
-    alone = {"num_cpus": os.cpu_count(), "object_store_memory": STORE, "include_dashboard": False}
-    # Whatever version of this package the nodes have: they get this one, without what only the app needs.
+    # Nodes get this version of the package, without what only the app needs.
     package = {"py_modules": [str(paths.PACKAGE)], "excludes": ["ui", "weights", "lab", "__pycache__"]}
     try:
         if address and address != "auto":
             _reach(address)
-        ray.init(
-            address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env=package if address else None,
-            **({} if address else alone),
-        )
+        if address:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=package)
+        else:
+            ray.init(
+                "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                num_cpus=os.cpu_count(),
+                object_store_memory=STORE,
+                include_dashboard=False,
+            )
     except (ConnectionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
         raise UserError(
-            f"There is no Ray cluster to reach at {address or 'this machine'}: {_first_line(error)}. Start one by: ray start --head; see the README."
+            f"No Ray cluster can be reached at {address or 'this machine'}: {_first_line(error)}. "
+            "Start one with: ray start --head; see the README."
         ) from None
     try:
         if ray.cluster_resources().get("CPU", 0) < 1:
             raise UserError(
-                "The Ray cluster has no CPU to offer; add a machine to it by: ray start --address=HEAD:6379"
+                "The Ray cluster has no CPU. Add a machine to it with: ray start --address=HEAD:6379"
             )
         yield ray
     finally:
@@ -236,36 +259,38 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _reach(address: str) -> None:
-    """Sees that a cluster answers. Ray itself would try for two minutes, and then end this process."""
+    """Check that a cluster answers. Ray itself would try for two minutes and then end this process."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         raise ValueError("an address is written like 10.0.0.5:6379")
-    socket.create_connection((host, int(port)), REACH / 4).close()
+    socket.create_connection((host, int(port)), TIMEOUT / 4).close()
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        healthy = (
-            subprocess.run(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH
-            ).returncode
-            == 0
-        )
+        check = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT)
+        healthy = check.returncode == 0
     except subprocess.TimeoutExpired:
         healthy = False
     if not healthy:
-        raise ConnectionError("something else answers there, or another version of Ray")
+        raise ConnectionError("another program or another version of Ray answers there")
 
 
 def reason(error: Exception) -> str:
-    """Why a task failed, in a sentence."""
+    """Explain in a sentence why a task failed."""
     where = re.search(r"ip=([\d.]+)", str(error))
     machine = f"The machine {where[1]}" if where else "A machine"
-    kept = "What had ended is kept."
+    kept = "The groups that had ended are kept."
     if missing := re.search(r"No module named '([\w.]+)'", str(error)):
-        return f"{machine} lacks the package {missing[1]}; install requirements.txt on each, with the same Python, and go on with --resume. {kept}"
+        return (
+            f"{machine} lacks the package {missing[1]}. Install requirements.txt on each machine, with the "
+            f"same Python, and continue with --resume. {kept}"
+        )
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, UserError):
         return str(cause)
-    return f"{machine} failed {RETRIES + 1} times at a group of cells: {_first_line(cause)}. {kept} Go on with --resume."
+    return (
+        f"{machine} failed {RETRIES + 1} times at a group of cells: {_first_line(cause)}. "
+        f"{kept} Continue with --resume."
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""How long a grid will take, from a moment's training of each kind of its groups on this machine."""
+"""Estimate how long a sweep or a trial will take, from a short training on this machine."""
 
 from __future__ import annotations
 
@@ -10,25 +10,34 @@ from kd.config.grid import GridConfig
 from kd.config.search import SearchConfig
 from kd.data.digits import Mnist
 from kd.experiments.base import Distillation
-from kd.sweeps.grid import Group, groups, start
+from kd.sweeps.grid_cells import Group, groups
+from kd.sweeps.grid_groups import start
+from kd.training.loop import Record
 
-MOMENT = 0.3  # seconds of training that are measured of each kind of group
-STRETCH = 4  # steps between two looks at the clock
+MOMENT = 0.3  # seconds of training that are measured for each kind of group
+STRETCH = 4  # steps between two readings of the clock
 MAX_KINDS = 8
-FRESH = 60.0  # seconds after which it is measured again: the machine may have had other work then
-_measured: dict[tuple, tuple[float, float]] = {}  # kind -> seconds of a step, and when they were measured
+FRESH = 60.0  # seconds until a measurement is repeated: the machine may have been busy at the time
+_measured: dict[tuple, tuple[float, float]] = {}  # kind -> seconds per step, and when it was measured
 
 
 def known(config: GridConfig) -> bool:
-    """Whether seconds() would measure nothing."""
+    """Return whether seconds() can answer without measuring."""
     return all(kind in _measured for kind in _kinds(config))
 
 
 def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
-    """About how long the grid takes if nothing else runs; None where its groups are of too many kinds to measure.
+    """Estimate how long a sweep takes, in seconds, if nothing else runs.
 
     Args:
-        again: measure once more what is no longer fresh, since nothing trains that would be held up; the fastest counts.
+        config: the sweep.
+        mnist: the data.
+        teacher: the teacher, as for grid_groups.start().
+        again: whether old measurements may be repeated; the fastest counts. False while something trains,
+            which this would slow down.
+
+    Returns:
+        The seconds, or None if the sweep has too many kinds of groups to measure.
 
     Raises:
         UserError: the settings do not fit the data.
@@ -36,10 +45,9 @@ def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     kinds = _kinds(config)
     if len(kinds) > MAX_KINDS:
         return None
-    judged = (
-        ((config.epochs + 1) * len(mnist.validation) + len(mnist.test)) / config.batch_size / 2
-    )  # in steps: without the way back
-    steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + judged
+    # Evaluations in steps: they have no backward pass, which is half of a step.
+    evaluation = ((config.epochs + 1) * len(mnist.validation) + len(mnist.test)) / config.batch_size / 2
+    steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size) + evaluation
     total = 0.0
     for kind, same in kinds.items():
         if kind not in _measured or again and time.monotonic() - _measured[kind][1] > FRESH:
@@ -52,7 +60,16 @@ def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) 
 
 
 def trial(config: SearchConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
-    """About how long a trial of a search takes at most; ``again`` as for seconds(), None where nothing is known and nothing may be measured.
+    """Estimate how long a trial of a search takes at most, in seconds.
+
+    Args:
+        config: the search.
+        mnist: the data.
+        teacher: the teacher.
+        again: as for seconds().
+
+    Returns:
+        The seconds, or None if nothing is known and nothing may be measured.
 
     Raises:
         UserError: the settings do not fit the data.
@@ -66,7 +83,8 @@ def trial(config: SearchConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     )
     if again and (kind not in _measured or time.monotonic() - _measured[kind][1] > FRESH):
         run = Distillation(config.distillation({"method": config.methods.split(",")[0]}), mnist, teacher)
-        step = moment(run, len(mnist.glance) / config.batch_size)  # student and control, without the way back
+        # An evaluation reads student and control, without the backward pass.
+        step = moment(run, len(mnist.glance) / config.batch_size)
         _measured[kind] = min(step, _measured.get(kind, (math.inf, 0.0))[0]), time.monotonic()
     if kind not in _measured:
         return None
@@ -78,39 +96,48 @@ def trial(config: SearchConfig, mnist: Mnist, teacher: Any, again: bool = True) 
 
 
 def _kinds(config: GridConfig) -> dict[tuple, list[Group]]:
-    """Groups that take as long: of one network and size, with as many images a batch."""
-    found: dict[tuple, list[Group]] = {}
+    """Return the groups that take equally long: one network and size, with as many images per batch."""
+    kinds: dict[tuple, list[Group]] = {}
     for group in groups(config):
-        its = group.cells[0].config
-        method = its.method if len(group.cells) == 1 and not group.cells[0].control else ""
-        found.setdefault(
-            (its.student, len(group.cells), method, its.batch_size, min(its.labels, its.batch_size)), []
-        ).append(group)
-    return found
+        first = group.cells[0]
+        settings = first.config
+        method = settings.method if len(group.cells) == 1 and not first.control else ""
+        key = (
+            settings.student,
+            len(group.cells),
+            method,
+            settings.batch_size,
+            min(settings.labels, settings.batch_size),
+        )
+        kinds.setdefault(key, []).append(group)
+    return kinds
 
 
 def _step(group: Group, mnist: Mnist, teacher: Any) -> float:
-    """Seconds of an optimizer step: the fastest of some short stretches, since others that use the machine only make it slower.
+    """Return the seconds per optimizer step of a group.
 
-    The first steps, which are slower anyway, are not counted.
+    This is the fastest of some short stretches, because other load on the machine only slows it
+    down. The first steps are slower and do not count.
     """
-    judging = (
-        len(mnist.glance) / group.cells[0].config.batch_size / 2
-    )  # that each record takes, in steps: without the way back
-    return moment(start(group, mnist, teacher), judging)
+    evaluation = len(mnist.glance) / group.cells[0].config.batch_size / 2  # has no backward pass
+    return moment(start(group, mnist, teacher), evaluation)
 
 
-def moment(training: Any, judging: float) -> float:
-    """Seconds of an optimizer step of ``training``, of which a moment is trained.
+def moment(training: Any, evaluation: float) -> float:
+    """Train for a moment and return the seconds per optimizer step.
 
     Args:
-        judging: what each record takes, in steps.
+        training: a Training or an experiment.
+        evaluation: the cost of the evaluation for each record, in steps.
     """
-    before, fastest, until = None, math.inf, time.monotonic() + MOMENT
+    before: Record | None = None
+    fastest, until = math.inf, time.monotonic() + MOMENT
     for record in training.records(lambda step: step % STRETCH == 0):
         if before:
-            fastest = min(fastest, (record.seconds - before.seconds) / (record.step - before.step + judging))
-        if before and time.monotonic() > until:
-            return fastest
+            steps = record.step - before.step + evaluation
+            fastest = min(fastest, (record.seconds - before.seconds) / steps)
+            if time.monotonic() > until:
+                return fastest
         before = record
+    assert before is not None, "a training yields at least one record"
     return min(fastest, before.seconds / before.step)

@@ -1,4 +1,4 @@
-"""Many students of one shape trained as one batched computation, on the same batches, each with settings of its own."""
+"""Train many students of one shape as one batched computation, each with settings of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kd.training.optimizers import OPTIMIZERS
 CHUNK = 1000  # images that all students classify at once
 
 
-class _All:
-    """All learners as one: there is no Python for each of them in a step, and losses are not noted."""
+class _StackedLearners:
+    """All learners as one: a step runs no Python code for each of them, and losses are not recorded."""
 
     name = "all"
 
@@ -44,20 +44,23 @@ class _All:
         self._optimizer.step(self.passes.backward(by_logits), step.learning_rate)
 
 
-class Together(Training):
-    """As Training, for multilayer perceptrons of one shape whose objectives look at answers alone.
+class BatchedTraining(Training):
+    """Training for multilayer perceptrons of one shape whose objectives read only logits.
 
-    A learner that goes out of bounds leaves the others as they are.
+    A learner that diverges does not affect the others.
 
     Args:
-        learners: with their own settings.
+        learners: the learners, with their own settings.
+        mnist: the data.
+        plan: the settings that stay fixed.
+        teacher: the teacher of all learners, if any.
     """
 
     def __init__(self, learners: list[Learner], mnist: Mnist, plan: Plan, teacher: Teacher | None):
         super().__init__(learners, mnist, plan, {}, teacher)
 
     def _prepared(self) -> Sequence[Learning]:
-        self._all = _All(self.learners, self.plan.optimizer, self.mnist.train.labels.device)
+        self._all = _StackedLearners(self.learners, self.plan.optimizer, self.mnist.train.labels.device)
         return [self._all]
 
     def _remember(self) -> None:
@@ -67,17 +70,16 @@ class Together(Training):
         pass
 
     def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
-        """Accuracy by learner, and agreement with the teacher, where there is one."""
-        guesses, names = self.said(digits).argmax(2), [learner.name for learner in self.learners]
-        found = dict(zip(names, (guesses == digits.labels).float().mean(1).tolist()))
+        """Return the accuracy by learner, and the agreement with the teacher if there is one."""
+        predictions, names = self.logits(digits).argmax(2), [learner.name for learner in self.learners]
+        accuracy = dict(zip(names, (predictions == digits.labels).float().mean(1).tolist()))
         if self.teacher is None:
-            return found, {}
-        agree = (guesses == self.teacher.logits(digits).argmax(1)).float().mean(1).tolist()
-        return found, {f"agreement {name}": share for name, share in zip(names, agree)}
+            return accuracy, {}
+        agreement = (predictions == self.teacher.logits(digits).argmax(1)).float().mean(1).tolist()
+        return accuracy, {f"agreement {name}": value for name, value in zip(names, agreement)}
 
     @torch.no_grad()
-    def said(self, digits: Digits) -> Tensor:
-        """The logits (L, N, 10) of all learners."""
-        return torch.cat(
-            [self._all.passes.logits(part) for part in digits.inputs().split(CHUNK)], 2
-        ).transpose(1, 2)
+    def logits(self, digits: Digits) -> Tensor:
+        """Return the logits (L, N, 10) of all learners."""
+        parts = [self._all.passes.logits(part) for part in digits.inputs().split(CHUNK)]
+        return torch.cat(parts, 2).transpose(1, 2)

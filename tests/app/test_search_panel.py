@@ -6,7 +6,7 @@ import pytest
 
 from kd import paths
 from kd.store import runs
-from kd.sweeps import search
+from kd.sweeps import search_results
 from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
@@ -119,7 +119,7 @@ def test_stopped_search_never_reads_a_test_image(app):
     at.run()
     found = runs.load(id).measures["search"]
     assert not at.exception and runs.load(id).state == "stopped" and found["trials"] and "models" not in found
-    assert "Test images are read when a search has come to its end" in said(at)
+    assert "test images are read when the search has ended" in said(at)
     at.button(key="search_open").click().run()
     assert not at.exception and at.session_state[session_keys.SETTINGS]["distil"][
         "learning_rate"
@@ -171,12 +171,12 @@ def test_stored_searches_can_be_chosen(app, tmp_path):
     box = at.selectbox(key="search_chosen")
     assert len(box.options) == 2
     box.set_value("python -m kd search --trials 4 --seed 1").run()
-    assert not at.exception and "The best of 4 trials (1 given up early)" in said(at)
+    assert not at.exception and "The best of 4 trials (1 stopped early)" in said(at)
     box.set_value("python -m kd search --trials 3 --seed 0").run()
-    assert not at.exception and "The best of 3 trials (1 given up early)" in said(at)
+    assert not at.exception and "The best of 3 trials (1 stopped early)" in said(at)
 
 
 def test_page_explains_how_to_start_a_first_search(app, monkeypatch, tmp_path):
-    monkeypatch.setattr(search, "STORED", tmp_path / "none.json")
+    monkeypatch.setattr(search_results, "STORED", tmp_path / "none.json")
     at = app("sweep", way="search")
     assert not at.exception and "python -m kd search --student mlp-30" in said(at)

@@ -157,6 +157,6 @@ def test_only_the_presenter_opens_cells_with_a_password(app, monkeypatch):
 def test_page_says_before_start_which_networks_are_kept(app, monkeypatch):
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 400_000)
     at, id = trained(app)
-    assert "at most 0: those of seed 0." in said(at) and grid_weights.held(runs.load(id)) == {0, 1, 2}
+    assert "at most 0 MB: those of seed 0." in said(at) and grid_weights.held(runs.load(id)) == {0, 1, 2}
     at.selectbox(key=session_keys.GRID_SEED).set_value(1).run()
     assert at.button(key="grid_open_run").disabled

@@ -1,4 +1,4 @@
-"""Grids on a real Ray cluster of two nodes, of which one dies in the middle: nothing is lost, and the outcomes are those of one machine."""
+"""Sweeps on a real Ray cluster of two nodes, one of which dies: the outcomes equal those of one machine."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from kd.cli import main as cli
 from kd.config.grid import GridConfig
 from kd.data import sources
 from kd.errors import UserError
-from kd.sweeps import cluster, grid
+from kd.sweeps import cluster, grid_groups
 from kd.sweeps.cluster import ClusterGrid
 from kd.sweeps.grid import Grid
 from kd.teachers import catalogue
@@ -24,8 +24,8 @@ SMALL = GridConfig(
 )
 
 
-def told(outcomes):
-    """What cells came to, but for the time that it took."""
+def results(outcomes):
+    """Return the outcomes of cells without their times."""
     return {
         i: {key: value for key, value in outcome.items() if key != "seconds"}
         for i, outcome in sorted(outcomes.items())
@@ -33,13 +33,13 @@ def told(outcomes):
 
 
 def a_teacher():
-    """Whose logits are the same to the bit in whatever order they are asked for."""
+    """Return a teacher whose logits are bitwise the same in any order of images."""
     return small_teacher("linear")
 
 
 @pytest.fixture
 def one_thread():
-    """As tasks have: with more, matrix products may round otherwise."""
+    """One thread, as tasks have: with more, matrix products may round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,7 +70,7 @@ def two_nodes(monkeypatch):
 
 
 @pytest.mark.cluster
-def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_thread, monkeypatch):
+def test_node_that_dies_during_a_sweep_loses_nothing(two_nodes, mnist, one_thread, monkeypatch):
     import ray
 
     here = Grid(SMALL, mnist, a_teacher())
@@ -83,19 +83,19 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
     kept = there.training.state()
     rest = list(records)
     assert sorted(record.group for record in [first, *rest]) == list(range(SMALL.seeds)), (
-        "a group is missing, or was told twice"
+        "a group is missing, or came twice"
     )
-    assert told(there.training.outcomes) == told(here.training.outcomes), "to the bit"
-    assert identical(there.tensors["cells"], here.tensors["cells"]), "the networks travel back"
-    assert [record.step for record in rest] == sorted(record.step for record in rest) and rest[
-        -1
-    ].step == rest[-1].steps
-    assert not ray.is_initialized(), "connected after the end"
+    assert results(there.training.outcomes) == results(here.training.outcomes), "bitwise equal"
+    assert identical(there.tensors["cells"], here.tensors["cells"]), "the networks come back"
+    assert [record.step for record in rest] == sorted(record.step for record in rest)
+    assert rest[-1].step == rest[-1].steps
+    assert not ray.is_initialized(), "still connected after the end"
 
-    # What was kept when the node died goes on without the group that had ended, on one machine too.
+    # The state at the node's death resumes on one machine too, without the group that had ended.
     again = Grid(SMALL, mnist, a_teacher())
     began = {record.group for record in again.records(state=kept)}
-    assert first.group not in began and told(again.training.outcomes) == told(here.training.outcomes)
+    assert first.group not in began
+    assert results(again.training.outcomes) == results(here.training.outcomes)
 
     def without_package(*_):
         import package_that_nobody_has  # noqa: F401
@@ -104,12 +104,12 @@ def test_a_node_that_dies_in_mid_sweep_loses_nothing(two_nodes, mnist, one_threa
     lost = ClusterGrid(Grid(SMALL, mnist, a_teacher()), two_nodes.address)
     with pytest.raises(
         UserError,
-        match=r"The machine [\d.]+ lacks the package package_that_nobody_has; install requirements.txt on each",
+        match=r"The machine [\d.]+ lacks the package package_that_nobody_has. Install requirements.txt",
     ):
         list(lost.records(state=kept))
-    assert told(lost.training.outcomes) == {
-        i: told(here.training.outcomes)[i] for i in range(first.group * 5, first.group * 5 + 5)
-    }
+    expected = results(here.training.outcomes)
+    first_cell = first.group * 5
+    assert results(lost.training.outcomes) == {i: expected[i] for i in range(first_cell, first_cell + 5)}
 
 
 # -- without a cluster --------------------------------------------------------------------------
@@ -142,55 +142,54 @@ def run(home, monkeypatch, mnist, capsys):
 
 
 @pytest.mark.parametrize(
-    "address, told",
+    "address, message",
     [
-        ("127.0.0.1:1", "There is no Ray cluster to reach at 127.0.0.1:1: [Errno 111] Connection refused."),
+        ("127.0.0.1:1", "No Ray cluster can be reached at 127.0.0.1:1: [Errno 111] Connection refused."),
         (
             "somewhere",
-            "There is no Ray cluster to reach at somewhere: an address is written like 10.0.0.5:6379.",
+            "No Ray cluster can be reached at somewhere: an address is written like 10.0.0.5:6379.",
         ),
         ("ray://10.0.0.5:10001", "an address is written like 10.0.0.5:6379."),
-        ("auto", "There is no Ray cluster to reach at auto: Could not find any running Ray instance."),
+        ("auto", "No Ray cluster can be reached at auto: Could not find any running Ray instance."),
     ],
 )
-def test_a_cluster_that_cannot_be_reached_is_told_at_once(run, address, told, monkeypatch):
+def test_unreachable_cluster_is_reported_at_once(run, address, message, monkeypatch):
     pytest.importorskip(
         "ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt"
     )
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     began = time.monotonic()
     code, out, err = run("--engine", "ray", "--address", address)
-    assert (code, out) == (2, "") and told in err and "Start one by: ray start --head; see the README." in err
+    assert (code, out) == (2, "") and message in err
+    assert "Start one with: ray start --head; see the README." in err
     assert time.monotonic() - began < 20
 
 
-def test_something_else_at_the_address_is_given_up_in_bounded_time(run, monkeypatch):
+def test_other_program_at_the_address_is_reported_in_time(run, monkeypatch):
     pytest.importorskip(
         "ray", reason="NOT TESTED: the engine ray; install it by: pip install -r requirements-ray.txt"
     )
-    monkeypatch.setattr(cluster, "REACH", 1.0)
+    monkeypatch.setattr(cluster, "TIMEOUT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         code, _, err = run("--engine", "ray", "--address", f"127.0.0.1:{mute.getsockname()[1]}")
-    assert code == 2 and "something else answers there" in err
+    assert code == 2 and "another program or another version of Ray answers there" in err
 
 
-def test_without_ray_the_engine_says_how_to_install_it(run, monkeypatch):
+def test_missing_ray_is_reported_with_the_install_command(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, err = run("--engine", "ray")
-    assert (
-        code == 2
-        and "The engine ray needs the package Ray; install it by: pip install -r requirements-ray.txt" in err
-    )
+    assert code == 2
+    assert "The engine ray needs the package Ray. Install it with: pip install -r requirements-ray.txt" in err
 
 
-def test_what_is_for_a_cluster_needs_the_engine(run):
+def test_cluster_options_need_the_ray_engine(run):
     assert run("--address", "10.0.0.5:6379")[0] == 2 and "add --engine ray" in run("--gpus", "0.5")[2]
     assert "must be between 0 and 1" in run("--engine", "ray", "--gpus", "nan")[2]
 
 
-def test_finished_cells_are_kept_whichever_way_a_sweep_ends(run, monkeypatch):
-    """Each group's outcomes are in the checkpoint as soon as it ends, and no group is repeated."""
-    began, real = [], grid.start
+def test_finished_cells_survive_an_interruption(run, monkeypatch):
+    """The checkpoint has a group's outcomes as soon as it ends, and no group is repeated."""
+    began, real = [], grid_groups.start
 
     def start(group, *others):
         if len(began) == 1:
@@ -198,21 +197,21 @@ def test_finished_cells_are_kept_whichever_way_a_sweep_ends(run, monkeypatch):
         began.append(group.index)
         return real(group, *others)
 
-    monkeypatch.setattr(grid, "start", start)
+    monkeypatch.setattr(grid_groups, "start", start)
     code, _, err = run()
     (id,) = [path.name.removesuffix(".checkpoint") for path in paths.home().glob("*.checkpoint")]
     assert code == 130 and f"--resume {id}" in err
     monkeypatch.setattr(
-        grid, "start", lambda group, *others: began.append(group.index) or real(group, *others)
+        grid_groups, "start", lambda group, *others: began.append(group.index) or real(group, *others)
     )
     assert json.loads(run("--resume", id, "--json")[1])["run"] == id and began == [0, 1]
 
 
-def test_data_and_answers_arrive_as_they_left(mnist):
+def test_data_and_logits_survive_packing(mnist):
     teacher = a_teacher()
     there, taught = cluster.unpacked(cluster.packed(mnist, teacher, SMALL))
     for ours, theirs in ((mnist.train, there.train), (mnist.test, there.test)):
         assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
         assert torch.equal(taught.logits(theirs), teacher.logits(ours))
     whole = cluster.unpacked(cluster.packed(mnist, teacher, SMALL.replace(method="hinton,pkt")))[1]
-    assert whole is teacher, "methods that look at hidden layers need all of it"
+    assert whole is teacher, "methods that use hidden layers need the whole teacher"

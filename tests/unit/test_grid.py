@@ -1,4 +1,4 @@
-"""Grids: which cells there are, that together they learn what each learns alone, and that nothing is lost in between."""
+"""Sweeps: their cells, batched training, resuming, and the summary over the seeds."""
 
 import json
 import math
@@ -12,8 +12,10 @@ from kd.experiments.base import Distillation
 from kd.jobs.manager import JobManager
 from kd.models import inference
 from kd.store import runs
-from kd.sweeps import grid, grid_time
-from kd.sweeps.grid import Grid, Groups, Table, cells, groups
+from kd.sweeps import grid, grid_cells, grid_groups, grid_time
+from kd.sweeps.grid import Grid, SweepTraining
+from kd.sweeps.grid_cells import cells, groups
+from kd.sweeps.grid_groups import LogitsTeacher
 from kd.sweeps.grid_summary import means
 from kd.training.loop import Training
 from tests.helpers import Given, small_teacher, wait_until
@@ -23,10 +25,10 @@ SMALL = GridConfig(
 )
 
 
-# -- which cells ---------------------------------------------------------------------------
+# -- cells ---------------------------------------------------------------------------------
 
 
-def test_cells_are_all_combinations_and_one_control_for_each_student_labels_and_seed():
+def test_cells_are_all_combinations_with_their_controls():
     found = cells(
         GridConfig(
             student="mlp-30,linear", temperature="4,2", soft_weight="0,0.9", labels="0,100", seeds=2, seed=5
@@ -45,7 +47,7 @@ def test_cells_are_all_combinations_and_one_control_for_each_student_labels_and_
         ("mlp-30", 100, 2.0, 0.9),
         ("mlp-30", 100, 4.0, 0.9),
     ]
-    # A soft weight of 0 is the control, which knows no temperature.
+    # A soft weight of 0 is the control, which has no temperature.
     assert [cell.config.soft_weight for cell in found if cell.control] == [0.0] * 8
     assert found[0].settings == {
         "student": "mlp-30",
@@ -56,7 +58,7 @@ def test_cells_are_all_combinations_and_one_control_for_each_student_labels_and_
     }
 
 
-def test_a_method_has_only_the_axes_that_it_reads():
+def test_methods_vary_only_the_axes_that_they_read():
     config = GridConfig(method="hinton,mse,label-smoothing", temperature="1,4", soft_weight="0.5,1", seeds=1)
     found = [cell.settings for cell in cells(config) if not cell.control]
     assert [(its["method"], its.get("temperature"), its.get("soft_weight")) for its in found] == [
@@ -71,31 +73,23 @@ def test_a_method_has_only_the_axes_that_it_reads():
     assert config.count == len(found) + 1
 
 
-def test_what_shares_its_batches_is_a_group_and_what_cannot_be_batched_trains_alone(monkeypatch):
+def test_only_batchable_cells_share_a_group(monkeypatch):
     config = GridConfig(
         student="mlp-30,cnn-tiny", method="hinton,fitnets", temperature="1,4", soft_weight="0.5", seeds=1
     )
     sizes = [len(group.cells) for group in groups(config)]
-    assert sizes == [
-        3,
-        1,
-        1,
-        1,
-        1,
-        1,
-        1,
-        1,
-    ]  # the control and two of hinton; fitnets looks at hidden layers; cnn-tiny is no MLP
+    # The control and two of hinton; fitnets uses hidden layers, and cnn-tiny is not an MLP.
+    assert sizes == [3, 1, 1, 1, 1, 1, 1, 1]
     assert sorted(cell.index for group in groups(config) for cell in group.cells) == list(range(config.count))
     groups.cache_clear()
-    monkeypatch.setattr(grid, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
+    monkeypatch.setattr(grid_cells, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
     assert [
         len(group.cells) for group in groups(GridConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))
     ] == [2, 2, 1, 2, 2, 1]
 
 
 @pytest.mark.parametrize(
-    "wrong, told",
+    "axes, message",
     [
         ({"temperature": "1,40"}, "Temperature must be between 1 and 20, not 40."),
         ({"temperature": " , "}, "Temperatures must have at least one value, such as 1."),
@@ -112,12 +106,12 @@ def test_what_shares_its_batches_is_a_group_and_what_cannot_be_batched_trains_al
         ({"soft_weight": ",".join(["0.5"] * 51)}, "Soft weights can have at most 50 values, not 51."),
     ],
 )
-def test_a_bad_axis_is_refused_in_a_sentence(wrong, told):
-    with pytest.raises(UserError, match=told.replace("(", r"\(")):
-        GridConfig(**wrong)
+def test_bad_axis_is_refused(axes, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        GridConfig(**axes)
 
 
-def test_axes_are_kept_in_one_form_whichever_way_they_come():
+def test_axes_have_one_canonical_form():
     config = GridConfig(temperature="20, 1,4.0,1", soft_weight=" .5,1")
     assert (config.temperature, config.soft_weight, config.values("temperature")) == (
         "1,4,20",
@@ -131,11 +125,11 @@ def test_axes_are_kept_in_one_form_whichever_way_they_come():
     )
 
 
-# -- together as alone -------------------------------------------------------------------------
+# -- batched training ---------------------------------------------------------------------------
 
 
 def trained(group, mnist, teacher):
-    training = grid.start(group, mnist, teacher)
+    training = grid_groups.start(group, mnist, teacher)
     list(training.records())
     return training
 
@@ -150,7 +144,7 @@ def trained(group, mnist, teacher):
     ],
     ids=["one hidden layer", "two, few labels", "none", "other methods"],
 )
-def test_cells_trained_together_learn_what_each_learns_alone_on_those_batches(config, mnist):
+def test_batched_cells_match_cells_trained_alone(config, mnist):
     teacher, (group,) = small_teacher(), groups(config)
     together = trained(group, mnist, teacher)
     for cell, learner in zip(group.cells, together.learners):
@@ -160,29 +154,28 @@ def test_cells_trained_together_learn_what_each_learns_alone_on_those_batches(co
         for ours, weight in zip(learner.model.parameters(), theirs.parameters()):
             torch.testing.assert_close(ours, weight, rtol=2e-3, atol=2e-4)
     different = [learner.model.state_dict()["1.weight"] for learner in together.learners]
-    assert not torch.allclose(
-        different[0], different[1], rtol=2e-3, atol=2e-4
-    )  # the tolerance tells cells apart
+    # The tolerance is small enough to distinguish cells.
+    assert not torch.allclose(different[0], different[1], rtol=2e-3, atol=2e-4)
 
 
-def test_a_network_that_cannot_be_batched_goes_the_same_way(mnist):
+def test_unbatchable_network_matches_a_distillation(mnist):
     config = SMALL.replace(seeds=1, student="cnn-tiny", temperature="4", soft_weight="1", epochs=1)
     teacher = small_teacher()
     run = Distillation(cells(config)[1].config, mnist, teacher)
     list(run.records())
-    found = [grid.run_group(config.to_dict(), i, mnist, teacher)[0] for i in range(2)]
+    found = [grid_groups.run_group(config.to_dict(), i, mnist, teacher)[0] for i in range(2)]
     assert [outcome["cell"] for outcome in found] == [0, 1]
-    said = inference.logits_in_chunks(run.trained["student"], mnist.test.inputs(), 512).argmax(1)
-    assert found[1]["test_errors"] == int((said != mnist.test.labels).sum())
+    predictions = inference.logits_in_chunks(run.trained["student"], mnist.test.inputs(), 512).argmax(1)
+    assert found[1]["test_errors"] == int((predictions != mnist.test.labels).sum())
 
 
-def test_a_cell_that_goes_out_of_bounds_leaves_the_others_as_they_are(mnist):
+def test_diverged_cell_does_not_affect_the_others(mnist):
     group, teacher = groups(SMALL.replace(seeds=1))[0], small_teacher()
-    whole = grid.outcomes(group, trained(group, mnist, teacher), mnist, teacher)
-    training = grid.start(group, mnist, teacher)
+    whole = grid_groups.outcomes(group, trained(group, mnist, teacher), mnist, teacher)
+    training = grid_groups.start(group, mnist, teacher)
     training.learners[1].model[1].weight.data.fill_(math.inf)
     list(training.records())
-    spoiled = grid.outcomes(group, training, mnist, teacher)
+    spoiled = grid_groups.outcomes(group, training, mnist, teacher)
     assert set(spoiled[1]) == {"cell", "seconds", "diverged"}
     assert [outcome["test_errors"] for outcome in (spoiled[0], spoiled[2])] == [
         outcome["test_errors"] for outcome in (whole[0], whole[2])
@@ -191,30 +184,30 @@ def test_a_cell_that_goes_out_of_bounds_leaves_the_others_as_they_are(mnist):
     assert [(row["n"], row["diverged"]) for row in rows][:3] == [(1, 0), (0, 1), (1, 0)]
 
 
-def test_another_process_needs_plain_data_alone(mnist):
+def test_group_trains_from_plain_data(mnist):
     teacher = small_teacher()
     tables = {name: torch.zeros(count, 10) for name, count in (("train", 60_000), ("test", 10_000))}
     for digits in (mnist.train, mnist.validation, mnist.test):
         tables[digits.file][digits.ids] = teacher.logits(digits)
-    config, told = json.loads(json.dumps(SMALL.to_dict())), []
-    found = grid.run_group(config, 1, mnist, Table(tables), told.append)
-    whole = Groups(SMALL, mnist, teacher)
+    config, records = json.loads(json.dumps(SMALL.to_dict())), []
+    found = grid_groups.run_group(config, 1, mnist, LogitsTeacher(tables), records.append)
+    whole = SweepTraining(SMALL, mnist, teacher)
     list(whole.records())
     without = [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in found]
     assert without == [
         {key: value for key, value in whole.outcomes[i].items() if key != "seconds"} for i in range(5, 10)
     ]
-    assert json.loads(json.dumps(found)) == found and len(told) == 2
+    assert json.loads(json.dumps(found)) == found and len(records) == 2
 
 
 # -- as a run -------------------------------------------------------------------------------------
 
 
-def judged(outcomes):
+def errors(outcomes):
     return {i: outcome["test_errors"] for i, outcome in sorted(outcomes.items())}
 
 
-def test_progress_is_that_of_the_whole_and_groups_end_with_their_outcomes(mnist):
+def test_sweep_reports_its_progress_and_outcomes(mnist):
     run = Grid(SMALL, mnist, small_teacher())
     rows = [record.row() for record in run.records(lambda step: step % 5 == 0)]
     assert rows[-1]["step"] == run.training.steps == 10 * 20 and rows[-1]["epoch"] == 1
@@ -234,7 +227,7 @@ def test_progress_is_that_of_the_whole_and_groups_end_with_their_outcomes(mnist)
 
 
 @pytest.mark.parametrize("stop", [5, 20, 25])
-def test_a_grid_that_was_stopped_goes_on_to_the_same_outcomes(mnist, stop):
+def test_resumed_sweep_gives_the_same_outcomes(mnist, stop):
     teacher = small_teacher()
     whole = Grid(SMALL, mnist, teacher)
     list(whole.records())
@@ -246,12 +239,12 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_outcomes(mnist, stop):
     began = []
     for record in again.records(state=first.training.state()):
         began.append(record.group)
-    assert judged(again.training.outcomes) == judged(whole.training.outcomes)
-    assert stop == 5 or 0 not in began  # what had ended is not repeated
+    assert errors(again.training.outcomes) == errors(whole.training.outcomes)
+    assert stop == 5 or 0 not in began  # an ended group is not repeated
     assert again.training.step == again.training.steps
 
 
-def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
+def test_worker_continues_a_stopped_sweep(mnist, home):
     manager = JobManager(Given(mnist), tick=0.0)
     manager.teacher = lambda name: small_teacher()
     try:
@@ -271,13 +264,13 @@ def test_the_worker_stores_a_stopped_grid_and_another_continues_it(mnist, home):
     run = runs.load(next_id)
     assert run.kind == "sweep" and run.models == () and len(run.measures["cells"]) == 10
     assert run.measures["cells"][: len(kept)] == kept
-    assert grid.read(run.config, run.metrics())[0] == run.measures["cells"]  # what was taken over is told too
+    assert grid.read(run.config, run.metrics())[0] == run.measures["cells"]  # earlier cells included
 
 
-# -- what came out -----------------------------------------------------------------------------------
+# -- summary -----------------------------------------------------------------------------------------
 
 
-def test_means_are_over_seeds_and_the_gain_is_over_pairs():
+def test_means_are_over_seeds_and_gain_over_pairs():
     def cell(seed, errors, control=False):
         about = (
             {"student": "mlp-30", "labels": 0, "soft_weight": 0.0}
@@ -302,13 +295,13 @@ def test_means_are_over_seeds_and_the_gain_is_over_pairs():
 
     control, student = means([cell(0, 10, True), cell(0, 7), cell(1, 20, True), cell(1, 15), cell(2, 40)])
     assert control["test_errors"] == {"mean": 15, "sd": pytest.approx(50**0.5)} and control["n"] == 2
-    # The third seed's control has not ended, so that it has no pair yet.
+    # The control of the third seed has not ended, so it has no pair yet.
     assert student["n"] == 3 and student["test_errors"]["mean"] == pytest.approx(62 / 3)
     assert student["test_errors"]["gain"] == {"mean": -4, "sd": pytest.approx(2**0.5)}
     assert means([cell(0, 7)])[0]["test_errors"] == {"mean": 7, "sd": None}
 
 
-def test_a_training_reads_a_learners_own_settings_first(mnist):
+def test_learner_settings_take_precedence(mnist):
     config = cells(SMALL)[1].config
     runs_ = []
     for own in (None, {"temperature": 9.0, "soft_weight": 1.0}):
@@ -321,22 +314,19 @@ def test_a_training_reads_a_learners_own_settings_first(mnist):
     assert not torch.equal(*runs_)
 
 
-def test_the_time_is_estimated_for_each_kind_of_group_and_kept(mnist, monkeypatch):
+def test_time_is_measured_once_per_kind_of_group(mnist, monkeypatch):
     measured = []
     monkeypatch.setattr(grid_time, "_measured", {})
     monkeypatch.setattr(grid_time, "_step", lambda group, *rest: measured.append(len(group.cells)) or 0.01)
     config = SMALL.replace(student="mlp-30,linear")
     assert not grid_time.known(config)
-    # Two epochs of 10 steps in 4 groups; judging 200 images three times and the test set once is worth 4 of 0.01 s.
+    # Two epochs of 10 steps in 4 groups; evaluating 200 images three times and the test set once takes
+    # as long as 4 steps of 0.01 s.
     assert grid_time.seconds(config, mnist, None) == pytest.approx(4 * (20 + 4) * 0.01)
-    assert (
-        measured == [5, 5]
-        and grid_time.known(config.replace(seeds=9))
-        and grid_time.seconds(config, mnist, None)
-        and len(measured) == 2
-    )
+    assert measured == [5, 5] and grid_time.known(config.replace(seeds=9))
+    assert grid_time.seconds(config, mnist, None) and len(measured) == 2
 
 
-def test_a_moments_training_measures_a_step(mnist):
+def test_short_training_measures_a_step(mnist):
     step = grid_time._step(groups(SMALL.replace(seeds=1))[0], mnist, small_teacher())
     assert 0 < step < 10

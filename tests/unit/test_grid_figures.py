@@ -1,4 +1,4 @@
-"""The heat map: what stands in its cells, their colours' range, and the words beside it."""
+"""The heat map of a sweep: its cells, the range of its colours and the sentence beside it."""
 
 import json
 
@@ -46,28 +46,25 @@ def cell(seed, errors, temperature=None, soft_weight=0.0, **more):
 CELLS = [cell(0, 600), cell(1, 700), cell(0, 500, 4.0, 1.0), cell(1, 640, 4.0, 1.0), cell(0, 480, 1.0, 1.0)]
 
 
-def heat(measure, live={}, **how):
-    figure = grid.heat(CONFIG, by_place(CELLS), live, measure=measure, **HOW | how)
+def heat(measure, live=None, **how):
+    figure = grid.heat(CONFIG, by_place(CELLS), live or {}, measure=measure, **HOW | how)
     go.Figure(figure)
     return figure["data"][0]
 
 
-def test_each_cell_is_the_mean_over_its_seeds_and_the_controls_row_is_the_same_at_all_temperatures():
+def test_heat_map_shows_means_over_the_seeds():
     trace = heat("test_errors")
     assert (trace["x"], trace["y"]) == (["1", "4"], ["control", "0.5", "1"])
     assert trace["z"] == [[650, 650], [None, None], [480, 570]] and trace["text"][2] == ["480", "570"]
-    assert (
-        trace["customdata"][2][1]
-        == "<b>T = 4, soft weight 1</b><br>570.0 ± 99.0 errors, 2 seeds<br>−80.0 ± 28.3 errors against the control"
+    assert trace["customdata"][2][1] == (
+        "<b>T = 4, soft weight 1</b><br>570.0 ± 99.0 errors, 2 seeds"
+        "<br>−80.0 ± 28.3 errors compared with the control"
     )
-    assert (trace["zmin"], trace["zmax"], trace["reversescale"]) == (
-        400,
-        800,
-        True,
-    )  # few errors are as bright as many right
+    # Few errors are as bright as a high accuracy.
+    assert (trace["zmin"], trace["zmax"], trace["reversescale"]) == (400, 800, True)
 
 
-def test_against_the_control_pairs_are_compared_and_zero_is_the_middle():
+def test_gain_compares_pairs_on_a_symmetric_colour_scale():
     trace = heat("validation_accuracy", gain=True)
     assert (
         trace["y"] == ["0.5", "1"]
@@ -77,7 +74,7 @@ def test_against_the_control_pairs_are_compared_and_zero_is_the_middle():
     assert trace["zmin"] == -trace["zmax"] == -1.5
 
 
-def test_what_is_under_way_is_shown_as_such_and_does_not_move_the_colours():
+def test_running_cells_are_marked_and_keep_the_colour_range():
     live = {
         place(
             {"student": "mlp-30", "labels": 0, "method": "hinton", "temperature": 1.0, "soft_weight": 0.5}
@@ -87,32 +84,30 @@ def test_what_is_under_way_is_shown_as_such_and_does_not_move_the_colours():
     assert now["text"][1] == ["30.0…", ""] and (now["zmin"], now["zmax"]) == (before["zmin"], before["zmax"])
 
 
-def test_the_best_is_chosen_on_the_validation_images_among_those_with_most_seeds():
-    found = best(CELLS)
-    assert (found["temperature"], found["n"]) == (4.0, 2)  # T = 1 has one seed yet
-    said = grid.verdict(found, ["temperature"])
-    assert said.startswith(
-        "Best on the validation images, where it may be chosen: **T = 4**, 94.30 ± 0.99% right there; on the test set **570.0 ± 99.0 errors**, −80.0 ± 28.3 errors"
+def test_best_is_chosen_on_validation_among_most_seeds():
+    row = best(CELLS)
+    assert (row["temperature"], row["n"]) == (4.0, 2)  # T = 1 has one seed so far
+    assert grid.verdict(row, ["temperature"]).startswith(
+        "Best on the validation images, on which it may be chosen: **T = 4**, 94.30 ± 0.99% accuracy there; "
+        "on the test set **570.0 ± 99.0 errors**, −80.0 ± 28.3 errors compared with its control"
     )
     assert best(CELLS[:2]) is None
 
 
-def test_a_cell_is_told_seed_by_seed_beside_its_control():
+def test_seeds_lists_each_seed_with_its_control():
     rows = seeds([*CELLS, cell(1, 0, 1.0, 1.0) | {"diverged": 1}], place(CELLS[4]))
     assert [
-        (row["seed"], row.get("control's errors"), row.get("fewer than the control"), row.get("state"))
+        (row["seed"], row.get("control errors"), row.get("fewer errors than control"), row.get("state"))
         for row in rows
-    ] == [(0, 600, 120, None), (1, None, None, "out of bounds")]
+    ] == [(0, 600, 120, None), (1, None, None, "diverged")]
 
 
-def test_the_stored_grids_are_what_their_commands_gave_and_are_told_as_they_are(tmp_path, monkeypatch):
-    found = grid_store.load()
-    for stored in found:
-        assert (
-            len(stored["cells"]) == stored["config"].count and stored["command"] == stored["config"].command
-        )
+def test_stored_sweeps_match_their_commands_and_summary(tmp_path, monkeypatch):
+    for stored in grid_store.load():
+        assert len(stored["cells"]) == stored["config"].count
+        assert stored["command"] == stored["config"].command
         for t in stored["config"].values("temperature"):
-            assert f"at T = {t:g}" in stored["said"]
+            assert f"at T = {t:g}" in stored["summary"]
     monkeypatch.setattr(grid_store, "FOLDER", tmp_path)
     assert grid_store.load() == []
     config = GridConfig(temperature="8,20", soft_weight="1", seeds=2)
@@ -135,21 +130,22 @@ def test_the_stored_grids_are_what_their_commands_gave_and_are_told_as_they_are(
             }
         )
     )
-    assert grid_store.load()[0]["said"] == (
-        "Here, after 3 epochs, with soft weight 1, test errors are 105 ± 7 at T = 8, 112 ± 11 at T = 20; fewest at **T = 8**. "
-        "From T = 8 to 20 they change by +7 ± 4 in pairs of the same seed." + grid_store.NOTES["mlp-30"]
+    assert grid_store.load()[0]["summary"] == (
+        "Here, after 3 epochs with soft weight 1, the test errors are 105 ± 7 at T = 8, 112 ± 11 at T = 20; "
+        "fewest at **T = 8**. From T = 8 to T = 20 they change by +7 ± 4, paired by seed."
+        + grid_store.NOTES["mlp-30"]
     )
     grid_store.path("mlp-30").write_text("{}")
     with pytest.raises(grid_store.UserError, match="damaged"):
         grid_store.load()
 
 
-def test_what_nothing_is_known_of_has_its_place_all_the_same():
+def test_empty_cells_keep_their_place():
     figure = grid.heat(CONFIG, {}, {}, measure="test_errors", **HOW)
     go.Figure(figure)
     layout = figure["layout"]
     assert (
         layout["xaxis"]["tickvals"] == ["1", "4"]
         and layout["yaxis"]["range"] == [-0.5, 2.5]
-        and layout["annotations"][0]["text"] == "Known when a cell has ended"
+        and layout["annotations"][0]["text"] == "Available when a cell has ended"
     )

@@ -1,4 +1,4 @@
-"""Cells of a sweep opened as runs: the very networks that were measured, once for each visitor, and only as many as may be kept."""
+"""Cells of a sweep opened as runs: the measured networks, once per visitor, as far as they were kept."""
 
 import dataclasses
 
@@ -13,8 +13,9 @@ from kd.metrics import classification
 from kd.metrics.size import network_size
 from kd.models import inference
 from kd.store import quota, runs
-from kd.sweeps import cluster, grid, grid_weights, opening
-from kd.sweeps.grid import Grid, cells
+from kd.sweeps import cluster, grid_cells, grid_groups, grid_weights, opening
+from kd.sweeps.grid import Grid
+from kd.sweeps.grid_cells import cells
 from tests.helpers import identical, small_teacher
 
 SMALL = GridConfig(
@@ -24,7 +25,7 @@ ME, OTHER = "m" * 32, "o" * 32
 
 
 def stored(config, mnist, due=lambda step: step % 5 == 0, until=None):
-    """A sweep as the worker stores it, stopped after as many records as ``until``; with its experiment."""
+    """Return a sweep as the worker stores it, stopped after ``until`` records, and its experiment."""
     run, rows, last = Grid(config, mnist, small_teacher()), [], None
     for last in run.records(due):
         rows.append(last.row())
@@ -49,8 +50,8 @@ def sweep(mnist, home):
 
 
 def errors(run, which, mnist):
-    said = inference.logits_in_chunks(run.model(which), mnist.test.inputs(), 512)
-    return int((said.argmax(1) != mnist.test.labels).sum())
+    logits = inference.logits_in_chunks(run.model(which), mnist.test.inputs(), 512)
+    return int((logits.argmax(1) != mnist.test.labels).sum())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def errors(run, which, mnist):
     ],
     ids=["batched", "one by one", "both"],
 )
-def test_weights_loaded_again_make_exactly_the_errors_of_their_cell(config, mnist, home):
+def test_opened_networks_make_the_errors_of_their_cell(config, mnist, home):
     run, _ = stored(config, mnist)
     assert grid_weights.held(run) == {cell.index for cell in cells(config)}
     by_cell = {found["cell"]: found for found in run.measures["cells"]}
@@ -81,7 +82,7 @@ def test_weights_loaded_again_make_exactly_the_errors_of_their_cell(config, mnis
         assert identical(opened.model("student"), opened.model("control")) == cell.control
 
 
-def test_an_opened_cell_is_an_ordinary_run_of_its_visitor_and_always_the_same_one(sweep, mnist):
+def test_opening_a_cell_again_gives_the_same_run(sweep, mnist):
     first = opening.open_cell(sweep.id, 2, ME)
     runs.rename(first.id, "mine", ME)
     assert opening.open_cell(sweep.id, 2, ME).name == "mine" and len(runs.list_runs()[0]) == 2
@@ -92,43 +93,31 @@ def test_an_opened_cell_is_an_ordinary_run_of_its_visitor_and_always_the_same_on
     )
     with pytest.raises(UserError, match="belongs to somebody else"):
         runs.delete(theirs.id, ME)
-    assert (
-        theirs.name == "mlp-30 T=1, weight 1, seed 0, of a sweep"
-        and sweep.id in theirs.message
-        and "together with 4 others on the same batches" in theirs.message
-    )
+    assert theirs.name == "mlp-30 T=1, weight 1, seed 0, of a sweep" and sweep.id in theirs.message
+    assert "trained there with 4 others on the same batches" in theirs.message
     taught = small_teacher().logits(mnist.test)
     assert theirs.measures["models"]["teacher"] == classification.scores(taught, mnist.test.labels, taught)
     runs.delete(first.id, ME)
-    assert opening.open_cell(sweep.id, 2, ME).id == first.id, "one that was deleted is made again"
+    assert opening.open_cell(sweep.id, 2, ME).id == first.id, "a deleted run is made again"
 
 
-def test_its_curve_is_what_the_sweep_measured_in_steps_and_seconds_of_its_own(sweep):
-    rows, all_rows = (
-        opening.open_cell(sweep.id, 8, ME).metrics(),
-        sweep.metrics(),
-    )  # the fourth of the second seed's
-    assert [row["step"] for row in rows] == [5, 10, 15, 20] and [row["epoch"] for row in rows] == [
-        0.5,
-        1,
-        1.5,
-        2,
-    ]
+def test_opened_run_has_its_own_steps_and_seconds(sweep):
+    # Cell 8 is the fourth of the second seed.
+    rows, all_rows = opening.open_cell(sweep.id, 8, ME).metrics(), sweep.metrics()
+    assert [row["step"] for row in rows] == [5, 10, 15, 20]
+    assert [row["epoch"] for row in rows] == [0.5, 1, 1.5, 2]
     mine = [row for row in all_rows if row["group"] == 1]
     assert [row["validation student"] for row in rows] == [row["validation 3"] for row in mine]
     assert [row["validation control"] for row in rows] == [row["validation 0"] for row in mine]
     by_cell = {found["cell"]: found for found in sweep.measures["cells"]}
     assert rows[-1]["seconds"] == pytest.approx(by_cell[8]["seconds"] + by_cell[5]["seconds"])
-    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows) and rows[0][
-        "seconds"
-    ] > 0
-    assert (
-        len(accuracy(rows, 2)["data"][0]["x"]) == 4
-        and "No losses were kept" in loss(rows, 2)["layout"]["annotations"][0]["text"]
-    )
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+    assert len(accuracy(rows, 2)["data"][0]["x"]) == 4
+    assert "no stored losses" in loss(rows, 2)["layout"]["annotations"][0]["text"]
 
 
-def test_where_student_and_control_trained_apart_their_ends_of_epochs_are_joined(mnist, home):
+def test_cells_trained_apart_share_the_ends_of_epochs(mnist, home):
     config = SMALL.replace(seeds=1, student="cnn-tiny", temperature="4", soft_weight="1")
     run, _ = stored(config, mnist, due=lambda step: step % 4 == 0)
     rows = opening.open_cell(run.id, 1, ME).metrics()
@@ -137,7 +126,7 @@ def test_where_student_and_control_trained_apart_their_ends_of_epochs_are_joined
     )
 
 
-def test_a_sweep_that_goes_on_has_the_networks_of_what_it_took_over(mnist, home):
+def test_continued_sweep_keeps_earlier_networks(mnist, home):
     before, _ = stored(SMALL, mnist, until=6)  # in the middle of the second seed
     assert grid_weights.held(before) == set(range(5))
     after, _ = stored(SMALL.replace(continues=before.id), mnist)
@@ -149,11 +138,11 @@ def test_a_sweep_that_goes_on_has_the_networks_of_what_it_took_over(mnist, home)
 
 
 def a_teacher():
-    """Whose logits are the same to the bit in whatever order they are asked for."""
+    """Return a teacher whose logits are bitwise the same in any order of images."""
     return small_teacher("linear")
 
 
-def test_a_checkpoint_has_the_networks_of_what_had_ended(mnist):
+def test_checkpoint_has_the_networks_of_ended_cells(mnist):
     whole, first = (Grid(SMALL, mnist, a_teacher()) for _ in range(2))
     list(whole.records())
     for record in first.records():
@@ -164,49 +153,47 @@ def test_a_checkpoint_has_the_networks_of_what_had_ended(mnist):
     assert identical(again.tensors["cells"], whole.tensors["cells"])
 
 
-def test_what_a_task_elsewhere_trained_travels_back(mnist):
-    group, weights = grid.groups(SMALL)[1], {}
-    found = grid.run_group(SMALL.to_dict(), 1, mnist, a_teacher(), weights=weights)
+def test_weights_return_from_a_cluster_task(mnist):
+    group, weights = grid_cells.groups(SMALL)[1], {}
+    found = grid_groups.run_group(SMALL.to_dict(), 1, mnist, a_teacher(), weights=weights)
     whole = Grid(SMALL, mnist, a_teacher())
     list(whole.records())
     mine = {name: value for name, value in whole.tensors["cells"].items() if int(name.partition(".")[0]) >= 5}
     assert identical(weights, mine) and len(found) == len(group.cells)
-    spread = cluster.Spread(SMALL, mnist, small_teacher(), [], {}, None, 0)
-    spread.keep(found, weights)
-    state = spread.state()
-    again = cluster.Spread(SMALL, mnist, small_teacher(), [], {}, None, 0)
+    first = cluster.ClusterTraining(SMALL, mnist, small_teacher(), [], {}, None, 0)
+    first.keep(found, weights)
+    state = first.state()
+    again = cluster.ClusterTraining(SMALL, mnist, small_teacher(), [], {}, None, 0)
     again.restore(state)
     assert identical(again.weights, weights) and again.outcomes.keys() == {5, 6, 7, 8, 9}
 
 
-def test_networks_are_kept_within_a_bound_first_those_of_the_first_seed(monkeypatch, mnist, home):
+def test_kept_networks_are_bounded_by_size(monkeypatch, mnist, home):
     size = network_size("mlp-30").bytes
     many = cells(SMALL)
     assert grid_weights.kept(many) == set(range(10)) and grid_weights.bound(many) == ""
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 9 * size)
-    assert grid_weights.kept(many) == set(range(5)) and "at most 1: those of seed 0." in grid_weights.bound(
-        many
-    )
+    assert grid_weights.kept(many) == set(range(5))
+    assert "at most 1 MB: those of seed 0." in grid_weights.bound(many)
     monkeypatch.setattr(grid_weights, "MAX_BYTES", 4 * size)
-    assert grid_weights.kept(many) == set() and grid_weights.bound(many).endswith(
-        "which one seed alone exceeds: none."
-    )
+    assert grid_weights.kept(many) == set()
+    assert grid_weights.bound(many).endswith("which one seed alone exceeds: none are kept.")
     run, _ = stored(SMALL, mnist)
     assert not (run.folder / "cells.safetensors").exists() and grid_weights.held(run) == set()
-    with pytest.raises(UserError, match="did not keep the network of this cell; open the cell's settings"):
+    with pytest.raises(UserError, match="did not keep the network of this cell. Open the cell's settings"):
         opening.open_cell(run.id, 1, ME)
 
 
-def test_the_bound_holds_the_usual_sweeps():
+def test_usual_sweeps_keep_all_networks():
     assert grid_weights.bound(cells(GridConfig(seeds=30))) == ""
     large = cells(GridConfig(student="mlp-800x2", temperature="1,4,8", soft_weight="1", seeds=4))
     assert grid_weights.kept(large) == {0, 1, 2, 3}
     assert sum(network_size("mlp-800x2").bytes for _ in grid_weights.kept(large)) <= grid_weights.MAX_BYTES
 
 
-def test_a_network_out_of_bounds_is_not_kept(mnist):
-    group = grid.groups(SMALL)[0]
-    training = grid.start(group, mnist, small_teacher())
+def test_diverged_network_is_not_kept(mnist):
+    group = grid_cells.groups(SMALL)[0]
+    training = grid_groups.start(group, mnist, small_teacher())
     training.learners[1].model[1].weight.data.fill_(torch.inf)
     assert {int(name.partition(".")[0]) for name in grid_weights.of(group.cells, training, {0, 1, 2})} == {
         0,
@@ -214,7 +201,7 @@ def test_a_network_out_of_bounds_is_not_kept(mnist):
     }
 
 
-def test_a_damaged_file_is_told_in_a_sentence(sweep):
+def test_damaged_weights_file_is_reported(sweep):
     path = sweep.folder / "cells.safetensors"
     path.write_bytes(path.read_bytes()[:-200_000])
     with pytest.raises(UserError):
@@ -223,7 +210,7 @@ def test_a_damaged_file_is_told_in_a_sentence(sweep):
     assert grid_weights.held(sweep) == set() and len(runs.list_runs()[0]) == 1
 
 
-def test_no_run_is_made_where_there_is_no_room_or_only_the_presenter_may(sweep, monkeypatch):
+def test_opening_respects_quota_and_presenter(sweep, monkeypatch):
     monkeypatch.setenv("KD_MAX_RUNS", "1")
     with pytest.raises(UserError, match="The store is full"):
         opening.open_cell(sweep.id, 1, ME)
@@ -234,9 +221,9 @@ def test_no_run_is_made_where_there_is_no_room_or_only_the_presenter_may(sweep, 
     assert quota.usage().runs == 1
 
 
-def test_only_cells_of_sweeps_are_opened(sweep):
+def test_only_cells_of_sweeps_can_be_opened(sweep):
     opened = opening.open_cell(sweep.id, 1, ME)
-    with pytest.raises(UserError, match="is no sweep"):
+    with pytest.raises(UserError, match="is not a sweep"):
         opening.open_cell(opened.id, 1, ME)
     with pytest.raises(UserError, match="has no such cell"):
         opening.open_cell(sweep.id, 10, ME)

@@ -1,4 +1,4 @@
-"""Searches: what was stopped goes on to the same trials, only validation images decide, and the best is a run like any other."""
+"""Searches: resuming gives the same trials, validation images decide, and the best trial is a run."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from kd.errors import UserError
 from kd.figures.search import history, importances
 from kd.jobs.manager import JobManager
 from kd.store import checkpoints, runs
-from kd.sweeps import search
+from kd.sweeps import search, search_journal, search_results
 from kd.teachers import catalogue
 from tests.helpers import Given, small_teacher, wait_until
 
@@ -22,7 +22,7 @@ SMALL = SearchConfig(student="mlp-30", methods="hinton,mse", trials=12, epochs=2
 
 @pytest.fixture(scope="module")
 def searched(mnist, tmp_path_factory):
-    """A search from start to end, and the folder where it is kept."""
+    """A complete search and its folder."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("searched") / "home"
         patch.setenv("KD_HOME", str(folder))
@@ -31,7 +31,7 @@ def searched(mnist, tmp_path_factory):
 
 @pytest.fixture
 def found(searched, home):
-    """What it came to; a copy of its folder is the home."""
+    """The result of a search, whose folder is copied to the home."""
     shutil.copytree(searched[0], home)
     return searched[1]
 
@@ -40,7 +40,7 @@ def proposed(found):
     return [(trial["params"], trial["state"], trial["value"]) for trial in found["trials"]]
 
 
-def test_a_search_that_was_stopped_goes_on_to_the_same_trials(mnist, found, tmp_path, monkeypatch):
+def test_stopped_search_continues_with_the_same_trials(mnist, found, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_HOME", str(tmp_path / "stopped"))
     epochs = []
 
@@ -54,13 +54,11 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_trials(mnist, found, tmp_
     after = []
     again = search.search(SMALL, mnist, small_teacher(), lambda trial, record: after.append(trial))
     assert proposed(again) == proposed(found) and len(found["trials"]) == 12
-    assert min(after[:-1]) >= max(epochs), "what had ended was tried again"
-    assert {trial["state"] for trial in found["trials"]} == {"complete", "pruned"}, (
-        "nothing was given up early"
-    )
+    assert min(after[:-1]) >= max(epochs), "an ended trial ran again"
+    assert {trial["state"] for trial in found["trials"]} == {"complete", "pruned"}, "nothing was pruned"
 
 
-def test_more_trials_go_on_from_those_that_are_there(mnist, found):
+def test_more_trials_extend_a_search(mnist, found):
     tried = []
     more = search.search(
         SMALL.replace(trials=14), mnist, small_teacher(), lambda trial, record: tried.append(trial)
@@ -68,7 +66,7 @@ def test_more_trials_go_on_from_those_that_are_there(mnist, found):
     assert proposed(more)[:12] == proposed(found) and len(more["trials"]) == 14 and min(tried) == 12
 
 
-def test_the_best_is_chosen_by_validation_images_and_is_a_run(mnist, found):
+def test_best_trial_is_chosen_on_validation_and_stored(mnist, found):
     complete = [trial for trial in found["trials"] if trial["state"] == "complete"]
     best = max(complete, key=lambda trial: trial["value"])
     assert found["best"] == best["params"] | {"validation_accuracy": best["value"]}
@@ -86,7 +84,7 @@ def test_the_best_is_chosen_by_validation_images_and_is_a_run(mnist, found):
     )
 
 
-def test_test_images_are_read_once_and_after_the_last_trial(mnist, home, monkeypatch):
+def test_test_images_are_read_after_the_last_trial(mnist, home, monkeypatch):
     from kd.experiments.base import Distillation
 
     order, real = [], Distillation.measures
@@ -95,27 +93,25 @@ def test_test_images_are_read_once_and_after_the_last_trial(mnist, home, monkeyp
     assert 1 <= order.count("test") <= 2 and set(order[: order.index("test")]) >= {0, 1, 2}
 
 
-def test_a_setting_that_a_method_does_not_read_is_not_proposed(found):
+def test_only_settings_that_a_method_reads_are_proposed(found):
     for trial in found["trials"]:
         assert ("temperature" in trial["params"]) == (trial["params"]["method"] == "hinton")
     assert sum(found["importances"].values()) == pytest.approx(1) and "learning_rate" in found["importances"]
 
 
-def test_it_is_told_in_words_and_drawn(found):
-    told = search.said(found)
-    assert (
-        f"it makes {found['models']['student']['test_errors']} errors" in told
-        and "settings were tuned for the student, none for that control" in told
-    )
+def test_result_is_summarized_and_plotted(found):
+    summary = search_results.summary(found)
+    assert f"it makes {found['models']['student']['test_errors']} errors" in summary
+    assert "settings were tuned for the student, none for that control" in summary
     for figure in (history(found), importances(found)):
         go.Figure(figure)
     hollow = history(found)["data"][2]
     assert len(hollow["x"]) == sum(trial["state"] == "pruned" for trial in found["trials"])
-    assert search.stored() == [json.loads(json.dumps(found))]
+    assert search_results.stored() == [json.loads(json.dumps(found))]
 
 
-def test_one_search_runs_in_one_process_and_with_another_teacher_it_is_another(mnist, found):
-    at = search.folder(SMALL, mnist, small_teacher())
+def test_search_runs_in_one_process_per_teacher(mnist, found):
+    at = search_journal.folder(SMALL, mnist, small_teacher())
     keeper = checkpoints.Keeper(f"search-{at.name}")
     keeper.claim()
     with pytest.raises(UserError, match="in training elsewhere"):
@@ -129,7 +125,7 @@ def test_one_search_runs_in_one_process_and_with_another_teacher_it_is_another(m
 
 
 @pytest.mark.parametrize(
-    "wrong, told",
+    "settings, message",
     [
         ({"methods": "hinton,magic"}, "magic"),
         ({"methods": " , "}, "Methods must have at least one name"),
@@ -138,12 +134,12 @@ def test_one_search_runs_in_one_process_and_with_another_teacher_it_is_another(m
         ({"student": "resnet"}, "There is no architecture called 'resnet'"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_in_a_sentence(wrong, told):
-    with pytest.raises(UserError, match=told):
-        SearchConfig(**wrong)
+def test_invalid_search_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        SearchConfig(**settings)
 
 
-def test_the_command_prints_what_it_found(mnist, home, monkeypatch, capsys):
+def test_search_command_prints_the_result(mnist, home, monkeypatch, capsys):
     monkeypatch.setattr(sources, "Source", lambda: Given(mnist))
     monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": small_teacher())
     command = ["search", "--student", "mlp-30", "--trials", "2", "--epochs", "1"]
@@ -171,8 +167,8 @@ def over(manager, id):
     return manager.snapshot(id)
 
 
-def test_the_worker_comes_to_what_the_command_comes_to(manager, found):
-    shutil.rmtree(search.folder(SMALL, manager.source.mnist(), small_teacher()))
+def test_worker_finds_the_same_as_the_command(manager, found):
+    shutil.rmtree(search_journal.folder(SMALL, manager.source.mnist(), small_teacher()))
     id = manager.start(SMALL, TOKEN)
     snap = over(manager, id)
     assert (snap.state, snap.message, snap.saved) == ("done", "", True)
@@ -184,23 +180,23 @@ def test_the_worker_comes_to_what_the_command_comes_to(manager, found):
     assert runs.load(came_to["run"]).owner == runs.owner_digest(TOKEN) and snap.rows[-1]["step"] == snap.steps
     steps = [row["step"] for row in snap.rows]
     assert steps == sorted(steps)
-    told = search.read(SMALL, snap.rows)
-    assert [(trial["params"], trial["state"]) for trial in told] == [
+    trials = search_results.read(SMALL, snap.rows)
+    assert [(trial["params"], trial["state"]) for trial in trials] == [
         (trial["params"], trial["state"]) for trial in found["trials"]
     ]
-    assert search.best(told)["number"] == max(
+    assert search_results.best(trials)["number"] == max(
         range(12), key=lambda i: (found["trials"][i]["state"] == "complete", found["trials"][i]["value"])
     )
-    # The same once more has nothing to train, and is a run all the same.
+    # The same search again has nothing to train, and is stored as a run too.
     again = over(manager, manager.start(SMALL, TOKEN))
     assert (
         again.state == "done"
         and again.measures["search"]["run"] == came_to["run"]
-        and len(search.read(SMALL, again.rows)) == 12
+        and len(search_results.read(SMALL, again.rows)) == 12
     )
 
 
-def test_the_worker_pauses_within_a_trial_and_what_it_stopped_is_gone_on_from(manager):
+def test_worker_pauses_stops_and_continues_a_search(manager):
     config = SMALL.replace(trials=6)
     id = manager.start(config, TOKEN, paused=True)
     manager.step(id, TOKEN)
@@ -212,12 +208,12 @@ def test_the_worker_pauses_within_a_trial_and_what_it_stopped_is_gone_on_from(ma
     assert over(manager, id).state == "stopped"
     stopped = runs.load(id).measures["search"]
     assert len(stopped["trials"]) >= 2 and "models" not in stopped and "run" not in stopped
-    assert "so far" in search.said(stopped)
+    assert "so far" in search_results.summary(stopped)
     whole = over(manager, manager.start(config, TOKEN)).measures["search"]
     assert proposed(whole)[: len(stopped["trials"])] == proposed(stopped) and len(whole["trials"]) == 6
 
 
-def test_a_search_that_was_cut_short_is_resumed_from_its_checkpoint(mnist, home, manager, monkeypatch):
+def test_interrupted_search_resumes_from_its_checkpoint(mnist, home, manager, monkeypatch):
     config = SMALL.replace(trials=4)
     id = manager.start(config, TOKEN)
     wait_until(lambda: manager.snapshot(id).rows and manager.snapshot(id).rows[-1]["trial"] >= 1)
@@ -229,12 +225,12 @@ def test_a_search_that_was_cut_short_is_resumed_from_its_checkpoint(mnist, home,
         after.resume(id, TOKEN)
         snap = over(after, id)
         assert snap.state == "done" and len(runs.load(id).measures["search"]["trials"]) == 4
-        assert [trial["number"] for trial in search.read(config, snap.rows)] == [0, 1, 2, 3]
+        assert [trial["number"] for trial in search_results.read(config, snap.rows)] == [0, 1, 2, 3]
     finally:
         after.close()
 
 
-def test_a_visitor_may_not_start_more_than_the_worker_can_be_held_up_by(manager):
+def test_visitors_cannot_start_very_long_searches(manager):
     with pytest.raises(UserError, match="at most 100 trials, not 101"):
         manager.start(SMALL.replace(trials=101), TOKEN)
     with pytest.raises(UserError, match="at most 1,000"):
@@ -242,7 +238,7 @@ def test_a_visitor_may_not_start_more_than_the_worker_can_be_held_up_by(manager)
     assert manager.active() == 0
 
 
-def test_a_trial_out_of_bounds_is_given_up_and_one_under_way_is_told(monkeypatch):
+def test_diverged_trial_counts_as_pruned(monkeypatch):
     def row(trial, state, value, whole=1.0):
         return {
             "trial": trial,
@@ -255,14 +251,16 @@ def test_a_trial_out_of_bounds_is_given_up_and_one_under_way_is_told(monkeypatch
             "setting learning_rate": 0.01,
         }
 
-    told = search.read(SMALL, [row(0, 0, 0.5), row(0, 1, 0.9), row(1, 0, 0.3, 0.0), row(2, 0, 0.4)])
-    assert [(trial["state"], trial["value"]) for trial in told] == [
+    rows = [row(0, 0, 0.5), row(0, 1, 0.9), row(1, 0, 0.3, 0.0), row(2, 0, 0.4)]
+    trials = search_results.read(SMALL, rows)
+    assert [(trial["state"], trial["value"]) for trial in trials] == [
         ("complete", 0.9),
         ("pruned", None),
         ("running", 0.4),
     ]
-    assert told[0]["params"] == {"method": "mse", "learning_rate": 0.01} and search.best(told) is told[0]
-    figure = history({"trials": told})
+    assert trials[0]["params"] == {"method": "mse", "learning_rate": 0.01}
+    assert search_results.best(trials) is trials[0]
+    figure = history({"trials": trials})
     go.Figure(figure)
     assert [trace["name"] for trace in figure["data"]] == [
         "best so far",

@@ -8,7 +8,7 @@ from kd.config.grid import GridConfig
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
-from kd.sweeps import grid, grid_time, grid_weights
+from kd.sweeps import grid_cells, grid_time, grid_weights
 from kd.ui.forms.form import Form
 from kd.ui.shell import session_keys, shared
 from kd.ui.shell.escape import plain
@@ -59,7 +59,7 @@ def forecast(config: GridConfig) -> None:
     controls = len(config.values("student")) * len(config.values("labels")) * config.seeds
     said = (
         f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and "
-        f"{many(controls, 'control')}, computed together in {many(len(grid.groups(config)), 'group')}"
+        f"{many(controls, 'control')}, computed together in {many(len(grid_cells.groups(config)), 'group')}"
     )
     manager = shared.manager()
     try:
@@ -73,7 +73,7 @@ def forecast(config: GridConfig) -> None:
                 said += ". They are too varied to estimate the time beforehand; it is shown soon after Start."
             else:
                 said += f"; about **{duration(seconds)}** (estimated from a short trial)."
-        st.markdown(f"{said} {grid_weights.bound(grid.cells(config))}")
+        st.markdown(f"{said} {grid_weights.bound(grid_cells.cells(config))}")
     except UserError as error:
         st.error(plain(error))
 

@@ -95,7 +95,7 @@ def _measured_before() -> None:
     if st.session_state.pop(session_keys.GRID_NEWS, False):
         st.rerun()
     heat_map.result(found["config"], found["cells"])
-    st.markdown(found["said"])
+    st.markdown(found["summary"])
     heat_map.picked(found["config"], found["cells"])
     st.caption(
         f"Until you start a sweep of your own, this is the result of `{found['command']}` "

@@ -13,8 +13,8 @@ from kd.errors import UserError
 from kd.figures import grid as grid_figures
 from kd.jobs.snapshot import Snapshot
 from kd.store import runs
-from kd.sweeps import grid, grid_summary, grid_weights, opening
-from kd.sweeps.grid import Cell
+from kd.sweeps import grid_cells, grid_summary, grid_weights, opening
+from kd.sweeps.grid_cells import SweepCell
 from kd.sweeps.grid_summary import MEASURES
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
@@ -138,19 +138,19 @@ def open_clicked(snap: Snapshot, open_cells: frozenset[int]) -> None:
             _open(snap, cell)
 
 
-def _cell(config: GridConfig, place: Any, seed: int | None) -> Cell | None:
+def _cell(config: GridConfig, place: Any, seed: int | None) -> SweepCell | None:
     seed = config.seed if seed is None else seed
     return next(
         (
             cell
-            for cell in grid.cells(config)
+            for cell in grid_cells.cells(config)
             if cell.config.seed == seed and grid_summary.place(cell.settings) == place
         ),
         None,
     )
 
 
-def _open(snap: Snapshot, cell: Cell) -> None:
+def _open(snap: Snapshot, cell: SweepCell) -> None:
     """Open the cell as a run of its own on the Distil page."""
     try:
         run = opening.open_cell(snap.id, cell.index, visitor.token())
@@ -167,14 +167,14 @@ def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
         snap.config,
         "Click a cell to see its numbers; its settings can be opened on the Distil page below.",
     )
-    bound = grid_weights.bound(grid.cells(config))
+    bound = grid_weights.bound(grid_cells.cells(config))
     if open_cells:
         seed = st.session_state.get(session_keys.GRID_SEED) or config.seed
         return f"**Click a cell to open that student** (seed {seed}) on the Distil page. {bound}"
     if snap.active:
         return (
             f"When the sweep has ended, click a cell to open the student that was trained. {bound}"
-            if grid_weights.kept(grid.cells(config))
+            if grid_weights.kept(grid_cells.cells(config))
             else f"{bound} {settings}"
         )
     if not permissions.allowed(visitor.digest()):
@@ -194,7 +194,7 @@ def picked(
         return
     places = {
         grid_summary.place(cell.settings): cell.settings
-        for cell in reversed(grid.cells(config.replace(seeds=1)))
+        for cell in reversed(grid_cells.cells(config.replace(seeds=1)))
     }
     places = dict(reversed(places.items()))
     if (

@@ -15,7 +15,7 @@ from kd.jobs.snapshot import Snapshot
 from kd.models import registry
 from kd.objectives import METHODS
 from kd.store import runs
-from kd.sweeps import grid_time, search
+from kd.sweeps import grid_time, search_results
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
 from kd.ui.forms.form import Form
@@ -122,8 +122,8 @@ def _live(now: Snapshot) -> None:
     """Show the trials so far while the search runs. Its result is shown below when it has ended."""
     if now.measures.get("search"):
         return
-    trials = search.read(now.config, now.rows)
-    best = search.best(trials)
+    trials = search_results.read(now.config, now.rows)
+    best = search_results.best(trials)
     so_far = (
         f"best validation accuracy so far {best['value']:.2%}, in trial {best['number'] + 1}"
         if best
@@ -133,7 +133,7 @@ def _live(now: Snapshot) -> None:
         doing = "All trials have ended; the best is trained once more"
     else:
         doing = (
-            f"Trial {len(trials)} of {now.config.trials}: {search.told(trials[-1]['params'])}"
+            f"Trial {len(trials)} of {now.config.trials}: {search_results.settings_text(trials[-1]['params'])}"
             if trials
             else "Before the first trial"
         )
@@ -147,7 +147,7 @@ def _live(now: Snapshot) -> None:
 
 def _outcome(found: Mapping[str, Any]) -> None:
     """Show the result of a search in words and charts, and a button to open its best setting."""
-    st.markdown(search.said(found))
+    st.markdown(search_results.summary(found))
     if "best" in found and st.button(
         "Open the best in Distil",
         key="search_open",
@@ -164,7 +164,7 @@ def _outcome(found: Mapping[str, Any]) -> None:
                 )
             )
         st.switch_page(paths.page("distil"))
-    charts = {"search_history": (history(found), f"The result of each trial. {search.said(found)}")}
+    charts = {"search_history": (history(found), f"The result of each trial. {search_results.summary(found)}")}
     if found["importances"]:
         most = max(found["importances"], key=found["importances"].get)
         charts["search_importances"] = (
@@ -198,7 +198,7 @@ def _outcome(found: Mapping[str, Any]) -> None:
 
 def _stored() -> None:
     """Show the searches that finished here before."""
-    found = search.stored()
+    found = search_results.stored()
     if not found:
         st.info(
             "There is no search yet. Press **Start**, or run `python -m kd search --student mlp-30`; its "
@@ -216,7 +216,7 @@ def _stored() -> None:
     on = (
         f"With more trials, the same settings continue from here: up to {STARTED_TRIALS} by Start, more on "
         "the command line."
-        if search.own()
+        if search_results.finished()
         else "It is shown until you run a search of your own."
     )
     st.caption(f"Result of `{one['command']}` ({one['machine']}). {on}")
