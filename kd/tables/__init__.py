@@ -1,1 +1,1 @@
-"""Tables of many trainings that a command computes, keeps and stores: the paper's, all methods, DistilBERT's, compression."""
+"""Tables of many trainings that a command computes and stores: the paper, methods, schemes, compression."""

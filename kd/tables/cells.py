@@ -1,7 +1,7 @@
 """Tables of many trainings, each a *cell*: a row of the table with one seed.
 
-Each cell is computed in a process of its own with one thread, and kept as json; one
-that was stopped goes on from its checkpoint.
+Each cell is computed in its own process with one thread and stored as JSON; a cell that was stopped
+continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from kd.experiments.base import Experiment
 KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
 
 Cell = tuple[str, int]  # the row's name and the seed
-Progress = Callable[[float], None]  # is told the share that is done, 0 to 1, as it grows
+Progress = Callable[[float], None]  # called with the fraction that is done, 0 to 1
 
 
 def full_mnist() -> Mnist:
-    """All of MNIST.
+    """Return all of MNIST.
 
     Raises:
         UserError: it is not there.
@@ -47,37 +47,48 @@ def full_mnist() -> Mnist:
         return sources.load_full(paths.data_folder())
     except sources.FileProblem as problem:
         raise UserError(
-            f"This table needs all of MNIST; set KD_DATA_DIR to a folder that has it. {problem}"
+            f"This table needs all of MNIST. Set KD_DATA_DIR to a folder that contains it. {problem}"
         ) from None
 
 
 def path(table: str, cell: Cell, recipes: Sequence[Config]) -> Path:
-    """Where a cell is kept. Named by all that its result depends on, so that another recipe finds nothing of this one."""
+    """Return the file of a cell, named by all recipes that its result depends on."""
     digest = hashlib.sha256(json.dumps([recipe.to_query() for recipe in recipes]).encode()).hexdigest()[:8]
     return paths.cache_folder() / table / f"{cell[0]}-seed{cell[1]}-{digest}.json"
 
 
 def train(experiment: Experiment, partial: Path, progress: Progress) -> float:
-    """Trains to the end, from where it was stopped if ``partial`` is there; returns the seconds of processor time that all of it took."""
+    """Train to the end, from the checkpoint ``partial`` if it exists.
+
+    Returns:
+        The processor time of the whole training, in seconds.
+    """
     kept, before = _read_partial(partial)
     began, saved = time.process_time(), time.monotonic()
     for record in experiment.records(state=kept):
         progress(record.step / record.steps)
         if time.monotonic() - saved > KEEP and record.step < record.steps:
             saved = time.monotonic()
+            assert experiment.training is not None
             save(partial, experiment.training.state(), seconds=before + time.process_time() - began)
     return round(before + time.process_time() - began, 1)
 
 
 def finish(to: Path, cell: Cell, experiment: Experiment, progress: Progress) -> dict[str, Any]:
-    """Trains to the end, and keeps the cell with what each network came to on the test set."""
+    """Train to the end, and store the cell with the test scores of each network.
+
+    Args:
+        to: the cell's file.
+        cell: its row and seed.
+        experiment: what to train.
+        progress: called with the fraction that is done.
+    """
     seconds = train(experiment, to.with_suffix(".partial"), progress)
-    measured = experiment.measures(None)["models"]
     outcome = {
         "row": cell[0],
         "seed": cell[1],
         "config": experiment.config.to_dict(),
-        "models": measured,
+        "models": experiment.measures(None)["models"],
         "seconds": seconds,
     }
     keep(to, outcome)
@@ -85,14 +96,15 @@ def finish(to: Path, cell: Cell, experiment: Experiment, progress: Progress) -> 
 
 
 def keep(to: Path, outcome: Mapping[str, Any]) -> None:
-    """Keeps a cell's outcome; its checkpoint has done its work."""
+    """Store a cell's outcome and delete its checkpoint."""
     _write(to, lambda path: path.write_text(json.dumps(outcome)))
     to.with_suffix(".partial").unlink(missing_ok=True)
 
 
-def save(to: Path, tensors: Mapping[str, Tensor], **about: float) -> None:
-    whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    _write(to, lambda path: save_file(whole, path, {key: str(value) for key, value in about.items()}))
+def save(to: Path, tensors: Mapping[str, Tensor], **metadata: float) -> None:
+    """Store tensors as safetensors, with numbers as metadata."""
+    contents = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    _write(to, lambda path: save_file(contents, path, {key: str(value) for key, value in metadata.items()}))
 
 
 def _write(to: Path, write: Callable[[Path], Any]) -> None:
@@ -103,7 +115,7 @@ def _write(to: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _read_partial(partial: Path) -> tuple[dict[str, Tensor] | None, float]:
-    """A checkpoint's state, and the seconds that went into it."""
+    """Return a checkpoint's state and the processor time spent on it, in seconds."""
     if not partial.exists():
         return None, 0.0
     with safe_open(partial, "pt") as file:
@@ -118,14 +130,15 @@ def compute(
     needs: Callable[[Cell], list[Cell]] = lambda cell: [],
     workers: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Computes all cells that are not kept yet, several at once; returns the outcomes of all, in their order.
+    """Compute all cells that are not stored yet, several at once, and return the outcomes of all in order.
 
     Args:
-        cost: of each cell, about how long it takes against the others.
-        where: each is kept.
-        work: computes and keeps one; a function of a module, since other processes call it.
-        needs: the cells that must be there before one.
-        workers: processes at once; by default one for each core.
+        cost: cell -> its approximate relative duration.
+        where: returns a cell's file.
+        work: computes and stores a cell; a function of a module, because other processes call it.
+        progress: called with the fraction that is done.
+        needs: returns the cells that must be stored before a cell can begin.
+        workers: processes at once; one per core if None.
     """
     workers = workers or os.cpu_count() or 1
     shares = {cell: float(where(cell).exists()) for cell in cost}
@@ -144,7 +157,7 @@ def compute(
                 done, _ = concurrent.futures.wait(running, 0.5, concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     shares[running.pop(future)] = 1.0
-                    future.result()  # raises what went wrong
+                    future.result()  # raises the worker's exception
                 while not news.empty():
                     cell, share = news.get()
                     shares[cell] = max(share, shares[cell])
@@ -159,7 +172,7 @@ def compute(
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     torch.set_num_threads(1)
 
 
@@ -168,21 +181,23 @@ def _work(work: Callable[[str, int, Progress], Any], cell: Cell, news: Any) -> N
 
     def progress(share: float) -> None:
         if os.getppid() != parent:
-            os._exit(1)  # nobody waits for it any more
+            os._exit(1)  # the parent is gone
         news.put((cell, share))
 
     work(*cell, progress)
 
 
-def about(outcomes: Sequence[Mapping[str, Any]], whole: str, usual: int) -> dict[str, Any]:
-    """What is to know of a table: the command that makes it, its seeds and epochs, what it took and where.
+def about(outcomes: Sequence[Mapping[str, Any]], full_command: str, usual: int) -> dict[str, Any]:
+    """Return the facts about a table: its command, epochs, seeds, processor time and machine.
 
     Args:
-        whole: the command that makes a table of the ``usual`` number of seeds.
+        outcomes: the table's cells.
+        full_command: the command that makes the table with the usual number of seeds.
+        usual: the usual number of seeds.
     """
     seeds = len({cell["seed"] for cell in outcomes})
     return {
-        "command": command(whole, seeds, usual),
+        "command": command(full_command, seeds, usual),
         "epochs": outcomes[0]["config"]["epochs"],
         "seeds": seeds,
         "core_minutes": round(sum(cell["seconds"] for cell in outcomes) / 60, 1),
@@ -191,39 +206,39 @@ def about(outcomes: Sequence[Mapping[str, Any]], whole: str, usual: int) -> dict
 
 
 def by_row(outcomes: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The cells of each row, in the order of their seeds."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Return the cells of each row, ordered by seed."""
+    rows: dict[str, list[dict[str, Any]]] = {}
     for cell in outcomes:
-        found.setdefault(cell["row"], []).append(cell)
-    return found
+        rows.setdefault(cell["row"], []).append(cell)
+    return rows
 
 
-def command(whole: str, seeds: int, usual: int) -> str:
-    """The command that makes a table of so many seeds; ``whole`` makes that of the usual number."""
-    return whole if seeds == usual else whole.replace(" --json", f" --seeds {seeds} --json")
+def command(full_command: str, seeds: int, usual: int) -> str:
+    """Return the command that makes a table with this many seeds, from the one for the usual number."""
+    return full_command if seeds == usual else full_command.replace(" --json", f" --seeds {seeds} --json")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
-    """Mean and standard deviation, which is 0 of a single value."""
+    """Return the mean and the standard deviation (0 for one value)."""
     return {
         "mean": round(statistics.mean(values), digits),
         "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0,
     }
 
 
-def shown(of: Mapping[str, float], digits: int = 2, unit: str = "") -> str:
-    """ "97.12 ± 0.10": a spread to read; one seed has none."""
-    deviation = f" ± {of['sd']:.{digits}f}" if of["sd"] else ""
-    return f"{of['mean']:.{digits}f}{deviation}{unit}"
+def shown(statistic: Mapping[str, float], digits: int = 2, unit: str = "") -> str:
+    """Format a spread() as "97.12 ± 0.10", or without deviation for one seed."""
+    deviation = f" ± {statistic['sd']:.{digits}f}" if statistic["sd"] else ""
+    return f"{statistic['mean']:.{digits}f}{deviation}{unit}"
 
 
 def machine() -> str:
-    """What a table was computed on."""
+    """Return a description of this machine: cores, processor and PyTorch version."""
     return f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
 
 
 def stored(file: Path, command: str) -> dict[str, Any] | None:
-    """A table that was measured and stored, or None where there is none yet.
+    """Return a stored table, or None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -234,5 +249,5 @@ def stored(file: Path, command: str) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError):
         raise UserError(
-            f"The stored table is damaged; restore {file.name}, or make it by: {command}"
+            f"The stored table {file.name} is damaged. Restore it, or make it again with: {command}"
         ) from None

@@ -1,9 +1,9 @@
-"""All methods on one student, each beside its control, over several seeds.
+"""Compare all methods on one student, each with its control, over several seeds.
 
-The student has convolutions, since one method compares feature maps. Settings are the
-defaults throughout. With all labels the gain of any method is small; with 100 labels,
-and no label for the other images, it shows what each method learns from the teacher.
-Methods that compare hidden layers are also tried alone, without soft targets.
+The student is a CNN, because one method compares feature maps. All settings are the defaults. With all
+labels the gain of any method is small; with 100 labels, and none for the other images, the table shows
+what each method learns from the teacher. Methods that compare hidden layers are also tried alone,
+without soft targets.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.data.task import MNIST
 from kd.device import training_device
-from kd.experiments.base import Distillation
+from kd.experiments.base import Distillation, NetworkTeacher
 from kd.objectives import METHODS
 from kd.tables import cells
-from kd.teachers import cached, catalogue
+from kd.teachers import catalogue
 
 SEEDS = 5
 EPOCHS = 3
 STUDENT = "cnn-tiny"
 FEW = 100
-BASE = "hinton"  # the method whose rows have the control
+BASE = "hinton"  # the method whose rows contain the control
 STORED = paths.MEASURED / "methods.json"
 COMMAND = "python -m kd methods --json > kd/measured/methods.json"
 
 
 def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
-    """What is trained, by the row's name."""
+    """Return the configs to train, by row."""
     plain = DistilConfig(student=STUDENT, epochs=epochs)
-    found = {}
+    configs = {}
     for name, method in METHODS.items():
-        found[f"{name}-{FEW}"] = plain.replace(method=name, labels=FEW)
-        found[f"{name}-all"] = plain.replace(method=name)
+        configs[f"{name}-{FEW}"] = plain.replace(method=name, labels=FEW)
+        configs[f"{name}-all"] = plain.replace(method=name)
         if method.looks:
-            found[f"{name}-alone-{FEW}"] = plain.replace(method=name, labels=FEW, soft_weight=0.0)
-    return found
+            configs[f"{name}-alone-{FEW}"] = plain.replace(method=name, labels=FEW, soft_weight=0.0)
+    return configs
 
 
 def run(
@@ -50,13 +50,14 @@ def run(
     progress: cells.Progress = lambda share: None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Computes all cells that are not kept yet, several at once, and returns the table.
+    """Compute all cells that are not stored yet, several at once, and return the table.
 
     Raises:
         UserError: the full MNIST is not there.
     """
     cells.full_mnist()
-    # With few labels every batch has a second one of labelled images. Row by row, for what _given() keeps.
+    # With few labels every batch comes with a second one of labelled images. Cells go row by row, so that
+    # the teacher's features in _data_and_teacher() are reused.
     cost = {
         (name, seed): (1.8 if config.labels else 1.0) * (2 if config.method == BASE else 1)
         for name, config in rows(epochs).items()
@@ -67,31 +68,32 @@ def run(
 
 
 def cell_path(epochs: int, row: str, seed: int) -> Path:
+    """Return the file of a cell."""
     return cells.path("methods", (row, seed), [rows(epochs)[row]])
 
 
 def run_cell(
     epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None
 ) -> dict[str, Any]:
-    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
+    """Train a row with one seed, or resume it, and store the test scores."""
     path, config = cell_path(epochs, row, seed), rows(epochs)[row].replace(seed=seed)
-    mnist, cnn = _given()
+    mnist, cnn = _data_and_teacher()
     experiment = Distillation(config, mnist, cnn)
     if config.method != BASE:
-        # One control serves all methods: its weights, batches and labels would be the same to the bit.
+        # One control serves all methods: its weights, batches and labels are bitwise the same.
         stage = experiment.stages[0]
         experiment.stages = [lambda earlier: (stage(earlier)[0][:1], experiment.teacher)]
     return cells.finish(path, (row, seed), experiment, progress)
 
 
 @functools.cache
-def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
-    """Data and teacher, once a process: what the teacher's hidden layers say is kept from cell to cell."""
+def _data_and_teacher() -> tuple[digits.Mnist, NetworkTeacher]:
+    """Return data and teacher, once per process, so that cells share the teacher's cached features."""
     return cells.full_mnist(), catalogue.load(MNIST.teacher, training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
+    """Return the table: test accuracies in per cent and gains over the control, mean and sd over seeds."""
     by_row = cells.by_row(outcomes)
     columns = {"few": f"-{FEW}", "all": "-all", "alone": f"-alone-{FEW}"}
     few, every = (accuracies(by_row[f"{BASE}{columns[column]}"], "control") for column in ("few", "all"))
@@ -112,15 +114,15 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def accuracies(same: list[dict[str, Any]], who: str) -> dict[int, float]:
-    """Seed -> test accuracy in percent."""
-    return {cell["seed"]: 100 * cell["models"][who]["test_accuracy"] for cell in same}
+def accuracies(row: list[dict[str, Any]], role: str) -> dict[int, float]:
+    """Return seed -> test accuracy in per cent of a network, from the cells of one row."""
+    return {cell["seed"]: 100 * cell["models"][role]["test_accuracy"] for cell in row}
 
 
-def _gain(same: list[dict[str, Any]], control: Mapping[int, float]) -> dict[str, Any]:
-    student = accuracies(same, "student")
+def _gain(row: list[dict[str, Any]], control: Mapping[int, float]) -> dict[str, Any]:
+    student = accuracies(row, "student")
     gains = [value - control[seed] for seed, value in student.items()]
-    agreement = [100 * cell["models"]["student"]["agreement"] for cell in same]
+    agreement = [100 * cell["models"]["student"]["agreement"] for cell in row]
     values = list(student.values())
     return {
         "values": values,
@@ -131,7 +133,7 @@ def _gain(same: list[dict[str, Any]], control: Mapping[int, float]) -> dict[str,
 
 
 def load() -> dict[str, Any] | None:
-    """The table that was measured and stored, or None where there is none yet.
+    """Return the stored table, or None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -139,24 +141,26 @@ def load() -> dict[str, Any] | None:
     return cells.stored(STORED, COMMAND)
 
 
-def shown(found: Mapping[str, Any] | None) -> str:
-    """ "97.12 ± 0.10 (+21.30)": accuracy in percent, and the gain over the control."""
-    return f"{cells.shown(found)} ({found['gain']['mean']:+.2f})" if found else ""
+def shown(statistic: Mapping[str, Any] | None) -> str:
+    """Format an accuracy and its gain over the control as "97.12 ± 0.10 (+21.30)"; None gives ""."""
+    if not statistic:
+        return ""
+    return f"{cells.shown(statistic)} ({statistic['gain']['mean']:+.2f})"
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """The table to read in a terminal."""
-    control = {column: cells.shown(of) for column, of in result["control"].items()}
+    """Return the table as plain text."""
+    control = {column: cells.shown(statistic) for column, statistic in result["control"].items()}
+    few = f"{result['labels']} labels"
     lines = [
-        f"{'% right on the test set (gain)':32}{str(result['labels']) + ' labels':>26}{'without soft targets':>26}{'all labels':>26}",
+        f"{'test accuracy, % (gain)':32}{few:>26}{'without soft targets':>26}{'all labels':>26}",
         f"{'control':32}{control['few']:>26}{'':26}{control['all']:>26}",
     ]
-    for name, of in result["methods"].items():
-        lines.append(
-            f"{name:32}" + "".join(f"{shown(of.get(column)):>26}" for column in ("few", "alone", "all"))
-        )
+    for name, columns in result["methods"].items():
+        values = [shown(columns.get(column)) for column in ("few", "alone", "all")]
+        lines.append(f"{name:32}" + "".join(f"{value:>26}" for value in values))
     lines.append(
-        f"{result['student']}, {result['epochs']} epochs, {result['seeds']} seeds, {result['core_minutes']:.0f} core-minutes; "
-        f"the teacher has {result['teacher']:.2f}%"
+        f"{result['student']}, {result['epochs']} epochs, {result['seeds']} seeds, "
+        f"{result['core_minutes']:.0f} core-minutes; teacher {result['teacher']:.2f}%"
     )
     return "\n".join(lines)

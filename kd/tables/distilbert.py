@@ -1,7 +1,8 @@
-"""DistilBERT's recipe on the patch Transformer: half its depth, begun with every second layer of the teacher, and a triple loss.
+"""DistilBERT's recipe on the patch Transformer: half the depth and a triple loss.
 
-Source: Sanh et al. 2019 (arXiv 1910.01108), sections 2 to 4, whose weights of the three losses are 5 (soft
-targets), 2 (task) and 1 (cosine of hidden states).
+The student starts with every second layer of the teacher. Source: Sanh et al. 2019 (arXiv 1910.01108),
+sections 2 to 4, where the three losses have the weights 5 (soft targets), 2 (task) and 1 (cosine of hidden
+states).
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.experiments.base import Distillation
+from kd.experiments.base import Distillation, NetworkTeacher
 from kd.metrics import latency, size
 from kd.models import registry
 from kd.objectives.feature import COSINE
 from kd.tables import cells
-from kd.teachers import cached, catalogue
+from kd.teachers import catalogue
 
 SEEDS = 5
 TEACHER, STUDENT = "vit", "vit-half"
 STORED = paths.MEASURED / "distilbert.json"
 COMMAND = "python -m kd distilbert --json > kd/measured/distilbert.json"
-BATCH = 256  # images at once, for the throughput
+BATCH = 256  # images per batch, for the throughput
 
-#: A feature_weight of 1 is COSINE in the loss.
+#: A feature_weight of 1 gives the cosine loss the weight COSINE.
 _RECIPE = DistilConfig(
     student=STUDENT,
     teacher=TEACHER,
@@ -44,20 +45,21 @@ _RECIPE = DistilConfig(
 )
 ROWS: dict[str, DistilConfig] = {"inherited": _RECIPE.replace(initialization="teacher"), "random": _RECIPE}
 
-#: What is told of the student, and what the paper reports of DistilBERT beside BERT.
+#: What is compared -> what the paper reports for DistilBERT compared with BERT.
 PAPER = {"fewer parameters": "40%", "faster": "60%", "of the teacher's accuracy": "97%"}
 
 
 def run(
     seeds: int = SEEDS, progress: cells.Progress = lambda share: None, workers: int | None = None
 ) -> dict[str, Any]:
-    """Computes all cells that are not kept yet, several at once, measures the throughput, and returns the table.
+    """Compute all cells that are not stored yet, measure the throughput, and return the table.
 
     Raises:
         UserError: the full MNIST or the teacher is not there.
     """
     cells.full_mnist()
     reference = catalogue.load(TEACHER)
+
     outcomes = cells.compute(
         dict.fromkeys(((row, seed) for seed in range(seeds) for row in ROWS), 1.0),
         cell_path,
@@ -69,36 +71,37 @@ def run(
 
 
 def cell_path(cell: cells.Cell) -> Path:
+    """Return the file of a cell."""
     return cells.path("distilbert", cell, [ROWS[cell[0]]])
 
 
 def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
-    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
-    experiment = Distillation(ROWS[row].replace(seed=seed), *_given())
+    """Train a row with one seed, or resume it, and store the test scores."""
+    experiment = Distillation(ROWS[row].replace(seed=seed), *_data_and_teacher())
     return cells.finish(cell_path((row, seed)), (row, seed), experiment, progress)
 
 
 @functools.cache
-def _given() -> tuple[digits.Mnist, cached.CachedTeacher]:
+def _data_and_teacher() -> tuple[digits.Mnist, NetworkTeacher]:
     return cells.full_mnist(), catalogue.load(TEACHER, training_device())
 
 
 def throughput(model: torch.nn.Module) -> dict[str, float]:
-    """Images a second of teacher and student with all threads, in alternating rounds."""
+    """Return the images per second of teacher and student with all threads, from alternating rounds."""
     networks = {"teacher": model, "student": registry.build(STUDENT, 0).eval()}
-    found = latency.compare(networks, batches=(BATCH,), threads=(torch.get_num_threads(),))
-    return {name: rows[0]["images_per_second"] for name, rows in found.items()}
+    latencies = latency.compare(networks, batches=(BATCH,), threads=(torch.get_num_threads(),))
+    return {name: rows[0]["images_per_second"] for name, rows in latencies.items()}
 
 
 def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]) -> dict[str, Any]:
-    """Sizes, throughput and test accuracies in percent, mean and sd over the seeds."""
+    """Return the table: sizes, throughput, and test accuracies in per cent, mean and sd over the seeds."""
     reference = 100 * outcomes[0]["models"]["teacher"]["test_accuracy"]
     large, small = size.network_size(TEACHER), size.network_size(STUDENT)
     rows = {}
     for row in ROWS:
         same = [cell for cell in outcomes if cell["row"] == row]
         student, control = (
-            [100 * cell["models"][who]["test_accuracy"] for cell in same] for who in ("student", "control")
+            [100 * cell["models"][role]["test_accuracy"] for cell in same] for role in ("student", "control")
         )
         rows[row] = {"values": student, **cells.spread(student), "control": cells.spread(control)}
     return cells.about(outcomes, COMMAND, SEEDS) | {
@@ -117,7 +120,7 @@ def table(outcomes: list[dict[str, Any]], images_per_second: Mapping[str, float]
 
 
 def load() -> dict[str, Any] | None:
-    """The table that was measured and stored, or None where there is none yet.
+    """Return the stored table, or None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -126,7 +129,7 @@ def load() -> dict[str, Any] | None:
 
 
 def summary(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What is told, ours, and the paper's."""
+    """Return rows of what is compared, our value and the paper's."""
     ours = {
         "fewer parameters": f"{result['fewer_parameters']:.0%}",
         "faster": f"{result['faster'] - 1:.0%}",
@@ -136,22 +139,21 @@ def summary(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """The table to read in a terminal."""
+    """Return the table as plain text."""
     lines = [
         f"{'':36}{'ours':>16}{'DistilBERT':>16}",
         *(f"{what:36}{ours:>16}{paper:>16}" for what, ours, paper in summary(result)),
         "",
     ]
     lines.append(f"{'teacher ' + TEACHER:36}{result['teacher']['accuracy']:>15.2f}%")
-    for row, begun in (
-        ("inherited", "begun with the teacher's layers"),
-        ("random", "begun with random weights"),
-    ):
-        of = result["rows"][row]
+    for row, start in (("inherited", "from the teacher's layers"), ("random", "from random weights")):
+        statistic = result["rows"][row]
         lines.append(
-            f"{STUDENT + ', ' + begun:48}{cells.shown(of, unit='%')}   (control {cells.shown(of['control'], unit='%')})"
+            f"{STUDENT + ', ' + start:48}{cells.shown(statistic, unit='%')}"
+            f"   (control {cells.shown(statistic['control'], unit='%')})"
         )
     lines.append(
-        f"{result['seeds']} seeds, {result['epochs']} epochs, {result['core_minutes']:.0f} core-minutes; {result['points_below']:.2f} points below the teacher"
+        f"{result['seeds']} seeds, {result['epochs']} epochs, {result['core_minutes']:.0f} core-minutes; "
+        f"{result['points_below']:.2f} points below the teacher"
     )
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Hinton's table: the MNIST experiments of the paper, each beside the paper's own figure.
+"""The MNIST experiments of Hinton's paper, each compared with the figure in the paper.
 
-Everything is trained on all 60,000 training images, as in the paper, by teachers of its
-own; whatever had to be chosen was chosen before, on the 55,000 and the 5,000 validation
-images that the rest of the product uses. Its cells are computed by kd.tables.cells.
+As in the paper, everything is trained on all 60,000 training images, with teachers of its own. All
+choices were made earlier, on the 55,000 training and 5,000 validation images that the rest of the
+product uses. kd.tables.cells computes the cells.
 
 Source: Hinton, Vinyals & Dean 2015, section 3.
 """
@@ -41,25 +41,25 @@ COMMAND = "python -m kd paper --store"
 _STUDENT = DistilConfig(student="mlp-800x2", temperature=20.0, soft_weight=1.0, epochs=25, learning_rate=1e-3)
 _SMALL = DistilConfig(student="mlp-30", soft_weight=1.0, epochs=25)
 
-#: What is trained. A student's teacher is the row of that name, with the same seed.
+#: The configs to train. A student's teacher is the row of that name with the same seed.
 ROWS: dict[str, Config] = {
     "cnn": TeacherConfig(teacher="cnn", augmentation="affine", epochs=12),
     "mlp-1200x2": TeacherConfig(teacher="mlp-1200x2", augmentation="jitter", epochs=60, learning_rate=1e-3),
     "soft": _STUDENT.replace(teacher="mlp-1200x2"),
     "soft-cnn": _STUDENT,
     "jittered": _STUDENT.replace(augmentation="jitter", epochs=40),
-    # The CNN's students know far less of digits that they never saw: their teacher is too sure of itself.
+    # The CNN's students learn far less about omitted digits: its soft targets are too confident.
     "no-3": _STUDENT.replace(omitted="3", teacher="mlp-1200x2"),
     "only-7-8": _STUDENT.replace(omitted="01234569", teacher="mlp-1200x2"),
     **{f"30-units-T{t}": _SMALL.replace(temperature=t) for t in (1, 2, 3, 4, 8, 20)},
 }
-#: About how long one epoch of a row takes, against the others.
+#: Approximate relative duration of an epoch.
 _WEIGHTS = {"cnn": 45, "soft": 10, "soft-cnn": 10, "jittered": 17, "no-3": 9, "only-7-8": 2, "mlp-1200x2": 14}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of the table. ``read`` takes it from a cell's models: a number for a learner."""
+    """A line of the table. ``read`` takes its value from the measures of one network of a cell."""
 
     what: str
     row: str
@@ -138,28 +138,30 @@ LINES = [
 
 
 def cell_path(row: str, seed: int) -> Path:
-    """Where a cell is kept; a student's depends on its teacher's recipe too."""
+    """Return the file of a cell; a student's depends on its teacher's recipe too."""
     return cells.path("paper", (row, seed), [ROWS[name] for name in [row, *_needs(row)]])
 
 
 def _needs(row: str) -> list[str]:
-    """The rows that must be there first."""
-    config = ROWS[row]
+    """Return the rows that must be computed first."""
+    config: Any = ROWS[row]
     return [config.teacher] if kinds.of(config).has_teacher else []
 
 
 def everything(mnist: digits.Mnist) -> digits.Mnist:
-    """MNIST with all of its 60,000 training images in the training part."""
+    """Return MNIST with all of its 60,000 training images in the training part."""
     parts = [mnist.train, mnist.validation]
-    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "ids")}
-    return dataclasses.replace(mnist, train=digits.Digits(**whole, file="train"))
+    images, labels, ids = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "ids")
+    )
+    return dataclasses.replace(mnist, train=digits.Digits(images, labels, ids, "train"))
 
 
 def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:
-    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out."""
+    """Train a row with one seed, or resume it, and store the results."""
     path = cell_path(row, seed)
     mnist = everything(cells.full_mnist())
-    config = ROWS[row].replace(seed=seed)
+    config: Any = ROWS[row].replace(seed=seed)
     if kinds.of(config).has_teacher:
         weights = cell_path(config.teacher, seed).with_suffix(".safetensors")
         teacher = registry.load(weights, config.teacher).to(training_device())
@@ -183,49 +185,55 @@ def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None)
 
 
 def _outcome(experiment: Experiment) -> dict[str, Any]:
-    """Errors of each model on the test set, and McNemar's test of student against control."""
+    """Return the errors of each network on the test set, and McNemar's test of student against control."""
     test, omitted = experiment.mnist.test, getattr(experiment.config, "omitted", "")
-    found, wrong = {}, {}
+    labels = test.labels.cpu()
+    models: dict[str, dict[str, Any]] = {}
+    wrong = {}
     for name, model in experiment.trained.items():
         logits = inference.logits_in_chunks(model, test.inputs(), 512).double().cpu()
-        wrong[name] = logits.argmax(1) != test.labels.cpu()
-        found[name] = _count(logits, test.labels.cpu(), omitted)
+        wrong[name] = logits.argmax(1) != labels
+        models[name] = dict(_count(logits, labels, omitted))
         if omitted:
-            # Without labels: only how often each digit comes, which is alike for all in the validation images.
+            # This rule needs no labels, only class frequencies: all equal in the validation images.
             validation = inference.logits_in_chunks(model, experiment.mnist.validation.inputs(), 512)
-            moved = class_offsets.by_frequency(
-                validation, omitted, torch.full((MNIST.classes,), 1 / MNIST.classes)
-            )
-            found[name]["by_frequency"] = {
-                "offsets": [round(o, 3) for o in moved.tolist()],
-                **_count(logits + moved, test.labels.cpu(), omitted),
+            frequencies = torch.full((MNIST.classes,), 1 / MNIST.classes)
+            offsets = class_offsets.by_frequency(validation, omitted, frequencies)
+            models[name]["by_frequency"] = {
+                "offsets": [round(offset, 3) for offset in offsets.tolist()],
+                **_count(logits + offsets, labels, omitted),
             }
             tuned = class_offsets.by_labels(logits, test.labels, omitted)
-            found[name]["by_test_labels"] = {
+            models[name]["by_test_labels"] = {
                 "offsets": tuned.tolist(),
-                **_count(logits + tuned, test.labels.cpu(), omitted),
+                **_count(logits + tuned, labels, omitted),
             }
-    outcome: dict[str, Any] = {"models": found}
+    outcome: dict[str, Any] = {"models": models}
     if "control" in wrong:
         outcome["mcnemar"] = mcnemar(wrong["student"], wrong["control"])
     return outcome
 
 
 def _count(logits: Tensor, labels: Tensor, omitted: str) -> dict[str, int]:
+    """Count the errors, in all and on the omitted digits if there are any."""
     wrong = logits.argmax(1) != labels
     counts = {"errors": int(wrong.sum())}
     if omitted:
-        counts["errors_on_omitted"] = int(
-            (wrong & torch.isin(labels, torch.tensor([int(d) for d in omitted]))).sum()
-        )
+        digits_left_out = torch.tensor([int(digit) for digit in omitted])
+        counts["errors_on_omitted"] = int((wrong & torch.isin(labels, digits_left_out)).sum())
     return counts
 
 
 def mcnemar(student_wrong: Tensor, control_wrong: Tensor) -> dict[str, float]:
-    """McNemar's exact test of two models on the same images, from masks (N,) of what each got wrong.
+    """Run McNemar's exact test of two models on the same images.
 
-    ``p``: how likely so uneven a split of the images that only one of them got wrong would
-    be if both were equally good.
+    Args:
+        student_wrong: mask (N,) of the student's errors.
+        control_wrong: mask (N,) of the control's errors.
+
+    Returns:
+        ``student_only`` and ``control_only``, the numbers of images that only one of them misclassified,
+        and ``p``, the probability of a split at least as uneven if both were equally good.
     """
     student_only = int((student_wrong & ~control_wrong).sum())
     control_only = int((control_wrong & ~student_wrong).sum())
@@ -233,7 +241,7 @@ def mcnemar(student_wrong: Tensor, control_wrong: Tensor) -> dict[str, float]:
     return {"student_only": student_only, "control_only": control_only, "p": p}
 
 
-# -- all of them ---------------------------------------------------------------------------
+# -- the table -----------------------------------------------------------------------------
 
 
 def run(
@@ -242,11 +250,13 @@ def run(
     workers: int | None = None,
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Computes all cells that are not kept yet, several at once, and returns the table.
+    """Compute all cells that are not stored yet, several at once, and return the table.
 
     Args:
-        workers: processes at once; by default one for each core.
-        before: a table of the first seeds, which are not trained again if their recipes are today's.
+        seeds: the number of seeds.
+        progress: called with the fraction that is done.
+        workers: processes at once; one per core if None.
+        before: a table of the first seeds, which are not trained again if their recipes have not changed.
 
     Raises:
         UserError: the full MNIST is not there.
@@ -274,7 +284,12 @@ def run(
 
 
 def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All lines with mean and sd over the seeds: those of ``before``, a table itself, and then those of the cells' outcomes."""
+    """Return all lines with mean and sd over the seeds.
+
+    Args:
+        outcomes: the cells.
+        before: a table of earlier seeds, whose values come first.
+    """
     by_row = cells.by_row(outcomes)
     lines = [line for line in LINES if line.row in (before["recipes"] if before else by_row)]
     earlier = before["lines"] if before else [None] * len(lines)
@@ -282,23 +297,26 @@ def table(outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None = Non
     teachers = sum(seconds.get(row, 0) for row, config in ROWS.items() if not kinds.of(config).has_teacher)
     minutes = {"teachers": teachers / 60, "students": (sum(seconds.values()) - teachers) / 60}
     seeds = max(map(len, by_row.values()), default=0) + (before["seeds"] if before else 0)
+    recipes = {row: _recipe(same[0]["config"]) for row, same in by_row.items()}
+    if before and not recipes:
+        recipes = before["recipes"]
     return {
         "command": COMMAND if seeds == SEEDS else f"{COMMAND} --seeds {seeds}",
         "seeds": seeds,
         "core_minutes": {
-            who: round(found + (before["core_minutes"][who] if before else 0), 1)
-            for who, found in minutes.items()
+            role: round(spent + (before["core_minutes"][role] if before else 0), 1)
+            for role, spent in minutes.items()
         },
         "machine": cells.machine(),
         "lines": [
-            _line(line, by_row.get(line.row, []), found) for line, found in zip(lines, earlier, strict=True)
+            _line(line, by_row.get(line.row, []), values) for line, values in zip(lines, earlier, strict=True)
         ],
-        "recipes": {row: _recipe(same[0]["config"]) for row, same in by_row.items()} or before["recipes"],
+        "recipes": recipes,
     }
 
 
 def still_made(result: Mapping[str, Any]) -> bool:
-    """Whether the recipes of a stored table are today's."""
+    """Return whether the recipes of a stored table are still the current ones."""
     recipes = result["recipes"]
     return recipes.keys() == ROWS.keys() and all(
         config == type(config).from_dict(recipes[row] | {"seed": config.seed}) for row, config in ROWS.items()
@@ -310,11 +328,12 @@ def _recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(line: Line, outcomes: list[dict[str, Any]], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    def values(who: str, earlier: Mapping[str, Any] | None) -> list[float]:
-        return (earlier["values"] if earlier else []) + [line.read(cell["models"][who]) for cell in outcomes]
+    def values(role: str, earlier: Mapping[str, Any] | None) -> list[float]:
+        new = [line.read(cell["models"][role]) for cell in outcomes]
+        return [*earlier["values"], *new] if earlier else new
 
     ours = values(line.learner, before)
-    found = {
+    entry: dict[str, Any] = {
         "what": line.what,
         "paper": line.paper,
         "aim": line.aim,
@@ -324,17 +343,17 @@ def _line(line: Line, outcomes: list[dict[str, Any]], before: Mapping[str, Any] 
     }
     if line.learner == "student":
         controls = values("control", before and before["control"])
-        found["control"] = {"values": controls, **cells.spread(controls)}
-        found["difference"] = cells.spread(
+        entry["control"] = {"values": controls, **cells.spread(controls)}
+        entry["difference"] = cells.spread(
             [value - control for value, control in zip(ours, controls, strict=True)]
         )
         if line.read is _errors:
-            found["mcnemar"] = (before["mcnemar"] if before else []) + [cell["mcnemar"] for cell in outcomes]
-    return found
+            entry["mcnemar"] = (before["mcnemar"] if before else []) + [cell["mcnemar"] for cell in outcomes]
+    return entry
 
 
 def curve(result: Mapping[str, Any]) -> dict[float, Mapping[str, Any]]:
-    """Temperature -> the line of the student of 30 units."""
+    """Return temperature -> the line of the student with 30 units."""
     by_title = {line["what"]: line for line in result["lines"]}
     rows = [
         (config.temperature, line)
@@ -345,7 +364,7 @@ def curve(result: Mapping[str, Any]) -> dict[float, Mapping[str, Any]]:
 
 
 def load() -> dict[str, Any]:
-    """The table that was measured and stored.
+    """Return the stored table.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -354,26 +373,27 @@ def load() -> dict[str, Any]:
         return json.loads(STORED.read_text())
     except (OSError, ValueError):
         raise UserError(
-            f"The stored table is missing or damaged; restore {STORED.name}, or make it by: {COMMAND}"
+            f"The stored table {STORED.name} is missing or damaged. Restore it, or make it with: {COMMAND}"
         ) from None
 
 
 def store(result: Mapping[str, Any]) -> None:
-    """Puts a table where load() finds it."""
+    """Store a table where load() finds it."""
     STORED.write_text(json.dumps(result) + "\n")
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """The table to read in a terminal."""
+    """Return the table as plain text."""
     lines = [f"{'':62}{'paper':>10}{'ours':>16}{'control':>16}"]
     for line in result["lines"]:
         ours, control = (
-            cells.shown(m, 1, "" if line["unit"] == "errors" else line["unit"]) if m else ""
-            for m in (line, line.get("control"))
+            cells.shown(value, 1, "" if line["unit"] == "errors" else line["unit"]) if value else ""
+            for value in (line, line.get("control"))
         )
         lines.append(f"{line['what']:62}{line['paper'].split(',')[0]:>10}{ours:>16}{control:>16}")
     minutes = result["core_minutes"]
     lines.append(
-        f"{result['seeds']} seeds; {minutes['teachers']:.0f} core-minutes for teachers, {minutes['students']:.0f} for students"
+        f"{result['seeds']} seeds; {minutes['teachers']:.0f} core-minutes for teachers, "
+        f"{minutes['students']:.0f} for students"
     )
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""All schemes on one student, each beside its control, over several seeds: the methods' table asks what is learned, this one from whom.
+"""Compare all schemes on one student, each with its control, over several seeds.
 
-The student and its few labels are those of the methods' table. Each scheme trains with soft
-targets (Hinton) at the default settings, and every stage for as many epochs. With 100 labels
-the other images have none, so that whoever has no teacher has only these 100 to begin from.
+The methods' table compares what is learned, this one compares who teaches. Student and labels are those of
+the methods' table. Each scheme uses soft targets (Hinton) at the default settings, and every stage has
+the same number of epochs. With 100 labels the other images have none, so a network without a teacher
+learns from these 100 alone.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.experiments.base import Distillation
+from kd.experiments.base import Distillation, NetworkTeacher
 from kd.tables import cells, comparison
 from kd.tables.comparison import FEW, STUDENT
-from kd.teachers import averaged, cached, catalogue
+from kd.teachers import catalogue
 
 SEEDS = 5
 EPOCHS = comparison.EPOCHS
 STORED = paths.MEASURED / "schemes.json"
 COMMAND = "python -m kd schemes --json > kd/measured/schemes.json"
 
-#: Title in the table -> the settings that it stands for.
+#: Title in the table -> its settings.
 SCHEMES: dict[str, dict[str, Any]] = {
     "One teacher": {},
     "Two teachers averaged": {"teacher": "cnn+vit"},
@@ -36,11 +37,11 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "Two students together": {"scheme": "mutual"},
     "From its own depth": {"scheme": "exits"},
 }
-COLUMNS = {"few": FEW, "all": 0}  # labels; 0 is all
+COLUMNS = {"few": FEW, "all": 0}  # column -> number of labels; 0 is all
 
 
 def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
-    """What is trained, by the row's name."""
+    """Return the configs to train, by row."""
     plain = DistilConfig(student=STUDENT, epochs=epochs)
     return {
         f"{column}-{i}": plain.replace(**changes, labels=labels)
@@ -55,7 +56,7 @@ def run(
     progress: cells.Progress = lambda share: None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Computes all cells that are not kept yet, several at once, and returns the table.
+    """Compute all cells that are not stored yet, several at once, and return the table.
 
     Raises:
         UserError: the full MNIST or a teacher is not there.
@@ -71,13 +72,14 @@ def run(
 
 
 def cell_path(epochs: int, row: str, seed: int) -> Path:
+    """Return the file of a cell."""
     return cells.path("schemes", (row, seed), [rows(epochs)[row]])
 
 
 def run_cell(
     epochs: int, row: str, seed: int, progress: cells.Progress = lambda share: None
 ) -> dict[str, Any]:
-    """Trains a row with one seed, or goes on where it was stopped, and keeps what came out on the test set."""
+    """Train a row with one seed, or resume it, and store the test scores."""
     config = rows(epochs)[row].replace(seed=seed)
     experiment = Distillation(config, _mnist(), _teacher(config.teacher))
     return cells.finish(cell_path(epochs, row, seed), (row, seed), experiment, progress)
@@ -89,18 +91,18 @@ def _mnist() -> digits.Mnist:
 
 
 @functools.cache
-def _teacher(name: str) -> cached.CachedTeacher | averaged.MeanTeacher:
+def _teacher(name: str) -> NetworkTeacher:
     return catalogue.load(name, training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Test accuracies in percent, mean and sd over the seeds, and the gain over the control of the same seed."""
+    """Return the table: test accuracies in per cent and gains over the control, mean and sd over seeds."""
     by_row = cells.by_row(outcomes)
     first = {column: by_row[f"{column}-0"] for column in COLUMNS}
     return cells.about(outcomes, COMMAND, SEEDS) | {
         "student": STUDENT,
         "labels": FEW,
-        # Of one student the control is one, whoever teaches: the same weights, batches and labels.
+        # A student has the same control whoever teaches it: same weights, batches and labels.
         "control": {
             column: cells.spread(list(comparison.accuracies(same, "control").values()))
             for column, same in first.items()
@@ -112,8 +114,8 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
-    student, control = comparison.accuracies(same, "student"), comparison.accuracies(same, "control")
+def _gain(row: list[dict[str, Any]]) -> dict[str, Any]:
+    student, control = comparison.accuracies(row, "student"), comparison.accuracies(row, "control")
     values = list(student.values())
     return {
         "values": values,
@@ -123,7 +125,7 @@ def _gain(same: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def load() -> dict[str, Any] | None:
-    """The table that was measured and stored, or None where there is none yet.
+    """Return the stored table, or None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -132,15 +134,19 @@ def load() -> dict[str, Any] | None:
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """The table to read in a terminal."""
+    """Return the table as plain text."""
     control = result["control"]
+    few = f"{result['labels']} labels"
     lines = [
-        f"{'% right on the test set (gain)':42}{str(result['labels']) + ' labels':>26}{'all labels':>26}",
+        f"{'test accuracy, % (gain)':42}{few:>26}{'all labels':>26}",
         f"{'control':42}{cells.shown(control['few']):>26}{cells.shown(control['all']):>26}",
-        *(
-            f"{title:42}{comparison.shown(of['few']):>26}{comparison.shown(of['all']):>26}"
-            for title, of in result["schemes"].items()
-        ),
-        f"{result['student']}, {result['epochs']} epochs a stage, {result['seeds']} seeds, {result['core_minutes']:.0f} core-minutes",
     ]
+    for title, columns in result["schemes"].items():
+        lines.append(
+            f"{title:42}{comparison.shown(columns['few']):>26}{comparison.shown(columns['all']):>26}"
+        )
+    lines.append(
+        f"{result['student']}, {result['epochs']} epochs per stage, {result['seeds']} seeds, "
+        f"{result['core_minutes']:.0f} core-minutes"
+    )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from kd.training import loop
 
 @pytest.fixture
 def here(mnist, tmp_path, monkeypatch):
-    """The 1,000 images as if they were all of MNIST: in a folder in torchvision's layout, and by their places in it."""
+    """The 1,000 images as if they were all of MNIST, in a folder with torchvision's layout."""
     raw = sources.raw_folder(tmp_path)
     raw.mkdir(parents=True)
     for part, digits in (("train", mnist.train), ("t10k", mnist.test)):
@@ -29,7 +29,7 @@ def here(mnist, tmp_path, monkeypatch):
             np.array([2049, len(labels)], ">i4").tobytes() + labels.tobytes()
         )
     monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
-    # No file of MNIST has these places, so the teacher is asked about the images themselves.
+    # No MNIST file has these ids, so the teacher computes its logits from the images.
     small = dataclasses.replace(
         mnist, train=dataclasses.replace(mnist.train, ids=torch.arange(len(mnist.train)), file="")
     )
@@ -37,7 +37,7 @@ def here(mnist, tmp_path, monkeypatch):
     return small
 
 
-def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_path):
+def test_conventional_loop_sees_the_same_images(here, tmp_path):
     batches = list(conventional.loader(tmp_path, 300, here.train.ids.tolist()))
     assert [len(labels) for _, labels in batches] == [300, 300, 300, 100]
     theirs = torch.cat([images for images, _ in batches])
@@ -53,8 +53,8 @@ def test_the_conventional_loop_sees_every_image_normalized_as_ours(here, tmp_pat
 
 
 @pytest.mark.parametrize("taught", [True, False])
-def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
-    """Same data, same loss: both end at about the same accuracy, or the ratio would compare two different things."""
+def test_conventional_loop_reaches_the_same_accuracy(here, tmp_path, taught):
+    """Same data and same loss must give about the same accuracy; otherwise the ratio is meaningless."""
     teacher = registry.load(paths.WEIGHTS / "cnn.safetensors", "cnn") if taught else None
     model = registry.build("mlp-128", 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -75,11 +75,11 @@ def test_the_conventional_loop_learns_what_ours_learns(here, tmp_path, taught):
         ("vit-half", None),
     ],
 )
-def test_the_matrix_products_of_an_image(student, flops):
+def test_multiplications_per_image(student, flops):
     assert engine.multiplications(student) == flops
 
 
-def test_a_larger_set_holds_the_same_digits_in_other_views(here):
+def test_enlarged_set_has_shifted_views(here):
     larger = engine.enlarged(here, 2500).train
     assert len(larger) == 2500 and torch.equal(larger.labels[:1000], larger.labels[1000:2000])
     assert len({image.numpy().tobytes() for image in larger.images}) > 2400
@@ -88,10 +88,8 @@ def test_a_larger_set_holds_the_same_digits_in_other_views(here):
 def test_rounds_alternate():
     done = []
     times = engine.alternate(2, a=lambda: done.append("a"), b=lambda: done.append("b"))
-    assert done == ["a", "b", "a", "b"] and {name: len(values) for name, values in times.items()} == {
-        "a": 2,
-        "b": 2,
-    }
+    assert done == ["a", "b", "a", "b"]
+    assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
 
 
 def test_bench_prints_every_figure(here, monkeypatch, capsys):
@@ -100,7 +98,7 @@ def test_bench_prints_every_figure(here, monkeypatch, capsys):
     # Two configurations stand for all.
     monkeypatch.setattr(engine, "CONFIGURATIONS", [("mlp-128", 128), ("cnn-tiny", 512)])
     monkeypatch.setattr(engine, "WORKERS", (0,))
-    # It needs a server, and is tried with one in tests/browser.
+    # This part needs a server; tests/browser covers it.
     monkeypatch.setattr(
         engine.watched, "watched", lambda rounds: [{"viewers": 10, "ratio": 0.9, "ticks_per_second": 15.0}]
     )
@@ -123,13 +121,13 @@ def test_bench_prints_every_figure(here, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "1000"])
-def test_rounds_out_of_bounds_are_told(rounds, capsys):
+def test_invalid_number_of_rounds_is_refused(rounds, capsys):
     assert command_line.main(["bench", "--rounds", rounds]) == 2
     assert "--rounds must be between 1 and 100." in capsys.readouterr().err
 
 
 def test_training_adds_little_memory():
-    """A limit of the design, not of speed: images as bytes, one block of them as floats."""
+    """The design limits memory: images are bytes, and one block of them is floats."""
     if not (paths.data_folder() / "MNIST").exists() or not engine.os.path.exists("/proc/self/status"):
         pytest.skip("needs all of MNIST, and /proc")
     assert engine.added_memory() < 2.5 * 47 + 300

@@ -1,4 +1,4 @@
-"""The table of all methods: what is trained, and how it is made of the cells."""
+"""The table of methods: its rows, and how it is made from the cells."""
 
 import dataclasses
 
@@ -13,15 +13,15 @@ from kd.teachers import catalogue
 
 @pytest.fixture
 def small(mnist, monkeypatch):
-    """The table's machinery on 200 images and an MLP."""
+    """The table with 200 images and an MLP."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
-    monkeypatch.setattr(comparison, "_given", lambda: (few, catalogue.load("cnn")))
+    monkeypatch.setattr(comparison, "_data_and_teacher", lambda: (few, catalogue.load("cnn")))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
     monkeypatch.setattr(comparison, "STUDENT", "mlp-30")
     monkeypatch.setattr(comparison, "METHODS", {name: METHODS[name] for name in ("hinton", "pkt")})
 
 
-def test_every_method_is_tried_with_few_labels_and_with_all_and_hidden_layers_alone_too():
+def test_rows_cover_all_methods():
     rows = comparison.rows()
     assert {config.method for config in rows.values()} == set(METHODS)
     for name, method in METHODS.items():
@@ -31,24 +31,20 @@ def test_every_method_is_tried_with_few_labels_and_with_all_and_hidden_layers_al
     assert rows["pkt-alone-100"].soft_weight == 0
 
 
-def test_all_share_one_control_without_which_their_students_are_the_same(small, monkeypatch, one_thread):
+def test_methods_share_one_control(small, monkeypatch, one_thread):
     monkeypatch.setattr(comparison, "STUDENT", "cnn-tiny")
     one, other = (comparison.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
-    assert set(one["models"]) == {"student", "control", "teacher"} and set(other["models"]) == {
-        "student",
-        "teacher",
-    }
-    whole = Distillation(comparison.rows(1)["pkt-alone-100"], *comparison._given())
+    assert set(one["models"]) == {"student", "control", "teacher"}
+    assert set(other["models"]) == {"student", "teacher"}
+    whole = Distillation(comparison.rows(1)["pkt-alone-100"], *comparison._data_and_teacher())
     list(whole.records())
     assert whole.measures(None)["models"]["student"] == other["models"]["student"]
     assert whole.measures(None)["models"]["control"] == one["models"]["control"]
-    assert (
-        comparison.cell_path(1, "hinton-100", 0).exists()
-        and not comparison.cell_path(2, "hinton-100", 0).exists()
-    )
+    assert comparison.cell_path(1, "hinton-100", 0).exists()
+    assert not comparison.cell_path(2, "hinton-100", 0).exists()
 
 
-def test_kept_cells_are_not_computed_again(small, monkeypatch):
+def test_stored_cells_are_not_computed_again(small, monkeypatch):
     for row in comparison.rows(1):
         comparison.run_cell(1, row, 0)
     monkeypatch.setattr(cells, "_work", None)
@@ -66,7 +62,7 @@ def cell(row, seed, student, control):
     return {"row": row, "seed": seed, "config": {"epochs": 5}, "models": models, "seconds": 90.0}
 
 
-def test_the_table_has_mean_sd_and_the_gain_over_the_control_of_the_same_seed(monkeypatch):
+def test_table_has_means_and_paired_gains(monkeypatch):
     monkeypatch.setattr(comparison, "METHODS", {"hinton": METHODS["hinton"], "pkt": METHODS["pkt"]})
     students = {
         "hinton-100": (0.9, 0.94),
@@ -84,22 +80,19 @@ def test_the_table_has_mean_sd_and_the_gain_over_the_control_of_the_same_seed(mo
         ]
     )
     few = result["methods"]["hinton"]["few"]
-    assert (
-        few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83) and few["values"] == pytest.approx([90, 94])
-    )
+    assert few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83)
+    assert few["values"] == pytest.approx([90, 94])
     assert few["gain"] == {"mean": 17.0, "sd": pytest.approx(4.24)} and few["agreement"]["mean"] == 91.0
     assert result["control"]["few"]["mean"] == 75.0 and result["control"]["all"]["mean"] == 97.5
-    assert (
-        set(result["methods"]["hinton"]) == {"few", "all"}
-        and result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
-    )
+    assert set(result["methods"]["hinton"]) == {"few", "all"}
+    assert result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
     assert (result["seeds"], result["core_minutes"], result["teacher"]) == (2, 15.0, 99.0)
     assert "92.00 ± 2.83 (+17.00)" in comparison.text(result)
 
 
-def test_the_command_refuses_what_it_cannot_do(capsys, tmp_path, monkeypatch):
+def test_methods_command_explains_errors(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
     assert command_line.main(["methods"]) == 2
-    assert "needs all of MNIST; set KD_DATA_DIR" in capsys.readouterr().err
+    assert "needs all of MNIST. Set KD_DATA_DIR" in capsys.readouterr().err
     assert command_line.main(["methods", "--seeds", "0"]) == 2
     assert "--seeds must be between 1 and 100." in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""DistilBERT's recipe: what is trained, and how its table is made of the cells."""
+"""DistilBERT's recipe: its rows, and how its table is made from the cells."""
 
 import dataclasses
 
@@ -14,20 +14,17 @@ from kd.teachers import cached
 
 @pytest.fixture
 def small(mnist, monkeypatch):
-    """The table's machinery on 40 images, with a teacher that knows nothing."""
+    """The table with 40 images and an untrained teacher."""
     few = dataclasses.replace(
         mnist,
         train=mnist.train.take(slice(0, 40)),
         validation=mnist.validation.take(slice(0, 20)),
         test=mnist.test.take(slice(0, 20)),
     )
-    few = (
-        dataclasses.replace(few, glance=few.validation)
-        if "glance" in {field.name for field in dataclasses.fields(few)}
-        else few
-    )
+    if "glance" in {field.name for field in dataclasses.fields(few)}:
+        few = dataclasses.replace(few, glance=few.validation)
     vit = cached.CachedTeacher("vit", "vit", registry.build("vit", 0))
-    monkeypatch.setattr(distilbert, "_given", lambda: (few, vit))
+    monkeypatch.setattr(distilbert, "_data_and_teacher", lambda: (few, vit))
     monkeypatch.setattr(
         distilbert,
         "ROWS",
@@ -35,25 +32,20 @@ def small(mnist, monkeypatch):
     )
 
 
-def test_the_recipe_is_the_papers():
+def test_recipe_matches_the_paper():
     inherited, random = distilbert.ROWS["inherited"], distilbert.ROWS["random"]
-    assert inherited.replace(initialization="random") == random, "they differ in how they begin alone"
+    assert inherited.replace(initialization="random") == random, "they differ only in their initialization"
     assert (random.method, random.temperature) == ("cosine", 2.0)
     # Sanh et al.: 5 for soft targets, 2 for the task, 1 for the cosine.
     weights = random.soft_weight, 1 - random.soft_weight, random.feature_weight * COSINE
     assert [weight / weights[2] for weight in weights] == pytest.approx([5, 2, 1])
-    assert (
-        distilbert.ROWS["inherited"].student == distilbert.STUDENT
-        and distilbert.ROWS["inherited"].teacher == distilbert.TEACHER
-    )
+    assert inherited.student == distilbert.STUDENT and inherited.teacher == distilbert.TEACHER
 
 
-def test_a_cell_tells_student_and_control_and_is_kept(small):
+def test_cell_has_student_and_control_and_is_stored(small):
     one, other = (distilbert.run_cell(row, 0) for row in ("inherited", "random"))
-    assert (
-        set(one["models"]) == {"student", "control", "teacher"}
-        and one["models"]["student"] != other["models"]["student"]
-    )
+    assert set(one["models"]) == {"student", "control", "teacher"}
+    assert one["models"]["student"] != other["models"]["student"]
     assert distilbert.cell_path(("inherited", 0)).exists() and one["config"]["initialization"] == "teacher"
 
 
@@ -63,12 +55,12 @@ def cell(row, seed, student, control, reference=0.99):
         "row": row,
         "seed": seed,
         "config": {"epochs": 6},
-        "models": {who: {"test_accuracy": share} for who, share in shares.items()},
+        "models": {role: {"test_accuracy": share} for role, share in shares.items()},
         "seconds": 60.0,
     }
 
 
-def test_the_table_is_computed_from_the_cells():
+def test_table_is_computed_from_its_cells():
     outcomes = [
         cell("inherited", 0, 0.98, 0.97),
         cell("random", 0, 0.96, 0.95),
@@ -76,10 +68,8 @@ def test_the_table_is_computed_from_the_cells():
         cell("random", 1, 0.97, 0.95),
     ]
     found = distilbert.table(outcomes, {"teacher": 1000.0, "student": 1800.0})
-    assert found["rows"]["inherited"]["mean"] == 98.5 and found["rows"]["random"]["control"] == {
-        "mean": 95.0,
-        "sd": 0.0,
-    }
+    assert found["rows"]["inherited"]["mean"] == 98.5
+    assert found["rows"]["random"]["control"] == {"mean": 95.0, "sd": 0.0}
     assert (found["points_below"], found["faster"], found["seeds"], found["core_minutes"]) == (
         0.5,
         1.8,
@@ -87,21 +77,16 @@ def test_the_table_is_computed_from_the_cells():
         4.0,
     )
     assert found["retained"] == pytest.approx(98.5 / 99)
-    assert (
-        found["fewer_parameters"]
-        == 1 - size.network_size("vit-half").parameters / size.network_size("vit").parameters
-        >= 0.4
-    )
-    told = distilbert.text(found)
-    assert "98.50 ± 0.71%" in told and "80%" in told and "97%" in told
+    half, whole = size.network_size("vit-half").parameters, size.network_size("vit").parameters
+    assert found["fewer_parameters"] == 1 - half / whole >= 0.4
+    text = distilbert.text(found)
+    assert "98.50 ± 0.71%" in text and "80%" in text and "97%" in text
 
 
-def test_a_table_that_is_not_there_or_damaged(tmp_path, monkeypatch):
+def test_missing_or_damaged_table(tmp_path, monkeypatch):
     monkeypatch.setattr(distilbert, "STORED", tmp_path / "table.json")
     assert distilbert.load() is None
     distilbert.STORED.write_text("{")
-    with pytest.raises(
-        UserError, match="is damaged; restore table.json, or make it by: python -m kd distilbert"
-    ):
+    with pytest.raises(UserError, match="table.json is damaged. Restore it, or make it again with: python"):
         distilbert.load()
     assert cells.stored(tmp_path / "none", "x") is None

@@ -1,4 +1,4 @@
-"""Hinton's table: cells that are computed once and kept, and how the table is made of them."""
+"""The paper's table: cells are computed once and stored, and the table is made from them."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from kd.tables import cells, paper
 
 @pytest.fixture
 def small(mnist, monkeypatch):
-    """The table's machinery on 1,000 images and small networks."""
+    """The table with 1,000 images and small networks."""
     monkeypatch.setattr(sources, "load_full", lambda folder: mnist)
     student = DistilConfig(student="mlp-30", temperature=20, soft_weight=1, epochs=2)
     rows = {
@@ -29,12 +29,12 @@ def small(mnist, monkeypatch):
     return mnist
 
 
-def test_everything_is_the_60000_images_with_their_ids(full_mnist):
+def test_everything_has_all_60000_training_images(full_mnist):
     train = paper.everything(full_mnist).train
     assert sorted(train.ids.tolist()) == list(range(60_000)) and train.file == "train"
 
 
-def test_a_cell_tells_errors_of_student_and_control_and_is_kept(small):
+def test_cell_has_student_and_control_and_is_stored(small):
     paper.run_cell("cnn", 0)
     cell = paper.run_cell("soft", 0)
     assert json.loads(paper.cell_path("soft", 0).read_text()) == cell
@@ -46,22 +46,20 @@ def test_a_cell_tells_errors_of_student_and_control_and_is_kept(small):
     )
 
 
-def test_the_offset_by_frequency_looks_at_no_label_of_the_test_set(small, monkeypatch):
-    """Wrong labels in validation and test change what is counted, not the offset."""
+def test_frequency_offset_uses_no_labels(small, monkeypatch):
+    """Wrong labels in validation and test change the counts, not the offset."""
     paper.run_cell("cnn", 0)
     one = paper.run_cell("no-3", 0)["models"]["student"]
     judged = dataclasses.replace(small.test, labels=(small.test.labels + 1) % 10)
     monkeypatch.setattr(sources, "load_full", lambda folder: dataclasses.replace(small, test=judged))
     other = paper.run_cell("no-3", 0)["models"]["student"]
-    assert (
-        one["by_frequency"]["offsets"] == other["by_frequency"]["offsets"]
-        and one["by_frequency"]["offsets"][3] > 0
-    )
+    assert one["by_frequency"]["offsets"] == other["by_frequency"]["offsets"]
+    assert one["by_frequency"]["offsets"][3] > 0
     assert one["errors"] != other["errors"]
     assert one["by_test_labels"]["errors"] <= one["errors"]
 
 
-def test_a_cell_that_was_stopped_goes_on_to_the_same_result(small, monkeypatch):
+def test_resumed_cell_gives_the_same_result(small, monkeypatch):
     paper.run_cell("cnn", 0)
     whole = paper.run_cell("jittered", 0)
     monkeypatch.setattr(cells, "KEEP", -1.0)
@@ -81,7 +79,7 @@ def test_a_cell_that_was_stopped_goes_on_to_the_same_result(small, monkeypatch):
     assert again["models"] == whole["models"]
 
 
-def test_another_recipe_finds_no_cell_of_this_one(small, monkeypatch):
+def test_cell_path_depends_on_all_its_recipes(small, monkeypatch):
     before = paper.cell_path("soft", 0), paper.cell_path("cnn", 0)
     monkeypatch.setitem(paper.ROWS, "cnn", paper.ROWS["cnn"].replace(epochs=3))
     assert paper.cell_path("soft", 0) != before[0] and paper.cell_path("cnn", 0) != before[1], (
@@ -89,7 +87,7 @@ def test_another_recipe_finds_no_cell_of_this_one(small, monkeypatch):
     )
 
 
-def test_mcnemars_test_is_the_binomial_of_the_images_that_one_alone_got_wrong():
+def test_mcnemar_is_a_binomial_test_of_discordant_images():
     student = torch.tensor([True] * 2 + [False] * 8 + [True] * 5)
     control = torch.tensor([False] * 2 + [True] * 8 + [True] * 5)
     by_hand = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
@@ -113,27 +111,24 @@ def cell(seed, student, control):
     }
 
 
-def test_the_table_has_mean_sd_and_the_difference_from_the_control():
+def test_table_has_mean_sd_and_difference():
     result = paper.table([cell(0, 70, 140), cell(1, 80, 146), cell(2, 75, 160)])
     control, student = result["lines"]
     assert (student["mean"], student["sd"], student["values"]) == (75, 5, [70, 80, 75])
     assert control["mean"] == student["control"]["mean"] == pytest.approx(148.67)
-    assert student["difference"]["mean"] == pytest.approx(-73.67) and student["difference"][
-        "sd"
-    ] == pytest.approx(10.02, abs=0.01)
+    assert student["difference"]["mean"] == pytest.approx(-73.67)
+    assert student["difference"]["sd"] == pytest.approx(10.02, abs=0.01)
     assert result["core_minutes"] == {"teachers": 0, "students": 3}
     assert "75.0 ± 5.0" in paper.text(result)
 
 
-def test_seeds_that_a_table_has_are_added_to_as_if_all_had_been_trained_at_once():
+def test_adding_seeds_equals_training_all_at_once():
     one, two, three = cell(0, 70, 140), cell(1, 80, 146), cell(2, 75, 160)
     before = json.loads(json.dumps(paper.table([one, two])))
     assert paper.table([three], before) == paper.table([one, two, three])
 
 
-def test_only_seeds_that_the_stored_table_lacks_are_trained_and_only_where_its_recipes_are_todays(
-    small, monkeypatch
-):
+def test_only_missing_seeds_of_current_recipes_are_trained(small, monkeypatch):
     monkeypatch.setattr(paper, "ROWS", {"soft": paper.ROWS["soft"]})
     asked = []
 
@@ -153,7 +148,7 @@ def test_only_seeds_that_the_stored_table_lacks_are_trained_and_only_where_its_r
     assert asked == [[0], [1, 2], [0, 1, 2], [], [0, 1], [0, 1]]
 
 
-def test_the_stored_table_can_be_gone_on_from():
+def test_stored_table_can_be_extended():
     stored = paper.load()
     assert paper.still_made(stored)
     again = paper.table([], stored)
@@ -161,17 +156,17 @@ def test_the_stored_table_can_be_gone_on_from():
     assert list(paper.curve(stored)) == [1, 2, 3, 4, 8, 20]
 
 
-def test_every_line_reads_a_row_that_is_trained():
+def test_every_line_reads_a_trained_row():
     assert {line.row for line in paper.LINES} == set(paper.ROWS)
 
 
-def test_without_all_of_mnist_the_command_says_what_to_do(capsys, tmp_path, monkeypatch):
+def test_paper_command_without_mnist_explains_what_to_do(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_DATA_DIR", str(tmp_path))
     assert command_line.main(["paper"]) == 2
-    assert "needs all of MNIST; set KD_DATA_DIR" in capsys.readouterr().err
+    assert "needs all of MNIST. Set KD_DATA_DIR" in capsys.readouterr().err
 
 
-def test_kept_cells_are_not_computed_again_and_the_progress_reaches_one(small, monkeypatch):
+def test_stored_cells_are_not_computed_again(small, monkeypatch):
     for row in paper.ROWS:
         paper.run_cell(row, 0)
     monkeypatch.setattr(paper, "run_cell", None)

@@ -1,4 +1,4 @@
-"""The table of all schemes: what is trained, and how it is made of the cells."""
+"""The table of schemes: its rows, and how it is made from the cells."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ from kd.teachers import catalogue
 
 @pytest.fixture
 def small(mnist, monkeypatch):
-    """The table's machinery on 200 images."""
+    """The table with 200 images."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
     monkeypatch.setattr(schemes, "_mnist", lambda: few)
     monkeypatch.setattr(schemes, "_teacher", lambda name: catalogue.load(name))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
 
 
-def test_every_scheme_is_tried_and_so_are_several_teachers_with_few_labels_and_with_all():
+def test_rows_cover_all_schemes_with_few_and_all_labels():
     rows = schemes.rows()
     assert {config.scheme for config in rows.values()} == set(SCHEMES)
     assert [config.generations for config in rows.values() if config.scheme == "born-again"] == [1, 2, 1, 2]
@@ -28,20 +28,20 @@ def test_every_scheme_is_tried_and_so_are_several_teachers_with_few_labels_and_w
         assert few.labels == 100 and every.labels == 0 and few.replace(labels=0) == every
 
 
-def test_whoever_teaches_the_control_is_the_same_to_the_bit(small):
+def test_control_is_the_same_in_every_scheme(small):
     found = [schemes.run_cell(1, f"few-{i}", 0)["models"] for i in range(len(schemes.SCHEMES))]
     assert len({models["control"]["test_errors"] for models in found}) == 1
-    # How far from the teacher, to all digits, tells networks apart; against two teachers it is another distance.
+    # The KL from the teacher identifies a network; with two teachers it is measured from another one.
     same_teacher = [
         models for models, changes in zip(found, schemes.SCHEMES.values()) if "teacher" not in changes
     ]
     assert len({models["control"]["kl"] for models in same_teacher}) == 1
     assert len({models["student"]["kl"] for models in same_teacher}) == len(same_teacher), (
-        "each student learned something else"
+        "each student learned something different"
     )
 
 
-def test_the_table_has_means_deviations_and_gains_over_the_control_of_the_same_seed():
+def test_table_has_means_and_paired_gains():
     def cell(row, seed, student, control):
         models = {"student": {"test_accuracy": student}, "control": {"test_accuracy": control}}
         return {"row": row, "seed": seed, "config": {"epochs": 3}, "models": models, "seconds": 60.0}
@@ -50,20 +50,16 @@ def test_the_table_has_means_deviations_and_gains_over_the_control_of_the_same_s
     found = schemes.table(
         [cell(name, seed, 0.9 + 0.02 * seed, 0.7 + 0.04 * seed) for name in names for seed in (0, 1)]
     )
-    of = found["schemes"]["Two students together"]["few"]
-    assert (of["mean"], of["sd"]) == (91.0, 1.41) and of["gain"] == {"mean": 19.0, "sd": 1.41}, (
-        "20 and 18 points"
-    )
-    assert (
-        found["control"]["few"] == {"mean": 72.0, "sd": 2.83}
-        and found["seeds"] == 2
-        and found["core_minutes"] == len(names) * 2
-    )
+    few = found["schemes"]["Two students together"]["few"]
+    assert (few["mean"], few["sd"]) == (91.0, 1.41)
+    assert few["gain"] == {"mean": 19.0, "sd": 1.41}, "20 and 18 points"
+    assert found["control"]["few"] == {"mean": 72.0, "sd": 2.83}
+    assert found["seeds"] == 2 and found["core_minutes"] == len(names) * 2
     assert found["command"] == "python -m kd schemes --seeds 2 --json > kd/measured/schemes.json"
     assert "91.00 ± 1.41 (+19.00)" in schemes.text(found)
 
 
-def test_kept_cells_are_not_computed_again(small, monkeypatch):
+def test_stored_cells_are_not_computed_again(small, monkeypatch):
     for row in schemes.rows(1):
         schemes.run_cell(1, row, 0)
     monkeypatch.setattr(cells, "_work", None)
@@ -71,7 +67,7 @@ def test_kept_cells_are_not_computed_again(small, monkeypatch):
     assert list(result["schemes"]) == list(schemes.SCHEMES) and result["epochs"] == result["seeds"] == 1
 
 
-def test_the_stored_table_is_of_todays_schemes():
+def test_stored_table_has_the_current_schemes():
     stored = schemes.load()
     assert (
         list(stored["schemes"]) == list(schemes.SCHEMES)
@@ -83,5 +79,5 @@ def test_the_stored_table_is_of_todays_schemes():
         schemes.FEW,
         schemes.EPOCHS,
     )
-    for of in stored["schemes"].values():
-        assert all(len(column["values"]) == schemes.SEEDS for column in of.values())
+    for columns in stored["schemes"].values():
+        assert all(len(column["values"]) == schemes.SEEDS for column in columns.values())

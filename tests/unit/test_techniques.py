@@ -1,4 +1,4 @@
-"""The table of techniques: what is trained, and how it is made of the cells."""
+"""The table of compression techniques: its rows, and how it is made from the cells."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from tests.helpers import small_teacher
 
 @pytest.fixture
 def small(mnist, monkeypatch):
-    """The table's machinery on 100 images and a small student, with a small teacher."""
+    """The table with 100 images, a small student and a small teacher."""
     few = dataclasses.replace(
         mnist,
         train=mnist.train.take(slice(0, 100)),
@@ -21,7 +21,7 @@ def small(mnist, monkeypatch):
         test=mnist.test.take(slice(0, 20)),
         source="full",
     )
-    monkeypatch.setattr(techniques, "_given", lambda: (few, small_teacher()))
+    monkeypatch.setattr(techniques, "_data_and_teacher", lambda: (few, small_teacher()))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
     monkeypatch.setattr(techniques, "STUDENT", "mlp-30")
     monkeypatch.setattr(techniques, "LABELS", {"all": 0, "few": 10})
@@ -38,7 +38,7 @@ def small(mnist, monkeypatch):
     )
 
 
-def test_each_technique_has_a_row_of_its_own_and_the_chain_has_several():
+def test_every_technique_has_a_row():
     alone = {
         row: [name for name, percent in config.percents.items() if percent]
         for row, (_, config) in techniques.ROWS.items()
@@ -51,7 +51,7 @@ def test_each_technique_has_a_row_of_its_own_and_the_chain_has_several():
     assert len(alone["chain"]) > 1 and techniques.ROWS["chain"][1].int8 != "off"
 
 
-def test_the_table_is_computed_from_the_cells(small):
+def test_table_is_computed_from_its_cells(small):
     outcomes = [techniques.run_cell(row, seed) for row in ("base", *techniques.ROWS) for seed in (0, 1)]
     assert all(techniques.cell_path((row, 1)).exists() for row in ("base", *techniques.ROWS))
     latencies = {
@@ -82,28 +82,30 @@ def test_the_table_is_computed_from_the_cells(small):
     assert {stage["stage"] for stage in chain} == {"original", "compressed", "recovered", "int8"}
 
     lines = techniques.lines(found)
-    assert [line["what is done"] for line in lines] == [
-        "nothing",
+    assert [line["technique"] for line in lines] == [
+        "none",
         *(title for title, _ in techniques.ROWS.values()),
     ]
     assert lines[2]["ms at 1"] == 3.0 and lines[5]["with the teacher"] == ""
-    told = techniques.text(found).splitlines()
-    assert len({line.count("|") for line in told[:-2]}) == 1 and "mlp-30, 2 seeds" in told[-1]
+    text = techniques.text(found).splitlines()
+    assert len({line.count("|") for line in text[:-2]}) == 1 and "mlp-30, 2 seeds" in text[-1]
 
 
-def test_latencies_are_of_every_row(small):
+def test_every_row_has_latencies(small):
     assert set(techniques.costs()) == {"base", *techniques.ROWS}
 
 
-def test_another_recipe_is_another_cell(monkeypatch):
+def test_cell_path_depends_on_the_recipe(monkeypatch):
     before = techniques.cell_path(("rank", 0))
     monkeypatch.setattr(techniques, "BASE", techniques.BASE.replace(epochs=1))
     assert techniques.cell_path(("rank", 0)) != before != techniques.cell_path(("rank", 1))
 
 
-def test_a_table_that_is_not_there_or_damaged(tmp_path, monkeypatch):
+def test_missing_or_damaged_table(tmp_path, monkeypatch):
     monkeypatch.setattr(techniques, "STORED", tmp_path / "table.json")
     assert techniques.load() is None
     techniques.STORED.write_text("{")
-    with pytest.raises(UserError, match="restore table.json, or make it by: python -m kd techniques"):
+    with pytest.raises(
+        UserError, match="table.json is damaged. Restore it, or make it again with: python -m kd"
+    ):
         techniques.load()
