@@ -1,8 +1,8 @@
-"""The loop that tutorials teach, written as people write it: what ours is measured against.
+"""The training loop of tutorials, as people write it: the baseline of our benchmarks.
 
-torchvision's dataset with its transforms, a DataLoader, the teacher asked about every
-batch, KL divergence at temperature T. Nothing is made slow on purpose: the teacher is
-in eval mode without gradients, and whoever measures takes the faster number of workers.
+torchvision's dataset with its transforms, a DataLoader, the teacher's forward pass for every batch, KL
+divergence at temperature T. Nothing is slow on purpose: the teacher is in eval mode without gradients,
+and measurements take the faster number of workers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kd.data import task
 
 
 def loader(folder: Path, batch_size: int, ids: list[int], workers: int = 0) -> DataLoader:
-    """Shuffled batches of the training images with these places in MNIST's training file."""
+    """Return shuffled batches of the training images with these indices in MNIST's training file."""
     transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize(task.MNIST.mean, task.MNIST.std)]
     )
@@ -36,7 +36,7 @@ def epoch(
     temperature: float = 4.0,
     soft_weight: float = 0.9,
 ) -> None:
-    """One epoch of distillation, or of training on the labels alone where there is no teacher."""
+    """Train for one epoch by distillation, or on the labels alone without a teacher."""
     student.train()
     if teacher is not None:
         teacher.eval()

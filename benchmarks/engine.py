@@ -1,8 +1,7 @@
-"""How fast training is, against the conventional loop and against the machine: python -m kd bench.
+"""Measure how fast training is, relative to the conventional loop and to the machine: python -m kd bench.
 
-Everything is a ratio of two things measured in one process in alternating rounds, so
-that a busy or slow machine moves both. Times are medians; ``low`` and ``high`` are the
-fastest and the slowest round.
+Every figure is a ratio of two things measured in one process in alternating rounds, so that a busy or slow
+machine affects both. Times are medians; ``low`` and ``high`` are the fastest and the slowest round.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks import conventional, watched
+from benchmarks.engine_table import table
 from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import sources
@@ -30,10 +30,12 @@ from kd.data.digits import Digits, Mnist
 from kd.metrics.size import network_size
 from kd.models import inference, registry
 from kd.objectives import hinton, labels_only
-from kd.sweeps.together import Together
+from kd.sweeps.together import BatchedTraining
 from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 from kd.training.loop import Learner, Plan, Training, accuracy
+
+__all__ = ["run", "table"]
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.9}
 RATE = DistilConfig().learning_rate
@@ -45,8 +47,9 @@ CONFIGURATIONS = [
     ("mlp-800x2", 512),
     ("cnn-tiny", 128),
 ]
-TEMPERATURES, SOFT_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0), (0.5, 0.7, 0.9, 1.0)  # of the grid
-WORKERS = (0, 2)  # of the conventional loop's loader: the faster is taken
+TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)  # of the sweep
+SOFT_WEIGHTS = (0.5, 0.7, 0.9, 1.0)
+WORKERS = (0, 2)  # of the conventional loop's loader; the faster one counts
 
 Times = dict[str, list[float]]
 
@@ -58,7 +61,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def alternate(rounds: int, **works: Callable[[], Any]) -> Times:
-    """Seconds of each work in each round, one after the other in turn."""
+    """Return the seconds of each work in each round; the works take turns."""
     times: Times = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
@@ -75,7 +78,7 @@ def ratio(slow: list[float], fast: list[float]) -> float:
 
 
 class Bench:
-    """All measurements, on ``mnist``; the conventional loop reads the same images from the data folder."""
+    """All measurements on ``mnist``; the conventional loop reads the same images from the data folder."""
 
     def __init__(self, mnist: Mnist, rounds: int):
         self.mnist, self.rounds = mnist, rounds
@@ -97,7 +100,7 @@ class Bench:
         return Training(learners, mnist or self.mnist, Plan(1, batch_size, RATE, 0), SETTINGS, asked)
 
     def ours(self, *arguments: Any, **more: Any) -> Callable[[], Any]:
-        """An epoch of ours, measuring on the validation images included; each call trains from the start."""
+        """Return our epoch, with validation, as a function; each call trains from the start."""
         list(self.training(*arguments, **more).records())  # warm up
         return lambda: list(self.training(*arguments, **more).records())
 
@@ -114,7 +117,7 @@ class Bench:
     # -- the figures -------------------------------------------------------------------
 
     def gemm(self) -> list[float]:
-        """FLOP per second of large matrix products."""
+        """Measure the FLOP per second of large matrix products."""
         size, count = 1024, 20
         matrix = torch.randn(size, size)
 
@@ -126,7 +129,7 @@ class Bench:
         return [2 * size**3 * count / seconds(work) for _ in range(5)]
 
     def epochs(self, student: str, batch_size: int, plain: bool = True) -> dict[str, Any]:
-        """The conventional epoch against ours, and the share of the machine's matrix products that ours reaches."""
+        """Compare our epoch with the conventional one and with the machine's matrix products."""
         roof = self.gemm()
         works = {"ours": self.ours(student, batch_size)}
         for workers in WORKERS:
@@ -134,7 +137,7 @@ class Bench:
             if plain:
                 works[f"plain {workers}"] = self.conventional(student, batch_size, workers, taught=False)
         times = alternate(self.rounds, **works)
-        # Ours is over in a moment: a few more rounds of it cost nothing.
+        # Our epochs are short, so a few more rounds of them cost little.
         times["ours"] += [seconds(works["ours"]) for _ in range(2 * self.rounds)]
         roof += self.gemm()
 
@@ -160,7 +163,7 @@ class Bench:
         return found
 
     def teacher_pass(self) -> dict[str, Any]:
-        """All training images' logits: small chunks in channels_last against 1,000 in the default layout."""
+        """Compare the teacher's pass in channels_last chunks with 1,000 images in the default layout."""
         train = self.mnist.train
 
         def ours() -> None:
@@ -174,9 +177,8 @@ class Bench:
         roof = self.gemm()
         times = alternate(self.rounds, ours=ours, usual=usual)
         roof += self.gemm()
-        rate = (
-            2 * network_size(self.reference.architecture).macs * len(train) / statistics.median(times["ours"])
-        )
+        flops = 2 * network_size(self.reference.architecture).macs * len(train)
+        rate = flops / statistics.median(times["ours"])
         return {
             "ratio": ratio(times["usual"], times["ours"]),
             "roof": rate / statistics.median(roof),
@@ -185,7 +187,7 @@ class Bench:
         }
 
     def with_control(self) -> dict[str, Any]:
-        """Student and control together against two separate trainings."""
+        """Compare training student and control together with two separate trainings."""
         times = alternate(
             3 * self.rounds,
             together=self.ours("mlp-128", 128, "student control"),
@@ -199,29 +201,25 @@ class Bench:
         }
 
     def grid(self, student: str = "mlp-30", batch_size: int = 128) -> dict[str, Any]:
-        """An epoch of 32 students, each with its own temperature and soft weight, together against one after the other.
+        """Compare 32 students with their own temperature and soft weight, together and one after another.
 
-        ``loop`` is the loop of `kd distil`, which notes losses and training accuracies; ``alone`` is the grid's own, of one student.
+        ``loop`` is the loop of `kd distil`, which records losses and training accuracies; ``alone`` is the
+        sweep's own loop with one student.
         """
         settings = [{"temperature": t, "soft_weight": w} for t in TEMPERATURES for w in SOFT_WEIGHTS]
 
         def learner(own: dict[str, float]) -> Learner:
             return Learner(str(own), registry.build(student, 0), hinton, settings=own)
 
+        plan = Plan(1, batch_size, RATE, 0)
+
         def together(*owns: dict[str, float]) -> None:
-            list(
-                Together(
-                    [learner(own) for own in owns], self.mnist, Plan(1, batch_size, RATE, 0), self.reference
-                ).records()
-            )
+            learners = [learner(own) for own in owns]
+            list(BatchedTraining(learners, self.mnist, plan, self.reference).records())
 
         def loop() -> None:
             for own in settings:
-                list(
-                    Training(
-                        [learner(own)], self.mnist, Plan(1, batch_size, RATE, 0), {}, self.reference
-                    ).records()
-                )
+                list(Training([learner(own)], self.mnist, plan, {}, self.reference).records())
 
         together(*settings)  # warm up
         roof = self.gemm()
@@ -244,15 +242,15 @@ class Bench:
         }
 
     def time_to_good(self, usual_epoch: float) -> dict[str, Any]:
-        """Seconds until the student passes 97.5% on the validation images, against the conventional loop's first epoch."""
+        """Compare the time to 97.5% validation accuracy with the conventional loop's first epoch."""
 
         def reach(cached: bool) -> float:
             start = time.perf_counter()
-            asked = (
-                catalogue.load("cnn") if cached else CachedTeacher("cnn", "cnn", catalogue.load("cnn").model)
-            )
+            teacher = catalogue.load("cnn")
+            if not cached:
+                teacher = CachedTeacher("cnn", "cnn", teacher.model)
             learner = Learner("student", registry.build("mlp-128", 0), hinton)
-            training = Training([learner], self.mnist, Plan(3, 128, RATE, 0), SETTINGS, asked)
+            training = Training([learner], self.mnist, Plan(3, 128, RATE, 0), SETTINGS, teacher)
             for record in training.records(lambda step: step % 20 == 0):
                 if (
                     record.validation_accuracy["student"] >= GOOD
@@ -261,7 +259,7 @@ class Bench:
                     return time.perf_counter() - start
             return float("nan")
 
-        # No logits that another run kept.
+        # An empty cache folder, so that no logits of another run are used.
         with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, KD_CACHE_DIR=empty):
             shipped = [reach(True) for _ in range(3)]
             computed = [reach(False) for _ in range(min(2, self.rounds))]
@@ -272,7 +270,7 @@ class Bench:
         }
 
     def growth(self) -> dict[str, Any]:
-        """Time per image by the number of images, and what training adds to the process's memory."""
+        """Measure the time per image by the number of images, and the memory that training adds."""
         sizes = [size for size in (5000, 15000, 60000, 240000) if size <= 5 * len(self.mnist.train)]
         sets = {str(size): self.ours("mlp-128", 128, mnist=enlarged(self.mnist, size)) for size in sizes}
         times = alternate(2 * self.rounds, **sets)
@@ -286,7 +284,10 @@ class Bench:
 
 
 def multiplications(student: str) -> int | None:
-    """FLOP of an MLP's matrix products for one training image: two a layer, and a third but for the first."""
+    """Return the FLOP of an MLP's matrix products per training image; None for other networks.
+
+    A layer has two products in the forward pass and for its weights, and all but the first a third one.
+    """
     layers = list(registry.skeleton(student).children())
     if not all(isinstance(layer, (nn.Flatten, nn.Linear, nn.ReLU)) for layer in layers):
         return None
@@ -295,12 +296,12 @@ def multiplications(student: str) -> int | None:
 
 
 def enlarged(mnist: Mnist, size: int) -> Mnist:
-    """``mnist`` with ``size`` training images: fewer, or each of them in several shifted views."""
+    """Return ``mnist`` with ``size`` training images: fewer, or each of them in several shifted views."""
     train = mnist.train
     digits = train.take(torch.arange(size) % len(train))
     views = (torch.arange(size) // len(train)) % len(SHIFTS)
     moved = torch.cat([shifted(i, s) for i, s in zip(digits.images.split(5000), views.split(5000))])
-    few = mnist.validation.take(slice(0, 100))  # judging takes as long for few images as for many
+    few = mnist.validation.take(slice(0, 100))  # keeps validation short
     return dataclasses.replace(
         mnist, train=Digits(moved, digits.labels, digits.ids, digits.file), validation=few
     )
@@ -316,13 +317,14 @@ from kd.teachers import catalogue
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
 torch.ones(9, 9) @ torch.ones(9, 9)
 before = peak()
-list(Distillation(DistilConfig(epochs=2), sources.load_full(paths.data_folder()), catalogue.load("cnn")).records())
+mnist = sources.load_full(paths.data_folder())
+list(Distillation(DistilConfig(epochs=2), mnist, catalogue.load("cnn")).records())
 print(peak() - before)
 """
 
 
 def added_memory() -> float:
-    """MB that the data and two epochs add to a process's peak after the imports. NaN where there is no /proc."""
+    """Return the MB that the data and two epochs add to a process's peak memory; NaN without /proc."""
     if not os.path.exists("/proc/self/status"):
         return float("nan")
     return float(
@@ -331,7 +333,7 @@ def added_memory() -> float:
 
 
 def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
-    """All figures. ``note`` is told what is being measured."""
+    """Measure all figures; ``note`` is called with a description of each measurement."""
     bench = Bench(sources.load_full(paths.data_folder()), rounds)
     found: dict[str, Any] = {
         "threads": torch.get_num_threads(),
@@ -359,46 +361,3 @@ def run(rounds: int = 3, note: Callable[[str], None] = lambda what: None) -> dic
     note("training with viewers")
     found["watched"] = watched.watched(rounds)
     return found
-
-
-def table(found: dict[str, Any]) -> str:
-    """``found`` for people."""
-    lines = [
-        f"{found['threads']} threads, torch {found['torch']}, {found['rounds']} rounds; seconds are medians",
-        "",
-    ]
-    lines.append(
-        f"{'an epoch of':12}{'batch':>6}{'ours':>9}{'conventional':>14}{'ratio':>8}{'no teacher':>12}{'ratio':>8}{'roof':>7}"
-    )
-    for epoch in found["epochs"]:
-        seconds = {name: f"{values['median']:.2f} s" for name, values in epoch["seconds"].items()}
-        plain = f"{epoch['plain_ratio']:.1f}" if "plain_ratio" in epoch else ""
-        roof = f"{epoch['roof']:.0%}" if "roof" in epoch else ""
-        lines.append(
-            f"{epoch['student']:12}{epoch['batch_size']:>6}{seconds['ours']:>9}{seconds['conventional']:>14}{epoch['epoch_ratio']:>8.1f}"
-            f"{seconds.get('conventional without teacher', ''):>12}{plain:>8}{roof:>7}"
-        )
-    grid = found["grid"]
-    passed, good, growth = found["teacher_pass"], found["time_to_975"], found["growth"]
-    lines += [
-        "",
-        f"epoch_ratio_with_cache  {found['epoch_ratio_with_cache']:.1f} over 5 epochs of mlp-128 at 128, the teacher's pass included",
-        f"teacher_pass            {passed['ratio']:.2f} of the default layout's speed, {passed['roof']:.0%} of the roof, "
-        f"{passed['seconds']['ours']['median']:.1f} s for {passed['images']:,} images",
-        f"with_control            {found['with_control']['ratio']:.2f} of two separate trainings' time",
-        f"grid                    {grid['students']} {grid['student']} together: an epoch {grid['seconds']['together']['median']:.2f} s, {grid['roof']:.0%} of the roof; "
-        f"one after the other {grid['ratio']:.1f} times as long by the loop of kd distil, {grid['ratio_alone']:.1f} times by the grid's own",
-        f"time_to_975             {good['ratio']:.3f} of a conventional epoch ({good['seconds']['shipped logits']['median']:.2f} s) with "
-        f"shipped logits, {good['ratio_without_shipped_logits']:.3f} with logits computed on the way",
-        "growth                  "
-        + ", ".join(
-            f"{value:.2f} µs an image at {int(size):,}"
-            for size, value in growth["microseconds_per_image"].items()
-        ),
-        f"memory                  training adds {growth['added_mb']:.0f} MB; the training images are {growth['images_mb']:.0f} MB",
-        *(
-            f"watched                 {seen['ratio']:.2f} of its speed with {seen['viewers']} polling, {seen['ticks_per_second']:.0f} ticks a second"
-            for seen in found["watched"]
-        ),
-    ]
-    return "\n".join(lines)

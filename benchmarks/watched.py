@@ -1,14 +1,14 @@
-"""How much of its speed a training keeps while people watch it: a part of python -m kd bench.
+"""Measure how much of its speed a training keeps while people watch it: a part of python -m kd bench.
 
-A server of its own trains one student; its viewers are websocket clients in this
-process, without a browser, but on the same cores. In alternating rounds they poll as
-browsers do, and are connected and idle.
+A separate server trains one student; its viewers are websocket clients in this process, without a browser
+but on the same cores. In alternating rounds they poll as browsers do, or are connected and idle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import statistics
 import tempfile
 import time
@@ -23,23 +23,23 @@ VIEWERS = (1, 10)
 RUN = {"student": "mlp-128", "batch_size": 128, "epochs": 200}
 PHASE = 6.0  # seconds
 SETTLE = 1.0  # seconds between two phases
-PACE = 6.0  # seconds, about, until all viewers have found the pace for as many as they are
+PACE = 6.0  # approximate seconds until all viewers poll at the pace for their number
 
 
 async def mark(owner: Viewer) -> tuple[float, float]:
-    """The moment at which the page has news of the training, and the epoch that it then tells."""
+    """Wait for news of the training; return the time and the epoch on the page."""
     before = owner.epoch
     while owner.epoch == before:
         ticks = len(owner.ticks)
         await owner.poll()
-        await owner.until(lambda: len(owner.ticks) > ticks or not owner.interval, "an answer")
+        await owner.until(lambda ticks=ticks: len(owner.ticks) > ticks or not owner.interval, "an answer")
         if not owner.interval:
             raise RuntimeError("The run ended while it was measured.")
     return time.monotonic(), owner.epoch
 
 
 async def _phase(viewers: list[Viewer], polling: bool, seconds: float) -> tuple[float, float]:
-    """Epochs a second and ticks a second of all viewers together."""
+    """Return the training's epochs per second and the ticks per second of all viewers together."""
     for viewer in viewers:
         viewer.polling = polling
     await asyncio.sleep(SETTLE)
@@ -47,18 +47,21 @@ async def _phase(viewers: list[Viewer], polling: bool, seconds: float) -> tuple[
     begin, first = await mark(viewers[0])
     await asyncio.sleep(seconds)
     end, last = await mark(viewers[0])
-    return (last - first) / (end - begin), (sum(len(viewer.ticks) for viewer in viewers) - ticks) / (
-        end - begin
-    )
+    ticks = sum(len(viewer.ticks) for viewer in viewers) - ticks
+    return (last - first) / (end - begin), ticks / (end - begin)
 
 
 async def measure(
     server: Server, count: int, rounds: int, seconds: float = PHASE, run: Mapping[str, Any] = RUN
 ) -> dict[str, Any]:
-    """The training's speed with ``count`` viewers polling, as a share of that with the same ones idle.
+    """Measure the training's speed with ``count`` viewers polling, relative to the same viewers idle.
 
-    The first of them is the owner, whose page is the quickest. ``seconds`` is what each
-    half of a round takes; ``run`` are the settings. Fewer rounds are done where the run is too short for them.
+    Args:
+        server: the server to use.
+        count: viewers; the first is the owner, whose page polls fastest.
+        rounds: rounds; fewer if the run is too short.
+        seconds: duration of each half of a round.
+        run: the run's settings.
     """
     async with contextlib.AsyncExitStack() as stack:
         owner = await stack.enter_async_context(Viewer(server.link(**run)))
@@ -67,9 +70,8 @@ async def measure(
         viewers = [owner]
         for _ in range(count - 1):
             viewers.append(await stack.enter_async_context(Viewer(owner.link)))
-        await asyncio.gather(
-            *(viewer.until(lambda viewer=viewer: viewer.epoch, "an epoch seen by each") for viewer in viewers)
-        )
+        for viewer in viewers:
+            await viewer.until(functools.partial(getattr, viewer, "epoch"), "an epoch seen by each")
         await asyncio.sleep(PACE if count > 1 else 0)
         idle, polling, ticks = [], [], []
         for turn in range(rounds):
@@ -94,6 +96,6 @@ async def measure(
 
 
 def watched(rounds: int) -> list[dict[str, Any]]:
-    """The figures for one and for ten viewers, from twice as many rounds: a phase is short, and they differ by little."""
+    """Measure one and ten viewers, in twice as many rounds: a phase is short and differences are small."""
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         return [asyncio.run(measure(server, count, 2 * rounds)) for count in VIEWERS]

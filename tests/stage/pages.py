@@ -27,7 +27,7 @@ from kd.config.grid import GridConfig
 from kd.config.teacher import TeacherConfig
 from kd.lab.settings import LabSettings
 from tests.server import Server
-from tests.stage.cases import NAMES, NUMBERS
+from tests.stage.invention import NAMES, NUMBERS
 from tests.stage.promise import tell_problems
 
 PAGES = ["", "draw", "dark_knowledge", "sweep", "runs", "compare", "compress", "methods", "paper"]
