@@ -19,7 +19,7 @@ def soft_targets(logits: Tensor, temperature: float) -> Tensor:
 def entropy(probabilities: Tensor) -> Tensor:
     """Return the entropy (...) in bits of probabilities (..., 10).
 
-    It is 0 for a one-hot label and log2(10) = 3.32 for equal probabilities.
+    It is 0 for a one-hot label and 3.32 for ten equal probabilities.
     """
     return torch.special.entr(probabilities).sum(-1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
 
