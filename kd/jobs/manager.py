@@ -28,7 +28,7 @@ from kd.config.distil import LIVE_SETTINGS, MAX_CHANGES, check_live, unread
 from kd.data import sources
 from kd.errors import UserError
 from kd.jobs.job import BEFORE_FIRST_STEP, Job, Viewers
-from kd.jobs.queue import BY_HAND, LEASE, PATIENCE, JobQueue
+from kd.jobs.queue import STOPPED, LEASE, PATIENCE, JobQueue
 from kd.jobs.snapshot import TICK, Snapshot
 from kd.jobs.teacher_cache import TeacherCache
 from kd.jobs.worker import Worker
@@ -198,7 +198,7 @@ class JobManager:
     def stop(self, id: str, token: str) -> None:
         """End the job; what it has learned is measured and stored."""
         with self._commanded(id, token) as job:
-            self._queue.stop(job, BY_HAND)
+            self._queue.stop(job, STOPPED)
 
     def change(self, id: str, token: str, name: str, value: float) -> None:
         """Change the temperature or the soft_weight from the next step on.

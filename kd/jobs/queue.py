@@ -18,7 +18,7 @@ MAX_PER_OWNER = 3
 MAX_ACTIVE = 24
 MAX_REMEMBERED = 20  # finished jobs kept in memory
 
-BY_HAND = "Stopped by hand."
+STOPPED = "Stopped."
 UNWATCHED = "Ended because nobody was watching."
 GAVE_WAY = "Paused; others are training meanwhile. Resume puts it back into the queue."
 

@@ -18,7 +18,7 @@ from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.experiments.base import Distillation
 from kd.jobs.manager import JobManager
-from kd.jobs.queue import BY_HAND
+from kd.jobs.queue import STOPPED
 from kd.store import checkpoints, runs
 from kd.teachers import cached, catalogue
 from tests.helpers import Given, small_teacher, weights
@@ -116,7 +116,7 @@ def work(home: str, seed: int, pipe: Connection, to_the_end: bool) -> None:
                 tell("saved", id, snap.state)
             if snap is not None and not snap.active and not snap.saved and id not in told:
                 told.add(id)
-                if snap.message != BY_HAND:  # while it was still waiting
+                if snap.message != STOPPED:  # while it was still waiting
                     tell("failed", id, snap.message)
         stored = [id for id in os.listdir(home) if runs.is_id(id)]
         action = "resume" if to_the_end else draw.choice(ACTIONS)

@@ -8,7 +8,7 @@ from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.jobs.job import BEFORE_FIRST_STEP, Job, Viewers
 from kd.jobs.queue import (
-    BY_HAND,
+    STOPPED,
     GAVE_WAY,
     MAX_ACTIVE,
     MAX_PER_OWNER,
@@ -100,7 +100,7 @@ def test_an_owner_has_a_limited_number_of_active_jobs(queue):
     jobs = added(queue, *["a"] * MAX_PER_OWNER)
     with pytest.raises(UserError, match="You already have 3 runs under way; stop one or wait"):
         queue.add(job_of("a"))
-    queue.stop(jobs[1], BY_HAND)
+    queue.stop(jobs[1], STOPPED)
     queue.add(job_of("a"))
 
 
@@ -235,30 +235,30 @@ def test_going_on_answers_the_call_for_attention(queue):
 def test_the_first_reason_to_stop_counts(queue):
     (job,) = added(queue, "a")
     begin(queue)
-    queue.stop(job, BY_HAND)
+    queue.stop(job, STOPPED)
     queue.stop(job, UNWATCHED)
-    assert job.commands.stop == BY_HAND and job.commands.attention
+    assert job.commands.stop == STOPPED and job.commands.attention
     assert job.state == "running" and queue.next(0.0) is job, "the worker ends it"
 
 
 def test_a_stopped_job_does_not_go_on(queue):
     job = paused(queue)
-    queue.stop(job, BY_HAND)
+    queue.stop(job, STOPPED)
     queue.resume(job)
     assert job.state == "paused" and queue.next(0.0) is job and queue.may_go_on(job, 0.0)
 
 
 def test_a_waiting_job_that_has_not_begun_stops_at_once(queue):
     first, job, last = added(queue, "a", "b", "c")
-    queue.stop(job, BY_HAND)
-    assert (job.state, job.message) == ("stopped", BY_HAND) and job.keeper.left == []
+    queue.stop(job, STOPPED)
+    assert (job.state, job.message) == ("stopped", STOPPED) and job.keeper.left == []
     assert [queue.place(other) for other in (first, job, last)] == [1, 0, 2]
 
 
 def test_a_waiting_job_that_was_resumed_stays_interrupted(queue):
     (job,) = added(queue, "a", resumed=True)
-    queue.stop(job, BY_HAND)
-    assert (job.state, job.message) == ("interrupted", BY_HAND)
+    queue.stop(job, STOPPED)
+    assert (job.state, job.message) == ("interrupted", STOPPED)
     assert job.keeper.left == [False], "its checkpoint stays, for anybody to claim"
 
 
@@ -266,9 +266,9 @@ def test_a_stopped_job_that_gave_way_is_stored_before_all_else(queue):
     job = paused(queue)
     other, waiting = added(queue, "b", "c")
     assert queue.next(60.0) is other
-    queue.stop(job, BY_HAND)
+    queue.stop(job, STOPPED)
     assert job.state == "paused" and queue.next(60.0) is job
-    queue.end(job, "stopped", BY_HAND)
+    queue.end(job, "stopped", STOPPED)
     assert queue.next(60.0) is other and queue.place(waiting) == 1
 
 
@@ -278,7 +278,7 @@ def test_a_stopped_job_that_was_to_pause_at_its_turn_does_not(queue):
     assert queue.next(60.0) is other
     queue.resume(job)
     queue.pause(job, 61.0)
-    queue.stop(job, BY_HAND)
+    queue.stop(job, STOPPED)
     assert queue.next(61.0) is job and queue.may_go_on(job, 61.0) and job.state == "queued"
 
 
@@ -286,7 +286,7 @@ def test_stopping_an_ended_job_changes_nothing(queue):
     (job,) = added(queue, "a")
     queue.next(0.0)
     queue.end(job, "done", "")
-    queue.stop(job, BY_HAND)
+    queue.stop(job, STOPPED)
     assert (job.state, job.commands.stop) == ("done", "")
 
 
@@ -315,11 +315,11 @@ def test_the_queue_is_busy_unless_all_jobs_are_paused(queue):
     assert not queue.busy() and queue.active() == 1
     (waiting,) = added(queue, "b")
     assert queue.busy(), "its turn may come at any moment"
-    queue.stop(waiting, BY_HAND)
+    queue.stop(waiting, STOPPED)
     assert not queue.busy()
-    queue.stop(job, BY_HAND)
+    queue.stop(job, STOPPED)
     assert queue.busy(), "it is about to be measured and stored"
-    queue.end(job, "stopped", BY_HAND)
+    queue.end(job, "stopped", STOPPED)
     assert not queue.busy()
 
 

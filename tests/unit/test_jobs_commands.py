@@ -120,7 +120,7 @@ def test_stopped_job_is_measured_and_stored(manager):
     manager.stop(id, ME)
     snap = wait_for(manager, id, "stopped")
     run = runs.load(id)
-    assert snap.saved and snap.message == "Stopped by hand." and run.state == "stopped"
+    assert snap.saved and snap.message == "Stopped." and run.state == "stopped"
     assert run.measures["steps"] == snap.rows[-1]["step"] < 20_000
 
 
@@ -199,7 +199,7 @@ def test_stopped_job_ends_once_despite_more_commands(manage, monkeypatch, gives_
     following = manager.start(SHORT, OTHER)
     wait_for(manager, following, "done")
     assert manager.snapshot(id, ME) == stopped and (stopped.message, stopped.saved) == (
-        "Stopped by hand.",
+        "Stopped.",
         True,
     )
     assert runs.load(id).measures["steps"] == 1

@@ -7,7 +7,7 @@ import streamlit as st
 from kd.config.kind import settings_line
 from kd.config.kinds import KINDS
 from kd.errors import UserError
-from kd.jobs.queue import BY_HAND
+from kd.jobs.queue import STOPPED
 from kd.jobs.snapshot import Snapshot
 from kd.store import checkpoints, runs
 from kd.ui.shell import notices, session_keys, visitor
@@ -66,7 +66,7 @@ def line(snap: Snapshot) -> tuple[float, str]:
 
 def outcome(snap: Snapshot) -> None:
     """Say how the run ended, where that needs saying."""
-    if not snap.message or snap.active or snap.message == BY_HAND:
+    if not snap.message or snap.active or snap.message == STOPPED:
         return
     if snap.state == "failed" or "not saved" in snap.message:
         st.error(snap.message)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.device import training_device
-from kd.jobs.queue import BY_HAND
+from kd.jobs.queue import STOPPED
 from kd.jobs.snapshot import Snapshot
 from kd.models import inference
 from kd.store import checkpoints, runs
@@ -63,8 +63,10 @@ def of_stored(run: runs.Run) -> Snapshot:
     """Return a stored run as a snapshot."""
     rows = tuple(run.metrics())
     message = run.message or {"done": "", "interrupted": "The server stopped during this run."}.get(
-        run.state, BY_HAND
+        run.state, STOPPED
     )
+    if message.startswith("Stopped "):  # as earlier versions worded it
+        message = STOPPED
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return Snapshot(
         id=run.id,
