@@ -114,7 +114,7 @@ def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
             "ms": 1e3 * at["median"],
             "± ms": 500 * at["iqr"],
             "images/s": at["images_per_second"],
-            "in its quickest form": at["form"],
+            "fastest form": at["form"],
         }
         for who, model in measures["models"].items()
         for at in model["latency"]

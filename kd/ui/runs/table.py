@@ -32,11 +32,11 @@ def show(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint
             "control accuracy": percent,
             "teacher accuracy": percent,
             "your drawings": st.column_config.TextColumn(
-                help="How many of your kept drawings student / control read right."
+                help="How many of your kept drawings student / control classify correctly."
             ),
         },
     )
-    st.caption("Accuracies are on the test set, on which nothing was chosen.")
+    st.caption("Test accuracy. No setting was tuned on the test set.")
     if len(labels):
         with st.popover(f"Your {len(labels)} kept drawings"):
             st.image(
