@@ -15,8 +15,9 @@ from kd.ui.shell import notices
 st.title("Compare", anchor=False)
 st.markdown(
     "A model is deployed for its **latency** and **size** as well as its **accuracy**. This page measures "
-    "latency, size and accuracy of every saved run on this machine. Tick one run to look closer, or several "
-    "to see them in one chart."
+    "latency, size and accuracy of every saved run on this machine: accuracy on the test set, latency of "
+    "teacher and student in alternating rounds, each in its fastest form. Tick one run to look closer, or "
+    "several to see them in one chart."
 )
 found = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
 if not found:
