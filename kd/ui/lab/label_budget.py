@@ -27,7 +27,7 @@ def show() -> None:
         "speech recognizer kept nearly all its accuracy with soft targets on 3% of the data, where labels "
         "alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
     )
-    snap = running.sweep("labels")
+    snap = running.study("labels")
     if snap is None:
         st.info(
             "Press **Start**: one small training after another, each a point of the chart. The first points "

@@ -17,19 +17,19 @@ from kd.ui.shell import session_keys
 
 #: A run of the Distil page's own, which is on show on all pages.
 SHARED = RunView(session_keys.RUN, "lab", lambda kind: kind.page != "lab", "a run")
-#: A run of the lab's own: a sweep, or one with a mistake.
+#: A run of the lab's own: a study, or one with a mistake.
 OWN = RunView(
     session_keys.LAB_RUN, "lab", lambda kind: kind.page == "lab", "a run", parameter=session_keys.LAB_RUN
 )
 
 
-def sweep(study: str) -> Snapshot | None:
-    """Draw seeds, Start and Stop of a sweep of this study; return the sweep on show, or None."""
+def study(name: str) -> Snapshot | None:
+    """Draw seeds, Start and Stop of the study of this name; return the study on show, or None."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.FORM.number("seeds", width=140)
     snap = OWN.find()
-    snap = snap if snap is not None and snap.kind == "study" and snap.config.study == study else None
-    buttons(OWN, StudyConfig(study=study, seeds=seeds), snap)
+    snap = snap if snap is not None and snap.kind == "study" and snap.config.study == name else None
+    buttons(OWN, StudyConfig(study=name, seeds=seeds), snap)
     return snap
 
 

@@ -21,7 +21,7 @@ def show() -> None:
         "distillation heals wrong labels by itself (soft and wrong labels mixed: [Li et al. "
         "2017](https://arxiv.org/abs/1703.02391))."
     )
-    snap = running.sweep("noise")
+    snap = running.study("noise")
     if snap is None:
         st.info(
             "Press **Start**: student and control are trained with 0, 60, 30, 45 and 15% wrong labels, a "
