@@ -1,4 +1,4 @@
-"""How quickly the app answers, measured inside a real browser.
+"""Measure how quickly the app responds, inside a real browser.
 
     python benchmarks/interaction.py [--json] [--nodes-seconds 120]
 
@@ -43,31 +43,33 @@ from tests.strokes import DIGITS
 LOADS, STARTS, STROKES = 5, 5, 20
 
 # Runs in each page before the page's own scripts. Streamlit's buttons are in the document;
-# the canvas is in a shadow root, whose pointer events reach the window all the same.
+# the canvas is in a shadow root, whose pointer events reach the window too.
 WATCH = """
 const when = (check, done) => {
   const look = () => check() ? done(performance.now()) : requestAnimationFrame(look)
   look()
 }
 const named = name => [...document.querySelectorAll('button')].find(b => b.innerText.trim().endsWith(name))
-const said = () => /teacher\\s+\\d\\s+\\(/.test(document.querySelector('[data-testid=stMain]')?.innerText || '')
+const mainText = () => document.querySelector('[data-testid=stMain]')?.innerText || ''
+const answered = () => /teacher\\s+\\d\\s+\\(/.test(mainText())
+const idle = () => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState == 'notRunning'
 window.kd = { usable: null, firstPoint: null, answer: null }
-when(() => named('Start') && !named('Start').disabled && document.querySelector('[data-testid=stApp]')?.dataset.testScriptState == 'notRunning',
-     now => { kd.usable = now })
+when(() => named('Start') && !named('Start').disabled && idle(), now => { kd.usable = now })
 window.addEventListener('click', event => {
   if (!event.target.closest?.('button')?.innerText.trim().endsWith('Start')) return
   const begin = event.timeStamp
   kd.firstPoint = null
   // The teacher's level line starts at epoch 0, a record later.
-  when(() => (document.querySelector('.kd-chart.chart_accuracy')?.calcdata || []).some(trace => trace[0].x > 0),
+  const traces = () => document.querySelector('.kd-chart.chart_accuracy')?.calcdata || []
+  when(() => traces().some(trace => trace[0].x > 0),
        now => { kd.firstPoint = now - begin })
 }, true)
 window.addEventListener('pointerup', event => {
-  if (said()) return  // an answer to this picture can only be told from one to the last where there was none
+  if (answered()) return  // a new answer can only be recognized if there was none before
   const begin = event.timeStamp
   kd.answer = null
   const observer = new MutationObserver(() => {
-    if (!said()) return
+    if (!answered()) return
     kd.answer = performance.now() - begin
     observer.disconnect()
   })
@@ -77,7 +79,7 @@ window.addEventListener('pointerup', event => {
 
 
 def person(browser: Browser) -> Page:
-    """A page with cookies of its own."""
+    """Return a page with cookies of its own."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(PATIENCE * 1000)
     page.add_init_script(WATCH)
@@ -89,7 +91,7 @@ def noted(page: Page, what: str) -> float:
 
 
 def page_loads(browser: Browser, server: Server) -> list[float]:
-    """Seconds from the request to a page that can be used, each time in a browser without a cache."""
+    """Return the seconds from the request to a usable page, each time in a browser without a cache."""
     found = []
     for _ in range(LOADS):
         page = person(browser)
@@ -100,8 +102,10 @@ def page_loads(browser: Browser, server: Server) -> list[float]:
 
 
 def first_points(browser: Browser, server: Server) -> list[float]:
-    """Seconds from the click on Start to the first point in the chart, each time in a browser without a cache,
-    once the page has fetched all it wants."""
+    """Return the seconds from the click on Start to the first point in the chart.
+
+    Each time in a browser without a cache, after the page has loaded completely.
+    """
     found = []
     for _ in range(STARTS):
         page = person(browser)
@@ -115,7 +119,7 @@ def first_points(browser: Browser, server: Server) -> list[float]:
 
 
 def answer_times(page: Page, server: Server) -> list[float]:
-    """Milliseconds from the pen's leaving the paper to the answer, while a student trains."""
+    """Return the milliseconds from the end of a stroke to the answer, while a student trains."""
     visit(page, server.link(**server.endless()))
     start(page)
     until(page, lambda: points(page), "a point")
@@ -131,7 +135,7 @@ def answer_times(page: Page, server: Server) -> list[float]:
 
 
 def node_counts(page: Page, server: Server, seconds: float) -> dict[str, Any]:
-    """The size of the page while a student trains, and whether its chart stays the same with its zoom."""
+    """Measure the size of the page while a student trains, and whether the chart keeps its node and zoom."""
     visit(page, server.link(**server.endless()))
     start(page)
     until(page, lambda: len(points(page)) >= 3, "three points")
@@ -199,15 +203,14 @@ def main() -> None:
         ("stroke_to_answer_milliseconds", "mouse-up to new answer while training, ms"),
     ]:
         values = result[name]
-        print(
-            f"{what:45} median {values['median']:g}, IQR {values['iqr']:g}, each {' '.join(f'{v:g}' for v in values['each'])}"
-        )
+        each = " ".join(f"{value:g}" for value in values["each"])
+        print(f"{what:45} median {values['median']:g}, IQR {values['iqr']:g}, each {each}")
     print(
-        f"{'DOM nodes while training':45} {nodes['first']} to {nodes['last']}, at most {nodes['most']}, in {nodes['seconds']:g} s"
+        f"{'DOM nodes while training':45} {nodes['first']} to {nodes['last']}, at most {nodes['most']}, "
+        f"in {nodes['seconds']:g} s"
     )
-    print(
-        f"{'chart node kept, zoom kept':45} {'yes' if nodes['same_node'] else 'no'}, {'yes' if nodes['zoom_kept'] else 'no'}"
-    )
+    kept = ("yes" if nodes[name] else "no" for name in ("same_node", "zoom_kept"))
+    print(f"{'chart node kept, zoom kept':45} {', '.join(kept)}")
 
 
 if __name__ == "__main__":

@@ -30,11 +30,15 @@ ROUNDS = 3
 AT_ONCE = ("soft-targets",)  # panels that train nothing
 
 WATCH = """
-const filled = div => (div.calcdata || []).some(trace => trace[0]?.x !== undefined || trace[0]?.z)  // an empty trace has a point without a place
+// An empty trace has a point without coordinates.
+const filled = div => (div.calcdata || []).some(trace => trace[0]?.x !== undefined || trace[0]?.z)
 const drawn = () => [...document.querySelectorAll('.kd-chart')].some(filled)
   || [...document.querySelectorAll('[data-testid=stMain] img')].some(image => image.naturalWidth > 20)
 window.kd = { picture: null, clicked: null }
-const look = begin => drawn() ? kd.picture = performance.now() - begin : requestAnimationFrame(() => look(begin))
+const look = begin => {
+  if (drawn()) kd.picture = performance.now() - begin
+  else requestAnimationFrame(() => look(begin))
+}
 look(0)
 window.addEventListener('click', event => {
   if (!event.target.closest?.('button')?.innerText.trim().endsWith('Start')) return
@@ -47,7 +51,7 @@ window.addEventListener('click', event => {
 
 
 def measure(browser: Browser, server: Server, panel: str) -> dict[str, float]:
-    """Seconds to the first picture after the request, or after Start."""
+    """Return the seconds to the first picture after the request, or after Start."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(PATIENCE * 1000)
     page.add_init_script(WATCH)
@@ -97,9 +101,8 @@ def main() -> None:
     print(f"MNIST: {data}; seconds to the first picture, median of {ROUNDS}")
     for panel, of in result.items():
         for what, values in of.items():
-            print(
-                f"{panel:16} {what:8} {values['median']:6.2f}   each {' '.join(f'{v:g}' for v in values['each'])}"
-            )
+            each = " ".join(f"{value:g}" for value in values["each"])
+            print(f"{panel:16} {what:8} {values['median']:6.2f}   each {each}")
 
 
 if __name__ == "__main__":

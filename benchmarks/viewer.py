@@ -110,7 +110,8 @@ class Viewer:
                 if self._listener.done():
                     self._listener.result()
                     raise ConnectionError(
-                        f"the server ended the connection ({self._socket.close_reason or self._socket.close_code})"
+                        "the server ended the connection "
+                        f"({self._socket.close_reason or self._socket.close_code})"
                     )
                 self._news.clear()
                 await self._news.wait()
@@ -129,11 +130,12 @@ class Viewer:
         await self._rerun(message)
 
     async def draw(self, digit: int, strokes: list[list[tuple[float, float]]], data: str) -> float:
-        """Draws ``digit``, another one than before, as a browser's canvas tells it, and returns the seconds until the teacher has read it.
+        """Draw a digit as a browser's canvas reports it; return the seconds until the teacher's answer.
 
         Args:
+            digit: the digit, which must differ from the one before.
             strokes: points in the unit square.
-            data: the picture of them, as the URL that holds it.
+            data: the picture of them as a data URL.
         """
         await self.until(lambda: self._canvas[0], "a canvas")
         objects = [
@@ -202,7 +204,7 @@ class Viewer:
                 await self._repeat(fragment)
 
     async def _follow(self) -> None:
-        """Looks at the run that it follows, at the pace that is told there; one connection for all looks, as a browser has it."""
+        """Poll the followed run at the pace that the server sets, over one connection like a browser."""
         due = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             reader = writer = None
@@ -219,7 +221,10 @@ class Viewer:
                         )
                         stack.callback(writer.close)
                     writer.write(
-                        f"GET /{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n".encode()
+                        (
+                            f"GET /{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
+                            "Accept-Encoding: gzip\r\n\r\n"
+                        ).encode()
                     )
                     head = await reader.readuntil(b"\r\n\r\n")
                     content = await reader.readexactly(
@@ -238,7 +243,7 @@ class Viewer:
                 self._news.set()
 
     def _look(self, content: bytes) -> None:
-        """What is told before the figures."""
+        """Read the part of a response before its figures."""
         told = json.loads(content[: content.index(b', "figures": ')] + b"}")
         self._every = told["every"]
         if told["version"] > self._seen[0]:

@@ -1,4 +1,4 @@
-"""Schemes: who teaches whom, in which order, and that a chain of trainings behaves like one."""
+"""Schemes: teachers and order of training, and that a chain of trainings behaves like one."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def timeless(records):
     return [dataclasses.replace(record, seconds=0, images_per_second=0) for record in records]
 
 
-def test_every_scheme_is_tried_here():
+def test_every_scheme_is_tested():
     assert set(CONFIGS) == set(SCHEMES)
 
 
@@ -50,12 +50,12 @@ def test_every_scheme_is_tried_here():
 
 @every
 def test_the_control_is_the_same_in_every_scheme(config, mnist, one_thread):
-    """Same initial weights, same batches, labels alone: nothing that the scheme adds may touch it."""
+    """Same initial weights and batches, labels alone: the scheme must not affect the control."""
     assert identical(outcome(config, mnist)["control"], outcome(CONFIGS["teacher"], mnist)["control"])
 
 
-def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_are(mnist):
-    """One step, against the gradient written out: of each student's own loss, by its own weights alone."""
+def test_mutual_students_have_separate_gradients(mnist):
+    """Compare one step with the analytic gradient of each student's own loss by its own weights."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
     config = CONFIGS["mutual"].replace(batch_size=50, epochs=1)
     experiment = Distillation(config, few, small_teacher("mlp-32"))
@@ -75,7 +75,7 @@ def test_students_who_teach_each_other_learn_from_each_others_answers_as_they_ar
 
 
 def test_exits_learn_from_the_end_and_the_end_from_labels(mnist):
-    """One step, against the gradient of losses written out: soft targets do not reach the end's own layer."""
+    """Compare one step with the analytic gradient: soft targets do not reach the last layer."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 50)))
     config = CONFIGS["exits"].replace(student="mlp-12-8", batch_size=50, epochs=1)
     experiment = Distillation(config, few, small_teacher("mlp-32"))
@@ -129,7 +129,7 @@ def test_the_second_generation_learns_from_the_first(mnist, one_thread):
     assert identical(made["student"], direct["student"])
 
 
-def test_the_assistant_learns_from_the_teacher_and_the_student_from_the_assistant(mnist, one_thread):
+def test_student_learns_from_the_assistant(mnist, one_thread):
     made = outcome(CONFIGS["assistant"], mnist)
     assert identical(
         made["assistant"], outcome(CONFIGS["teacher"].replace(student="mlp-32"), mnist)["student"]
@@ -169,7 +169,7 @@ def test_a_chain_resumes_exactly_in_every_stage(config, mnist):
         assert all(identical(second.trained[name], model) for name, model in whole.trained.items())
 
 
-def test_a_checkpoint_of_another_scheme_is_refused_in_plain_words(mnist):
+def test_checkpoint_of_another_scheme_is_refused(mnist):
     first = Distillation(CONFIGS["teacher"], mnist, small_teacher("mlp-32"))
     next(first.records())
     for name in ("assistant", "mutual"):
@@ -177,8 +177,8 @@ def test_a_checkpoint_of_another_scheme_is_refused_in_plain_words(mnist):
             Distillation(CONFIGS[name], mnist, small_teacher("mlp-32")).records(state=first.training.state())
 
 
-def test_a_schedule_counts_the_steps_of_all_stages_and_holds_over_them(mnist):
-    """The temperature of the second stage is what was set in the first, then what was set in the second."""
+def test_schedule_counts_the_steps_of_all_stages(mnist):
+    """The second stage starts with the temperature set in the first, until the second sets its own."""
     config = CONFIGS["assistant"].replace(schedule=[(5, "temperature", 9.0), (20, "temperature", 2.0)])
     experiment = Distillation(config, mnist, small_teacher("mlp-32"))
     seen = []
@@ -187,7 +187,7 @@ def test_a_schedule_counts_the_steps_of_all_stages_and_holds_over_them(mnist):
     assert seen == [4.0] * 4 + [9.0] * 15 + [2.0] * 13
 
 
-def test_what_is_changed_by_hand_is_what_a_schedule_repeats(mnist):
+def test_schedule_repeats_manual_changes(mnist):
     by_hand = Distillation(CONFIGS["assistant"], mnist, small_teacher("mlp-32"))
     for record in by_hand.records(lambda step: step in (5, 16, 20)):
         if record.step == 16:
@@ -203,7 +203,7 @@ def test_what_is_changed_by_hand_is_what_a_schedule_repeats(mnist):
     ("name", "gain"), [("assistant", 0.05), ("born-again", 0.0), ("mutual", 0.0), ("exits", 0.0)]
 )
 def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnist, sample):
-    """Three seeds, 100 labels among 1,000 images. With a teacher behind it the gain is large, without one small."""
+    """Three seeds, 100 labels among 1,000 images: the gain is large with a teacher and small without."""
     gains, judged = [], dataclasses.replace(mnist, validation=sample.validation)
     for number in range(3):
         config = CONFIGS[name].replace(
@@ -255,6 +255,6 @@ def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnis
         ({"scheme": "assistant", "assistant": "big"}, "There is no architecture called 'big'"),
     ],
 )
-def test_what_cannot_be_is_refused_in_plain_words(settings, message):
+def test_invalid_scheme_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         DistilConfig(**settings)
