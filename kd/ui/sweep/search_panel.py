@@ -132,11 +132,10 @@ def _live(now: Snapshot) -> None:
     if now.rows and now.rows[-1]["again"]:
         doing = "All trials have ended; the best is trained once more"
     else:
-        doing = (
-            f"Trial {len(trials)} of {now.config.trials}: {search_results.settings_text(trials[-1]['params'])}"
-            if trials
-            else "Before the first trial"
-        )
+        doing = "Before the first trial"
+        if trials:
+            settings = search_results.settings_text(trials[-1]["params"])
+            doing = f"Trial {len(trials)} of {now.config.trials}: {settings}"
     st.caption(f"{doing}; {so_far}.")
     figure = history({"trials": trials, "config": {"trials": now.config.trials}})
     live_charts(
@@ -164,7 +163,8 @@ def _outcome(found: Mapping[str, Any]) -> None:
                 )
             )
         st.switch_page(paths.page("distil"))
-    charts = {"search_history": (history(found), f"The result of each trial. {search_results.summary(found)}")}
+    label = f"The result of each trial. {search_results.summary(found)}"
+    charts = {"search_history": (history(found), label)}
     if found["importances"]:
         most = max(found["importances"], key=found["importances"].get)
         charts["search_importances"] = (
