@@ -65,7 +65,7 @@ def test_spectator_fetches_updates_without_script_runs(
     until(page, lambda: points(page), "a point")
     guest, asked, fetched = visitor(), [], []
     guest.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(frame)))
-    guest.on("request", lambda request: "/media/live-" in request.url and fetched.append(request.url))
+    guest.on("request", lambda request: "/kd/feed/" in request.url and fetched.append(request.url))
     visit(guest, page.url)
     until(guest, lambda: points(guest), "the same chart")
     asked.clear()
