@@ -150,12 +150,12 @@ def test_invalid_search_gives_a_sentence(app, wrong, told):
 
 def test_grid_and_search_share_one_page(app):
     at = app("sweep")
-    assert at.segmented_control(key=session_keys.WAY_WIDGET).value == "grid" and not any(
+    assert at.segmented_control(key=session_keys.WAY_WIDGET).value == "sweep" and not any(
         button.key == "search_start" for button in at.button
     )
     at.segmented_control(key=session_keys.WAY_WIDGET).set_value("search").run()
     assert not at.exception and at.button(key="search_start") and query(at) == {"way": "search"}
-    at.segmented_control(key=session_keys.WAY_WIDGET).set_value("grid").run()
+    at.segmented_control(key=session_keys.WAY_WIDGET).set_value("sweep").run()
     assert not at.exception and at.button(key="grid_start") and query(at) == {}
 
 
