@@ -374,7 +374,7 @@ def test_imported_weights_are_a_run_for_every_page(app, mnist, tmp_path):
         ("my student.safetensors", content, "application/octet-stream")
     ).run()
     at.button(key="import").click().run()
-    assert not at.exception and "my student was imported: mlp-30, which reads" in said(at) + " ".join(
+    assert not at.exception and "my student was imported: mlp-30, test accuracy" in said(at) + " ".join(
         note.value for note in at.success
     )
     run = runs.list_runs()[0][0]

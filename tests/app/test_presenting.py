@@ -92,7 +92,7 @@ def test_replay_is_labelled_and_needs_no_worker(app, recorded):
         at.session_state[session_keys.PLAYER].speed == 20.0
         and at.session_state[session_keys.PLAYER].since is not None
     )
-    assert not at.exception and shared.manager()._thread is None
+    assert not at.exception and shared.manager()._worker._thread is None
     at.button(key="replay_leave").click().run()
     assert at.button(key="start") and "replay" not in at.query_params
 
