@@ -28,7 +28,7 @@ from kd.config.distil import LIVE_SETTINGS, MAX_CHANGES, check_live, unread
 from kd.data import sources
 from kd.errors import UserError
 from kd.jobs.job import BEFORE_FIRST_STEP, Job, Viewers
-from kd.jobs.queue import STOPPED, LEASE, PATIENCE, JobQueue
+from kd.jobs.queue import LEASE, PATIENCE, STOPPED, JobQueue
 from kd.jobs.snapshot import TICK, Snapshot
 from kd.jobs.teacher_cache import TeacherCache
 from kd.jobs.worker import Worker
