@@ -8,12 +8,12 @@ from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.jobs.job import BEFORE_FIRST_STEP, Job, Viewers
 from kd.jobs.queue import (
-    STOPPED,
     GAVE_WAY,
     MAX_ACTIVE,
     MAX_PER_OWNER,
     MAX_REMEMBERED,
     MAX_WAITING,
+    STOPPED,
     UNWATCHED,
     JobQueue,
 )

@@ -155,9 +155,9 @@ TOKEN = "t" * 32
 
 
 @pytest.fixture
-def manager(mnist, home):
+def manager(mnist, home, monkeypatch):
+    monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": small_teacher())
     found = JobManager(Given(mnist), tick=0.0)
-    found.teacher = lambda name: small_teacher()
     yield found
     found.close()
 
