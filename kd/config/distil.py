@@ -205,7 +205,7 @@ class DistilConfig(Config):
                 "Only a student that the teacher itself teaches can begin with its layers; "
                 "choose the scheme teacher."
             )
-        if self.scheme in ("mutual", "exits") and method.looks:
+        if self.scheme in ("mutual", "exits") and method.feature_view:
             who = "Students who teach each other" if self.scheme == "mutual" else "Exits"
             raise UserError(
                 f"{who} learn from answers alone, but the method {self.method} compares hidden layers; "

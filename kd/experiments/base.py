@@ -29,7 +29,7 @@ from kd.device import training_device
 from kd.errors import UserError
 from kd.metrics import classification
 from kd.models import inference, registry
-from kd.objectives import METHODS, from_the_deepest, labels_only
+from kd.objectives import METHODS, labels_only, self_distillation
 from kd.objectives.feature_matching import connect, exits
 from kd.randomness import generator, seed
 from kd.teachers.averaged import MeanTeacher
@@ -274,7 +274,7 @@ class Distillation(Experiment):
 
     def _with_exits(self) -> list[Stage]:
         def stage(earlier: Mapping[str, nn.Module]) -> tuple[list[Learner], None]:
-            objective = from_the_deepest(METHODS[self.config.method].objective)
+            objective = self_distillation(METHODS[self.config.method].objective)
             connection = exits(self.config.student, self.config.seed).to(self._device)
             return [
                 Learner("student", self._network(self.config.student), objective, connection),

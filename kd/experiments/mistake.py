@@ -16,7 +16,7 @@ from kd.device import training_device
 from kd.experiments.base import Experiment, NetworkTeacher, few_labels
 from kd.models import registry
 from kd.objectives import Outputs, Terms, hinton, labels_only, soft_loss
-from kd.objectives.base import beside_labels
+from kd.objectives.base import with_label_term
 from kd.objectives.feature_matching import Connection, View
 from kd.objectives.mistakes import MISTAKES, Answers, Mistake
 from kd.training.learner import Learner
@@ -55,7 +55,7 @@ class MistakenObjective:
         self._ratios.append(
             gradient_ratio(self._mistake, student.logits.detach(), taken, teacher.logits, temperature)
         )
-        return beside_labels(
+        return with_label_term(
             {"soft": self._mistake.loss(student.logits, taken, temperature)}, student, labels, settings
         )
 

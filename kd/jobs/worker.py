@@ -74,7 +74,7 @@ class Worker:
                 self._fail(job, str(error))
             except Exception as error:
                 log.exception("job %s failed", job.id)
-                self._fail(job, memory.RAN_OUT if memory.ran_out(error) else FAILED)
+                self._fail(job, memory.OUT_OF_MEMORY if memory.ran_out(error) else FAILED)
         for job in self._queue.jobs.values():
             if job.active and job.progress.last is not None:
                 self._follow_changes(job)

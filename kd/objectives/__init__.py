@@ -19,7 +19,7 @@ from kd.objectives.base import (
     labels_only,
     soft_loss,
 )
-from kd.objectives.exits import from_the_deepest
+from kd.objectives.exits import self_distillation
 from kd.objectives.feature import attention, cosine, fitnets
 from kd.objectives.regularization import label_smoothing, virtual_teacher
 from kd.objectives.relation import pkt, rkd, similarity
@@ -33,7 +33,7 @@ __all__ = [
     "Settings",
     "Terms",
     "cross_entropy",
-    "from_the_deepest",
+    "self_distillation",
     "hinton",
     "labels_only",
     "soft_loss",
@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
             "Romero et al. 2015",
             fitnets,
             _FEATURES,
-            looks="middle",
+            feature_view="middle",
             projection=True,
         ),
         Method(
@@ -120,7 +120,7 @@ METHODS: dict[str, Method] = {
             "Zagoruyko & Komodakis 2017",
             attention,
             _FEATURES,
-            looks="maps",
+            feature_view="maps",
         ),
         Method(
             "cosine",
@@ -129,7 +129,7 @@ METHODS: dict[str, Method] = {
             "Sanh et al. 2019",
             cosine,
             _FEATURES,
-            looks="last",
+            feature_view="last",
             projection=True,
         ),
         # -- relations between images -----------------------------------------------------------
@@ -140,7 +140,7 @@ METHODS: dict[str, Method] = {
             "Tung & Mori 2019",
             similarity,
             _FEATURES,
-            looks="last",
+            feature_view="last",
         ),
         Method(
             "rkd",
@@ -149,7 +149,7 @@ METHODS: dict[str, Method] = {
             "Park et al. 2019",
             rkd,
             _FEATURES,
-            looks="last",
+            feature_view="last",
         ),
         Method(
             "pkt",
@@ -158,7 +158,7 @@ METHODS: dict[str, Method] = {
             "Passalis & Tefas 2018",
             pkt,
             _FEATURES,
-            looks="last",
+            feature_view="last",
         ),
         # -- no teacher ----------------------------------------------------------------------------
         Method(

@@ -87,7 +87,7 @@ def check(method: Method, who: str, architecture: str) -> None:
     Raises:
         UserError: and says what to do.
     """
-    if method.looks is None:
+    if method.feature_view is None:
         return
     if "+" in architecture:
         raise UserError(
@@ -97,7 +97,7 @@ def check(method: Method, who: str, architecture: str) -> None:
     missing = None
     if not shapes:
         missing = "hidden layers"
-    elif method.looks == "maps" and not any(map(_is_map, shapes)):
+    elif method.feature_view == "maps" and not any(map(_is_map, shapes)):
         missing = "feature maps (which convolutions make)"
     if missing:
         raise UserError(
@@ -115,13 +115,13 @@ def connect(method: Method, student: str, teacher: str, seed: int) -> Connection
     """
     check(method, "student", student)
     check(method, "teacher", teacher)
-    if method.looks is None:
+    if method.feature_view is None:
         return None
     ours, theirs = registry.feature_shapes(student), registry.feature_shapes(teacher)
     said, taught = (
         _maps(ours, theirs)
-        if method.looks == "maps"
-        else (_layer(method.looks, ours), _layer(method.looks, theirs))
+        if method.feature_view == "maps"
+        else (_layer(method.feature_view, ours), _layer(method.feature_view, theirs))
     )
     projection = None
     if method.projection:

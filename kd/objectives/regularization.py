@@ -1,4 +1,4 @@
-"""Methods without a teacher: soft targets made from the labels. Images without a label teach nothing."""
+"""Methods without a teacher: soft targets made from the labels. Unlabelled images do not contribute."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import Tensor
 
 from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, beside_labels, soft_loss
+from kd.objectives.base import Settings, Terms, soft_loss, with_label_term
 
 
 def label_smoothing(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Cross-entropy with (1 - s) * the label + s / C for each of the C classes, s = smoothing.
+    """Return the cross-entropy with targets of (1 - s) * one-hot label + s / C for C classes; s = smoothing.
 
+    A scalar in nats, the mean over labelled images.
     Source: Szegedy et al. 2016 (arXiv 1512.00567), section 7.
     """
     return {
@@ -25,15 +26,17 @@ def label_smoothing(student: Outputs, teacher: Outputs | None, labels: Tensor, s
 
 
 def virtual_teacher(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Hinton's loss with a teacher made by hand, which gives the label the probability ``certainty``, all others the same.
+    """Return Hinton's loss with a constructed teacher, and (1 - soft_weight) * CE(labels).
 
-    It is softened as a teacher is: at T its logits are divided by T, and the term has
-    the factor T^2. The authors' program has factors of its own in that place; soft_weight
-    is the paper's alpha.
+    The constructed teacher gives the label the probability ``certainty`` and shares the rest
+    equally among the other classes. It is softened like any teacher: its logits are divided by T,
+    and the term has the factor T^2. The authors' code has other factors there; soft_weight is the
+    paper's alpha.
     Source: Yuan et al. 2020 (Tf-KD_reg, arXiv 1909.11723), section 4.
     """
-    labelled, certainty, classes = labels != UNLABELLED, settings["certainty"], student.logits.shape[1]
-    ahead = math.log(certainty / (1 - certainty) * (classes - 1))  # the label's logit over the others'
-    taught = ahead * F.one_hot(labels[labelled], classes).to(student.logits.dtype)
-    soft = soft_loss(student.logits[labelled], taught, settings["temperature"])
-    return beside_labels({"virtual teacher": soft}, student, labels, settings)
+    labelled, certainty = labels != UNLABELLED, settings["certainty"]
+    classes = student.logits.shape[1]
+    ahead = math.log(certainty / (1 - certainty) * (classes - 1))  # the label's logit; the others are 0
+    teacher_logits = ahead * F.one_hot(labels[labelled], classes).to(student.logits.dtype)
+    soft = soft_loss(student.logits[labelled], teacher_logits, settings["temperature"])
+    return with_label_term({"virtual teacher": soft}, student, labels, settings)

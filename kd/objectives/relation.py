@@ -1,9 +1,11 @@
-"""Methods that compare how the images of a batch lie to each other: Hinton's loss and feature_weight * terms.
+"""Methods that compare relations between the images of a batch: Hinton's loss and feature_weight * terms.
 
-The last hidden layers of both networks, (N, D) and (N, E), are compared through
-what holds between images, so that their widths may differ and no projection is
-needed. As in kd.objectives.feature, feature_weight 1 stands for a fixed number
-beside each term. A batch of one image has no relations: the terms are 0.
+They compare similarities or distances between images in the last hidden layers of both networks,
+(N, D) and (N, E), so the widths may differ and no projection is needed. As in
+kd.objectives.feature, each term has a fixed factor. A batch of one image has no relations: its
+terms are 0.
+
+All methods here raise ValueError without a teacher.
 """
 
 from __future__ import annotations
@@ -13,45 +15,53 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, hinton
+from kd.objectives.base import Settings, Terms, hinton, require_teacher
 
-SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0  # what feature_weight 1 stands for
-CORNERS = 48  # images of a batch, at most, between which angles are compared: N images have N^3 angles
+SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0  # the factors of feature_weight
+MAX_ANGLE_IMAGES = 48  # images of a batch whose angles are compared: N images have N^3 angles
 
 
 def similarity(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """||S - T||^2 / N^2 of the matrices (N, N) of the images' inner products, each row normalized.
+    """Return hinton()'s terms and "similarity": ||S - T||^2 / N^2.
 
+    S and T are the (N, N) matrices of the inner products between images in the student's and the
+    teacher's last hidden layer, with each row normalized.
     Source: Tung & Mori 2019 (arXiv 1907.09682), section 3, the loss L_SP.
     """
-    (said,), (taught,) = student.features, teacher.features
-    difference = F.normalize(said @ said.t()) - F.normalize(taught @ taught.t())
+    (ours,), (theirs,) = student.features, require_teacher(teacher).features
+    difference = F.normalize(ours @ ours.t()) - F.normalize(theirs @ theirs.t())
     return hinton(student, teacher, labels, settings) | {
         "similarity": settings["feature_weight"] * SIMILARITY * difference.square().mean()
     }
 
 
 def rkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Huber's loss between the two networks' distances of pairs of images, and between their angles at triplets.
+    """Return hinton()'s terms, "distance" between pairs of images, and "angle" at triplets.
 
-    Distances are taken by their mean over the batch. Means over all pairs, and over all
-    ordered triplets of the batch's first CORNERS images, a random sample of it; the
-    paper, which sums over both, weights angles twice as much.
+    Both are Huber losses between the student's and the teacher's values. Distances are divided by
+    their mean over the batch. The terms are means over all pairs, and over all ordered triplets of
+    the batch's first MAX_ANGLE_IMAGES images, a random sample of it. The paper sums over both, and
+    weights angles twice as much.
     Source: Park et al. 2019 (arXiv 1904.05068), sections 3.2.1 and 3.2.2.
     """
-    said, taught = (_distances(who.features[0]) for who in (student, teacher))
-    count = len(said)
-    relative = (
-        distances * (count * (count - 1)) / distances.sum().clamp_min(1e-12) for distances in (said, taught)
-    )
-    distance = F.smooth_l1_loss(*relative, reduction="sum") / max(1, count * (count - 1))
-    count = min(count, CORNERS)
-    cosines = (
-        _cosines(who.features[0][:count], distances[:count, :count])
-        for who, distances in ((student, said), (teacher, taught))
-    )
+    ours, theirs = student.features[0], require_teacher(teacher).features[0]
+    our_distances, their_distances = _distances(ours), _distances(theirs)
+    pairs = len(ours) * (len(ours) - 1)
+    distance = F.smooth_l1_loss(
+        our_distances * pairs / our_distances.sum().clamp_min(1e-12),
+        their_distances * pairs / their_distances.sum().clamp_min(1e-12),
+        reduction="sum",
+    ) / max(1, pairs)
+    count = min(len(ours), MAX_ANGLE_IMAGES)
     triplets = max(1, count * (count - 1) * (count - 2))  # all others have equal angles
-    angle = F.smooth_l1_loss(*cosines, reduction="sum") / triplets
+    angle = (
+        F.smooth_l1_loss(
+            _cosines(ours[:count], our_distances[:count, :count]),
+            _cosines(theirs[:count], their_distances[:count, :count]),
+            reduction="sum",
+        )
+        / triplets
+    )
     weight = settings["feature_weight"]
     return hinton(student, teacher, labels, settings) | {
         "distance": weight * DISTANCE * distance,
@@ -60,7 +70,10 @@ def rkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
 
 
 def _distances(points: Tensor) -> Tensor:
-    """(N, D) -> (N, N) distances of all pairs, 0 for equal points. From inner products: ten times as fast as from differences."""
+    """Return the distances (N, N) between all pairs of points (N, D); 0 for equal points.
+
+    Computed from inner products, which is ten times as fast as from differences.
+    """
     points = points - points.mean(0)
     inner = points @ points.t()
     squares = inner.diagonal().unsqueeze(0) + inner.diagonal().unsqueeze(1) - 2 * inner
@@ -69,7 +82,10 @@ def _distances(points: Tensor) -> Tensor:
 
 
 def _cosines(points: Tensor, distances: Tensor) -> Tensor:
-    """(N, D) points with their distances -> (N, N, N): the cosine of the angle at j between i and k, as [j, i, k]; 0 at equal points."""
+    """Return the cosines (N, N, N) of the angles between points (N, D).
+
+    Entry [j, i, k] is that of the angle at j between i and k; 0 if two of the points are equal.
+    """
     points = points - points.mean(0)
     inner = points @ points.t()
     # (i - j) . (k - j)
@@ -79,22 +95,25 @@ def _cosines(points: Tensor, distances: Tensor) -> Tensor:
 
 
 def pkt(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """KL of each image's neighbourhoods: the shares of all others in its similarity to them, mean over the batch.
+    """Return hinton()'s terms and "neighbours": KL(teacher || student) of the images' neighbourhoods.
 
-    The similarity of two images is (cosine + 1) / 2. The authors sum over the images.
+    An image's neighbourhood is a probability distribution over the other images of the batch,
+    proportional to their similarity (cosine + 1) / 2. Two departures from the authors' code: an
+    image is no neighbour of itself here, while the authors keep the diagonal; and the divergence,
+    in nats, is averaged over the images, while the authors sum.
     Source: Passalis & Tefas 2018 (PKT, arXiv 1803.10837), section 3: the cosine kernel and the KL divergence.
     """
-    said, taught = (_neighbours(who.features[0]) for who in (student, teacher))
-    divergence = (taught * (taught.clamp_min(1e-12).log() - said.clamp_min(1e-12).log())).sum(1).mean()
+    ours, theirs = _neighbours(student.features[0]), _neighbours(require_teacher(teacher).features[0])
+    log_ratio = theirs.clamp_min(1e-12).log() - ours.clamp_min(1e-12).log()
+    divergence = (theirs * log_ratio).sum(1).mean()
     return hinton(student, teacher, labels, settings) | {
         "neighbours": settings["feature_weight"] * NEIGHBOURS * divergence
     }
 
 
 def _neighbours(points: Tensor) -> Tensor:
-    """(N, D) -> (N, N): each image's similarity to the others, as shares of 1; 0 to itself."""
+    """Return each point's similarity (N, N) to the others, for points (N, D); rows sum to 1, the diagonal is 0."""
     unit = F.normalize(points)
-    similarities = ((unit @ unit.t() + 1) / 2) * (
-        1 - torch.eye(len(points), dtype=points.dtype, device=points.device)
-    )
+    others = 1 - torch.eye(len(points), dtype=points.dtype, device=points.device)
+    similarities = ((unit @ unit.t() + 1) / 2) * others
     return similarities / similarities.sum(1, keepdim=True).clamp_min(1e-12)

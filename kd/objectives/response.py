@@ -1,11 +1,12 @@
-"""Methods that compare the two networks' answers: their logits, and what softmax makes of them.
+"""Methods that compare the two networks' logits, or the probabilities computed from them.
 
-All replace the soft term of Hinton's loss by another, so that soft_weight means the same:
+Each replaces the soft term of Hinton's loss by another, so that soft_weight keeps its meaning:
 
     soft_weight * (the method's terms) + (1 - soft_weight) * CE(labels)
 
-Terms are summed over classes and averaged over the batch, and divergences at a
-temperature have the factor T^2, since their gradients fall as 1/T^2 too.
+Terms are scalars, summed over classes and averaged over the batch. Divergences at a temperature T
+are in nats times T^2, since their gradients fall as 1/T^2. All methods here take logits (N, C) of
+student and teacher, and raise ValueError without a teacher.
 """
 
 from __future__ import annotations
@@ -18,121 +19,135 @@ from torch import Tensor
 
 from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, beside_labels, soft_loss
+from kd.objectives.base import Settings, Terms, require_teacher, soft_loss, with_label_term
 
 
 def kl(first: Tensor, second: Tensor) -> Tensor:
-    """KL(first || second) of log-probabilities (N, C): a scalar in nats, mean over the batch."""
+    """Return KL(first || second) of log-probabilities (N, C): a scalar in nats, averaged over the batch."""
     return (first.exp() * (first - second)).sum(1).mean()
 
 
 def mse(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """||student's logits - teacher's logits||^2 / (2 C), mean over the batch.
+    """Return "logits", ||student's logits - teacher's logits||^2 / (2 C), and "hard".
 
-    Divided by twice the number of classes C, since then it is what Hinton's soft term
-    becomes at an infinite temperature (for logits that sum to zero): the gradient is
-    (student - teacher) / C. Plain logits, not probabilities, whose gradient would vanish.
+    The division by twice the number of classes C makes it the limit of Hinton's soft term at an
+    infinite temperature (for logits that sum to zero): the gradient is (student - teacher) / C.
+    It compares logits, not probabilities, whose gradient would vanish.
     Source: Kim et al. 2021 (arXiv 2105.08919), the loss L_MSE; Hinton et al. 2015, equation 4.
     """
-    squares = (student.logits - teacher.logits).square().sum(1).mean() / (2 * student.logits.shape[1])
-    return beside_labels({"logits": squares}, student, labels, settings)
+    difference = student.logits - require_teacher(teacher).logits
+    squares = difference.square().sum(1).mean() / (2 * student.logits.shape[1])
+    return with_label_term({"logits": squares}, student, labels, settings)
 
 
 def dkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """T^2 * (target_weight * KL of (target, rest) + nontarget_weight * KL within the rest).
+    """Return "target" and "non-target", the two parts of the KL divergence with weights of their own, and "hard".
 
-    The first says how sure to be of the target class, the second how the other classes
-    compare; Hinton's soft term has the second weighted by 1 - the teacher's probability of
-    the target, so that it vanishes where the teacher is sure. The paper's alpha and beta are
-    target_weight and nontarget_weight; its loss has weight 1 for the labels, here it is
-    1 - soft_weight, as for all methods. An image without a label has the teacher's class
-    as its target, so that it still teaches.
+    T^2 * (target_weight * KL of (target, rest) + nontarget_weight * KL within the rest). The first
+    part says how likely the target class is, the second how the other classes compare. In Hinton's
+    soft term the second is weighted by 1 - the teacher's probability of the target, so it vanishes
+    where the teacher is confident. The paper's alpha and beta are target_weight and
+    nontarget_weight; its weight of the labels is 1, here it is 1 - soft_weight, as in all methods.
+    For an unlabelled image, the target is the class that the teacher predicts.
     Source: Zhao et al. 2022 (arXiv 2203.08679), equations 5 to 7.
     """
-    temperature = settings["temperature"]
-    target = torch.where(labels == UNLABELLED, teacher.logits.argmax(1), labels).unsqueeze(1)
-    taught, taught_rest = _decoupled(teacher.logits / temperature, target)
-    said, said_rest = _decoupled(student.logits / temperature, target)
+    temperature, teacher_logits = settings["temperature"], require_teacher(teacher).logits
+    target = torch.where(labels == UNLABELLED, teacher_logits.argmax(1), labels).unsqueeze(1)
+    theirs, their_rest = _decouple(teacher_logits / temperature, target)
+    ours, our_rest = _decouple(student.logits / temperature, target)
     soft = {
-        "target": settings["target_weight"] * temperature**2 * kl(taught, said),
-        "non-target": settings["nontarget_weight"] * temperature**2 * kl(taught_rest, said_rest),
+        "target": settings["target_weight"] * temperature**2 * kl(theirs, ours),
+        "non-target": settings["nontarget_weight"] * temperature**2 * kl(their_rest, our_rest),
     }
-    return beside_labels(soft, student, labels, settings)
+    return with_label_term(soft, student, labels, settings)
 
 
-def _decoupled(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (N, 2) of the target (N, 1) and of all other classes, and (N, C - 1) of each other class among them."""
+def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Split logits (N, C) at the target classes (N, 1).
+
+    Returns:
+        Log-probabilities (N, 2) of the target and of all other classes together; and (N, C - 1) of
+        each other class among the others.
+    """
     others = torch.ones_like(logits, dtype=torch.bool).scatter_(1, target, False)
-    shares = F.log_softmax(logits, 1)
-    rest = shares[others].view(len(logits), -1)
+    log_probabilities = F.log_softmax(logits, 1)
+    rest = log_probabilities[others].view(len(logits), -1)
     together = rest.logsumexp(1, keepdim=True)
-    return torch.cat([shares.gather(1, target), together], 1), rest - together
+    return torch.cat([log_probabilities.gather(1, target), together], 1), rest - together
 
 
 def dist(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """16 * (1 - correlation over the classes) + intra_weight * 16 * (1 - correlation over the images).
+    """Return "inter-class" and "intra-class", 16 * (1 - correlation) each, and "hard".
 
-    Pearson's correlation of the probabilities at T: the first, of an image's classes,
-    means over the batch; the second, of a class's images, means over the classes. A
-    student that ranks as the teacher does need not match its values. The authors' program
-    has the factor T^2 where there is 16 here (their T is 4): a correlation knows no scale, so its
-    gradient does not fall with T, and T^2 would make it grow. Their beta is soft_weight
-    here, their gamma soft_weight * intra_weight.
+    Pearson's correlation of the probabilities at T: the first over the classes of an image,
+    averaged over the batch; the second over the images for a class, averaged over the classes and
+    weighted by intra_weight. A student that ranks as the teacher does need not match its values.
+    The authors' code has the factor T^2 instead of 16 (their T is 4): a correlation does not
+    depend on scale, so its gradient does not fall with T, and T^2 would make it grow. Their beta
+    is soft_weight here, their gamma soft_weight * intra_weight.
     Source: Huang et al. 2022 (arXiv 2205.10536), section 4, the losses L_inter and L_intra.
     """
-    said, taught = ((who.logits / settings["temperature"]).softmax(1) for who in (student, teacher))
+    ours = (student.logits / settings["temperature"]).softmax(1)
+    theirs = (require_teacher(teacher).logits / settings["temperature"]).softmax(1)
     soft = {
-        "inter-class": 16 * (1 - _correlation(said, taught)).mean(),
-        "intra-class": 16 * settings["intra_weight"] * (1 - _correlation(said.t(), taught.t())).mean(),
+        "inter-class": 16 * (1 - _correlation(ours, theirs)).mean(),
+        "intra-class": 16 * settings["intra_weight"] * (1 - _correlation(ours.t(), theirs.t())).mean(),
     }
-    return beside_labels(soft, student, labels, settings)
+    return with_label_term(soft, student, labels, settings)
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's, of each pair of rows of (N, C): (N,); 0 where a row is constant."""
+    """Return Pearson's correlation (N,) of each pair of rows of (N, C); 0 where a row is constant."""
     return F.cosine_similarity(
         first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True), dim=1
     )
 
 
 def standardized(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Hinton's loss on z-scores: each image's logits, less their mean, by their standard deviation.
+    """Return Hinton's terms on z-scores: each image's logits minus their mean, over their standard deviation.
 
-    The student need not reach the teacher's range of logits, only its shape.
+    The student need not reach the teacher's range of logits, only its shape. The standard
+    deviation divides by the number of classes C, as layer normalization does; the authors' code
+    divides by C - 1, which makes their z-scores smaller by sqrt(1 - 1/C), as if T were larger.
     Source: Sun et al. 2024 (arXiv 2403.01427), algorithm 1.
     """
-    said, taught = (F.layer_norm(who.logits, who.logits.shape[1:], eps=1e-7) for who in (student, teacher))
-    return beside_labels(
-        {"soft": soft_loss(said, taught, settings["temperature"])}, student, labels, settings
-    )
+    ours = F.layer_norm(student.logits, student.logits.shape[1:], eps=1e-7)
+    teacher_logits = require_teacher(teacher).logits
+    theirs = F.layer_norm(teacher_logits, teacher_logits.shape[1:], eps=1e-7)
+    soft = soft_loss(ours, theirs, settings["temperature"])
+    return with_label_term({"soft": soft}, student, labels, settings)
 
 
 def reverse_kl(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """T^2 * KL(student_T || teacher_T): the student may leave out what the teacher finds possible, and adds nothing.
+    """Return "reverse KL", T^2 * KL(student_T || teacher_T), and "hard".
 
-    Source: Gu et al. 2024 (MiniLLM, arXiv 2306.08543), section 2.1; Agarwal et al. 2024 (GKD, arXiv 2306.13649), section 2.
+    The student may omit classes that the teacher finds possible, but adds none.
+    Source: Gu et al. 2024 (MiniLLM, arXiv 2306.08543), section 2.1; Agarwal et al. 2024 (GKD,
+    arXiv 2306.13649), section 2.
     """
-    said, taught = (F.log_softmax(who.logits / settings["temperature"], 1) for who in (student, teacher))
-    return beside_labels(
-        {"reverse KL": settings["temperature"] ** 2 * kl(said, taught)}, student, labels, settings
-    )
+    temperature = settings["temperature"]
+    ours = F.log_softmax(student.logits / temperature, 1)
+    theirs = F.log_softmax(require_teacher(teacher).logits / temperature, 1)
+    return with_label_term({"reverse KL": temperature**2 * kl(ours, theirs)}, student, labels, settings)
 
 
 def jsd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """T^2 / (m (1 - m)) * [m KL(teacher_T || mixture) + (1 - m) KL(student_T || mixture)], m = jsd_mix.
+    """Return "divergence", the generalized Jensen-Shannon divergence, and "hard".
 
-    The mixture is m teacher_T + (1 - m) student_T. Divided by m (1 - m), beyond the
-    paper, so that near the teacher the gradient is that of the KL whatever the mix, and
-    m = 0 gives KL(teacher || student), m = 1 KL(student || teacher) instead of nothing.
+    T^2 / (m (1 - m)) * [m KL(teacher_T || mixture) + (1 - m) KL(student_T || mixture)], with
+    m = jsd_mix and the mixture m teacher_T + (1 - m) student_T. The paper does not divide by
+    m (1 - m). With it, the gradient near the teacher is that of the KL divergence for every m, and
+    m = 0 gives KL(teacher || student), m = 1 KL(student || teacher), instead of 0.
     Source: Agarwal et al. 2024 (GKD, arXiv 2306.13649), section 2, the generalized JSD.
     """
     mix, temperature = settings["jsd_mix"], settings["temperature"]
-    said, taught = (F.log_softmax(who.logits / temperature, 1) for who in (student, teacher))
-    if mix < 1e-3:  # too near for the difference of two small numbers
-        divergence = kl(taught, said)
+    ours = F.log_softmax(student.logits / temperature, 1)
+    theirs = F.log_softmax(require_teacher(teacher).logits / temperature, 1)
+    if mix < 1e-3:  # too close to 0 for the difference of two small numbers
+        divergence = kl(theirs, ours)
     elif mix > 1 - 1e-3:
-        divergence = kl(said, taught)
+        divergence = kl(ours, theirs)
     else:
-        mixture = torch.logaddexp(taught + math.log(mix), said + math.log(1 - mix))
-        divergence = kl(taught, mixture) / (1 - mix) + kl(said, mixture) / mix
-    return beside_labels({"divergence": temperature**2 * divergence}, student, labels, settings)
+        mixture = torch.logaddexp(theirs + math.log(mix), ours + math.log(1 - mix))
+        divergence = kl(theirs, mixture) / (1 - mix) + kl(ours, mixture) / mix
+    return with_label_term({"divergence": temperature**2 * divergence}, student, labels, settings)

@@ -159,7 +159,7 @@ def packed(mnist: Mnist, teacher: Any, config: Any) -> dict[str, Any]:
         | {"file": digits.file}
         for name, digits in parts.items()
     }
-    if any(METHODS[method].looks for method in config.values("method")):
+    if any(METHODS[method].feature_view for method in config.values("method")):
         return {"mnist": arrays, "source": mnist.source, "teacher": teacher}
     logits = {file: torch.zeros(rows, mnist.task.classes) for file, rows in mnist.task.rows.items()}
     for digits in parts.values():

@@ -117,10 +117,10 @@ def group_of(config: GridConfig, cell: SweepCell) -> Group:
 
 def batchable(cell: SweepCell) -> bool:
     """Return whether a cell can train in a batched computation with others."""
-    looks = not cell.control and METHODS[cell.config.method].looks
-    return not looks and _multilayer_perceptron(cell.config.student)
+    compares_layers = not cell.control and METHODS[cell.config.method].feature_view
+    return not compares_layers and _multilayer_perceptron(cell.config.student)
 
 
 @functools.lru_cache(maxsize=256)
 def _multilayer_perceptron(student: str) -> bool:
-    return forward_backward.alike([registry.skeleton(student)])
+    return forward_backward.same_perceptrons([registry.skeleton(student)])

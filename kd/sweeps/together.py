@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from kd.data.digits import Digits, Mnist
-from kd.objectives.stacked import Stacked
-from kd.training.forward_backward import Wide
-from kd.training.learner import Learner, Learning, Step, Sums
+from kd.objectives.stacked import StackedLosses
+from kd.training.forward_backward import WidePerceptrons
+from kd.training.learner import Learner, RunningMeans, Step, Trainable
 from kd.training.loop import Plan, Teacher, Training
 from kd.training.optimizers import OPTIMIZERS
 
@@ -23,9 +23,9 @@ class _StackedLearners:
     name = "all"
 
     def __init__(self, learners: list[Learner], optimizer: str, device: torch.device):
-        self.passes, self.sums = Wide([learner.model for learner in learners]), Sums(self.name)
+        self.passes, self.means = WidePerceptrons([learner.model for learner in learners]), RunningMeans(self.name)
         self.parameters = self.passes.parameters
-        self._losses = Stacked(
+        self._losses = StackedLosses(
             [learner.objective for learner in learners],
             [learner.settings or {} for learner in learners],
             device,
@@ -39,7 +39,7 @@ class _StackedLearners:
     @torch.no_grad()
     def step(self, step: Step) -> None:
         by_logits = self._losses.gradient(
-            self.passes.logits(step.images), step.taught and step.taught.logits, step.labels
+            self.passes.logits(step.images), step.teacher and step.teacher.logits, step.labels
         )
         self._optimizer.step(self.passes.backward(by_logits), step.learning_rate)
 
@@ -59,17 +59,17 @@ class BatchedTraining(Training):
     def __init__(self, learners: list[Learner], mnist: Mnist, plan: Plan, teacher: Teacher | None):
         super().__init__(learners, mnist, plan, {}, teacher)
 
-    def _prepared(self) -> Sequence[Learning]:
+    def _make_trainables(self) -> Sequence[Trainable]:
         self._all = _StackedLearners(self.learners, self.plan.optimizer, self.mnist.train.labels.device)
         return [self._all]
 
-    def _remember(self) -> None:
+    def _save_weights(self) -> None:
         pass
 
-    def _check(self, losses: Mapping[str, float]) -> None:
+    def _check_finite(self, losses: Mapping[str, float]) -> None:
         pass
 
-    def _judge(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
+    def _evaluate(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
         """Return the accuracy by learner, and the agreement with the teacher if there is one."""
         predictions, names = self.logits(digits).argmax(2), [learner.name for learner in self.learners]
         accuracy = dict(zip(names, (predictions == digits.labels).float().mean(1).tolist()))

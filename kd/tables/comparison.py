@@ -39,7 +39,7 @@ def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
     for name, method in METHODS.items():
         configs[f"{name}-{FEW}"] = plain.replace(method=name, labels=FEW)
         configs[f"{name}-all"] = plain.replace(method=name)
-        if method.looks:
+        if method.feature_view:
             configs[f"{name}-alone-{FEW}"] = plain.replace(method=name, labels=FEW, soft_weight=0.0)
     return configs
 

@@ -1,10 +1,11 @@
-"""One training spread over the processes that torchrun started, equal to the same training in one.
+"""One training spread over the processes that torchrun started, with the result of one process.
 
-All begin with the same weights and go through the same batches, of which each computes its share. What depends on
-the whole batch is put together: gradients, the statistics of batch normalization, what the charts show. What is random
-depends on the image's place in the whole batch. This is what PyTorch's DistributedDataParallel does, without its class,
-which averages what ``backward()`` leaves in ``.grad``: kd.training.loop asks for gradients as a list, for an optimizer that is a
-function. What the class has beside, sending while backward still runs, pays for networks of many megabytes.
+All processes start with the same weights and go through the same batches, of which each computes
+its share. Whatever depends on the whole batch is summed over them: gradients, the statistics of
+batch normalization, the numbers in the charts. Random numbers depend on an image's position in the
+whole batch. PyTorch's DistributedDataParallel does the same, but averages what ``backward()`` leaves
+in ``.grad``, while kd.training.loop computes gradients as a list for an optimizer that is a function.
+It also sends while backward still runs, which pays only for networks of many megabytes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,63 +26,78 @@ from kd.errors import UserError
 
 
 class Ranks:
-    """The processes of a training, and this one's part in it. Where it is alone nothing here costs or changes anything."""
+    """The processes of a training, and this one's part in it. With one process, nothing here changes a value.
+
+    Attributes:
+        rank: this process's number, from 0.
+        size: the number of processes.
+        whole: the images in the current batch, of all processes.
+    """
 
     def __init__(self) -> None:
-        several = dist.is_available() and dist.is_initialized()
-        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
-        self.whole = 0  # images in the batch at hand, of all processes
+        self.rank, self.size = 0, 1
+        if dist.is_available() and dist.is_initialized():
+            self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.whole = 0
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum of the processes' tensors of one shape; the same to the bit for all of them."""
+        """Return the sum of the processes' tensors of one shape, with the same bits in all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
     def spread(self, model: nn.Module) -> None:
-        """Has those layers of ``model`` that look at the whole batch, or draw for it, do so over all processes."""
+        """Make dropout and batch normalization in ``model`` work on the whole batch of all processes."""
+        if self.size == 1:
+            return
         for layer in model.modules():
-            if self.size > 1 and type(layer) in _SPREAD:
-                layer.__class__, layer.ranks = (
-                    _SPREAD[type(layer)],
-                    self,
-                )  # the same weights under the same names
+            replacement = _WHOLE_BATCH.get(type(layer))
+            if replacement is not None:
+                layer.__class__ = replacement  # the same weights under the same names
+                layer.ranks = self  # type: ignore[assignment]  # a plain attribute, no submodule
 
     def share(self, digits: Digits, sizes: list[int]) -> tuple[Digits, list[int]]:
-        """This process's part of batches of these sizes that lie one after another, and the sizes of the parts."""
+        """Return this process's share of consecutive batches.
+
+        Args:
+            digits: the images of all batches, one batch after the other.
+            sizes: the number of images in each batch.
+
+        Returns:
+            The images of this process, and how many of them belong to each batch.
+        """
         if self.size == 1:
             return digits, sizes
         ends = itertools.accumulate(sizes)
-        mine = [torch.arange(end - size + self.rank, end, self.size) for end, size in zip(ends, sizes)]
-        return digits.take(torch.cat(mine).to(digits.labels.device)), [len(part) for part in mine]
+        own = [torch.arange(end - size + self.rank, end, self.size) for end, size in zip(ends, sizes)]
+        return digits.take(torch.cat(own).to(digits.labels.device)), [len(part) for part in own]
 
     def begin(self, images: Tensor) -> int:
-        """Takes note of this process's part of a batch; returns how many images all of it has."""
-        self.whole = (
-            len(images)
-            if self.size == 1
-            else int(self.total(torch.tensor(len(images), device=images.device)))
-        )
+        """Note this process's share of a batch; return the number of images in the whole batch."""
+        self.whole = len(images)
+        if self.size > 1:
+            self.whole = int(self.total(torch.tensor(len(images), device=images.device)))
         return self.whole
 
     def weighted(self, terms: dict[str, Tensor], images: int) -> dict[str, Tensor]:
-        """Means over this process's ``images`` as its part of the means over the batch."""
+        """Return means over this process's ``images`` as parts whose sum is the mean over the batch."""
         if self.size == 1:
             return terms
-        # The mean of no image is no number, but no part of the batch's either.
-        return {
-            name: (term if images else term.nan_to_num()) * (images / self.whole)
-            for name, term in terms.items()
-        }
+        weight = images / self.whole
+        if not images:  # the mean over no image is NaN, but adds nothing to the batch
+            return {name: term.nan_to_num() * weight for name, term in terms.items()}
+        return {name: term * weight for name, term in terms.items()}
 
     def summed(self, gradients: list[Tensor], images: int) -> list[Tensor]:
-        """Gradients of means over this process's ``images``, as those of the means over the batch, sent as one tensor."""
+        """Return the gradients of means over the batch, from those of means over this process's ``images``.
+
+        They are sent as one tensor.
+        """
         if self.size == 1:
             return gradients
-        parts = self.total(
-            torch.cat([gradient.flatten() for gradient in gradients]) * (images / self.whole)
-        ).split([gradient.numel() for gradient in gradients])
+        flat = torch.cat([gradient.flatten() for gradient in gradients]) * (images / self.whole)
+        parts = self.total(flat).split([gradient.numel() for gradient in gradients])
         return [
             torch.empty_like(gradient).copy_(part.view(gradient.shape))
             for part, gradient in zip(parts, gradients)
@@ -88,7 +105,9 @@ class Ranks:
 
 
 class _Dropout(nn.Dropout):
-    """Draws for the whole batch, as one process would, and keeps what is for its own images."""
+    """Dropout that draws for the whole batch, as one process would, and keeps its own images' masks."""
+
+    ranks: Ranks
 
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training:
@@ -100,7 +119,13 @@ class _Dropout(nn.Dropout):
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
-    """Normalizes by the whole batch's statistics; on the CPU too, where nn.SyncBatchNorm does not."""
+    """Batch normalization by the whole batch's statistics; also on the CPU, unlike nn.SyncBatchNorm."""
+
+    ranks: Ranks
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training:
@@ -116,53 +141,55 @@ class _BatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch normalization of (N, C, H, W) over ``count`` numbers a channel in all processes. Source: Ioffe & Szegedy 2015, section 3."""
+    """Batch normalization of (N, C, H, W) over ``count`` values per channel in all processes.
+
+    Source: Ioffe & Szegedy 2015 (arXiv 1502.03167), section 3.
+    """
 
     @staticmethod
     def forward(
-        ctx, inputs: Tensor, weight: Tensor, bias: Tensor, ranks: Ranks, count: int, eps: float
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, ranks: Ranks, count: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         mean = ranks.total(inputs.sum((0, 2, 3))) / count
-        variance = ranks.total((inputs - _wide(mean)).square_().sum((0, 2, 3))) / count
+        variance = ranks.total((inputs - _per_channel(mean)).square_().sum((0, 2, 3))) / count
         ctx.ranks, ctx.count = ranks, count
         ctx.save_for_backward(inputs, weight, mean, (variance + eps).rsqrt())
         ctx.mark_non_differentiable(mean, variance)
         return F.batch_norm(inputs, mean, variance, weight, bias, eps=eps), mean, variance
 
     @staticmethod
-    def backward(ctx, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         inputs, weight, mean, scale = ctx.saved_tensors
-        normal = (inputs - _wide(mean)) * _wide(scale)
-        own = torch.stack(
-            [gradient.sum((0, 2, 3)), (gradient * normal).sum((0, 2, 3))]
-        )  # by bias and by weight
-        every = ctx.ranks.total(own) / ctx.count
-        by_inputs = _wide(weight * scale) * (gradient - _wide(every[0]) - normal * _wide(every[1]))
+        normal = (inputs - _per_channel(mean)) * _per_channel(scale)
+        by_bias, by_weight = gradient.sum((0, 2, 3)), (gradient * normal).sum((0, 2, 3))
+        own = torch.stack([by_bias, by_weight])
+        total = ctx.ranks.total(own) / ctx.count
+        centred = gradient - _per_channel(total[0]) - normal * _per_channel(total[1])
+        by_inputs = _per_channel(weight * scale) * centred
         return by_inputs, own[1], own[0], None, None, None
 
 
-_SPREAD = {nn.Dropout: _Dropout, nn.BatchNorm2d: _BatchNorm2d}
+_WHOLE_BATCH: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: _Dropout, nn.BatchNorm2d: _BatchNorm2d}
 
 
-def _wide(channels: Tensor) -> Tensor:
-    return channels[:, None, None]
+def _per_channel(values: Tensor) -> Tensor:
+    """Return (C,) as (C, 1, 1), to combine with (N, C, H, W)."""
+    return values[:, None, None]
 
 
 # -- torchrun ----------------------------------------------------------------------------
 
 
 def rank() -> int | None:
-    """This process's number, from 0, among several that torchrun started; None where it is alone."""
-    return (
-        int(os.environ["RANK"])
-        if "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-        else None
-    )
+    """Return this process's number, from 0, among several that torchrun started; None if it is alone."""
+    if "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        return int(os.environ["RANK"])
+    return None
 
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Meanwhile this process is one of those that torchrun started, with a GPU of its own where training runs on GPUs."""
+    """Join the processes that torchrun started, if any; each gets its own GPU when training on GPUs."""
     if rank() is None or dist.is_initialized():
         yield
         return
@@ -177,17 +204,17 @@ def joined(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_first() -> Iterator[None]:
-    """On each machine one process does this before the others."""
-    others = dist.is_initialized() and os.environ["LOCAL_RANK"] != "0"
-    if others:
+    """Let one process of each machine run the body before the others."""
+    waits = dist.is_initialized() and os.environ["LOCAL_RANK"] != "0"
+    if waits:
         dist.barrier()
     yield
-    if dist.is_initialized() and not others:
+    if dist.is_initialized() and not waits:
         dist.barrier()
 
 
 def agree(digest: str) -> None:
-    """Sees that all processes learn from the same data.
+    """Check that all processes have data with the same digest.
 
     Raises:
         UserError: they do not.
@@ -197,5 +224,5 @@ def agree(digest: str) -> None:
         dist.all_gather_object(digests, digest)
         if len(set(digests)) > 1:
             raise UserError(
-                "The processes see different images; let KD_DATA_DIR name the same data for all of them."
+                "The processes have different images; set KD_DATA_DIR to the same data for all of them."
             )

@@ -1,13 +1,14 @@
-"""A network's forward and backward pass in training.
+"""Forward and backward passes of networks in training.
 
-At 128 images a batch, most of a small network's time goes into starting operations, not into arithmetic. So those of
-multilayer perceptrons are written out, and none is noted for autograd; of many perceptrons of one shape each is started
-once for all. Other networks are left to autograd.
+At a batch size of 128, most of a small network's time goes into starting operations, not into
+arithmetic. Multilayer perceptrons therefore have analytic gradients here, without autograd;
+several perceptrons of one shape start each operation once for all of them. Other networks use
+autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,163 +19,201 @@ from kd.randomness import seed
 Key = tuple[int | str, ...]
 
 
-def passes(model: nn.Module) -> Perceptron | Autograd:
-    """How to compute ``model``."""
-    return Perceptron(model) if alike([model]) else Autograd(model)
+def choose_passes(model: nn.Module) -> Perceptron | Autograd:
+    """Return the fastest way to train ``model``: analytic for a plain perceptron, else autograd."""
+    return Perceptron(model) if same_perceptrons([model]) else Autograd(model)
 
 
 def has_dropout(model: nn.Module) -> bool:
+    """Return whether any layer of ``model`` is dropout."""
     return any(isinstance(module, nn.Dropout) for module in model.modules())
 
 
 class Autograd:
-    """A network as it is."""
+    """The passes of any network, by autograd.
+
+    Attributes:
+        parameters: the model's own parameters.
+    """
 
     def __init__(self, model: nn.Module):
         self._model, self._has_dropout = model, has_dropout(model)
         self.parameters = list(model.parameters())
-        self._said = Outputs(torch.empty(0))  # with its graph
+        self._outputs = Outputs(torch.empty(0))  # with its graph
 
     def outputs(self, images: Tensor, key: Key, features: bool = False) -> Outputs:
-        """What the network says, detached; with its features where they are wanted. Dropout's masks depend on ``key`` alone."""
+        """Return the network's outputs, detached.
+
+        Args:
+            images: (N, C, H, W).
+            key: the only thing that dropout masks depend on.
+            features: whether to return hidden layers too.
+        """
         if self._has_dropout:
             torch.manual_seed(seed(*key))  # dropout draws from the global generator
-        self._said = said = outputs(self._model, images) if features else Outputs(self._model(images))
-        return Outputs(said.logits.detach(), tuple(feature.detach() for feature in said.features))
+        self._outputs = outputs(self._model, images) if features else Outputs(self._model(images))
+        return Outputs(
+            self._outputs.logits.detach(), tuple(feature.detach() for feature in self._outputs.features)
+        )
 
-    def gradients(self, by: Outputs) -> list[Tensor]:
-        """By each of ``parameters``, of a loss whose gradients by the last outputs are given, None by features that do not matter."""
-        pairs = [
-            (end, start)
-            for end, start in zip((self._said.logits, *self._said.features), (by.logits, *by.features))
-            if start is not None
-        ]
-        self._said = Outputs(torch.empty(0))
-        ends, starts = zip(*pairs)
-        return list(torch.autograd.grad(ends, self.parameters, starts))
+    def gradients(self, output_gradients: Outputs) -> list[Tensor]:
+        """Return the gradient of the loss with respect to each of ``parameters``.
+
+        Args:
+            output_gradients: the loss's gradients with respect to the last outputs, in their
+                shapes; None for a feature that the loss does not depend on.
+        """
+        ends, gradients = [self._outputs.logits], [output_gradients.logits]
+        for feature, gradient in zip(self._outputs.features, output_gradients.features):
+            if gradient is not None:
+                ends.append(feature)
+                gradients.append(gradient)
+        self._outputs = Outputs(torch.empty(0))
+        return list(torch.autograd.grad(ends, self.parameters, gradients))
 
 
-class _WrittenOut:
-    """Multilayer perceptrons of one shape, without autograd.
+class _AnalyticPerceptrons:
+    """One or several multilayer perceptrons of the same shape, with analytic gradients.
 
-    The models' own weights become views of one flat tensor, the only one in ``parameters``: training it trains the models,
-    what is loaded into a model is in it, and the optimizer has one tensor to work on. All that passes is (..., features, N),
-    so that no gradient has to be transposed.
+    The models' weights become views of one flat tensor, the only entry of ``parameters``: training
+    it trains the models, weights loaded into a model appear in it, and the optimizer handles one
+    tensor. Activations are (..., features, N), so that no gradient has to be transposed.
     """
 
     def __init__(self, models: list[nn.Module]):
-        layers = list(zip(*(_linear(model) for model in models)))
+        layers = list(zip(*(_linear_layers(model) for model in models)))
         stacked = []
         for same in layers:
             stacked.append(torch.stack([layer.weight.detach() for layer in same]))  # (L, out, in)
             stacked.append(torch.stack([layer.bias.detach() for layer in same]).unsqueeze(2))
         flat = torch.cat([tensor.flatten() for tensor in stacked])
         self._weights = _views(flat, stacked)
-        for same, weight, bias in zip(layers, self._weights[::2], self._weights[1::2]):
-            for layer, its_weight, its_bias in zip(same, weight, bias):
-                layer.weight.data, layer.bias.data = its_weight, its_bias.squeeze(1)
+        for same, weights, biases in zip(layers, self._weights[::2], self._weights[1::2]):
+            for layer, weight, bias in zip(same, weights, biases):
+                layer.weight.data, layer.bias.data = weight, bias.squeeze(1)
         self.parameters = [flat]
         self._flat_gradient = torch.empty_like(flat)
         self._gradients = _views(self._flat_gradient, stacked)
-        self._seen: list[Tensor] = []  # what entered each layer of the last batch
+        self._layer_inputs: list[Tensor] = []  # of the last batch
+
+    def _first_layer(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _first_gradient(self, gradient: Tensor, images: Tensor, out: Tensor) -> None:
+        raise NotImplementedError
+
+    def _layer(self, bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _product(self, first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """(..., 10, N) for ``images`` (N, ...)."""
-        entered = images.flatten(1)
-        hidden = self._first(entered, *self._weights[:2])
-        self._seen = [entered]
+        """Return logits (..., C, N) for ``images`` (N, ...)."""
+        inputs = images.flatten(1)
+        hidden = self._first_layer(inputs, *self._weights[:2])
+        self._layer_inputs = [inputs]
         for weight, bias in zip(self._weights[2::2], self._weights[3::2]):
-            self._seen.append(hidden.relu_())
+            self._layer_inputs.append(hidden.relu_())
             hidden = self._layer(bias, weight, hidden)
         return hidden
 
     @torch.no_grad()
     def backward(self, by_logits: Tensor, by_hidden: Sequence[Tensor | None] = ()) -> list[Tensor]:
-        """By the flat tensor, of a loss whose gradients by the last logits (..., 10, N) and hidden layers (..., D, N) are given.
+        """Return the gradient of the loss with respect to the flat tensor. The next call overwrites it.
 
-        The next call writes over it.
+        Args:
+            by_logits: the loss's gradient with respect to the last logits, (..., C, N).
+            by_hidden: and with respect to each hidden layer, (..., D, N) or None.
         """
-        back = by_logits
-        for i in range(len(self._seen) - 1, 0, -1):
-            entered, weight = self._seen[i], self._weights[2 * i]
-            self._product(back, entered.mT, out=self._gradients[2 * i])
-            torch.sum(back, -1, keepdim=True, out=self._gradients[2 * i + 1])
-            back = self._product(weight.mT, back)
-            if by_hidden and by_hidden[i - 1] is not None:
-                back += by_hidden[i - 1]
-            back = torch.ops.aten.threshold_backward(back, entered, 0)
-        self._first_gradient(back, self._seen[0], self._gradients[0])
-        torch.sum(back, -1, keepdim=True, out=self._gradients[1])
+        gradient = by_logits
+        for i in range(len(self._layer_inputs) - 1, 0, -1):
+            inputs, weight = self._layer_inputs[i], self._weights[2 * i]
+            self._product(gradient, inputs.mT, out=self._gradients[2 * i])
+            torch.sum(gradient, -1, keepdim=True, out=self._gradients[2 * i + 1])
+            gradient = self._product(weight.mT, gradient)
+            hidden = by_hidden[i - 1] if by_hidden else None
+            if hidden is not None:
+                gradient += hidden
+            gradient = torch.ops.aten.threshold_backward(gradient, inputs, 0)
+        self._first_gradient(gradient, self._layer_inputs[0], self._gradients[0])
+        torch.sum(gradient, -1, keepdim=True, out=self._gradients[1])
         return [self._flat_gradient]
 
 
-class Perceptron(_WrittenOut):
-    """One multilayer perceptron."""
-
-    _product, _layer = staticmethod(torch.mm), staticmethod(torch.addmm)
+class Perceptron(_AnalyticPerceptrons):
+    """The passes of one multilayer perceptron."""
 
     def __init__(self, model: nn.Module):
         super().__init__([model])
-        self._weights, self._gradients = (
-            [its for (its,) in same] for same in (self._weights, self._gradients)
-        )
+        self._weights = [stacked[0] for stacked in self._weights]
+        self._gradients = [stacked[0] for stacked in self._gradients]
 
     def outputs(self, images: Tensor, key: Key, features: bool = False) -> Outputs:
-        """As Autograd's."""
-        said = self.logits(images).t().contiguous()
-        return Outputs(said, tuple(hidden.t() for hidden in self._seen[1:]) if features else ())
+        """Return the network's outputs, as Autograd does."""
+        logits = self.logits(images).t().contiguous()
+        return Outputs(logits, tuple(hidden.t() for hidden in self._layer_inputs[1:]) if features else ())
 
-    def gradients(self, by: Outputs) -> list[Tensor]:
-        """As Autograd's, by the flat tensor. The next call writes over it."""
-        return self.backward(by.logits.t(), [one if one is None else one.t() for one in by.features])
+    def gradients(self, output_gradients: Outputs) -> list[Tensor]:
+        """Return the gradient with respect to the flat tensor. The next call overwrites it."""
+        by_hidden = [None if gradient is None else gradient.t() for gradient in output_gradients.features]
+        return self.backward(output_gradients.logits.t(), by_hidden)
 
-    def _first(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The first layer, of images (N, 784): (D, N)."""
-        return torch.addmm(bias, weight, images.t())
+    def _first_layer(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.addmm(bias, weight, images.t())  # (D, N)
 
-    def _first_gradient(self, back: Tensor, images: Tensor, out: Tensor) -> None:
-        """By the first layer's weights (D, 784), from that by what it says (D, N)."""
-        torch.mm(back, images, out=out)
+    def _first_gradient(self, gradient: Tensor, images: Tensor, out: Tensor) -> None:
+        torch.mm(gradient, images, out=out)
+
+    def _layer(self, bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
+        return torch.addmm(bias, weight, inputs)
+
+    def _product(self, first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(first, second, out=out)
 
 
-class Wide(_WrittenOut):
-    """L multilayer perceptrons, whose first layers' weights, one under the other, are the matrix of one wide network.
+class WidePerceptrons(_AnalyticPerceptrons):
+    """The passes of L multilayer perceptrons, whose first layers form the matrix of one wide network.
 
-    Measured with 32 mlp-30 and one thread, against batches of (N, features): softmax over neighbouring images 32 us instead of
-    710, the second layer 43 instead of 210. What each comes to may differ in the last bits from what it comes to by itself.
+    Measured with 32 networks mlp-30 and one thread, compared with activations of (N, features):
+    softmax over neighbouring images takes 32 instead of 710 microseconds, the second layer 43
+    instead of 210. Results may differ in the last bits from those of each network by itself.
     """
 
-    _product, _layer = staticmethod(torch.bmm), staticmethod(torch.baddbmm)
+    def _first_layer(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        hidden = torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), images.t())
+        return hidden.unflatten(0, weight.shape[:2])
 
-    def _first(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), images.t()).unflatten(
-            0, weight.shape[:2]
-        )
+    def _first_gradient(self, gradient: Tensor, images: Tensor, out: Tensor) -> None:
+        torch.mm(gradient.flatten(0, 1), images, out=out.flatten(0, 1))
 
-    def _first_gradient(self, back: Tensor, images: Tensor, out: Tensor) -> None:
-        torch.mm(back.flatten(0, 1), images, out=out.flatten(0, 1))
+    def _layer(self, bias: Tensor, weight: Tensor, inputs: Tensor) -> Tensor:
+        return torch.baddbmm(bias, weight, inputs)
+
+    def _product(self, first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.bmm(first, second, out=out)
 
 
-def alike(models: list[nn.Module]) -> bool:
-    """Whether all are multilayer perceptrons, Flatten, Linear, ReLU, Linear, ..., of the same sizes."""
+def same_perceptrons(models: list[nn.Module]) -> bool:
+    """Return whether all are plain perceptrons (Flatten, Linear, ReLU, Linear, ...) of the same sizes."""
     shapes = {repr(model) for model in models}
-    return len(shapes) == 1 and all(type(model) is nn.Sequential and _plain(list(model)) for model in models)
+    return len(shapes) == 1 and all(_is_plain_perceptron(model) for model in models)
+
+
+def _is_plain_perceptron(model: nn.Module) -> bool:
+    if type(model) is not nn.Sequential:
+        return False
+    kinds = [type(layer) for layer in model]
+    hidden = (len(kinds) - 2) // 2
+    return kinds == [nn.Flatten, *[nn.Linear, nn.ReLU] * hidden, nn.Linear]
+
+
+def _linear_layers(model: nn.Module) -> Iterator[nn.Linear]:
+    return (layer for layer in model.children() if isinstance(layer, nn.Linear))
 
 
 def _views(flat: Tensor, shapes: list[Tensor]) -> list[Tensor]:
-    """Parts of a flat tensor, one after the other, in the shapes of others."""
-    return [
-        part.view(tensor.shape)
-        for part, tensor in zip(flat.split([tensor.numel() for tensor in shapes]), shapes)
-    ]
-
-
-def _linear(model: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in model if isinstance(layer, nn.Linear)]
-
-
-def _plain(layers: list[nn.Module]) -> bool:
-    kinds = [type(layer) for layer in layers]
-    hidden = (len(kinds) - 2) // 2
-    return kinds == [nn.Flatten, *[nn.Linear, nn.ReLU] * hidden, nn.Linear]
+    """Split a flat tensor into consecutive parts with the shapes of other tensors."""
+    parts = flat.split([tensor.numel() for tensor in shapes])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, shapes)]

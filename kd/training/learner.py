@@ -1,4 +1,4 @@
-"""A learner: a model in training, what it is taught by, and one step of its training."""
+"""One learner in training: its model, its objective, its optimizer and its running means."""
 
 from __future__ import annotations
 
@@ -13,120 +13,161 @@ from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
 from kd.objectives import Objective
 from kd.objectives.feature_matching import Connection
-from kd.objectives.gradients import wanted
+from kd.objectives.gradients import output_gradients
 from kd.training.distributed import Ranks
-from kd.training.forward_backward import Key, passes
+from kd.training.forward_backward import Key, choose_passes
 from kd.training.optimizers import OPTIMIZERS
 
-TOGETHER = 64  # steps whose losses and answers are summed at once
+STEPS_PER_SUM = 64  # steps whose losses and outputs are summed at once
 
 
 @dataclass
 class Learner:
-    """A model in training, and what it is taught by."""
+    """A model in training, and what it learns from.
 
-    name: str  # "student", "control" or "teacher"
+    Attributes:
+        name: "student", "control" or "teacher", or a name that a scheme gives.
+        model: trained in place.
+        objective: the terms of its loss.
+        connection: compares its hidden layers with the teacher's; its projection is trained too.
+        peer: the name of the learner that teaches it instead of the teacher, or "".
+        settings: what its objective reads instead of the training's settings.
+    """
+
+    name: str
     model: nn.Module
     objective: Objective
-    connection: Connection | None = None  # with the teacher's hidden layers; its projection is trained too
-    peer: str = ""  # the learner whose answers it learns from instead of the teacher's
-    settings: Mapping[str, float] | None = None  # that its objective reads instead of the training's
+    connection: Connection | None = None
+    peer: str = ""
+    settings: Mapping[str, float] | None = None
 
 
 class Step(NamedTuple):
-    """What a step learns from."""
+    """The inputs of one optimizer step.
+
+    Attributes:
+        images: (N, C, H, W), normalized.
+        labels: (N,) class numbers, UNLABELLED where there is none.
+        teacher: the teacher's outputs for the images, or None.
+        key: seeds the step's dropout masks.
+        settings: what the objectives read.
+        learning_rate: of this step.
+    """
 
     images: Tensor
     labels: Tensor
-    taught: Outputs | None  # what the teacher says
-    key: Key  # of what is random in it
+    teacher: Outputs | None
+    key: Key
     settings: Mapping[str, float]
     learning_rate: float
 
 
-class Learning(Protocol):
-    """What a training asks of those who learn in it."""
+class Trainable(Protocol):
+    """What a Training updates at each step: one learner, or many learners as one batch."""
 
-    name: str
-    parameters: list[Tensor]  # all that is trained
-    sums: Sums
+    @property
+    def name(self) -> str:
+        """Names its part of a checkpoint."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All tensors that are trained."""
+
+    @property
+    def means(self) -> RunningMeans:
+        """Its losses and accuracy since the last record."""
 
     @property
     def moments(self) -> list[Tensor]:
-        """The optimizer's, to be copied from and into."""
+        """The optimizer's state, to be copied from and into."""
 
-    def step(self, step: Step) -> None: ...
+    def step(self, step: Step) -> None:
+        """Take one optimizer step."""
 
 
-class One:
-    """A learner in training, with an optimizer of its own: nothing in its step depends on other learners, unless one is its peer."""
+class LearnerState:
+    """A learner with its own optimizer. Its steps do not depend on other learners, unless one is its peer.
+
+    Args:
+        learner: the model and what it learns from.
+        optimizer: a name in OPTIMIZERS.
+        ranks: the processes that share the training.
+    """
 
     def __init__(self, learner: Learner, optimizer: str, ranks: Ranks):
-        self.name, self.sums = learner.name, Sums(learner.name)
-        self._learner, self._ranks, self._passes = learner, ranks, passes(learner.model)
-        projection = learner.connection.projection if learner.connection else None
-        self.parameters = self._passes.parameters + list((projection or nn.Module()).parameters())
+        self.name, self.means = learner.name, RunningMeans(learner.name)
+        self._learner, self._ranks = learner, ranks
+        self._passes = choose_passes(learner.model)
+        self.parameters: list[Tensor] = [*self._passes.parameters]
+        if learner.connection and learner.connection.projection:
+            self.parameters += learner.connection.projection.parameters()
         self._optimizer = OPTIMIZERS[optimizer](self.parameters)
 
     @property
     def moments(self) -> list[Tensor]:
+        """The optimizer's state, to be copied from and into."""
         return self._optimizer.state
 
     def step(self, step: Step) -> None:
-        """One step of the optimizer."""
-        self.learn(self.answer(step), step.taught, step)
+        """Take one optimizer step, taught by the teacher."""
+        self.update(self.forward(step), step.teacher, step)
 
-    def answer(self, step: Step) -> Outputs:
-        """What the model says of the images now, detached; with hidden layers where the objective compares them."""
+    def forward(self, step: Step) -> Outputs:
+        """Return the model's outputs for the step's images, detached.
+
+        They include the hidden layers if the objective compares them.
+        """
         return self._passes.outputs(step.images, step.key, self._learner.connection is not None)
 
-    def learn(self, said: Outputs, against: Outputs | None, step: Step) -> None:
-        """One step of the optimizer, from what was answered last and what it is held against."""
-        learner, images = self._learner, len(step.images)
-        terms, by_said, by_projection = wanted(
+    def update(self, outputs: Outputs, teacher: Outputs | None, step: Step) -> None:
+        """Take one optimizer step from the model's last ``outputs`` and those of its teacher or peer."""
+        learner, count = self._learner, len(step.images)
+        terms, by_outputs, by_projection = output_gradients(
             learner.objective,
-            said,
-            against,
+            outputs,
+            teacher,
             step.labels,
             learner.settings or step.settings,
             learner.connection,
         )
-        gradients = [*self._passes.gradients(by_said), *by_projection]
-        self._optimizer.step(self._ranks.summed(gradients, images), step.learning_rate)
-        self.sums.add(self._ranks.weighted(terms, images), said.logits, step.labels)
+        gradients = [*self._passes.gradients(by_outputs), *by_projection]
+        self._optimizer.step(self._ranks.summed(gradients, count), step.learning_rate)
+        self.means.add(self._ranks.weighted(terms, count), outputs.logits, step.labels)
 
 
-class Sums:
-    """A learner's losses and right answers since the last record.
+class RunningMeans:
+    """The means of a learner's losses, and its training accuracy, since the last record.
 
-    Steps only put them down; they are summed by the dozen, and no step waits for them.
+    Steps only store their values. They are summed STEPS_PER_SUM at a time, so that no step waits
+    for a result.
     """
 
     def __init__(self, name: str):
         self._name = name
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
-        """Forgets what was before."""
+    def reset(self) -> None:
+        """Forget all steps so far."""
         self._steps = 0
         self._losses: dict[str, list[Tensor]] = {}
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
-        self._right: list[Tensor] = []
+        self._correct: list[Tensor] = []
         self._labelled: list[Tensor] = []
 
     def add(self, terms: Mapping[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        """Add one step: its loss terms (scalars by name), logits (N, C) and labels (N,)."""
         self._steps += 1
         for name, term in terms.items():
             self._losses.setdefault(name, []).append(term)
         self._logits.append(logits)
         self._labels.append(labels)
-        if len(self._labels) == TOGETHER:
+        if len(self._labels) == STEPS_PER_SUM:
             self._sum()
 
     def _sum(self) -> None:
         labels = torch.cat(self._labels)
-        self._right.append((torch.cat(self._logits).argmax(1) == labels).sum())
+        self._correct.append((torch.cat(self._logits).argmax(1) == labels).sum())
         self._labelled.append((labels != UNLABELLED).sum())
         self._logits.clear()
         self._labels.clear()
@@ -134,7 +175,16 @@ class Sums:
             self._losses[name] = [torch.stack(losses).sum()]
 
     def means(self, total: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, float]]:
-        """Of the losses, and the share of right answers, by names with the learner's; ``total`` adds up those of all processes."""
+        """Return the mean losses and the training accuracy.
+
+        Args:
+            total: adds up one tensor over all processes.
+
+        Returns:
+            The mean of each loss term, by "<learner> <term>"; and the accuracy on the labelled
+            images (from 0 to 1), by learner. The second is empty if no image had a label, and both
+            are if there was no step.
+        """
         if not self._steps:
             return {}, {}
         if self._labels:
@@ -142,12 +192,12 @@ class Sums:
         counts = torch.stack(
             [
                 torch.stack(self._labelled).sum(),
-                torch.stack(self._right).sum(),
+                torch.stack(self._correct).sum(),
                 *(sums[0] for sums in self._losses.values()),
             ]
         )
-        labelled, right, *losses = total(counts).tolist()
+        labelled, correct, *losses = total(counts).tolist()
         return (
             {f"{self._name} {name}": loss / self._steps for name, loss in zip(self._losses, losses)},
-            {self._name: right / labelled} if labelled else {},
+            {self._name: correct / labelled} if labelled else {},
         )

@@ -1,4 +1,4 @@
-"""Whether a training fits into the memory that there is, asked before it takes any."""
+"""Check that a training fits into memory before it starts."""
 
 from __future__ import annotations
 
@@ -11,31 +11,43 @@ from torch import nn
 from kd.data.task import MNIST
 from kd.errors import UserError
 
-#: Copies of a network's weights in a training: itself, its gradient, the optimizer's two moments, those of the last record, those
-#: that pages predict from.
-COPIES = 6
-#: How often what the layers put out is held at a step. Measured peaks over the sum of outputs: 0.9 (mlp-128) to 1.4 (cnn-tiny).
-OUTPUTS = 1.3
-#: The control groups' files, of both versions, in which Linux writes a container's limit and what it uses.
-_GROUPS = [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")]
+#: Copies of a network's weights that a training holds: the network, its gradient, the optimizer's
+#: two moments, the weights of the last record, and those that pages predict from.
+WEIGHT_COPIES = 6
+#: Memory for the layers' outputs, as a multiple of their size. Measured peaks over the sum of the
+#: outputs: 0.9 (mlp-128) to 1.4 (cnn-tiny).
+OUTPUT_COPIES = 1.3
+#: The files in which Linux control groups, of both versions, state a container's limit and use.
+CGROUP_FILES = [
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+]
+
+OUT_OF_MEMORY = (
+    "There is not enough memory for this training; choose a smaller student or a smaller batch size."
+)
 
 
 def needed(networks: Sequence[nn.Module], images: int) -> int:
-    """Bytes, about, that a training of ``networks`` on batches of ``images`` takes at its peak."""
+    """Return about how many bytes a training of ``networks`` takes at most.
+
+    Args:
+        images: the batch size.
+    """
     weights = sum(
         value.numel() * value.element_size()
         for network in networks
         for value in network.state_dict().values()
     )
-    return round(COPIES * weights + OUTPUTS * images * sum(map(_outputs, networks)))
+    return round(WEIGHT_COPIES * weights + OUTPUT_COPIES * images * sum(map(_output_bytes, networks)))
 
 
-def _outputs(network: nn.Module) -> int:
-    """Bytes that the layers of ``network`` put out for one image."""
-    found: list[int] = []
+def _output_bytes(network: nn.Module) -> int:
+    """Return the bytes of all layers' outputs for one image."""
+    sizes: list[int] = []
     handles = [
         layer.register_forward_hook(
-            lambda layer, inputs, output: found.append(output.numel() * output.element_size())
+            lambda layer, inputs, output: sizes.append(output.numel() * output.element_size())
         )
         for layer in network.modules()
         if not list(layer.children())
@@ -48,11 +60,11 @@ def _outputs(network: nn.Module) -> int:
         network.train(was_training)
         for handle in handles:
             handle.remove()
-    return sum(found)
+    return sum(sizes)
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that can still be taken on ``device``; None where the system does not tell."""
+    """Return the free bytes on ``device``, or None if the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -60,41 +72,38 @@ def available(device: torch.device) -> int | None:
         free = [int(lines["MemAvailable"].split()[0]) * 1024]
     except (OSError, KeyError, ValueError):
         return None
-    for limit, used in _GROUPS:  # a container may have less than its machine
+    for limit, used in CGROUP_FILES:  # a container may have less than its machine
+        folder = Path("/sys/fs/cgroup")
         try:
-            free.append(
-                int(Path("/sys/fs/cgroup", limit).read_text()) - int(Path("/sys/fs/cgroup", used).read_text())
-            )
+            free.append(int((folder / limit).read_text()) - int((folder / used).read_text()))
         except (OSError, ValueError):
             pass
     return max(0, min(free))
 
 
 def check(networks: Sequence[nn.Module], images: int, device: torch.device) -> None:
-    """Refuses a training that would not fit.
+    """Check that a training of ``networks`` on batches of ``images`` fits into memory.
 
     Raises:
-        UserError: and says what to do.
+        UserError: it does not; the message says what to change.
     """
-    there = available(device)
-    if there is not None and (takes := needed(networks, images)) > there:
+    free = available(device)
+    need = needed(networks, images)
+    if free is not None and need > free:
         raise UserError(
-            f"This training would take about {_size(takes)} of memory, and {_size(there)} are free; choose a smaller student or a smaller batch size."
+            f"This training needs about {_format_size(need)} of memory, but only {_format_size(free)} are free; "
+            "choose a smaller student or a smaller batch size."
         )
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether ``error`` says that memory was asked for and not there."""
-    said = str(error)
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or isinstance(error, RuntimeError)
-        and ("can't allocate memory" in said or "not enough memory" in said or "out of memory" in said)
-    )
-
-
-RAN_OUT = "The memory did not suffice for this training; choose a smaller student or a smaller batch size."
+    """Return whether ``error`` means that memory could not be allocated."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    message = str(error)
+    signs = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(sign in message for sign in signs)

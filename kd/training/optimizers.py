@@ -1,6 +1,7 @@
-"""OPTIMIZERS: torch.optim's arithmetic without the bookkeeping of its classes, which costs a small network more than the arithmetic.
+"""OPTIMIZERS: torch.optim's functions without the bookkeeping of its classes.
 
-Both work on each weight alone, so that networks trained together learn as they would apart.
+For a small network, that bookkeeping takes longer than the arithmetic. Both optimizers update each
+weight independently, so networks trained together get the same weights as when trained alone.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from torch.optim.sgd import sgd
 
 
 class Optimizer(Protocol):
+    """Updates a list of parameters in place."""
+
     @property
     def state(self) -> list[Tensor]:
-        """All that it keeps in mind, to be copied from and into."""
+        """All tensors that it keeps between steps, to be copied from and into."""
 
-    def step(self, gradients: list[Tensor], learning_rate: float) -> None: ...
+    def step(self, gradients: list[Tensor], learning_rate: float) -> None:
+        """Update the parameters with their gradients, in the same order and shapes."""
 
 
 class AdamW:
-    """As torch.optim.AdamW with a weight decay of 0.01. Measured with mlp-128: 110 instead of 190 microseconds a step.
+    """torch.optim.AdamW with a weight decay of 0.01. Measured with mlp-128: 110 instead of 190 us per step.
 
-    Source: Loshchilov & Hutter 2019, algorithm 2.
+    Source: Loshchilov & Hutter 2019 (arXiv 1711.05101), algorithm 2.
     """
 
     def __init__(self, parameters: list[Tensor]):
@@ -36,10 +40,12 @@ class AdamW:
 
     @property
     def state(self) -> list[Tensor]:
+        """All tensors that it keeps between steps."""
         return self._means + self._squares + self._steps
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor], learning_rate: float) -> None:
+        """Update the parameters in place."""
         adamw(
             self._parameters,
             gradients,
@@ -59,22 +65,24 @@ class AdamW:
 
 
 class Sgd:
-    """As torch.optim.SGD with a Nesterov momentum of 0.9 and no weight decay.
+    """torch.optim.SGD with a Nesterov momentum of 0.9 and no weight decay.
 
-    Source: Sutskever et al. 2013, equations 3 and 4, as PyTorch writes them.
+    Source: Sutskever et al. 2013, equations 3 and 4, in PyTorch's form.
     """
 
     def __init__(self, parameters: list[Tensor]):
         self._parameters = parameters
-        # At 0 the first step is the same as with PyTorch's, whose buffers begin as the first gradient.
-        self._momenta = [torch.zeros_like(p) for p in parameters]
+        # From 0, the first step equals that of PyTorch, which starts from the first gradient.
+        self._momenta: list[Tensor | None] = [torch.zeros_like(p) for p in parameters]
 
     @property
     def state(self) -> list[Tensor]:
-        return self._momenta
+        """All tensors that it keeps between steps."""
+        return [momentum for momentum in self._momenta if momentum is not None]
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor], learning_rate: float) -> None:
+        """Update the parameters in place."""
         sgd(
             self._parameters,
             gradients,

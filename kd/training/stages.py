@@ -1,8 +1,8 @@
-"""SCHEMES: who is trained, by whom, and in which order.
+"""A chain of trainings, in which earlier networks may teach later ones.
 
-An objective says what a student learns from a teacher's answers; a scheme says who
-its teacher is. A scheme is a list of stages, which share the settings and follow each
-other; each is one training by kd.training.loop, of some learners, after those before it.
+An objective defines what a student learns from a teacher's outputs; a scheme defines the
+teacher. A scheme is a list of stages with the same settings. Each stage is one training by
+kd.training.loop of some learners, and may use the networks of earlier stages.
 """
 
 from __future__ import annotations
@@ -19,47 +19,54 @@ from kd.errors import UserError
 from kd.training.learner import Learner
 from kd.training.loop import Plan, Record, Teacher, Training, every_epoch
 
-#: The learners of a stage and their teacher, from the networks that earlier stages trained, by name.
+#: Takes the networks that earlier stages trained, by name; returns the stage's learners and their teacher.
 Stage = Callable[[Mapping[str, nn.Module]], tuple[list[Learner], Teacher | None]]
 
 
 class Chain:
-    """Stages one after the other, driven like one Training."""
+    """Several stages, one after the other, with the interface of one Training.
+
+    Args:
+        stages: at least one.
+        mnist: the training and validation images.
+        plan: of each stage; its schedule counts the steps of all stages.
+        settings: what the objectives read.
+    """
 
     def __init__(self, stages: list[Stage], mnist: Mnist, plan: Plan, settings: Mapping[str, float]):
         self._stages, self._mnist, self._plan = stages, mnist, plan
-        self._steps = plan.epochs * math.ceil(len(mnist.train) / plan.batch_size)  # of each stage
-        self._earlier: dict[str, nn.Module] = {}  # what finished stages trained
-        self._seconds = 0.0  # that they took
+        self._steps_per_stage = plan.epochs * math.ceil(len(mnist.train) / plan.batch_size)
+        self._earlier: dict[str, nn.Module] = {}  # the networks of finished stages
+        self._earlier_seconds = 0.0
         self._begin(0, settings)
 
-    def _begin(self, at: int, settings: Mapping[str, float]) -> None:
-        self._at = at
-        self._before = at * self._steps  # of finished stages
-        # A schedule counts the steps of all stages; what it changed before is in the settings.
-        later = tuple(
-            (step - self._before, name, value)
+    def _begin(self, stage: int, settings: Mapping[str, float]) -> None:
+        self._stage = stage
+        self._earlier_steps = stage * self._steps_per_stage
+        # Changes before this stage are already in the settings.
+        schedule = tuple(
+            (step - self._earlier_steps, name, value)
             for step, name, value in self._plan.schedule
-            if step > self._before or at == 0
+            if step > self._earlier_steps or stage == 0
         )
-        learners, teacher = self._stages[at](self._earlier)
-        self._training = Training(
-            learners, self._mnist, dataclasses.replace(self._plan, schedule=later), settings, teacher
-        )
+        learners, teacher = self._stages[stage](self._earlier)
+        plan = dataclasses.replace(self._plan, schedule=schedule)
+        self._training = Training(learners, self._mnist, plan, settings, teacher)
 
     @property
     def settings(self) -> dict[str, float]:
-        """Those in force."""
+        """The current settings; may be updated between two records."""
         return self._training.settings
 
     @property
     def step(self) -> int:
-        """Optimizer steps done, of ``steps``, in all stages."""
-        return self._before + self._training.step
+        """Optimizer steps done, in all stages."""
+        return self._earlier_steps + self._training.step
 
     @property
     def steps(self) -> int:
-        return self._steps * len(self._stages)
+        """Optimizer steps in all stages."""
+        return self._steps_per_stage * len(self._stages)
 
     @property
     def trained(self) -> dict[str, nn.Module]:
@@ -67,72 +74,69 @@ class Chain:
         return self._earlier | {learner.name: learner.model for learner in self._training.learners}
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
-        """As Training.records, over all stages: steps and epochs count on from stage to stage."""
+        """Train through all stages, as Training.records; steps and epochs count on from stage to stage."""
         while True:
-            for record in self._training.records(lambda step: due(self._before + step)):
-                yield self._whole(record)
-            if self._at + 1 == len(self._stages):
+            for record in self._training.records(lambda step: due(self._earlier_steps + step)):
+                yield self._in_chain(record)
+            if self._stage + 1 == len(self._stages):
                 return
             self._finish()
-            self._seconds += self._training.seconds
-            self._begin(self._at + 1, self._training.settings)
+            self._earlier_seconds += self._training.seconds
+            self._begin(self._stage + 1, self._training.settings)
 
     def _finish(self) -> None:
+        """Keep the networks of the current stage."""
         self._earlier = self.trained
         for model in self._earlier.values():
-            for weight in (
-                model.parameters()
-            ):  # perhaps views of the training's stack, from whose places matrix products may round otherwise
+            for weight in model.parameters():
+                # It may be a view of the training's flat tensor, and matrix products may round
+                # differently from other memory positions.
                 weight.data = weight.data.clone()
 
-    def _whole(self, record: Record) -> Record:
-        """``record`` of a stage as one of the chain."""
+    def _in_chain(self, record: Record) -> Record:
+        """Return a stage's record with the steps, epochs and seconds of the chain."""
         return dataclasses.replace(
             record,
-            step=record.step + self._before,
+            step=record.step + self._earlier_steps,
             steps=record.steps * len(self._stages),
-            epoch=record.epoch + self._at * self._plan.epochs,
-            seconds=record.seconds + self._seconds,
+            epoch=record.epoch + self._stage * self._plan.epochs,
+            seconds=record.seconds + self._earlier_seconds,
         )
 
     def state(self) -> dict[str, Tensor]:
-        """As Training.state, with the networks of finished stages."""
-        earlier = {
-            f"earlier.{name}.{key}": value
-            for name, model in self._earlier.items()
-            for key, value in model.state_dict().items()
-        }
-        here = {
-            "stage": torch.tensor(self._at),
-            "stage.seconds": torch.tensor(self._seconds, dtype=torch.float64),
-        }
-        return self._training.state() | earlier | here
+        """Return all that is needed to resume, as Training.state, with the networks of finished stages."""
+        state = self._training.state()
+        for name, model in self._earlier.items():
+            for key, value in model.state_dict().items():
+                state[f"earlier.{name}.{key}"] = value
+        state["stage"] = torch.tensor(self._stage)
+        state["stage.seconds"] = torch.tensor(self._earlier_seconds, dtype=torch.float64)
+        return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """As Training.restore.
+        """Resume from what state() returned.
 
         Raises:
             UserError: it is the state of another training.
         """
-        wrong = UserError(
-            "The checkpoint is of another training, or of another version of the program; start the run anew."
+        other_training = UserError(
+            "The checkpoint belongs to another training, or to another version of the program; start a new run."
         )
         try:
-            stage, self._seconds = int(state["stage"]), float(state["stage.seconds"])
+            stage, self._earlier_seconds = int(state["stage"]), float(state["stage.seconds"])
             if not 0 <= stage < len(self._stages):
-                raise wrong
-            while self._at < stage:
+                raise other_training
+            while self._stage < stage:
                 for name, model in self.trained.items():
                     prefix = f"earlier.{name}."
-                    model.load_state_dict(
-                        {
-                            key.removeprefix(prefix): value
-                            for key, value in state.items()
-                            if key.startswith(prefix)
-                        }
-                    )
+                    weights = {
+                        key.removeprefix(prefix): value
+                        for key, value in state.items()
+                        if key.startswith(prefix)
+                    }
+                    model.load_state_dict(weights)
                 self._finish()
-                self._begin(self._at + 1, self._training.settings)
+                self._begin(self._stage + 1, self._training.settings)
         except (KeyError, RuntimeError, ValueError) as error:
-            raise wrong from error
+            raise other_training from error
         self._training.restore(state)

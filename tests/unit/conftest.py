@@ -12,7 +12,7 @@ from kd.store import checkpoints
 from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 from kd.training import loop
-from kd.training.threads import _Other
+from kd.training.threads import PooledThread
 from tests.helpers import Given, small_teacher
 
 
@@ -28,7 +28,7 @@ def alone(home, monkeypatch):
     monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
     before = set(threading.enumerate())
     yield
-    left = set(threading.enumerate()) - before - set(_Other._resting)
+    left = set(threading.enumerate()) - before - set(PooledThread.idle)
     assert not [thread for thread in left if thread.name.startswith(("kd-", "mnist-"))]
 
 

@@ -39,7 +39,7 @@ def without_time(records):
 def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(
     mnist, monkeypatch, stop, block, optimizer
 ):
-    monkeypatch.setattr("kd.training.loop.BLOCK", block)
+    monkeypatch.setattr("kd.training.batches.BLOCK", block)
     plan = dataclasses.replace(PLAN, optimizer=optimizer)
     whole = training(mnist, plan=plan)
     records = list(whole.records(lambda step: step == stop))

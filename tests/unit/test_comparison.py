@@ -27,7 +27,7 @@ def test_rows_cover_all_methods():
     for name, method in METHODS.items():
         few, every = rows[f"{name}-100"], rows[f"{name}-all"]
         assert few.labels == 100 and every.labels == 0 and few.replace(labels=0) == every
-        assert (f"{name}-alone-100" in rows) == bool(method.looks)
+        assert (f"{name}-alone-100" in rows) == bool(method.feature_view)
     assert rows["pkt-alone-100"].soft_weight == 0
 
 

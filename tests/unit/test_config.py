@@ -57,7 +57,7 @@ of_methods = {
 def distil_configs(draw):
     method = draw(st.sampled_from(list(METHODS.values())))
     student = {"maps": st.just("cnn-tiny"), None: architectures}.get(
-        method.looks, architectures.filter(lambda name: name != "linear")
+        method.feature_view, architectures.filter(lambda name: name != "linear")
     )
     schedule = st.lists(changes.filter(lambda change: change[1] in method.settings), max_size=6)
     return DistilConfig(

@@ -22,7 +22,7 @@ from kd.training.loop import Learner, Plan, Training
 from tests.helpers import identical, small_teacher
 
 IMAGES = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-LOOKING = [method for method in METHODS.values() if method.looks]
+LOOKING = [method for method in METHODS.values() if method.feature_view]
 looking = pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
 SHORT = DistilConfig(student="cnn-tiny", epochs=1, batch_size=100)
 
@@ -95,14 +95,14 @@ def test_any_two_networks_are_connected_or_refused_in_plain_words(method, studen
         shapes = registry.feature_shapes(student), registry.feature_shapes(taught)
         assert (
             not all(shapes)
-            or method.looks == "maps"
+            or method.feature_view == "maps"
             and not all(any(len(s) == 3 for s in of) for of in shapes)
         )
         return
     said = joined(inference.outputs(registry.build(student, 0).eval(), IMAGES))
     theirs = joined.teacher(inference.outputs(registry.build(taught, 0).eval(), IMAGES).features)
     assert len(said.features) == len(theirs) >= 1
-    if method.projection or method.looks == "maps":
+    if method.projection or method.feature_view == "maps":
         assert [feature.shape for feature in said.features] == [feature.shape for feature in theirs]
     loss = sum(
         METHODS[method.name]
@@ -116,7 +116,9 @@ def test_any_two_networks_are_connected_or_refused_in_plain_words(method, studen
 
 def test_answers_alone_need_no_connection():
     assert all(
-        connect(method, "linear", "linear", 0) is None for method in METHODS.values() if not method.looks
+        connect(method, "linear", "linear", 0) is None
+        for method in METHODS.values()
+        if not method.feature_view
     )
 
 
@@ -276,7 +278,7 @@ def projection(experiment):
 
 @looking
 def test_a_connection_teaches_the_student_and_leaves_the_control_as_it_was(mnist, teacher, method):
-    student = "cnn-tiny" if method.looks == "maps" else "mlp-30"
+    student = "cnn-tiny" if method.feature_view == "maps" else "mlp-30"
     plain, taught, unheard = (
         distilled(mnist, teacher, student=student, method=name, **more)
         for name, more in (("hinton", {}), (method.name, {}), (method.name, {"feature_weight": 0.0}))

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from kd.training.threads import AHEAD, Cores
+from kd.training.threads import MAX_AHEAD, LearnerThreads
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -24,17 +24,17 @@ def noting(notes):
 @pytest.mark.parametrize("apart", [True, False])
 def test_each_gets_all_that_is_given_in_order(threads, count, apart):
     notes = [[] for _ in range(count)]
-    with Cores([noting(its) for its in notes], apart) as cores:
-        for given in range(3 * AHEAD + 5):
-            cores.give(given)
+    with LearnerThreads([noting(its) for its in notes], apart) as cores:
+        for given in range(3 * MAX_AHEAD + 5):
+            cores.broadcast(given)
         cores.wait()
-        assert [[given for given, *_ in its] for its in notes] == [list(range(3 * AHEAD + 5))] * count
+        assert [[given for given, *_ in its] for its in notes] == [list(range(3 * MAX_AHEAD + 5))] * count
 
 
 def test_pytorchs_threads_are_shared_by_what_runs_apart(threads):
     notes = [[], []]
-    with Cores([noting(its) for its in notes], apart=True) as cores:
-        cores.give(0)
+    with LearnerThreads([noting(its) for its in notes], parallel=True) as cores:
+        cores.broadcast(0)
         cores.wait()
         assert torch.get_num_threads() == threads
     (_, here, own), (_, there, others) = notes[0][0], notes[1][0]
@@ -44,15 +44,15 @@ def test_pytorchs_threads_are_shared_by_what_runs_apart(threads):
 
 def test_what_must_not_run_at_the_same_time_runs_here_with_all_threads(threads):
     notes = []
-    with Cores([noting(notes), noting(notes)], apart=False) as cores:
-        cores.give(0)
+    with LearnerThreads([noting(notes), noting(notes)], parallel=False) as cores:
+        cores.broadcast(0)
         cores.wait()
     assert notes == [(0, threading.current_thread().name, threads)] * 2
 
 
 def test_a_thread_that_begins_later_has_all_of_pytorchs_threads(threads):
-    with Cores([lambda given: None] * 2, apart=True) as cores:
-        cores.give(0)
+    with LearnerThreads([lambda given: None] * 2, parallel=True) as cores:
+        cores.broadcast(0)
         cores.wait()
     found = []
     later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
@@ -71,9 +71,9 @@ def test_what_is_raised_is_raised_here_and_nothing_is_called_after_it(which, thr
 
     calls = [lambda given: None, lambda given: None]
     calls[which] = fails
-    with pytest.raises(ValueError, match="no"), Cores(calls, apart=True) as cores:
-        for given in range(2 * AHEAD):
-            cores.give(given)
+    with pytest.raises(ValueError, match="no"), LearnerThreads(calls, parallel=True) as cores:
+        for given in range(2 * MAX_AHEAD):
+            cores.broadcast(given)
     assert called == [0]
 
 
@@ -85,9 +85,11 @@ def test_what_is_not_done_at_the_end_is_dropped(threads):
         go_on.wait(10)
         done.append(given)
 
-    with Cores([lambda given: None, slow] if threads > 1 else [lambda given: None], apart=True) as cores:
+    with LearnerThreads(
+        [lambda given: None, slow] if threads > 1 else [lambda given: None], parallel=True
+    ) as cores:
         for given in range(10):
-            cores.give(given)
+            cores.broadcast(given)
         if threads > 1:
             begun.wait(10)
             threading.Timer(0.05, go_on.set).start()
@@ -97,8 +99,8 @@ def test_what_is_not_done_at_the_end_is_dropped(threads):
 def test_threads_are_used_again(threads):
     def use():
         notes = [[], []]
-        with Cores([noting(its) for its in notes], apart=True) as cores:
-            cores.give(0)
+        with LearnerThreads([noting(its) for its in notes], parallel=True) as cores:
+            cores.broadcast(0)
         return notes
 
     use()
@@ -112,21 +114,24 @@ def test_what_one_use_raised_is_forgotten_in_the_next(threads):
     def fails(given):
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"), Cores([lambda given: None, fails], apart=True) as cores:
-        cores.give(0)
+    with (
+        pytest.raises(ValueError, match="no"),
+        LearnerThreads([lambda given: None, fails], parallel=True) as cores,
+    ):
+        cores.broadcast(0)
         cores.wait()
     notes = []
-    with Cores([lambda given: None, noting(notes)], apart=True) as cores:
-        cores.give(1)
+    with LearnerThreads([lambda given: None, noting(notes)], parallel=True) as cores:
+        cores.broadcast(1)
         cores.wait()
     assert [given for given, *_ in notes] == [1]
 
 
 def test_what_is_to_be_had_soon_is_had_or_raised_when_asked_for(threads):
-    with Cores([lambda given: None, lambda given: None], apart=True) as cores:
-        one, other = cores.soon(lambda: 1), cores.soon(lambda: 1 / 0)
+    with LearnerThreads([lambda given: None, lambda given: None], parallel=True) as cores:
+        one, other = cores.submit(lambda: 1), cores.submit(lambda: 1 / 0)
         assert one() == 1
         with pytest.raises(ZeroDivisionError):
             other()
-        cores.give(0)
+        cores.broadcast(0)
         cores.wait()  # that was of no call

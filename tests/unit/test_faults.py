@@ -42,7 +42,7 @@ def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monk
     monkeypatch.setattr(memory, "available", lambda device: 50_000_000)
     refused = manager.start(DistilConfig(student="mlp-2048-2048", epochs=1, batch_size=100), ME)
     message = wait_for(manager, refused, "failed").message
-    assert message.startswith("This training would take about") and message.endswith(
+    assert message.startswith("This training needs about") and message.endswith(
         "50 MB are free; choose a smaller student or a smaller batch size."
     )
     wait_for(manager, manager.start(SHORT, ME), "done")
@@ -68,7 +68,7 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
         manager.resume(id, ME)
         assert (
             wait_for(manager, id, "interrupted").message
-            == f"{memory.RAN_OUT} Resume continues from its last checkpoint."
+            == f"{memory.OUT_OF_MEMORY} Resume continues from its last checkpoint."
         )
     wait_for(manager, manager.start(SHORT, ME), "done")
     manager.resume(id, ME)

@@ -11,7 +11,9 @@ LABELS = torch.tensor([3, -1, 0, 9, -1, 3, 5, -1])
 N = len(LABELS)
 every = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
 taught = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.teacher], ids=lambda m: m.name)
-looking = pytest.mark.parametrize("method", [m for m in METHODS.values() if m.looks], ids=lambda m: m.name)
+looking = pytest.mark.parametrize(
+    "method", [m for m in METHODS.values() if m.feature_view], ids=lambda m: m.name
+)
 
 
 def said(seed, count=N, scale=2.0, width=6):

@@ -11,7 +11,7 @@ from kd.models import inference
 from kd.objectives import METHODS
 from kd.teachers import catalogue
 
-ANSWERS = [method.name for method in METHODS.values() if method.teacher and not method.looks]
+ANSWERS = [method.name for method in METHODS.values() if method.teacher and not method.feature_view]
 #: Method -> what is not as in most runs. Of one hidden layer the middle one is the last, so hints get a student of two.
 HIDDEN = {
     "fitnets": {"student": "mlp-256-64"},

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from kd.objectives import Outputs, hinton
-from kd.objectives.relation import ANGLE, CORNERS, DISTANCE, NEIGHBOURS, SIMILARITY, pkt, rkd, similarity
+from kd.objectives.relation import (
+    ANGLE,
+    DISTANCE,
+    MAX_ANGLE_IMAGES,
+    NEIGHBOURS,
+    SIMILARITY,
+    pkt,
+    rkd,
+    similarity,
+)
 
 SETTINGS = {"temperature": 4.0, "soft_weight": 0.5, "feature_weight": 0.7}
 random = np.random.default_rng(7)
@@ -123,9 +132,9 @@ def test_a_batch_of_one_image_has_no_relations(objective):
 
 
 def test_angles_are_compared_between_the_first_images_alone_and_distances_between_all():
-    student, teacher = random.normal(size=(2, CORNERS + 10, D))
+    student, teacher = random.normal(size=(2, MAX_ANGLE_IMAGES + 10, D))
     other = student.copy()
-    other[CORNERS:] += 1.0
+    other[MAX_ANGLE_IMAGES:] += 1.0
     one, two = terms(rkd, student, teacher), terms(rkd, other, teacher)
     assert one["angle"] == pytest.approx(two["angle"], rel=1e-12) and one["distance"] != pytest.approx(
         two["distance"], rel=1e-3

@@ -7,7 +7,7 @@ from torch import nn
 from kd.models import inference, layers, registry
 from kd.models.inference import Outputs
 from kd.training import forward_backward
-from kd.training.forward_backward import Autograd, Perceptron, Wide
+from kd.training.forward_backward import Autograd, Perceptron, WidePerceptrons
 
 IMAGES = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
@@ -34,7 +34,7 @@ def a_step_along(flat, gradient, models):
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
 def test_logits_and_gradients_of_a_perceptron_are_autograds(name):
     (alone,), (model,) = build(name, 1), build(name, 1)
-    network = forward_backward.passes(model)
+    network = forward_backward.choose_passes(model)
     assert isinstance(network, Perceptron)
     torch.testing.assert_close(network.outputs(IMAGES, ()).logits, alone(IMAGES), rtol=1e-4, atol=1e-5)
     (gradient,) = network.gradients(Outputs(normal(50, 10)))
@@ -47,7 +47,7 @@ def test_logits_and_gradients_of_a_perceptron_are_autograds(name):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_logits_and_gradients_of_many_are_those_of_each(name, count):
     alone, together = build(name, count), build(name, count)
-    wide = Wide(together)
+    wide = WidePerceptrons(together)
     logits = wide.logits(IMAGES)
     by_logits = normal(count, 10, 50)
     (gradient,) = wide.backward(by_logits)
@@ -79,12 +79,12 @@ def test_what_is_loaded_into_a_model_is_in_its_passes():
     ids=["convolutions", "attention", "ReLU last", "dropout", "no Flatten"],
 )
 def test_other_models_are_left_to_autograd(model):
-    assert isinstance(forward_backward.passes(model()), Autograd)
+    assert isinstance(forward_backward.choose_passes(model()), Autograd)
 
 
 def test_perceptrons_of_other_widths_are_not_alike():
-    assert forward_backward.alike(build("mlp-30", 2))
-    assert not forward_backward.alike([registry.build("mlp-30", 0), registry.build("mlp-40", 0)])
+    assert forward_backward.same_perceptrons(build("mlp-30", 2))
+    assert not forward_backward.same_perceptrons([registry.build("mlp-30", 0), registry.build("mlp-40", 0)])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_dropouts_masks_depend_on_the_key_alone(network):
     model = network()
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
-    network = forward_backward.passes(model)
+    network = forward_backward.choose_passes(model)
     one = network.outputs(IMAGES, (0, "dropout", 1)).logits
     torch.rand(7)
     assert torch.equal(one, network.outputs(IMAGES, (0, "dropout", 1)).logits)
@@ -110,7 +110,7 @@ def test_dropouts_masks_depend_on_the_key_alone(network):
 def test_features_are_those_of_the_model_and_are_there_only_where_asked_for(name, count):
     model = registry.build(name, 0).eval()
     alone = inference.outputs(model, IMAGES)
-    network = forward_backward.passes(model)
+    network = forward_backward.choose_passes(model)
     assert network.outputs(IMAGES, ()).features == ()
     said = network.outputs(IMAGES, (), features=True)
     assert len(said.features) == count
@@ -121,7 +121,7 @@ def test_features_are_those_of_the_model_and_are_there_only_where_asked_for(name
 @pytest.mark.parametrize("name", ["mlp-64-32", "cnn-tiny"])
 def test_gradients_by_hidden_layers_go_on_down_from_there(name):
     (model,), (alone,) = build(name, 1), build(name, 1)
-    network = forward_backward.passes(model)
+    network = forward_backward.choose_passes(model)
     said = network.outputs(IMAGES, (), features=True)
     by_feature, by_logits = normal(*said.features[0].shape), normal(50, 10, seed=1)
     found = network.gradients(Outputs(by_logits, (by_feature, *[None] * (len(said.features) - 1))))

@@ -173,7 +173,7 @@ def test_checkpoint_of_another_scheme_is_refused(mnist):
     first = Distillation(CONFIGS["teacher"], mnist, small_teacher("mlp-32"))
     next(first.records())
     for name in ("assistant", "mutual"):
-        with pytest.raises(UserError, match="The checkpoint is of another training"):
+        with pytest.raises(UserError, match="The checkpoint belongs to another training"):
             Distillation(CONFIGS[name], mnist, small_teacher("mlp-32")).records(state=first.training.state())
 
 

@@ -21,10 +21,10 @@ from kd.models import inference, registry
 from kd.objectives import hinton, labels_only
 from kd.randomness import generator
 from kd.teachers.catalogue import load
-from kd.training import loop
+from kd.training import batches, loop
 from kd.training.learner import Learner
 from kd.training.loop import Diverged, Plan, Training, learning_rate_at
-from kd.training.threads import Cores
+from kd.training.threads import LearnerThreads
 from tests.helpers import identical, same, small_teacher, weights
 
 PLAN = Plan(epochs=2, batch_size=100, learning_rate=2e-3, seed=0)
@@ -256,7 +256,7 @@ def test_learners_in_threads_of_their_own_learn_what_they_learn_one_after_the_ot
 def test_every_block_is_gathered_by_as_many_threads(mnist, one_thread, monkeypatch):
     """A resumed training begins with another block, and must learn from the same teacher logits."""
     torch.set_num_threads(4)
-    monkeypatch.setattr(loop, "BLOCK", 300)
+    monkeypatch.setattr(batches, "BLOCK", 300)
     teacher, counts = TeacherSpy(), []
     ask = teacher.logits
 
@@ -273,7 +273,7 @@ def test_every_block_is_gathered_by_as_many_threads(mnist, one_thread, monkeypat
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_training_resumed_at_any_block_learns_the_same(mnist, epoch, one_thread, monkeypatch):
     torch.set_num_threads(2)
-    monkeypatch.setattr(loop, "BLOCK", 300)
+    monkeypatch.setattr(batches, "BLOCK", 300)
     whole = run(mnist)
     training = Training(pair(), mnist, PLAN, SETTINGS, small_teacher())
     for record in training.records(always):
@@ -334,8 +334,8 @@ def test_images_are_augmented_anew_all_the_time(mnist, monkeypatch):
         seeds.append((len(digits), generator.initial_seed()))
         return digits
 
-    monkeypatch.setitem(loop.AUGMENTATIONS, "jitter", noted)
-    monkeypatch.setattr(loop, "BLOCK", 300)
+    monkeypatch.setitem(batches.AUGMENTATIONS, "jitter", noted)
+    monkeypatch.setattr(batches, "BLOCK", 300)
     run(mnist, control_alone(), dataclasses.replace(PLAN, batch_size=10, augmentation="jitter"))
     assert sum(count for count, _ in seeds) == 2000 and len({seed for _, seed in seeds}) == len(seeds) >= 4
 
@@ -547,9 +547,7 @@ def spoils_the_weights(student, teacher, labels, settings):
 def test_a_number_that_is_not_finite_ends_training_in_plain_words(mnist, objective):
     learner = Learner("student", registry.build("mlp-30", 0), objective)
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=1000)
-    with pytest.raises(
-        Diverged, match=r"Training went out of bounds after 1 steps .*; try a lower learning rate\."
-    ):
+    with pytest.raises(Diverged, match=r"Training diverged after 1 steps .*; try a lower learning rate\."):
         list(fit([learner], mnist, plan, SETTINGS))
 
 
@@ -634,14 +632,13 @@ def few_labels(mnist):
 
 
 def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
-    batches = list(
-        Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())._batches(Cores([], apart=False))
-    )
-    assert len(batches) == 20
-    for images, labels, taught in batches:
+    training = Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())
+    all_batches = list(training._batches.start(0, LearnerThreads([], parallel=False)))
+    assert len(all_batches) == 20
+    for images, labels, taught in all_batches:
         assert len(images) == len(labels) == len(taught.logits) == 120
         assert sorted(labels[100:].tolist()) == [digit for digit in range(10) for _ in range(2)]
-    first_epoch = torch.cat([images[:100] for images, _, _ in batches[:10]])
+    first_epoch = torch.cat([images[:100] for images, _, _ in all_batches[:10]])
     assert len({image.numpy().tobytes() for image in first_epoch}) == len(few_labels.train)
 
 

@@ -92,9 +92,9 @@ def _family(method: Method) -> str:
     """Return what a student learns from by this method."""
     if not method.teacher:
         return "labels"
-    if not method.looks:
+    if not method.feature_view:
         return "answers"
-    return "hidden layers" if method.projection or method.looks == "maps" else "relations"
+    return "hidden layers" if method.projection or method.feature_view == "maps" else "relations"
 
 
 # -- schemes -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_command_interrupted_at_once_stores_nothing(run, home, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Training, "_judge", interrupt)
+    monkeypatch.setattr(loop.Training, "_evaluate", interrupt)
     code, out, err = run("distil", *FAST, "--json")
     assert (code, out) == (130, "") and "nothing was stored" in err and not home.exists()
 
@@ -29,7 +29,7 @@ LONGER = ["--student", "mlp-30", "--epochs", "4", "--batch-size", "100", "--seed
 
 def interrupt_after(monkeypatch, epochs):
     """Ctrl-C while the epoch after these is being judged."""
-    judged, real = [], loop.Training._judge
+    judged, real = [], loop.Training._evaluate
 
     def judge(*arguments):
         judged.append(1)
@@ -37,8 +37,8 @@ def interrupt_after(monkeypatch, epochs):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(loop.Training, "_judge", judge)
-    return lambda: monkeypatch.setattr(loop.Training, "_judge", real)
+    monkeypatch.setattr(loop.Training, "_evaluate", judge)
+    return lambda: monkeypatch.setattr(loop.Training, "_evaluate", real)
 
 
 def test_interrupted_run_resumes_to_the_same_bits(run, home, monkeypatch):
