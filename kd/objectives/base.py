@@ -158,7 +158,7 @@ def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: 
 def hinton_with_gradient(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, settings: Settings
 ) -> tuple[Terms, Tensor]:
-    """Return the terms of hinton(), and the gradient of their sum with respect to the student's logits (N, C)."""
+    """Return the terms of hinton(), and the gradient of their sum by the student's logits (N, C)."""
     weight = settings["soft_weight"]
     soft, by_soft = _soft_with_gradient(student_logits, teacher_logits, settings["temperature"])
     hard, by_hard = _hard_with_gradient(student_logits, labels, 1 - weight)

@@ -112,7 +112,7 @@ def pkt(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
 
 
 def _neighbours(points: Tensor) -> Tensor:
-    """Return each point's similarity (N, N) to the others, for points (N, D); rows sum to 1, the diagonal is 0."""
+    """Return the similarities (N, N) of points (N, D), each row divided by its sum; the diagonal is 0."""
     unit = F.normalize(points)
     others = 1 - torch.eye(len(points), dtype=points.dtype, device=points.device)
     similarities = ((unit @ unit.t() + 1) / 2) * others

@@ -41,7 +41,7 @@ def mse(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
 
 
 def dkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Return "target" and "non-target", the two parts of the KL divergence with weights of their own, and "hard".
+    """Return "target" and "non-target", the two weighted parts of the KL divergence, and "hard".
 
     T^2 * (target_weight * KL of (target, rest) + nontarget_weight * KL within the rest). The first
     part says how likely the target class is, the second how the other classes compare. In Hinton's

@@ -76,8 +76,8 @@ class Training:
     ):
         if plan.batch_size > len(mnist.train):
             raise UserError(
-                f"Batch size is {plan.batch_size:,}, but there are only {len(mnist.train):,} training images; "
-                "choose a smaller one."
+                f"Batch size is {plan.batch_size:,}, "
+                f"but there are only {len(mnist.train):,} training images; choose a smaller one."
             )
         self.learners, self.mnist, self.plan, self.teacher = learners, mnist, plan, teacher
         self.settings = {**settings, **changes_after(0, plan.schedule)}
@@ -185,7 +185,7 @@ class Training:
         )
 
     def _evaluate(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the accuracy by learner; and its calibration error and agreement with the teacher, if any."""
+        """Return the accuracy by learner; and its calibration error and fidelity to the teacher."""
         inputs = digits.inputs()
         accuracies: dict[str, float] = {}
         fidelity: dict[str, float] = {}

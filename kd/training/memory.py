@@ -91,8 +91,8 @@ def check(networks: Sequence[nn.Module], images: int, device: torch.device) -> N
     need = needed(networks, images)
     if free is not None and need > free:
         raise UserError(
-            f"This training needs about {_format_size(need)} of memory, but only {_format_size(free)} are free; "
-            "choose a smaller student or a smaller batch size."
+            f"This training needs about {_format_size(need)} of memory, "
+            f"but only {_format_size(free)} are free; choose a smaller student or a smaller batch size."
         )
 
 

@@ -120,7 +120,8 @@ class Chain:
             UserError: it is the state of another training.
         """
         other_training = UserError(
-            "The checkpoint belongs to another training, or to another version of the program; start a new run."
+            "The checkpoint belongs to another training, or to another version of the program; "
+            "start a new run."
         )
         try:
             stage, self._earlier_seconds = int(state["stage"]), float(state["stage.seconds"])

@@ -91,13 +91,13 @@ class LearnerThreads(Generic[T]):
 class PooledThread(threading.Thread):
     """A thread that is reused: PyTorch's libraries keep memory for each thread that ever called them."""
 
-    _idle: ClassVar[list[PooledThread]] = []
+    idle: ClassVar[list[PooledThread]] = []
 
     @classmethod
     def acquire(cls) -> PooledThread:
         """Return an idle thread, or a new one."""
         try:
-            return cls._idle.pop()
+            return cls.idle.pop()
         except IndexError:
             return cls()
 
@@ -120,7 +120,7 @@ class PooledThread(threading.Thread):
         self._functions, self._error, self._cancelled = functions, None, False
 
         def set_threads() -> None:
-            torch.get_num_threads()  # PyTorch sets a thread up at the first call, which would undo the next line
+            torch.get_num_threads()  # the first call in a thread would undo a number set before it
             torch.set_num_threads(torch_threads)
 
         self.submit(set_threads)()
@@ -165,4 +165,4 @@ class PooledThread(threading.Thread):
         self._cancelled = True
         self.submit(lambda: None)()
         self._functions = ()
-        self._idle.append(self)
+        self.idle.append(self)
