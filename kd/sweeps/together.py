@@ -23,7 +23,8 @@ class _StackedLearners:
     name = "all"
 
     def __init__(self, learners: list[Learner], optimizer: str, device: torch.device):
-        self.passes, self.means = WidePerceptrons([learner.model for learner in learners]), RunningMeans(self.name)
+        self.passes = WidePerceptrons([learner.model for learner in learners])
+        self.means = RunningMeans(self.name)
         self.parameters = self.passes.parameters
         self._losses = StackedLosses(
             [learner.objective for learner in learners],
