@@ -111,7 +111,7 @@ def test_gradients_are_those_of_finite_differences(method):
 @every
 def test_a_method_without_a_teacher_needs_none_and_no_other_does_without(method):
     if method.teacher:
-        with pytest.raises(AttributeError):
+        with pytest.raises(ValueError, match="needs the outputs of a teacher"):
             method.objective(said(0), None, LABELS, settings(method))
     else:
         alone = method.objective(said(0), None, LABELS, settings(method))
