@@ -17,6 +17,7 @@ from kd.sweeps.grid import Grid, SweepTraining
 from kd.sweeps.grid_cells import cells, groups
 from kd.sweeps.grid_groups import LogitsTeacher
 from kd.sweeps.grid_summary import means
+from kd.teachers import catalogue
 from kd.training.loop import Training
 from tests.helpers import Given, small_teacher, wait_until
 
@@ -244,9 +245,9 @@ def test_resumed_sweep_gives_the_same_outcomes(mnist, stop):
     assert again.training.step == again.training.steps
 
 
-def test_worker_continues_a_stopped_sweep(mnist, home):
+def test_worker_continues_a_stopped_sweep(mnist, home, monkeypatch):
+    monkeypatch.setattr(catalogue, "load", lambda name, device="cpu": small_teacher())
     manager = JobManager(Given(mnist), tick=0.0)
-    manager.teacher = lambda name: small_teacher()
     try:
         id = manager.start(SMALL, "t" * 32)
         wait_until(lambda: any("test_errors 0" in row for row in manager.snapshot(id).rows))

@@ -70,7 +70,7 @@ def test_diverged_run_is_stored_as_of_its_last_record(manager, mnist, home):
     run = runs.load(id)
     assert snap.saved and snap.message == run.message
     assert (
-        "out of bounds" in run.message
+        "diverged" in run.message
         and "lower learning rate" in run.message
         and run.message.endswith("What it had learned by step 3 is kept.")
     )

@@ -208,7 +208,7 @@ def test_weights_that_do_not_fit_are_refused_and_stay(manage, monkeypatch):
     second = manage()
     second.resume(id, ME)
     snap = wait_for(second, id, "interrupted")
-    assert "of another version of the program" in snap.message and checkpoints.exists(id)
+    assert "another version of the program" in snap.message and checkpoints.exists(id)
     monkeypatch.setattr(registry, "build", real)
     second.resume(id, ME)
     wait_for_rows(second, id, 4)

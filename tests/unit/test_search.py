@@ -220,7 +220,6 @@ def test_interrupted_search_resumes_from_its_checkpoint(mnist, home, manager, mo
     manager.close()  # as when the server is told to end
     assert checkpoints.exists(id)
     after = JobManager(Given(mnist), tick=0.0)
-    after.teacher = lambda name: small_teacher()
     try:
         after.resume(id, TOKEN)
         snap = over(after, id)
