@@ -10,7 +10,8 @@ from kd import paths
 from kd.ui.shell import shared
 from tests.helpers import wait_until
 
-# The main script, which app.py serves: in Streamlit's harness app.py itself gives an empty page, without an error.
+# The main script that app.py serves. In Streamlit's harness, app.py itself shows an
+# empty page, without an error.
 APP = str(paths.MAIN_SCRIPT)
 TOKEN = secrets.token_urlsafe(24)
 

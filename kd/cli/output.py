@@ -1,4 +1,4 @@
-"""What commands print, and the data that they train on."""
+"""The output of commands, and the data that they train on."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from kd.training.loop import Record
 
 
 class Extra:
-    """What a command does beyond training its kind of run: nothing, unless a subclass overrides it."""
+    """Additions to the command of a kind of run: none, unless a subclass overrides the methods."""
 
     def add_arguments(self, command: argparse.ArgumentParser) -> None:
         """Add options."""

@@ -43,7 +43,7 @@ NetworkTeacher = CachedTeacher | MeanTeacher
 
 
 class ExperimentTraining(Protocol):
-    """What an experiment drives: kd.training.stages.Chain, or many trainings driven like one."""
+    """A training that an experiment drives: kd.training.stages.Chain, or many trainings driven like one."""
 
     @property
     def settings(self) -> dict[str, float]:

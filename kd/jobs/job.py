@@ -77,7 +77,7 @@ class Progress:
 
 @dataclass
 class Outcome:
-    """What is stored of a job that has ended."""
+    """The measures and the message of a job that has ended, and whether its run is stored."""
 
     measures: dict[str, Any] = field(default_factory=dict)
     message: str = ""  # why it ended, as it is stored with the run

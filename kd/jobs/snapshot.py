@@ -1,4 +1,4 @@
-"""What a page may know of a job at one moment, and how often it is worth asking again."""
+"""The state of a job at one moment, as pages see it, and how often to ask for it again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pace(viewers: int) -> float:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a page may know of a job at one moment.
+    """The state of a job at one moment, as pages see it.
 
     ``state`` is queued, running, paused, done, stopped, failed, interrupted, or elsewhere
     (training in another process).

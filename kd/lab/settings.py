@@ -31,7 +31,7 @@ DIGITS = MNIST.class_names
 
 @dataclass(frozen=True, kw_only=True)
 class LabSettings(Settings):
-    """What the page shows, apart from the run."""
+    """The settings of the page's experiments; the run itself is not among them."""
 
     panel: str = setting("soft-targets", "Experiment", "What the page shows.", choices=tuple(PANELS))
     temperature: float = setting(

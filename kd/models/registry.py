@@ -159,8 +159,8 @@ def architecture(name: str) -> Architecture:
         )
     if len(widths) > MAX_LAYERS or not all(1 <= width <= MAX_WIDTH for width in widths):
         raise UserError(
-            f"An MLP architecture of your own can have 1 to {MAX_LAYERS} hidden layers of 1 to {MAX_WIDTH} units each; "
-            f"{name[:40]} does not."
+            f"An MLP architecture of your own can have 1 to {MAX_LAYERS} hidden layers "
+            f"of 1 to {MAX_WIDTH} units each; {name[:40]} does not."
         )
     return Architecture(name, "Your own MLP.", lambda task: mlp(*widths, task=task))
 

@@ -1,4 +1,4 @@
-"""What all methods share: the two terms of Hinton's loss, and the description of a method."""
+"""Code that all methods share: the two terms of Hinton's loss, and the description of a method."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is kept on disk: runs, checkpoints and drawings."""
+"""Files on disk: runs, checkpoints and drawings."""

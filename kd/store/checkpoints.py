@@ -69,7 +69,7 @@ class Checkpoint:
 
     @property
     def about(self) -> Kind:
-        """What is known of its kind."""
+        """The description of the kind of run."""
         return kinds.of(self.config)
 
     def check(self, data: str, teacher: str | None) -> None:

@@ -21,7 +21,7 @@ MAX_BYTES = 5_000_000_000
 
 @dataclass(frozen=True)
 class Usage:
-    """What is stored, and the limits."""
+    """The number and size of the stored runs, and their limits."""
 
     runs: int
     bytes: int

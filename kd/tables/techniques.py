@@ -155,7 +155,9 @@ def costs() -> dict[str, list[dict[str, Any]]]:
         network = networks["base"]
         for _, step in compression.steps(network, config.percents, images):
             network = step
-        networks[row] = network if config.int8 == "off" else quantization.quantize(network, config.int8, images)
+        networks[row] = (
+            network if config.int8 == "off" else quantization.quantize(network, config.int8, images)
+        )
     return compare(networks, BATCHES, THREADS)
 
 

@@ -27,7 +27,7 @@ Block = tuple[int, int, Tensor, int]  # epoch, number in it, rows of the images,
 
 
 class Teacher(Protocol):
-    """What a training needs from a teacher. Outputs are in the order of the given digits."""
+    """The interface of a teacher in a training. Outputs are in the order of the given digits."""
 
     def logits(self, digits: Digits) -> Tensor:
         """Return raw logits (N, C)."""

@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
 
 class Trainable(Protocol):
-    """What a Training updates at each step: one learner, or many learners as one batch."""
+    """One learner, or many learners as one batch, that a Training updates at each step."""
 
     @property
     def name(self) -> str:

@@ -136,7 +136,8 @@ def test_stopped_search_never_reads_a_test_image(app):
         ),
         (
             {"trials": "100", "epochs": "11"},
-            "100 trials of 11 epochs are 1,100 epochs, and a search that is started here can have at most 1,000",
+            "100 trials of 11 epochs are 1,100 epochs, "
+            "and a search that is started here can have at most 1,000",
         ),
         ({"methods": "hinton,attention"}, "compares feature maps"),
     ],

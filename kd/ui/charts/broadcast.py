@@ -1,4 +1,4 @@
-"""The live feed of runs: one serialised snapshot for all spectators, instead of one script run for each look.
+"""The live feed of runs: one serialised snapshot for all spectators, not one script run each.
 
 The browser of a spectator fetches the feed at the pace that it names (kd/ui/charts/chart.py);
 kd/ui/server/routes.py serves it. A snapshot is drawn when somebody asks for it, at most twice per pace, and
@@ -24,7 +24,7 @@ def address(run_id: str) -> str:
 
 @dataclass(frozen=True)
 class Message:
-    """What the feed of a run says at one moment.
+    """The content of a run's feed at one moment.
 
     Attributes:
         key: tells whether a snapshot would give the same content.

@@ -1,4 +1,4 @@
-"""What a chain of techniques makes of a network, computed as the sliders move and cached step by step."""
+"""Compress a network while the sliders move, and cache each step of the chain of techniques."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def show(model: bytes, server: float, key: str) -> None:
     """Show a canvas whose drawings are answered by the browser, or how to install what it needs.
 
     Args:
-        model: an ONNX file as kd.export.to_onnx() makes it.
+        model: an ONNX file as kd.export.formats.to_onnx() makes it.
         server: seconds per image on the server, for comparison.
         key: a key of the element, unique on the page.
     """

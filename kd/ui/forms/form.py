@@ -31,8 +31,9 @@ class Form:
         part: the key within ``slot``, where one slot holds the values of several forms.
         always_valid: an invalid value is refused with a notice and the widget goes back, for pages that
             need valid settings at every moment.
-        same_keys: a widget that shows a new value keeps its key. Otherwise it gets a new one, because the
-            browser is told of a new value only once, and a tick of a fragment may overtake that.
+        same_keys: a widget that shows a new value keeps its key. Otherwise it gets a new one, because
+            Streamlit sends a new value to the browser only once, and a fragment's rerun may
+            overtake it.
     """
 
     cls: type[Settings]

@@ -1,4 +1,4 @@
-"""What the experiments of the lab share: their settings, the link, and charts."""
+"""The parts that all experiments of the lab share: settings, the link and charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did it learn? First layers, maps of features, and the images on which student and control differ."""
+"""The panel "What did it learn?": first layers, feature maps, and images on which the networks differ."""
 
 from __future__ import annotations
 

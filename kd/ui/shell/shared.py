@@ -1,4 +1,4 @@
-"""What all sessions of the server share."""
+"""Objects that all sessions of the server share."""
 
 from __future__ import annotations
 

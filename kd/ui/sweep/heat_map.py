@@ -104,7 +104,8 @@ def _pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
 def _pick_place(place: Any) -> None:
     """Show another cell.
 
-    Its select box gets a new key: the browser is told of a new value only once, and a tick may overtake that.
+    Its select box gets a new key: Streamlit sends a new value to the browser only once, and a
+    fragment's rerun may overtake it.
     """
     if st.session_state.get(session_keys.GRID_PICKED) != place:
         st.session_state[session_keys.GRID_PICKED] = place
