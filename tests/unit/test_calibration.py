@@ -27,7 +27,7 @@ LOGITS = torch.tensor([sure(0.9)] * 2 + [sure(0.65)] * 4)
 LABELS = torch.tensor([0, 1, 0, 0, 0, 1])
 
 
-def test_reliability_groups_images_by_how_sure_the_model_is():
+def test_reliability_groups_images_by_confidence():
     groups = classification.reliability(LOGITS, LABELS, bins=10)
     assert groups[9].tolist() == pytest.approx([2, 0.9, 0.5]) and groups[6].tolist() == pytest.approx(
         [4, 0.65, 0.75]
@@ -35,18 +35,18 @@ def test_reliability_groups_images_by_how_sure_the_model_is():
     assert groups[:, 0].sum() == 6 and groups[3, 0] == 0 and groups[3, 1:].isnan().all()
 
 
-def test_the_calibration_error_is_the_mean_distance_of_sureness_from_truth():
+def test_ece_is_the_mean_gap_between_confidence_and_accuracy():
     assert classification.ece(LOGITS, LABELS, bins=10) == pytest.approx((2 * 0.4 + 4 * 0.1) / 6)
     assert classification.ece(torch.tensor([[99.0, 0.0]]), torch.tensor([0])) == 0
 
 
-def test_a_model_that_is_the_teacher_agrees_with_it_entirely():
+def test_teacher_agrees_with_itself_entirely():
     found = classification.fidelity(LOGITS, LOGITS)
     assert found["agreement"] == 1 and found["kl"] == pytest.approx(0, abs=1e-7)
     assert classification.fidelity(-LOGITS, LOGITS)["agreement"] == 0
 
 
-def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(mnist):
+def test_records_hold_fidelity_and_calibration_of_each_learner(mnist):
     teacher = small_teacher()
     learners = [
         Learner("student", registry.build("linear", 0), hinton),
@@ -66,7 +66,7 @@ def test_each_record_says_how_faithful_and_how_well_calibrated_each_learner_is(m
     assert row["kl student"] < row["kl control"]
 
 
-def test_a_training_without_a_teacher_measures_calibration_alone(mnist):
+def test_training_without_a_teacher_measures_only_calibration(mnist):
     training = Training(
         [Learner("control", registry.build("linear", 0), labels_only)], mnist, Plan(1, 128, 0.01, 0), {}
     )
@@ -84,7 +84,7 @@ def test_plotly_accepts_the_figures():
     assert list(figure.data[1].x) == pytest.approx([0.65, 0.9])  # empty groups are left out
 
 
-def test_a_student_reads_more_digits_right_than_its_control_and_still_answers_unlike_its_teacher(sample):
+def test_accurate_student_still_differs_from_its_teacher(sample):
     """Fidelity is not accuracy: it was taught by the teacher's answers alone, and differs from them several times as often as the teacher errs."""
     cnn = catalogue.load("cnn")
     run = Distillation(DistilConfig(epochs=10, batch_size=64, soft_weight=1.0), sample, cnn)

@@ -47,7 +47,7 @@ def teacher():
         ("vit-half", ((96,),) * 3),
     ],
 )
-def test_features_are_the_hidden_layers_from_shallow_to_deep(name, shapes):
+def test_features_are_hidden_layers_from_shallow_to_deep(name, shapes):
     assert registry.feature_shapes(name) == shapes
     model = registry.build(name, 0).eval()
     said = inference.outputs(model, IMAGES)
@@ -57,7 +57,7 @@ def test_features_are_the_hidden_layers_from_shallow_to_deep(name, shapes):
 
 
 @pytest.mark.parametrize("name", registry.students())
-def test_the_last_feature_is_what_the_last_layers_see(name):
+def test_last_feature_is_the_input_of_the_last_layers(name):
     model = registry.build(name, 0).eval()
     features = inference.outputs(model, IMAGES).features
     if features:
@@ -68,7 +68,7 @@ def test_the_last_feature_is_what_the_last_layers_see(name):
         torch.testing.assert_close(nn.Sequential(*rest)(features[-1]), model(IMAGES))
 
 
-def test_a_view_is_one_vector_an_image_for_each_layer():
+def test_view_gives_one_vector_per_image_and_layer():
     feature = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
     vector = torch.arange(10.0).view(2, 5)
     first, second = View((1, 0), (9, 2))([feature, vector])
@@ -85,7 +85,7 @@ def test_a_view_is_one_vector_an_image_for_each_layer():
 @looking
 @pytest.mark.parametrize("student", registry.students())
 @pytest.mark.parametrize("taught", ["cnn", "cnn-wide", "mlp-1200x2", "vit"])
-def test_any_two_networks_are_connected_or_refused_in_plain_words(method, student, taught):
+def test_any_two_networks_are_connected_or_refused(method, student, taught):
     try:
         joined = connect(method, student, taught, 0)
     except UserError as error:
@@ -114,7 +114,7 @@ def test_any_two_networks_are_connected_or_refused_in_plain_words(method, studen
     assert loss.isfinite()
 
 
-def test_answers_alone_need_no_connection():
+def test_response_methods_need_no_connection():
     assert all(
         connect(method, "linear", "linear", 0) is None
         for method in METHODS.values()
@@ -122,14 +122,14 @@ def test_answers_alone_need_no_connection():
     )
 
 
-def test_the_middle_is_in_the_middle_and_the_last_is_the_last():
+def test_middle_and_last_layers_are_selected():
     hint, last = (connect(METHODS[name], "mlp-64-32-16", "cnn", 0) for name in ("fitnets", "similarity"))
     assert (hint.student.layers, hint.teacher.layers) == ((1,), (2,))
     assert (last.student.layers, last.teacher.layers) == ((2,), (4,))
     assert last.teacher.widths(registry.feature_shapes("cnn")) == [64 * GRID**2]
 
 
-def test_attention_pairs_the_deepest_maps_of_a_size_with_those_of_the_same_size_or_the_next_larger():
+def test_attention_pairs_maps_of_equal_or_next_larger_size():
     joined = connect(METHODS["attention"], "cnn-tiny", "cnn", 0)
     assert (joined.student.layers, joined.teacher.layers) == ((0, 1, 2), (2, 4, 4))
     assert joined.student.sides == joined.teacher.sides == (14, 7, 4)
@@ -141,7 +141,7 @@ def test_attention_pairs_the_deepest_maps_of_a_size_with_those_of_the_same_size_
     )
 
 
-def test_several_teachers_have_no_layers_in_common():
+def test_several_teachers_have_no_common_layers():
     with pytest.raises(
         UserError,
         match="The method rkd compares hidden layers, which several teachers do not share; choose one teacher.",
@@ -150,7 +150,7 @@ def test_several_teachers_have_no_layers_in_common():
     assert connect(METHODS["dkd"], "mlp-30", "cnn+cnn", 0) is None
 
 
-def test_a_projection_depends_on_the_seed_alone():
+def test_projection_depends_only_on_the_seed():
     def weights(seed):
         return connect(METHODS["cosine"], "mlp-30", "cnn", seed).projection.state_dict()
 
@@ -163,7 +163,7 @@ def test_a_projection_depends_on_the_seed_alone():
 # -- a teacher's features -------------------------------------------------------------------------
 
 
-def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teacher, mnist, monkeypatch):
+def test_teacher_features_are_computed_once_per_image_id(teacher, mnist, monkeypatch):
     fresh = CachedTeacher("cnn", "cnn-tiny", teacher.model)
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     asked = []
@@ -182,7 +182,7 @@ def test_a_teachers_features_are_found_by_the_images_ids_and_computed_once(teach
     assert all(not feature.requires_grad and feature.dtype == torch.float32 for feature in first)
 
 
-def test_another_view_is_another_table(teacher, mnist):
+def test_other_view_has_its_own_table(teacher, mnist):
     few = mnist.train.take(slice(0, 20))
     views = [
         connect(METHODS[name], "cnn-tiny", "cnn-tiny", 0).teacher
@@ -194,9 +194,7 @@ def test_another_view_is_another_table(teacher, mnist):
 
 
 @pytest.mark.parametrize("augmentation", ["none", "jitter", "affine"])
-def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_features(
-    teacher, mnist, monkeypatch, augmentation
-):
+def test_logits_and_features_share_one_pass_of_the_teacher(teacher, mnist, monkeypatch, augmentation):
     fresh = CachedTeacher("cnn", "cnn-tiny", teacher.model)
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     digits = mnist.train.take(slice(0, 50))
@@ -220,9 +218,7 @@ def test_no_image_passes_through_the_teacher_twice_for_its_logits_and_its_featur
 
 
 @pytest.mark.parametrize("augmentation", ["jitter", "affine"])
-def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_student_sees(
-    teacher, mnist, augmentation
-):
+def test_features_of_augmented_images_match_the_students_view(teacher, mnist, augmentation):
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
     teacher.outputs(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
     moved = AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
@@ -230,7 +226,7 @@ def test_of_images_that_are_varied_features_are_those_of_the_view_that_the_stude
     torch.testing.assert_close(teacher.outputs(moved, view).features, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
+def test_features_too_large_to_keep_are_computed_each_time(mnist):
     wide = CachedTeacher("wide", "mlp-1200x2", registry.build("mlp-1200x2", 0))
     view = connect(METHODS["cosine"], "mlp-30", "mlp-1200x2", 0).teacher
     assert (
@@ -240,7 +236,7 @@ def test_what_is_too_much_to_keep_is_computed_each_time(mnist):
     assert wide._view is None
 
 
-def test_the_shipped_teachers_features_are_kept_for_every_method_and_student():
+def test_shipped_teacher_features_are_kept_for_every_method():
     for method in LOOKING:
         for student in registry.students():
             try:
@@ -277,7 +273,7 @@ def projection(experiment):
 
 
 @looking
-def test_a_connection_teaches_the_student_and_leaves_the_control_as_it_was(mnist, teacher, method):
+def test_connection_changes_the_student_and_not_the_control(mnist, teacher, method):
     student = "cnn-tiny" if method.feature_view == "maps" else "mlp-30"
     plain, taught, unheard = (
         distilled(mnist, teacher, student=student, method=name, **more)
@@ -292,7 +288,7 @@ def test_a_connection_teaches_the_student_and_leaves_the_control_as_it_was(mnist
     )
 
 
-def test_a_projection_is_trained_and_is_no_part_of_the_student(mnist, teacher):
+def test_projection_is_trained_but_not_part_of_the_student(mnist, teacher):
     experiment = distilled(mnist, teacher, method="cosine")
     begun = connect(METHODS["cosine"], "cnn-tiny", "cnn-tiny", 0).projection.state_dict()
     assert projection(experiment).keys() == begun.keys() and not identical(begun, projection(experiment))
@@ -303,7 +299,7 @@ def test_a_projection_is_trained_and_is_no_part_of_the_student(mnist, teacher):
     }
 
 
-def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
+def test_projection_takes_the_same_step_as_adamw(mnist, teacher):
     """One batch written out: the projection is one more layer under the same optimizer."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 100)))
     config = SHORT.replace(method="cosine", student="mlp-30", soft_weight=0.0)
@@ -329,7 +325,7 @@ def test_the_projection_gets_the_step_that_adamw_would_make(mnist, teacher):
 @pytest.mark.parametrize(
     ("student", "method"), [("mlp-30", "cosine"), ("cnn-tiny", "fitnets"), ("cnn-tiny", "attention")]
 )
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(mnist, teacher, student, method):
+def test_resuming_from_a_checkpoint_equals_no_interruption(mnist, teacher, student, method):
     def experiment():
         return Distillation(
             SHORT.replace(student=student, method=method, augmentation="jitter"), mnist, teacher
@@ -348,14 +344,14 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(mnist, teacher, 
     )
 
 
-def test_the_checkpoint_of_another_method_is_refused(mnist, teacher):
+def test_checkpoint_of_another_method_is_refused(mnist, teacher):
     state = Distillation(SHORT, mnist, teacher)
     list(state.records())
     with pytest.raises(UserError, match="another training"):
         Distillation(SHORT.replace(method="cosine"), mnist, teacher).records(state=state.training.state())
 
 
-def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
+def test_only_requested_features_are_computed(mnist, monkeypatch):
     """Hinton's distillation asks neither the networks nor the teacher for them."""
     monkeypatch.setattr(
         "kd.training.forward_backward.outputs", lambda *_: pytest.fail("a student's features were computed")
@@ -367,18 +363,18 @@ def test_only_features_that_are_asked_for_are_computed(mnist, monkeypatch):
         list(Distillation(SHORT.replace(student=name), mnist, small_teacher()).records())
 
 
-def test_a_method_without_a_teacher_does_not_ask_one(mnist, monkeypatch):
+def test_method_without_a_teacher_does_not_use_one(mnist, monkeypatch):
     monkeypatch.setattr(CachedTeacher, "logits", lambda *_: pytest.fail("the teacher was asked"))
     for method in ("label-smoothing", "tf-kd"):
         list(Distillation(SHORT.replace(method=method), mnist, small_teacher()).records())
 
 
-def test_a_learner_without_a_connection_needs_no_features_of_a_teacher(mnist):
+def test_learner_without_connection_needs_no_teacher_features(mnist):
     learners = [Learner("control", registry.build("mlp-30", 0), labels_only)]
     list(Training(learners, mnist, Plan(1, 100, 1e-3, 0), {}).records())
 
 
-def test_what_a_method_cannot_look_into_is_refused_before_training():
+def test_unsupported_network_is_refused_before_training():
     with pytest.raises(
         UserError,
         match=r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; choose another teacher",

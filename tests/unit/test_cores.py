@@ -22,7 +22,7 @@ def noting(notes):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("apart", [True, False])
-def test_each_gets_all_that_is_given_in_order(threads, count, apart):
+def test_each_thread_gets_all_its_work_in_order(threads, count, apart):
     notes = [[] for _ in range(count)]
     with LearnerThreads([noting(its) for its in notes], apart) as cores:
         for given in range(3 * MAX_AHEAD + 5):
@@ -31,7 +31,7 @@ def test_each_gets_all_that_is_given_in_order(threads, count, apart):
         assert [[given for given, *_ in its] for its in notes] == [list(range(3 * MAX_AHEAD + 5))] * count
 
 
-def test_pytorchs_threads_are_shared_by_what_runs_apart(threads):
+def test_pytorch_threads_are_divided_among_parallel_work(threads):
     notes = [[], []]
     with LearnerThreads([noting(its) for its in notes], parallel=True) as cores:
         cores.broadcast(0)
@@ -42,7 +42,7 @@ def test_pytorchs_threads_are_shared_by_what_runs_apart(threads):
     assert (here == there) == (threads == 1)
 
 
-def test_what_must_not_run_at_the_same_time_runs_here_with_all_threads(threads):
+def test_sequential_work_runs_in_the_caller_with_all_threads(threads):
     notes = []
     with LearnerThreads([noting(notes), noting(notes)], parallel=False) as cores:
         cores.broadcast(0)
@@ -50,7 +50,7 @@ def test_what_must_not_run_at_the_same_time_runs_here_with_all_threads(threads):
     assert notes == [(0, threading.current_thread().name, threads)] * 2
 
 
-def test_a_thread_that_begins_later_has_all_of_pytorchs_threads(threads):
+def test_later_thread_has_all_pytorch_threads(threads):
     with LearnerThreads([lambda given: None] * 2, parallel=True) as cores:
         cores.broadcast(0)
         cores.wait()
@@ -62,7 +62,7 @@ def test_a_thread_that_begins_later_has_all_of_pytorchs_threads(threads):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_what_is_raised_is_raised_here_and_nothing_is_called_after_it(which, threads):
+def test_error_is_raised_in_the_caller_and_stops_further_calls(which, threads):
     called = []
 
     def fails(given):
@@ -77,7 +77,7 @@ def test_what_is_raised_is_raised_here_and_nothing_is_called_after_it(which, thr
     assert called == [0]
 
 
-def test_what_is_not_done_at_the_end_is_dropped(threads):
+def test_unfinished_work_is_dropped_at_the_end(threads):
     begun, go_on, done = threading.Event(), threading.Event(), []
 
     def slow(given):
@@ -96,7 +96,7 @@ def test_what_is_not_done_at_the_end_is_dropped(threads):
     assert done in ([], [0])
 
 
-def test_threads_are_used_again(threads):
+def test_threads_are_reused(threads):
     def use():
         notes = [[], []]
         with LearnerThreads([noting(its) for its in notes], parallel=True) as cores:
@@ -110,7 +110,7 @@ def test_threads_are_used_again(threads):
     assert threading.active_count() <= before
 
 
-def test_what_one_use_raised_is_forgotten_in_the_next(threads):
+def test_error_of_one_use_is_forgotten_in_the_next(threads):
     def fails(given):
         raise ValueError("no")
 
@@ -127,7 +127,7 @@ def test_what_one_use_raised_is_forgotten_in_the_next(threads):
     assert [given for given, *_ in notes] == [1]
 
 
-def test_what_is_to_be_had_soon_is_had_or_raised_when_asked_for(threads):
+def test_future_returns_its_result_or_raises_its_error(threads):
     with LearnerThreads([lambda given: None, lambda given: None], parallel=True) as cores:
         one, other = cores.submit(lambda: 1), cores.submit(lambda: 1 / 0)
         assert one() == 1

@@ -129,7 +129,7 @@ def assert_equal_but_for_rounding(one: dict, other: dict) -> None:
     assert apart.max() < 2 * LEARNING_RATE
 
 
-def test_two_processes_come_to_the_weights_of_one(two, sample):
+def test_two_processes_give_the_weights_of_one(two, sample):
     folder, _ = two
     first, second = (torch.load(folder / f"rank{rank}.pt") for rank in (0, 1))
     alone = all_trained(sample)
@@ -151,7 +151,7 @@ def test_two_processes_come_to_the_weights_of_one(two, sample):
             )
 
 
-def test_the_command_under_torchrun_stores_and_prints_one_run(two, sample, home, capsys, monkeypatch):
+def test_torchrun_command_stores_and_prints_one_run(two, sample, home, capsys, monkeypatch):
     folder, out = two
     (result,) = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     monkeypatch.setattr(sources, "Source", lambda: Given(replace(few(sample), source="full")))
@@ -164,7 +164,7 @@ def test_the_command_under_torchrun_stores_and_prints_one_run(two, sample, home,
     assert result["teacher"]["test_errors"] == pytest.approx(alone["teacher"]["test_errors"], abs=1)
 
 
-def test_normalization_over_one_process_is_pytorchs_own():
+def test_normalization_in_one_process_equals_pytorch():
     torch.manual_seed(0)
     inputs = (torch.randn(6, 3, 4, 4, dtype=torch.float64) * 3 + 1).requires_grad_()
     layer = nn.BatchNorm2d(3).double()

@@ -103,18 +103,18 @@ BY_HAND = {
 }
 
 
-def test_every_architecture_is_counted_by_hand():
+def test_every_architecture_has_an_expected_count():
     assert set(BY_HAND) >= set(registry.ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_parameters_and_macs_are_those_counted_by_hand(name):
+def test_parameters_and_macs_equal_the_expected_counts(name):
     size = network_size(name)
     assert (size.parameters, size.macs) == BY_HAND[name]
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
+def test_bytes_equal_the_size_of_a_file_of_weights(name, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({key: value.contiguous() for key, value in registry.build(name, 0).state_dict().items()}, path)
     content = path.read_bytes()
@@ -126,12 +126,12 @@ def test_bytes_are_what_a_file_of_weights_holds(name, tmp_path):
     assert len(content) - 8 - header == network_size(name).bytes
 
 
-def test_the_half_transformer_has_at_least_40_percent_fewer_weights_and_the_whole_ships_under_5_mb():
+def test_half_transformer_is_smaller_and_whole_is_under_5_mb():
     whole, half = network_size("vit"), network_size("vit-half")
     assert half.parameters <= 0.6 * whole.parameters and whole.bytes < 5e6
 
 
-def test_an_unknown_architecture_has_no_size():
+def test_size_of_unknown_architecture_is_refused():
     with pytest.raises(UserError):
         network_size("resnet")
 
@@ -144,7 +144,7 @@ def logits(*classes, sure=NINE):
     return torch.nn.functional.one_hot(torch.tensor(classes), 10).float() * sure
 
 
-def test_scores_of_answers_made_by_hand():
+def test_scores_of_constructed_logits():
     labels = torch.tensor([1, 2, 3, 4])
     found = classification.scores(logits(1, 2, 3, 0), labels, logits(1, 2, 0, 0))
     # Half the mass is on one class and 1/18 on each other one; the third image alone adds to the KL.
@@ -164,7 +164,7 @@ def test_agreement_counts_shared_errors_too():
     )
 
 
-def test_kl_is_of_the_teacher_to_the_student():
+def test_kl_is_from_teacher_to_student():
     sure, unsure, label = logits(1, sure=8.0), logits(1, sure=0.0), torch.tensor([1])
 
     def written_out(teacher, student):
@@ -185,7 +185,7 @@ def test_scores_are_plain_numbers():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_quality_is_counted_by_hand():
+def test_quality_equals_a_manual_count():
     said = torch.eye(10)[[0, 0, 1, 2, 2, 2, 3, 9, 9, 9]] * 5
     labels = torch.tensor([0, 1, 1, 2, 2, 3, 3, 9, 9, 8])
     found = classification.quality(said, labels, said)
@@ -202,7 +202,7 @@ def test_quality_is_counted_by_hand():
     assert found["ece"] == pytest.approx(sure - 0.7)
 
 
-def test_memory_is_the_weights_and_the_largest_layers_numbers():
+def test_memory_is_weights_plus_the_largest_activations():
     assert network_size("mlp-30").memory == network_size("mlp-30").bytes + 4 * (
         784 + 784
     )  # Flatten reads and writes an image

@@ -49,7 +49,7 @@ def gradients(method, student, teacher, labels=LABELS, **changes):
 
 
 @every
-def test_a_method_says_what_it_is_in_a_line_and_which_settings_it_has(method):
+def test_method_describes_itself_and_its_settings(method):
     assert METHODS[method.name] is method and method.title
     assert method.purpose.endswith(".") and "\n" not in method.purpose and len(method.purpose) < 110
     assert method.paper[-4:].isdigit(), "the year"
@@ -58,7 +58,7 @@ def test_a_method_says_what_it_is_in_a_line_and_which_settings_it_has(method):
 
 
 @every
-def test_a_method_reads_its_settings_and_no_others(method):
+def test_method_reads_only_its_own_settings(method):
     class Noted(dict):
         def __getitem__(self, name):
             read.add(name)
@@ -70,7 +70,7 @@ def test_a_method_reads_its_settings_and_no_others(method):
 
 
 @every
-def test_every_setting_of_a_method_makes_a_difference(method):
+def test_every_setting_changes_the_loss(method):
     before = total(method.objective(said(0), said(1), LABELS, settings(method)))
     for name in method.settings:
         after = total(
@@ -83,7 +83,7 @@ def test_every_setting_of_a_method_makes_a_difference(method):
 
 
 @every
-def test_terms_are_finite_scalars_and_the_same_each_time_and_nothing_given_is_changed(method):
+def test_terms_are_finite_repeatable_scalars(method):
     student, teacher, given = said(0), said(1), settings(method)
     first = method.objective(student, teacher, LABELS, given)
     again = method.objective(student, teacher, LABELS, given)
@@ -98,7 +98,7 @@ def test_terms_are_finite_scalars_and_the_same_each_time_and_nothing_given_is_ch
 
 
 @every
-def test_gradients_are_those_of_finite_differences(method):
+def test_gradients_match_finite_differences(method):
     student, teacher = said(0), said(1)
 
     def loss(logits, feature):
@@ -109,7 +109,7 @@ def test_gradients_are_those_of_finite_differences(method):
 
 
 @every
-def test_a_method_without_a_teacher_needs_none_and_no_other_does_without(method):
+def test_only_methods_without_a_teacher_work_without_one(method):
     if method.teacher:
         with pytest.raises(ValueError, match="needs the outputs of a teacher"):
             method.objective(said(0), None, LABELS, settings(method))
@@ -119,7 +119,7 @@ def test_a_method_without_a_teacher_needs_none_and_no_other_does_without(method)
 
 
 @every
-def test_labels_count_only_where_there_are_any(method):
+def test_only_labelled_images_count_in_hard_terms(method):
     """An image without a label changes no term that uses labels; hard terms are means over the labelled ones."""
     student, other, teacher = said(0), said(2), said(1)
     labelled = LABELS != -1
@@ -137,7 +137,7 @@ def test_labels_count_only_where_there_are_any(method):
 
 
 @taught
-def test_a_student_that_says_all_that_its_teacher_says_has_only_the_labels_to_learn(method):
+def test_student_equal_to_its_teacher_learns_only_from_labels(method):
     teacher = said(1)
     terms = method.objective(teacher, teacher, LABELS, settings(method))
     assert all(term.item() == pytest.approx(0, abs=1e-10) for name, term in terms.items() if name != "hard")
@@ -146,7 +146,7 @@ def test_a_student_that_says_all_that_its_teacher_says_has_only_the_labels_to_le
 
 
 @every
-def test_soft_weight_0_leaves_the_labels_and_1_leaves_them_out(method):
+def test_soft_weight_0_is_labels_only_and_1_ignores_labels(method):
     if "soft_weight" not in method.settings:
         return
     student, teacher = said(0), said(1)
@@ -166,7 +166,7 @@ def test_soft_weight_0_leaves_the_labels_and_1_leaves_them_out(method):
 
 
 @looking
-def test_feature_weight_weighs_one_more_term_and_0_leaves_hintons_loss(method):
+def test_feature_weight_0_gives_hintons_loss(method):
     student, teacher = said(0), said(1)
     one, two, none = (
         method.objective(student, teacher, LABELS, settings(method, feature_weight=weight))
@@ -179,7 +179,7 @@ def test_feature_weight_weighs_one_more_term_and_0_leaves_hintons_loss(method):
 
 
 @every
-def test_the_order_of_the_images_in_a_batch_does_not_matter(method):
+def test_order_of_images_in_a_batch_does_not_matter(method):
     order = torch.randperm(N, generator=torch.Generator().manual_seed(3))
     shuffled = [Outputs(who.logits[order], (who.features[0][order],)) for who in (said(0), said(1))]
     one, other = (
@@ -195,7 +195,7 @@ def test_the_order_of_the_images_in_a_batch_does_not_matter(method):
 @pytest.mark.parametrize(
     "kind", ["one image", "the same image twice", "silent layers", "flat logits", "great logits"]
 )
-def test_odd_batches_give_finite_losses_and_gradients(method, kind):
+def test_unusual_batches_give_finite_losses_and_gradients(method, kind):
     student, teacher = (Outputs(who.logits.float(), (who.features[0].float(),)) for who in (said(0), said(1)))
     labels = LABELS.clone()
     if kind == "one image":
@@ -216,7 +216,7 @@ def test_odd_batches_give_finite_losses_and_gradients(method, kind):
 
 
 @every
-def test_the_temperature_keeps_the_gradients_size(method):
+def test_temperature_preserves_the_size_of_gradients(method):
     """Without its factor T^2 a term would pull a hundred times less at T = 20 than at T = 2; with it the labels keep their share."""
     if "temperature" not in method.settings:
         return

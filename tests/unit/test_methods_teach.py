@@ -46,18 +46,18 @@ def surprise(model, digits):
     return F.cross_entropy(inference.logits_in_chunks(model, digits.inputs(), 512), digits.labels).item()
 
 
-def test_every_method_is_tried_here():
+def test_every_method_is_tested_here():
     assert sorted([*ANSWERS, *HIDDEN, *WITHOUT_TEACHER]) == sorted(METHODS)
 
 
 @pytest.mark.parametrize("method", ANSWERS)
-def test_with_100_labels_the_teachers_answers_about_the_other_images_beat_the_control(few, cnn, method):
+def test_soft_targets_beat_the_control_with_100_labels(few, cnn, method):
     _, student, control = learned(few, cnn, method=method, student="mlp-128", labels=100)
     assert student > control + 0.05
 
 
 @pytest.mark.parametrize("method", HIDDEN)
-def test_with_100_labels_hidden_layers_alone_beat_the_control(few, cnn, method):
+def test_hidden_layers_alone_beat_the_control_with_100_labels(few, cnn, method):
     """Without one soft target: all that the unlabelled images teach comes from hidden layers."""
     given = {"student": "mlp-128", "epochs": 8, "feature_weight": 3.0} | HIDDEN[method]
     _, student, control = learned(few, cnn, method=method, labels=100, soft_weight=0.0, **given)
@@ -65,7 +65,7 @@ def test_with_100_labels_hidden_layers_alone_beat_the_control(few, cnn, method):
 
 
 @pytest.mark.parametrize("method", WITHOUT_TEACHER)
-def test_without_a_teacher_the_student_is_less_often_sure_and_wrong_than_its_control(few, cnn, method):
+def test_regularized_student_is_less_overconfident_than_control(few, cnn, method):
     """Which is all that they promise: they have nothing to say about images without a label."""
     experiment, _, _ = learned(few, cnn, method=method, student="mlp-128", labels=100)
     ours, theirs = (surprise(experiment.trained[who], few.validation) for who in ("student", "control"))

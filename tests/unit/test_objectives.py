@@ -44,14 +44,14 @@ def settings(temperature=4.0, soft_weight=0.9):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_soft_loss_is_the_formula_written_out(batch, temperature):
+def test_soft_loss_equals_its_formula(batch, temperature):
     student, teacher, _ = batch
     assert soft_loss(student, teacher, temperature).item() == pytest.approx(
         written_out(student, teacher, temperature), rel=1e-12
     )
 
 
-def test_soft_loss_has_the_value_computed_by_hand():
+def test_soft_loss_equals_a_manually_computed_value():
     # At T = 2 the first teacher says 3/4 to 1/4 where the student says 1/2 to 1/2; the second pair agrees.
     teacher = torch.tensor([[2 * math.log(3), 0.0], [5.0, 1.0]], dtype=torch.float64)
     student = torch.tensor([[1.0, 1.0], [5.0, 1.0]], dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_at_high_temperature_soft_loss_matches_centred_logits(batch):
     )
 
 
-def test_the_gradient_keeps_its_size_when_the_temperature_rises(batch):
+def test_gradient_keeps_its_size_at_higher_temperatures(batch):
     student, teacher, _ = batch
     norms = {t: gradient(student, teacher, t).norm().item() for t in (4.0, 8.0, 12.0, 20.0)}
     assert max(norms.values()) / min(norms.values()) < 1.5
@@ -95,7 +95,7 @@ def test_soft_loss_is_zero_where_student_and_teacher_agree(batch):
     )  # softmax sees differences alone
 
 
-def test_soft_loss_is_never_negative_and_stays_finite_at_extreme_logits():
+def test_soft_loss_is_non_negative_and_finite_at_extreme_logits():
     random = torch.Generator().manual_seed(0)
     for scale in (1e-3, 1.0, 100.0, 1e4):
         student, teacher = scale * torch.randn(2, 50, 10, generator=random)
@@ -152,7 +152,7 @@ def test_hintons_terms_sum_to_the_documented_loss(batch, soft_weight):
     assert terms["hard"].item() == pytest.approx((1 - soft_weight) * hard, rel=1e-12, abs=1e-15)
 
 
-def test_soft_weight_0_learns_from_labels_alone(batch):
+def test_soft_weight_0_learns_only_from_labels(batch):
     student, teacher, labels = batch
     student = student.requires_grad_()
     terms = hinton(Outputs(student), Outputs(teacher), labels, settings(soft_weight=0.0))
@@ -163,7 +163,7 @@ def test_soft_weight_0_learns_from_labels_alone(batch):
     torch.testing.assert_close(with_teacher, without, rtol=1e-12, atol=0)
 
 
-def test_soft_weight_1_does_not_look_at_the_labels(batch):
+def test_soft_weight_1_ignores_the_labels(batch):
     student, teacher, labels = batch
     one = hinton(Outputs(student), Outputs(teacher), labels, settings(soft_weight=1.0))
     other = hinton(Outputs(student), Outputs(teacher), (labels + 1) % 10, settings(soft_weight=1.0))

@@ -31,7 +31,7 @@ def term(objective, name, student, teacher, **changes):
     return terms[name].item()
 
 
-def test_the_hint_is_half_the_squared_distance_by_the_teachers_mean_square():
+def test_hint_is_half_the_normalized_squared_distance():
     student, teacher = random.normal(size=(2, N, 7))
     by_hand = (
         sum((s - t) ** 2 for s, t in zip(student.ravel(), teacher.ravel()))
@@ -43,7 +43,7 @@ def test_the_hint_is_half_the_squared_distance_by_the_teachers_mean_square():
     assert term(fitnets, "hint", 0 * student, teacher) == pytest.approx(0.7 * HINT / 2, rel=1e-12)
 
 
-def test_the_cosine_term_is_one_less_the_mean_cosine_and_knows_no_lengths():
+def test_cosine_term_is_one_minus_the_mean_cosine():
     student, teacher = random.normal(size=(2, N, 7))
     cosines = [s @ t / np.sqrt((s @ s) * (t @ t)) for s, t in zip(student, teacher)]
     by_hand = 0.7 * COSINE * (1 - np.mean(cosines))
@@ -82,7 +82,7 @@ def attention_by_hand(student, teacher):
     return total / N
 
 
-def test_attention_is_half_the_squared_distance_of_normalized_sums_of_squares_over_all_pairs_of_layers():
+def test_attention_compares_normalized_sums_of_squares():
     student, teacher = maps(1), maps(2, channels=(6, 2))
     by_hand = 0.7 * ATTENTION * attention_by_hand(student, teacher)
     assert term(attention, "attention", looked_at(student), looked_at(teacher)) == pytest.approx(
@@ -90,7 +90,7 @@ def test_attention_is_half_the_squared_distance_of_normalized_sums_of_squares_ov
     )
 
 
-def test_attention_knows_where_and_not_how_much_or_in_which_channel():
+def test_attention_ignores_scale_and_channel():
     student = maps(1)
     turned = [-3 * feature[:, ::-1].copy() for feature in student]
     assert term(attention, "attention", looked_at(turned), looked_at(student)) == pytest.approx(0, abs=1e-12)
@@ -98,6 +98,6 @@ def test_attention_knows_where_and_not_how_much_or_in_which_channel():
     assert term(attention, "attention", looked_at(moved), looked_at(student)) > 0.01
 
 
-def test_attention_takes_as_many_layers_of_both():
+def test_attention_needs_equally_many_layers_of_both():
     with pytest.raises(ValueError):
         term(attention, "attention", looked_at(maps(1)), looked_at(maps(2))[:1])

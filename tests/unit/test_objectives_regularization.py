@@ -33,19 +33,19 @@ def targets(certainty):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_label_smoothing_is_the_cross_entropy_with_a_mixture_of_the_label_and_all_classes(smoothing):
+def test_label_smoothing_is_cross_entropy_with_mixed_labels(smoothing):
     mixture = (1 - smoothing) * targets(1.0) + smoothing / 10
     by_hand = -(mixture * log_softmax(LOGITS[LABELLED])).sum(1).mean()
     assert terms(label_smoothing, smoothing=smoothing) == {"smoothed": pytest.approx(by_hand, rel=1e-12)}
 
 
-def test_without_smoothing_it_is_what_the_control_learns_from():
+def test_smoothing_0_is_the_control_objective():
     alone = cross_entropy(torch.tensor(LOGITS), torch.tensor(LABELS)).item()
     assert terms(label_smoothing, smoothing=0.0)["smoothed"] == pytest.approx(alone, rel=1e-12)
 
 
 @pytest.mark.parametrize(("certainty", "temperature"), [(0.9, 1.0), (0.99, 4.0), (0.15, 20.0)])
-def test_the_virtual_teacher_is_softened_as_a_real_one(certainty, temperature):
+def test_virtual_teacher_is_softened_like_a_real_one(certainty, temperature):
     powers = targets(certainty) ** (1 / temperature)
     taught = powers / powers.sum(1, keepdims=True)
     said = log_softmax(LOGITS[LABELLED] / temperature)
@@ -58,7 +58,7 @@ def test_the_virtual_teacher_is_softened_as_a_real_one(certainty, temperature):
     }
 
 
-def test_a_student_that_answers_like_the_virtual_teacher_has_learned_its_lesson():
+def test_student_equal_to_the_virtual_teacher_has_zero_loss():
     logits = np.zeros((8, 10))
     logits[range(8), LABELS] = math.log(0.9 / (0.1 / 9))
     found = terms(virtual_teacher, logits, certainty=0.9, temperature=4.0, soft_weight=1.0)
@@ -70,7 +70,7 @@ def test_a_student_that_answers_like_the_virtual_teacher_has_learned_its_lesson(
     )
 
 
-def test_at_temperature_1_the_virtual_teacher_smooths_the_labels():
+def test_virtual_teacher_smooths_labels_at_temperature_1():
     """KL and cross-entropy with the same targets have the same gradient; label smoothing's targets give the label 1 - s + s / 10."""
     smoothing = 0.1
 

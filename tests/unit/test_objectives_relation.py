@@ -52,7 +52,7 @@ def huber(x):
 # -- the formulas --------------------------------------------------------------------------------
 
 
-def test_similarity_is_the_mean_squared_difference_of_row_normalized_inner_products():
+def test_similarity_compares_row_normalized_inner_products():
     def rows(points):
         matrix = np.array([[float(a @ b) for b in points] for a in points])
         return np.array([row / math.sqrt(sum(row**2)) for row in matrix])
@@ -78,7 +78,7 @@ def angles(points):
     ]
 
 
-def test_rkd_is_hubers_loss_between_relative_distances_and_between_angles():
+def test_rkd_is_huber_loss_of_distances_and_angles():
     found = terms(rkd, STUDENT, 3 * TEACHER)
     by_pairs = np.mean([huber(s - t) for s, t in zip(distances(STUDENT), distances(TEACHER))])
     by_triplets = np.mean([huber(s - t) for s, t in zip(angles(STUDENT), angles(TEACHER))])
@@ -86,7 +86,7 @@ def test_rkd_is_hubers_loss_between_relative_distances_and_between_angles():
     assert found["angle"] == pytest.approx(0.7 * ANGLE * by_triplets, rel=1e-10)
 
 
-def test_pkt_is_the_divergence_of_each_images_neighbours():
+def test_pkt_is_the_divergence_of_neighbour_probabilities():
     def shares(points):
         near = np.array(
             [[(a @ b / np.linalg.norm(a) / np.linalg.norm(b) + 1) / 2 for b in points] for a in points]
@@ -103,7 +103,7 @@ def test_pkt_is_the_divergence_of_each_images_neighbours():
 
 
 @every
-def test_relations_know_no_rotation_and_no_scale(objective):
+def test_relations_ignore_rotation_and_scale(objective):
     """So a student whose images lie as the teacher's, turned and shrunk, has nothing to learn."""
     before = terms(objective, STUDENT, TEACHER)
     moved = terms(objective, 0.1 * STUDENT @ rotation(D), 5 * TEACHER @ rotation(E))
@@ -112,7 +112,7 @@ def test_relations_know_no_rotation_and_no_scale(objective):
     assert all(value == pytest.approx(0, abs=1e-12) for value in agreed.values())
 
 
-def test_distances_and_angles_know_no_shift_but_similarities_and_neighbours_do():
+def test_only_distances_and_angles_ignore_a_shift():
     shift = np.arange(D)
     assert terms(rkd, STUDENT + shift, TEACHER) == pytest.approx(terms(rkd, STUDENT, TEACHER), rel=1e-9)
     for objective in (similarity, pkt):
@@ -121,17 +121,17 @@ def test_distances_and_angles_know_no_shift_but_similarities_and_neighbours_do()
         )
 
 
-def test_angles_and_neighbours_know_no_scale_of_single_images_where_the_paper_says_so():
+def test_pkt_and_angles_ignore_scale_of_single_images():
     lengths = np.linspace(0.5, 3, N)[:, None]
     assert terms(pkt, lengths * STUDENT, TEACHER) == pytest.approx(terms(pkt, STUDENT, TEACHER), rel=1e-9)
 
 
 @every
-def test_a_batch_of_one_image_has_no_relations(objective):
+def test_batch_of_one_image_has_no_relations(objective):
     assert set(terms(objective, STUDENT[:1], TEACHER[:1]).values()) == {0.0}
 
 
-def test_angles_are_compared_between_the_first_images_alone_and_distances_between_all():
+def test_angles_use_only_the_first_images_of_a_batch():
     student, teacher = random.normal(size=(2, MAX_ANGLE_IMAGES + 10, D))
     other = student.copy()
     other[MAX_ANGLE_IMAGES:] += 1.0

@@ -51,13 +51,13 @@ def hintons(student, teacher, temperature=T):
 # -- squared error of logits ------------------------------------------------------------------
 
 
-def test_mse_is_half_the_squared_distance_of_the_logits_by_the_number_of_classes():
+def test_mse_is_half_the_squared_distance_per_class():
     by_hand = np.mean([np.sum((s - t) ** 2) for s, t in zip(STUDENT, TEACHER)]) / 20
     assert terms(mse)["logits"] == pytest.approx(by_hand, rel=1e-12)
     assert terms(mse, soft_weight=0.25)["logits"] == pytest.approx(0.25 * by_hand, rel=1e-12)
 
 
-def test_mse_is_what_hintons_loss_becomes_at_a_great_temperature_for_centred_logits():
+def test_mse_is_the_high_temperature_limit_of_hintons_loss():
     student, teacher = STUDENT - STUDENT.mean(1, keepdims=True), TEACHER - TEACHER.mean(1, keepdims=True)
     assert hintons(student, teacher, 1e4) == pytest.approx(terms(mse, student, teacher)["logits"], rel=1e-2)
     hot = gradient(METHODS["hinton"].objective, student, teacher, temperature=1e4)
@@ -77,7 +77,7 @@ def decoupled(student, teacher, label):
     return T**2 * kl([p[target], 1 - p[target]], [q[target], 1 - q[target]]), T**2 * within, p[target]
 
 
-def test_dkd_is_the_two_divergences_each_with_its_weight():
+def test_dkd_is_the_weighted_sum_of_two_divergences():
     parts = np.array([decoupled(*image) for image in zip(STUDENT, TEACHER, LABELS)])
     found = terms(dkd, target_weight=1.5, nontarget_weight=6.0)
     assert found["target"] == pytest.approx(1.5 * parts[:, 0].mean(), rel=1e-10)
@@ -85,14 +85,14 @@ def test_dkd_is_the_two_divergences_each_with_its_weight():
 
 
 @pytest.mark.parametrize("image", range(8))
-def test_dkd_is_hintons_loss_where_the_rest_weighs_what_the_teacher_leaves_to_it(image):
+def test_dkd_equals_hintons_loss_at_the_teachers_weight(image):
     student, teacher, label = STUDENT[[image]], TEACHER[[image]], LABELS[[image]]
     left = 1 - decoupled(student[0], teacher[0], label[0])[2]
     found = terms(dkd, student, teacher, label, target_weight=1.0, nontarget_weight=left)
     assert found["target"] + found["non-target"] == pytest.approx(hintons(student, teacher), rel=1e-10)
 
 
-def test_dkd_still_hears_of_the_rest_where_the_teacher_is_sure():
+def test_dkd_nontarget_gradient_survives_a_confident_teacher():
     sure = TEACHER.copy()
     sure[range(8), np.where(LABELS < 0, 0, LABELS)] = 60.0
     weights = {"target_weight": 0.0, "nontarget_weight": 1.0}
@@ -106,7 +106,7 @@ def test_dkd_still_hears_of_the_rest_where_the_teacher_is_sure():
 # -- correlations -----------------------------------------------------------------------------------
 
 
-def test_dist_is_16_times_one_less_pearsons_correlation_of_rows_and_of_columns():
+def test_dist_is_one_minus_correlation_of_rows_and_columns():
     p, q = softmax(TEACHER), softmax(STUDENT)
     rows = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q)])
     columns = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T)])
@@ -116,7 +116,7 @@ def test_dist_is_16_times_one_less_pearsons_correlation_of_rows_and_of_columns()
 
 
 @given(share=st.floats(0.05, 1.0))
-def test_dist_asks_for_the_teachers_ranking_and_not_for_its_values(share):
+def test_dist_ignores_linear_changes_of_probabilities(share):
     """Probabilities mixed with an even distribution are perfectly correlated with what they were."""
     mixed = T * np.log(share * softmax(TEACHER) + (1 - share) / 10)
     found = terms(dist, mixed, intra_weight=1.0)
@@ -135,7 +135,7 @@ def test_standardized_is_hintons_loss_on_z_scores():
 
 
 @given(scale=st.floats(0.1, 50), shift=st.floats(-50, 50))
-def test_standardized_logits_know_neither_shift_nor_scale(scale, shift):
+def test_standardized_logits_ignore_shift_and_scale(scale, shift):
     before = terms(standardized)["soft"]
     assert terms(standardized, scale * STUDENT + shift)["soft"] == pytest.approx(before, rel=1e-4)
     assert terms(standardized, STUDENT, scale * TEACHER + shift)["soft"] == pytest.approx(before, rel=1e-4)
@@ -145,13 +145,13 @@ def test_standardized_logits_know_neither_shift_nor_scale(scale, shift):
 # -- reverse KL and Jensen-Shannon ------------------------------------------------------------------
 
 
-def test_reverse_kl_is_the_divergence_the_other_way_round():
+def test_reverse_kl_swaps_student_and_teacher():
     by_hand = T**2 * np.mean([kl(q, p) for p, q in zip(softmax(TEACHER), softmax(STUDENT))])
     assert terms(reverse_kl)["reverse KL"] == pytest.approx(by_hand, rel=1e-12)
     assert by_hand == pytest.approx(hintons(TEACHER, STUDENT), rel=1e-12)
 
 
-def test_reverse_kl_forgives_leaving_out_and_not_adding():
+def test_reverse_kl_penalizes_adding_more_than_leaving_out():
     """Of two answers that the teacher finds equally likely one may be left out; a third may not be added."""
     teacher, one, three = np.full((3, 1, 10), -30.0)
     teacher[:, :2], one[:, :1], three[:, :3] = 0, 0, 0
@@ -166,7 +166,7 @@ def test_reverse_kl_forgives_leaving_out_and_not_adding():
 
 
 @pytest.mark.parametrize("mix", [0.05, 0.5, 0.9])
-def test_jsd_is_the_generalized_divergence_by_mix_times_the_rest(mix):
+def test_jsd_is_the_scaled_generalized_divergence(mix):
     by_hand = []
     for p, q in zip(softmax(TEACHER), softmax(STUDENT)):
         mixture = mix * p + (1 - mix) * q
@@ -176,7 +176,7 @@ def test_jsd_is_the_generalized_divergence_by_mix_times_the_rest(mix):
     )
 
 
-def test_jsd_ends_in_kl_and_reverse_kl_without_a_jump():
+def test_jsd_approaches_kl_and_reverse_kl_continuously():
     forward, reverse = hintons(STUDENT, TEACHER), terms(reverse_kl)["reverse KL"]
     assert terms(jsd, jsd_mix=0.0)["divergence"] == pytest.approx(forward, rel=1e-12)
     assert terms(jsd, jsd_mix=1.0)["divergence"] == pytest.approx(reverse, rel=1e-12)
@@ -194,7 +194,7 @@ def test_jsd_is_symmetric_at_a_half_and_bounded():
     assert 2 < apart <= 4 * math.log(2) + 1e-9
 
 
-def test_near_the_teacher_every_mix_and_direction_pulls_alike():
+def test_gradients_agree_near_the_teacher_for_every_mix():
     near = TEACHER + 1e-4 * STUDENT
     wanted = gradient(METHODS["hinton"].objective, near, TEACHER)
     assert np.abs(wanted).max() > 1e-6
@@ -202,7 +202,7 @@ def test_near_the_teacher_every_mix_and_direction_pulls_alike():
         np.testing.assert_allclose(gradient(jsd, near, TEACHER, jsd_mix=mix), wanted, rtol=2e-3, atol=1e-9)
 
 
-def test_soft_targets_are_those_of_the_same_formula():
+def test_soft_targets_use_the_same_formula():
     assert soft_loss(torch.tensor(STUDENT), torch.tensor(TEACHER), T).item() == pytest.approx(
         hintons(STUDENT, TEACHER), rel=1e-12
     )

@@ -13,7 +13,7 @@ LABELS = torch.randint(0, 10, (400,), generator=GENERATOR)
 
 
 @pytest.mark.parametrize("omitted", ["3", "07", "01234569"])
-def test_by_frequency_the_mean_probability_of_each_class_left_out_is_its_frequency(omitted):
+def test_offsets_make_mean_probability_equal_class_frequency(omitted):
     missing = [int(d) for d in omitted]
     logits = LOGITS.clone()
     logits[:, missing] -= 8  # a student that knows that they never come
@@ -24,7 +24,7 @@ def test_by_frequency_the_mean_probability_of_each_class_left_out_is_its_frequen
     assert all(moved[d] == 0 for d in range(10) if d not in missing)
 
 
-def test_by_frequency_two_classes_can_be_solved_by_hand():
+def test_offset_for_two_classes_equals_the_closed_form():
     """Every image has p(1) = 1/5; to be 1/2, class 1 must gain log 4."""
     logits = torch.tensor([[math.log(4.0), 0.0]]).repeat(7, 1)
     assert class_offsets.by_frequency(logits, "1", torch.tensor([0.5, 0.5])).tolist() == pytest.approx(
@@ -32,12 +32,12 @@ def test_by_frequency_two_classes_can_be_solved_by_hand():
     )
 
 
-def test_nothing_left_out_moves_nothing():
+def test_offsets_are_zero_when_no_class_is_left_out():
     assert class_offsets.by_frequency(LOGITS, "", torch.full((10,), 0.1)).tolist() == [0.0] * 10
 
 
 @pytest.mark.parametrize("omitted", ["3", "01234569"])
-def test_by_labels_no_other_common_offset_makes_fewer_errors(omitted):
+def test_no_other_common_offset_makes_fewer_errors(omitted):
     missing = [int(d) for d in omitted]
     chosen = class_offsets.by_labels(LOGITS, LABELS, omitted)
 

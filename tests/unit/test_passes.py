@@ -32,7 +32,7 @@ def a_step_along(flat, gradient, models):
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
-def test_logits_and_gradients_of_a_perceptron_are_autograds(name):
+def test_logits_and_gradients_of_a_perceptron_equal_autograd(name):
     (alone,), (model,) = build(name, 1), build(name, 1)
     network = forward_backward.choose_passes(model)
     assert isinstance(network, Perceptron)
@@ -45,7 +45,7 @@ def test_logits_and_gradients_of_a_perceptron_are_autograds(name):
 
 @pytest.mark.parametrize("name", ["linear", "mlp-30", "mlp-64-32-16"])
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_logits_and_gradients_of_many_are_those_of_each(name, count):
+def test_logits_and_gradients_of_many_equal_those_of_each(name, count):
     alone, together = build(name, count), build(name, count)
     wide = WidePerceptrons(together)
     logits = wide.logits(IMAGES)
@@ -60,7 +60,7 @@ def test_logits_and_gradients_of_many_are_those_of_each(name, count):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_what_is_loaded_into_a_model_is_in_its_passes():
+def test_passes_use_weights_loaded_into_the_model():
     model, other = registry.build("mlp-30", 1), registry.build("mlp-30", 9)
     network = Perceptron(model)
     model.load_state_dict(other.state_dict())
@@ -82,7 +82,7 @@ def test_other_models_are_left_to_autograd(model):
     assert isinstance(forward_backward.choose_passes(model()), Autograd)
 
 
-def test_perceptrons_of_other_widths_are_not_alike():
+def test_perceptrons_of_different_widths_are_not_stacked():
     assert forward_backward.same_perceptrons(build("mlp-30", 2))
     assert not forward_backward.same_perceptrons([registry.build("mlp-30", 0), registry.build("mlp-40", 0)])
 
@@ -95,7 +95,7 @@ def test_perceptrons_of_other_widths_are_not_alike():
     ],
     ids=["at the top", "deep within"],
 )
-def test_dropouts_masks_depend_on_the_key_alone(network):
+def test_dropout_masks_depend_only_on_the_key(network):
     model = network()
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
@@ -107,7 +107,7 @@ def test_dropouts_masks_depend_on_the_key_alone(network):
 
 
 @pytest.mark.parametrize(("name", "count"), [("mlp-64-32", 2), ("cnn-tiny", 3)])
-def test_features_are_those_of_the_model_and_are_there_only_where_asked_for(name, count):
+def test_features_equal_the_models_and_exist_only_on_request(name, count):
     model = registry.build(name, 0).eval()
     alone = inference.outputs(model, IMAGES)
     network = forward_backward.choose_passes(model)
@@ -119,7 +119,7 @@ def test_features_are_those_of_the_model_and_are_there_only_where_asked_for(name
 
 
 @pytest.mark.parametrize("name", ["mlp-64-32", "cnn-tiny"])
-def test_gradients_by_hidden_layers_go_on_down_from_there(name):
+def test_gradients_of_hidden_layers_propagate_to_earlier_layers(name):
     (model,), (alone,) = build(name, 1), build(name, 1)
     network = forward_backward.choose_passes(model)
     said = network.outputs(IMAGES, (), features=True)

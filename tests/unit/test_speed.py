@@ -10,7 +10,7 @@ from kd.models import registry
 from kd.teachers.catalogue import load
 
 
-def test_latency_is_measured_on_whole_batches_without_changing_the_model():
+def test_latency_uses_whole_batches_and_keeps_the_model():
     model, batches = registry.build("linear", 0).eval(), []
     model.register_forward_hook(
         lambda _, inputs, output: batches.append((len(inputs[0]), torch.is_inference_mode_enabled()))
@@ -20,7 +20,7 @@ def test_latency_is_measured_on_whole_batches_without_changing_the_model():
     assert found.median > 0 and found.iqr >= 0 and found.rounds == 25
 
 
-def test_rounds_alternate_so_that_a_slow_moment_hits_all():
+def test_rounds_alternate_between_the_models():
     turns = []
     latency.alternating(
         {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, threads=1, rounds=4, seconds=0.0
@@ -29,13 +29,13 @@ def test_rounds_alternate_so_that_a_slow_moment_hits_all():
     assert in_turn.endswith("abababab")
 
 
-def test_threads_are_as_asked_and_as_before_afterwards():
+def test_number_of_threads_is_set_and_restored():
     before, seen = torch.get_num_threads(), set()
     latency.alternating({"a": lambda: seen.add(torch.get_num_threads())}, threads=1, rounds=1, seconds=0.0)
     assert seen == {1} and torch.get_num_threads() == before
 
 
-def test_folding_gives_the_same_answers_with_fewer_layers_and_leaves_the_network_alone(sample):
+def test_folding_gives_the_same_outputs_with_fewer_layers(sample):
     model = load("cnn").model
     inputs = sample.test.inputs()[:200]
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -47,7 +47,7 @@ def test_folding_gives_the_same_answers_with_fewer_layers_and_leaves_the_network
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def test_every_form_of_every_network_answers_the_same(sample):
+def test_every_form_of_a_network_gives_the_same_outputs(sample):
     inputs = sample.test.inputs()[:20]
     for name in registry.ARCHITECTURES:
         model = registry.build(name, 0).eval()
@@ -63,7 +63,7 @@ def test_every_form_of_every_network_answers_the_same(sample):
     ) == ["as it is"]
 
 
-def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
+def test_comparison_has_all_batch_sizes_and_thread_counts():
     networks = {"student": registry.build("mlp-30", 0), "teacher": registry.build("cnn-tiny", 0)}
     found = latency.compare(networks, batches=(1, 4), threads=(1, 2), rounds=2, seconds=0.0)
     for rows in found.values():
@@ -76,7 +76,7 @@ def test_a_comparison_has_every_batch_and_every_number_of_threads_for_each():
     assert {row["runtime"] for rows in found.values() for row in rows} == {"PyTorch"}
 
 
-def test_an_exported_network_is_timed_in_the_same_rounds_on_pixels():
+def test_exported_network_is_timed_in_the_same_rounds():
     seen = []
 
     def make(threads):

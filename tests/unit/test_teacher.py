@@ -51,14 +51,14 @@ def digits(mnist):
 # -- the cache ---------------------------------------------------------------------
 
 
-def test_cached_logits_are_the_live_models_in_any_order(digits):
+def test_cached_logits_equal_live_logits_in_any_order(digits):
     cached, random = small_teacher("cnn-tiny"), torch.Generator().manual_seed(0)
     for size in (1, 7, 64, 100, 333, 1000):
         batch = digits.take(torch.randperm(len(digits), generator=random)[:size])
         assert close(cached.logits(batch), live(cached, batch))
 
 
-def test_an_image_may_come_several_times_in_a_batch(digits):
+def test_image_may_appear_several_times_in_a_batch(digits):
     cached = small_teacher()
     batch = digits.take(torch.tensor([3, 3, 9, 3]))
     logits = cached.logits(batch)
@@ -66,7 +66,7 @@ def test_an_image_may_come_several_times_in_a_batch(digits):
 
 
 @pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn", "cnn-separable", "vit"])
-def test_an_images_logits_are_the_same_to_the_bit_whatever_is_asked_with_it(digits, architecture):
+def test_logits_of_an_image_do_not_depend_on_its_batch(digits, architecture):
     few = digits.take(slice(0, 150))
     together, one_by_one, backwards = (small_teacher(architecture) for _ in range(3))
     for start in (0, 1, 2, 5, 40, 99):
@@ -87,7 +87,7 @@ def test_each_image_is_computed_once(digits):
     assert counted.images == 192, "only the unknown half is computed"
 
 
-def test_logits_are_found_by_id_and_not_by_place_or_content(digits):
+def test_logits_are_looked_up_by_image_id(digits):
     cached = small_teacher()
     known = cached.logits(digits.take(slice(0, 10)))
     renamed = Digits(digits.images[50:60], digits.labels[50:60], digits.ids[:10], "train")
@@ -96,7 +96,7 @@ def test_logits_are_found_by_id_and_not_by_place_or_content(digits):
     assert torch.equal(cached.logits(digits.take(order)), known[order])
 
 
-def test_training_and_test_images_of_the_same_id_are_kept_apart(digits):
+def test_training_and_test_images_with_equal_ids_are_distinct(digits):
     cached = small_teacher()
     train, test = (
         digits.take(slice(0, 5)),
@@ -109,7 +109,7 @@ def test_training_and_test_images_of_the_same_id_are_kept_apart(digits):
 # -- views ---------------------------------------------------------------------------
 
 
-def test_a_shifted_image_is_answered_as_it_is_seen_and_once_for_each_shift(digits):
+def test_shifted_image_is_computed_once_per_shift(digits):
     cached, random = small_teacher(), torch.Generator().manual_seed(0)
     counted = Counted(cached)
     plain = digits.take(slice(0, 64))
@@ -123,7 +123,7 @@ def test_a_shifted_image_is_answered_as_it_is_seen_and_once_for_each_shift(digit
     assert counted.images == before, "a known view was computed again"
 
 
-def test_views_leave_the_images_own_logits_alone(digits, home):
+def test_views_do_not_change_logits_of_the_original_images(digits, home):
     cached, other = small_teacher(), small_teacher()
     cached.logits(jitter(digits, torch.Generator().manual_seed(0)))
     assert torch.equal(cached.logits(digits), other.logits(digits))
@@ -133,20 +133,20 @@ def test_views_leave_the_images_own_logits_alone(digits, home):
     )
 
 
-def test_images_that_are_in_no_file_are_answered_anew(digits):
+def test_images_in_no_file_are_computed_each_time(digits):
     cached = small_teacher()
     for seed in range(2):
         distorted = affine(digits.take(slice(0, 20)), torch.Generator().manual_seed(seed))
         assert close(cached.logits(distorted), live(cached, distorted))
 
 
-def test_a_loss_may_use_cached_logits(digits):
+def test_loss_can_use_cached_logits(digits):
     student = torch.zeros(20, 10, requires_grad=True)
     soft_loss(student, small_teacher().logits(digits.take(slice(0, 20))), 4.0).backward()
     assert student.grad.abs().sum() > 0
 
 
-def test_a_teacher_is_in_eval_mode_without_gradients_and_never_changes(digits):
+def test_teacher_never_changes_and_needs_no_gradients(digits):
     model = registry.build("cnn", 0).train()
     before = weights(model)
     cached = CachedTeacher("mine", "cnn", model)
@@ -176,7 +176,7 @@ def kept_file(cache):
     return found
 
 
-def test_what_was_computed_is_kept_for_the_next_start(digits, cache):
+def test_computed_logits_are_kept_for_the_next_start(digits, cache):
     first = small_teacher()
     logits = first.logits(digits)
     first.keep()
@@ -187,12 +187,12 @@ def test_what_was_computed_is_kept_for_the_next_start(digits, cache):
     assert kept_file(cache).name == f"{first.digest[:32]}.safetensors"
 
 
-def test_nothing_is_written_where_nothing_is_new(digits, cache):
+def test_cache_writes_no_file_without_new_logits(digits, cache):
     small_teacher().keep()
     assert not cache.exists()
 
 
-def test_a_partly_filled_cache_is_filled_up(digits):
+def test_partly_filled_cache_is_completed(digits):
     first = small_teacher()
     first.logits(digits.take(slice(0, 640)))
     first.keep()
@@ -202,7 +202,7 @@ def test_a_partly_filled_cache_is_filled_up(digits):
     assert counted.images == 384, "360 unknown images in six full chunks"
 
 
-def test_another_teachers_file_is_not_used(digits, cache):
+def test_file_of_another_teacher_is_not_used(digits, cache):
     other, cached = small_teacher(seed=1), small_teacher(seed=2)
     other.logits(digits)
     other.keep()
@@ -257,7 +257,7 @@ DAMAGES = [truncate, garble, empty, *map(rewritten, [other_shape, other_type, wi
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_file_is_as_good_as_none(digits, cache, damage):
+def test_damaged_file_is_ignored(digits, cache, damage):
     first = small_teacher()
     first.logits(digits)
     first.keep()
@@ -266,7 +266,7 @@ def test_a_damaged_file_is_as_good_as_none(digits, cache, damage):
     assert close(again.logits(digits), live(again, digits))
 
 
-def test_a_disk_that_refuses_is_no_harm(digits, cache, tmp_path, monkeypatch):
+def test_disk_errors_are_tolerated(digits, cache, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "file" / "below"))
     cached = small_teacher()
@@ -283,7 +283,7 @@ def test_a_disk_that_refuses_is_no_harm(digits, cache, tmp_path, monkeypatch):
     assert list((cache / "logits").iterdir()) == [], "a half-written file was left behind"
 
 
-def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
+def test_shipped_logits_are_preferred_to_cached_ones(digits, tmp_path):
     cached = small_teacher()
     cached.logits(digits)
     cached.keep()
@@ -296,7 +296,7 @@ def test_shipped_logits_are_preferred_to_kept_ones(digits, tmp_path):
 # -- names ---------------------------------------------------------------------------------
 
 
-def test_a_teacher_run_is_found_by_its_id(home, mnist):
+def test_teacher_run_is_loaded_by_its_id(home, mnist):
     model = registry.build("mlp-30", 3)
     id = runs.save(runs.new_id(), TeacherConfig(teacher="mlp-30"), "done", [], {"teacher": model}, {}).id
     found = catalogue.load(id)
@@ -312,9 +312,7 @@ def three():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
-def test_several_teachers_say_the_geometric_mean_of_their_probabilities_at_every_temperature(
-    three, digits, temperature
-):
+def test_several_teachers_average_probabilities_geometrically(three, digits, temperature):
     batch = digits.take(slice(0, 50))
     product = torch.ones(50, 10, dtype=torch.float64)
     for each in three:
@@ -325,7 +323,7 @@ def test_several_teachers_say_the_geometric_mean_of_their_probabilities_at_every
     )
 
 
-def test_several_teachers_answer_as_their_common_model_does_and_are_each_asked_once(three, digits):
+def test_several_teachers_are_each_computed_once(three, digits):
     together, batch = MeanTeacher("a+b+c", three), digits.take(slice(0, 200))
     first = together.logits(batch)
     assert close(first, live(together, batch), 1e-3)
@@ -335,7 +333,7 @@ def test_several_teachers_answer_as_their_common_model_does_and_are_each_asked_o
     assert not together.model.training and not any(p.requires_grad for p in together.model.parameters())
 
 
-def test_several_teachers_cost_what_they_cost_together(three):
+def test_size_of_several_teachers_is_the_sum(three):
     together = MeanTeacher("a+b+c", three)
     assert together.architecture == "mlp-30+mlp-32+cnn-tiny"
     parts = [network_size(each.architecture) for each in three]
@@ -346,7 +344,7 @@ def test_several_teachers_cost_what_they_cost_together(three):
     )
 
 
-def test_what_each_of_several_teachers_computed_is_kept(digits):
+def test_logits_of_each_of_several_teachers_are_kept(digits):
     pair = [small_teacher(seed=1), small_teacher(seed=2)]
     together, batch = MeanTeacher("a+b", pair), digits.take(slice(0, 50))
     first = together.logits(batch)
@@ -356,7 +354,7 @@ def test_what_each_of_several_teachers_computed_is_kept(digits):
     assert torch.equal(again.logits(batch), first)
 
 
-def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
+def test_several_teachers_are_loaded_by_names_joined_by_plus(home, mnist):
     run = runs.save(
         runs.new_id(),
         TeacherConfig(teacher="cnn-tiny"),
@@ -375,7 +373,7 @@ def test_several_teachers_are_loaded_by_names_joined_by_a_plus(home, mnist):
             catalogue.load(name)
 
 
-def test_a_student_learns_from_several_teachers(three, mnist):
+def test_student_learns_from_several_teachers(three, mnist):
     experiment = Distillation(
         DistilConfig(student="mlp-30", epochs=1, batch_size=100), mnist, MeanTeacher("a+b+c", three)
     )
@@ -387,7 +385,7 @@ def test_a_student_learns_from_several_teachers(three, mnist):
     )
 
 
-def test_a_run_that_trained_no_teacher_is_refused(home):
+def test_run_without_a_teacher_is_refused(home):
     student = registry.build("mlp-30", 3)
     config = DistilConfig(student="mlp-30")
     id = runs.save(runs.new_id(), config, "done", [], {"student": student, "control": student}, {}).id
@@ -398,13 +396,13 @@ def test_a_run_that_trained_no_teacher_is_refused(home):
 @pytest.mark.parametrize(
     "name", ["nobody", "", "../cnn", "cnn.logits", "/etc/passwd", "20260101-000000-0123456789abcdef"]
 )
-def test_a_name_without_a_teacher_is_refused_in_plain_words(home, name):
+def test_unknown_teacher_name_is_refused(home, name):
     with pytest.raises(UserError, match="choose|Choose"):
         catalogue.load(name)
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"architecture": "resnet"}', '{"architecture": 5}'])
-def test_a_damaged_description_is_named(tmp_path, monkeypatch, text):
+def test_damaged_description_is_named(tmp_path, monkeypatch, text):
     save_file(weights(small_teacher().model), tmp_path / "mine.safetensors")
     if text is not None:
         (tmp_path / "mine.json").write_text(text)
@@ -426,18 +424,18 @@ def cnn():
     return catalogue.load("cnn")
 
 
-def test_the_shipped_teacher_is_the_one_described(cnn, about):
+def test_shipped_teacher_matches_its_description(cnn, about):
     assert "cnn" in catalogue.shipped() and not any("logits" in name for name in catalogue.shipped())
     assert cnn.digest == about["weights_sha256"] == weights_digest(cnn.model)
     assert cnn.architecture == about["architecture"] == "cnn"
 
 
-def test_the_shipped_teacher_makes_at_most_40_errors_and_has_not_seen_the_validation_images(about):
+def test_shipped_teacher_makes_at_most_40_test_errors(about):
     assert about["test_errors"] <= 40 and about["test_images"] == 10_000
     assert about["train_images"] == 55_000 and about["validation_images"] == 5_000
 
 
-def test_how_the_shipped_teacher_was_made_is_a_command_that_gives_its_config(about):
+def test_command_of_the_shipped_teacher_gives_its_config(about):
     command = about["command"]
     assert command.startswith("python -m kd teacher ") and command.endswith(" --ship cnn")
     config = TeacherConfig.from_dict(about["config"])
@@ -446,7 +444,7 @@ def test_how_the_shipped_teacher_was_made_is_a_command_that_gives_its_config(abo
 
 
 @pytest.mark.parametrize("name", catalogue.shipped())
-def test_of_each_shipped_teacher_it_is_told_how_it_learned(name):
+def test_each_shipped_teacher_has_a_training_curve(name):
     told = catalogue.describe(name)
     assert [row["epoch"] for row in told["curve"]] == list(range(1, told["config"]["epochs"] + 1))
     assert told["curve"][0]["loss teacher hard"] > told["curve"][-1]["loss teacher hard"] > 0
@@ -458,7 +456,7 @@ def test_of_each_shipped_teacher_it_is_told_how_it_learned(name):
     assert told.get("curve_weights_sha256") != told["weights_sha256"]
 
 
-def test_shipped_logits_are_the_live_models_and_complete(cnn, sample):
+def test_shipped_logits_are_complete_and_equal_live_logits(cnn, sample):
     counted = Counted(cnn)
     for part in (sample.train, sample.test):
         logits = cnn.logits(part)
@@ -467,7 +465,7 @@ def test_shipped_logits_are_the_live_models_and_complete(cnn, sample):
         counted.images = 0
 
 
-def test_the_errors_on_the_validation_images_are_those_described(cnn, sample, about):
+def test_validation_errors_match_the_description(cnn, sample, about):
     # The sample's images are the validation images.
     wrong = sum(
         int((cnn.logits(part).argmax(1) != part.labels).sum()) for part in (sample.train, sample.test)
@@ -475,7 +473,7 @@ def test_the_errors_on_the_validation_images_are_those_described(cnn, sample, ab
     assert wrong == about["validation_errors"]
 
 
-def test_the_errors_on_the_test_images_are_those_described(cnn, full_mnist, about):
+def test_test_errors_match_the_description(cnn, full_mnist, about):
     wrong = int(
         (
             inference.logits_in_chunks(cnn.model, full_mnist.test.inputs()).argmax(1)
@@ -487,7 +485,7 @@ def test_the_errors_on_the_test_images_are_those_described(cnn, full_mnist, abou
     assert about["data_sha256"] == full_mnist.digest
 
 
-def test_the_shipped_logits_cover_all_of_mnist(cnn, full_mnist):
+def test_shipped_logits_cover_all_of_mnist(cnn, full_mnist):
     counted = Counted(cnn)
     for part in (full_mnist.train, full_mnist.validation, full_mnist.test):
         assert cnn.logits(part).isfinite().all()

@@ -99,7 +99,7 @@ class TeacherSpy:
 # -- batches -------------------------------------------------------------------
 
 
-def test_student_and_control_see_the_same_batches_in_the_same_order(mnist):
+def test_student_and_control_see_the_same_batches(mnist):
     learners = pair()
     spies = [Spy(learner.model) for learner in learners]
     for learner, spy in zip(learners, spies):
@@ -110,7 +110,7 @@ def test_student_and_control_see_the_same_batches_in_the_same_order(mnist):
     assert all(torch.equal(a, b) for a, b in zip(student, control))
 
 
-def test_every_image_comes_once_an_epoch_in_another_order_each_epoch(mnist):
+def test_epoch_has_each_image_once_in_a_new_order(mnist):
     teacher = TeacherSpy()
     run(mnist, teacher=teacher, plan=dataclasses.replace(PLAN, batch_size=300))
     epochs = [
@@ -121,7 +121,7 @@ def test_every_image_comes_once_an_epoch_in_another_order_each_epoch(mnist):
     assert not torch.equal(*epochs)
 
 
-def test_images_teacher_logits_and_labels_of_a_batch_belong_together(mnist):
+def test_batch_matches_images_teacher_logits_and_labels(mnist):
     learners, seen = pair(), []
     spy = learners[0].model = Spy(learners[0].model)
 
@@ -170,7 +170,7 @@ def test_teacher_and_student_see_the_same_view_of_an_image(mnist, augmentation):
         ("sgd", lambda weights: torch.optim.SGD(weights, lr=1.0, momentum=0.9, nesterov=True)),
     ],
 )
-def test_training_is_a_plain_loop_written_out(name, optimizer, mnist):
+def test_training_equals_a_plain_loop(name, optimizer, mnist):
     trained = run(mnist, plan=dataclasses.replace(PLAN, optimizer=name))
     learner, teacher = pair()[0], small_teacher()
     model, step = learner.model, 0
@@ -191,7 +191,7 @@ def test_training_is_a_plain_loop_written_out(name, optimizer, mnist):
         torch.testing.assert_close(trained["student"][name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_weights_that_do_not_matter_decay_by_the_learning_rate(mnist):
+def test_weights_without_gradient_decay_by_the_learning_rate(mnist):
     learner = Learner(
         "control", registry.build("mlp-30", 0), lambda student, *_: {"hard": student.logits.sum() * 0}
     )
@@ -201,11 +201,11 @@ def test_weights_that_do_not_matter_decay_by_the_learning_rate(mnist):
         torch.testing.assert_close(after, before * left, rtol=1e-5, atol=1e-8)
 
 
-def test_the_test_set_is_not_read(mnist):
+def test_training_does_not_read_the_test_set(mnist):
     run(dataclasses.replace(mnist, test=None))
 
 
-def test_a_batch_larger_than_the_data_is_refused_in_plain_words(mnist):
+def test_batch_larger_than_the_data_is_refused(mnist):
     with pytest.raises(
         UserError,
         match=r"Batch size is 1,001, but there are only 1,000 training images; choose a smaller one",
@@ -224,19 +224,19 @@ def test_student_and_control_start_from_the_same_weights(mnist):
     assert identical(student, registry.build("mlp-30", 5))
 
 
-def test_one_seed_gives_one_result(mnist):
+def test_same_seed_gives_the_same_weights(mnist):
     first = run(mnist)
     assert same(first, run(mnist))
     assert not identical(first["student"], first["control"])
 
 
-def test_another_seed_gives_another_order(mnist):
+def test_other_seed_gives_another_order(mnist):
     # The same initial weights: only the order differs.
     assert not same(run(mnist), run(mnist, plan=dataclasses.replace(PLAN, seed=1)))
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn", "vit-half"])
-def test_the_control_beside_a_student_is_the_control_alone(few, architecture, one_thread):
+def test_control_learns_the_same_with_or_without_a_student(few, architecture, one_thread):
     plan = dataclasses.replace(PLAN, epochs=1)
     together = run(few, pair(architecture), plan)["control"]
     alone = run(few, control_alone(architecture), plan)["control"]
@@ -244,16 +244,14 @@ def test_the_control_beside_a_student_is_the_control_alone(few, architecture, on
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny"])
-def test_learners_in_threads_of_their_own_learn_what_they_learn_one_after_the_other(
-    few, architecture, one_thread
-):
+def test_learners_learn_the_same_in_parallel_threads(few, architecture, one_thread):
     plan = dataclasses.replace(PLAN, epochs=1)
     one_after_the_other = run(few, pair(architecture), plan)
     torch.set_num_threads(2)  # one for each
     assert same(one_after_the_other, run(few, pair(architecture), plan))
 
 
-def test_every_block_is_gathered_by_as_many_threads(mnist, one_thread, monkeypatch):
+def test_every_block_is_gathered_by_the_same_number_of_threads(mnist, one_thread, monkeypatch):
     """A resumed training begins with another block, and must learn from the same teacher logits."""
     torch.set_num_threads(4)
     monkeypatch.setattr(batches, "BLOCK", 300)
@@ -271,7 +269,7 @@ def test_every_block_is_gathered_by_as_many_threads(mnist, one_thread, monkeypat
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_training_resumed_at_any_block_learns_the_same(mnist, epoch, one_thread, monkeypatch):
+def test_training_resumed_at_any_block_learns_the_same(mnist, epoch, one_thread, monkeypatch):
     torch.set_num_threads(2)
     monkeypatch.setattr(batches, "BLOCK", 300)
     whole = run(mnist)
@@ -288,7 +286,7 @@ def test_a_training_resumed_at_any_block_learns_the_same(mnist, epoch, one_threa
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn-tiny", "cnn"])
-def test_how_often_records_are_due_does_not_change_the_weights(few, architecture):
+def test_frequency_of_records_does_not_change_the_weights(few, architecture):
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=50)
     seldom = run(few, pair(architecture), plan)
     assert same(seldom, run(few, pair(architecture), plan, due=always))
@@ -296,7 +294,7 @@ def test_how_often_records_are_due_does_not_change_the_weights(few, architecture
 
 
 @pytest.mark.parametrize("architecture", ["mlp-30", "cnn"])
-def test_random_numbers_drawn_elsewhere_do_not_change_the_weights(few, architecture):
+def test_global_random_numbers_do_not_change_the_weights(few, architecture):
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=50)
 
     def noise(record):
@@ -309,7 +307,7 @@ def test_random_numbers_drawn_elsewhere_do_not_change_the_weights(few, architect
     assert same(quiet, run(few, pair(architecture), plan, due=always, between=noise))
 
 
-def test_a_background_thread_gives_the_same_weights(few):
+def test_background_thread_gives_the_same_weights(few):
     found = {}
     plan = dataclasses.replace(PLAN, epochs=1)
     thread = threading.Thread(target=lambda: found.update(run(few, pair("cnn-tiny"), plan)))
@@ -327,7 +325,7 @@ def test_augmented_training_can_be_repeated(mnist, augmentation):
     assert not same(varied, run(mnist, control_alone()))
 
 
-def test_images_are_augmented_anew_all_the_time(mnist, monkeypatch):
+def test_images_are_augmented_with_a_new_seed_each_time(mnist, monkeypatch):
     seeds = []
 
     def noted(digits, generator):
@@ -344,7 +342,7 @@ def test_images_are_augmented_anew_all_the_time(mnist, monkeypatch):
 
 
 @pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn"])
-def test_models_train_in_training_mode_and_are_judged_in_eval_mode(few, architecture):
+def test_models_are_validated_in_eval_mode(few, architecture):
     learners = pair(architecture)
     for learner in learners:
         learner.model = Spy(learner.model)
@@ -361,7 +359,7 @@ def test_models_train_in_training_mode_and_are_judged_in_eval_mode(few, architec
         )
 
 
-def test_the_teacher_stays_in_eval_mode_and_unchanged(few):
+def test_teacher_stays_unchanged_in_eval_mode(few):
     teacher, modes = small_teacher("cnn-tiny"), []
     teacher.model.register_forward_hook(
         lambda module, *_: modes.append({part.training for part in module.modules()})
@@ -395,19 +393,19 @@ def temperatures(mnist, plan=PLAN, between=lambda record: None):
     return seen
 
 
-def test_updated_settings_hold_from_the_next_step_on(mnist):
+def test_updated_settings_apply_from_the_next_step(mnist):
     updates = {3: {"temperature": 8.0}}
     assert temperatures(mnist, between=lambda record: updates.get(record.step)) == [4.0] * 3 + [8.0] * 17
 
 
-def test_a_schedule_holds_from_the_step_after_on(mnist):
+def test_schedule_applies_from_the_following_step(mnist):
     plan = dataclasses.replace(
         PLAN, schedule=((0, "temperature", 2.0), (3, "temperature", 8.0), (19, "temperature", 5.0))
     )
     assert temperatures(mnist, plan) == [2.0] * 3 + [8.0] * 16 + [5.0]
 
 
-def test_a_schedule_repeats_what_was_changed_by_hand_to_the_bit(mnist):
+def test_schedule_repeats_manual_changes_bit_for_bit(mnist):
     by_hand = {
         3: {"temperature": 8.0},
         7: {"soft_weight": 0.2, "temperature": 1.5},
@@ -425,7 +423,7 @@ def test_a_schedule_repeats_what_was_changed_by_hand_to_the_bit(mnist):
     )
 
 
-def test_a_pause_changes_neither_weights_nor_the_time_that_is_counted(mnist, monkeypatch):
+def test_pause_changes_neither_weights_nor_counted_time(mnist, monkeypatch):
     clock = [0.0]
 
     def tick():
@@ -444,7 +442,7 @@ def test_a_pause_changes_neither_weights_nor_the_time_that_is_counted(mnist, mon
     assert same(paused, run(mnist))
 
 
-def test_a_closed_training_stops_at_once(mnist):
+def test_closed_training_stops_at_once(mnist):
     learners = pair()
     training = fit(learners, mnist, PLAN, SETTINGS, small_teacher(), always)
     next(training)
@@ -458,7 +456,7 @@ def test_a_closed_training_stops_at_once(mnist):
 # -- records -----------------------------------------------------------------------
 
 
-def test_records_come_when_due_and_at_the_end_of_each_epoch(mnist):
+def test_records_come_when_due_and_at_each_epoch_end(mnist):
     records = list(fit(pair(), mnist, PLAN, SETTINGS, small_teacher(), lambda step: step in (4, 13)))
     assert [record.step for record in records] == [4, 10, 13, 20]
     assert [record.epoch for record in records] == [0.4, 1.0, 1.3, 2.0]
@@ -466,7 +464,7 @@ def test_records_come_when_due_and_at_the_end_of_each_epoch(mnist):
     assert {record.steps for record in records} == {20}
 
 
-def test_records_hold_means_since_the_record_before(mnist):
+def test_records_hold_means_since_the_previous_record(mnist):
     learners, seen = pair(), []
 
     def watched(student, teacher, labels, settings):
@@ -489,7 +487,7 @@ def test_records_hold_means_since_the_record_before(mnist):
     assert start == 20
 
 
-def test_records_judge_on_the_glance_and_at_epoch_ends_on_all_validation_images(sample):
+def test_records_use_all_validation_images_at_epoch_ends(sample):
     validation = sample.test
     mnist = Mnist(sample.train.take(slice(None, None, 4)), validation, None, "full")
     learners = pair()
@@ -506,7 +504,7 @@ def test_records_judge_on_the_glance_and_at_epoch_ends_on_all_validation_images(
             assert record.validation_accuracy[learner.name] == pytest.approx(right / len(judged), abs=1e-6)
 
 
-def test_a_record_is_one_flat_row(mnist):
+def test_record_is_one_flat_row(mnist):
     row = next(fit(pair(), mnist, PLAN, SETTINGS, small_teacher())).row()
     assert list(row) == [
         "step",
@@ -544,14 +542,14 @@ def spoils_the_weights(student, teacher, labels, settings):
 
 
 @pytest.mark.parametrize("objective", [not_a_number, spoils_the_weights])
-def test_a_number_that_is_not_finite_ends_training_in_plain_words(mnist, objective):
+def test_training_ends_when_a_value_is_not_finite(mnist, objective):
     learner = Learner("student", registry.build("mlp-30", 0), objective)
     plan = dataclasses.replace(PLAN, epochs=1, batch_size=1000)
     with pytest.raises(Diverged, match=r"Training diverged after 1 steps .*; try a lower learning rate\."):
         list(fit([learner], mnist, plan, SETTINGS))
 
 
-def test_what_went_out_of_bounds_is_as_it_was_at_its_last_record(mnist):
+def test_diverged_training_keeps_weights_of_its_last_record(mnist):
     """A step whose loss is finite can spoil the weights: it is found at the next record, and no such record is given out."""
     steps, records, good = [], [], {}
 
@@ -579,7 +577,7 @@ def test_what_went_out_of_bounds_is_as_it_was_at_its_last_record(mnist):
     assert records == [3, 6] and identical(learner.model, good)
 
 
-def test_too_high_a_learning_rate_is_found_out(mnist):
+def test_too_high_learning_rate_is_detected(mnist):
     with pytest.raises(Diverged):
         run(mnist, plan=dataclasses.replace(PLAN, learning_rate=1e30), due=always)
 
@@ -588,7 +586,7 @@ def test_too_high_a_learning_rate_is_found_out(mnist):
 
 
 @given(steps=st.integers(1, 3000), peak=st.floats(1e-6, 1.0))
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, peak):
+def test_learning_rate_rises_to_its_peak_and_falls_to_almost_0(steps, peak):
     rates = [learning_rate_at(step, steps, peak) for step in range(steps)]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(peak) and min(rates) > 0
@@ -597,13 +595,13 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, 
     assert steps < 10 or rates[-1] < 0.05 * peak
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_along_a_cosine():
+def test_learning_rate_rises_linearly_and_falls_as_a_cosine():
     rates = [learning_rate_at(step, 100, 1.0) for step in range(100)]
     assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
     assert rates[20:] == pytest.approx([(1 + math.cos(math.pi * (i + 1) / 81)) / 2 for i in range(80)])
 
 
-def test_random_numbers_depend_on_their_key_alone():
+def test_random_numbers_depend_only_on_their_key():
     def draw(*key):
         return torch.rand(4, generator=generator(*key)).tolist()
 
@@ -612,7 +610,7 @@ def test_random_numbers_depend_on_their_key_alone():
     assert len({tuple(draw(*key)) for key in keys}) == 5
 
 
-def test_accuracy_is_the_share_that_is_right(mnist):
+def test_accuracy_is_the_share_of_correct_predictions(mnist):
     model = registry.build("mlp-30", 0)
     right = sum(
         int(model(image[None]).argmax()) == int(label)
@@ -631,7 +629,7 @@ def few_labels(mnist):
     return dataclasses.replace(mnist, train=train)
 
 
-def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels):
+def test_every_batch_has_labelled_images_when_labels_are_few(few_labels):
     training = Training(pair(), few_labels, PLAN, SETTINGS, small_teacher())
     all_batches = list(training._batches.start(0, LearnerThreads([], parallel=False)))
     assert len(all_batches) == 20
@@ -642,7 +640,7 @@ def test_every_batch_has_labelled_images_where_only_some_have_labels(few_labels)
     assert len({image.numpy().tobytes() for image in first_epoch}) == len(few_labels.train)
 
 
-def test_the_control_learns_from_the_labelled_images_alone(few_labels):
+def test_control_learns_only_from_labelled_images(few_labels):
     """Other images in place of the unlabelled ones, and labels of theirs that nobody may see, change nothing for it."""
     shown = few_labels.train
     hidden = dataclasses.replace(
@@ -654,12 +652,12 @@ def test_the_control_learns_from_the_labelled_images_alone(few_labels):
     assert identical(one["control"], other["control"])
 
 
-def test_training_accuracy_is_of_the_labelled_images(few_labels):
+def test_training_accuracy_counts_only_labelled_images(few_labels):
     record = list(fit(control_alone(), few_labels, dataclasses.replace(PLAN, epochs=10), SETTINGS))[-1]
     assert record.train_accuracy["control"] > 0.95 and record.validation_accuracy["control"] < 0.9
 
 
-def test_with_few_labels_the_student_learns_from_the_teacher_what_the_control_cannot_know(mnist, few_labels):
+def test_student_beats_its_control_with_few_labels(mnist, few_labels):
     """What distillation is for: the teacher answers about images that nobody labelled."""
     teacher = load("cnn")
     learners = [
