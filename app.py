@@ -1,4 +1,4 @@
-"""Entry point of the app: `streamlit run app.py` serves the pages and our own routes beside them."""
+"""Entry point of the app: `streamlit run app.py` serves the pages and our own routes."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""How soon each panel of the dark-knowledge lab shows its first picture, measured inside a real browser.
+"""Measure how soon each panel of the dark-knowledge lab shows its first picture, in a real browser.
 
     python benchmarks/panels.py [--json]
 

@@ -47,7 +47,7 @@ class Viewer:
         self.ticks: list[float] = []  # when repetitions and looks ended, by time.monotonic()
         self.seen: list[float] = []  # when the page told the epoch
         self.told: list[str] = []  # what it showed as errors
-        self.waiting = ""  # what it said of the queue
+        self.waiting = ""  # the page's message on the queue
         self.said: dict[str, int] = {}  # of the drawing, by model
         self.mentioned: set[str] = set()  # ids of runs
         self.received = 0  # bytes
@@ -55,10 +55,10 @@ class Viewer:
         self._page = ""
         self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
         self._followed: tuple[str, str] | None = (
-            None  # where what is new of the run is fetched, and the fragment that shows it
+            None  # the address of the run's live feed, and the fragment that shows it
         )
         self._seen = (-1, "")  # the version and the state of the run that was fetched last
-        self._every = 0.0  # seconds between two looks at it
+        self._every = 0.0  # seconds between two requests
         self._follower: asyncio.Task | None = None
         self._kept: dict[str, int] = {}  # hash of a message -> the run that it came with
         self._runs = 0
@@ -92,7 +92,7 @@ class Viewer:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two looks at the run, or None where nothing is repeated."""
+        """Seconds between two requests for the run, or None where nothing is repeated."""
         if self._followed:
             return self._every
         return min((interval for interval, _ in self._fragments.values()), default=None)

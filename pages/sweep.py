@@ -13,7 +13,7 @@ WAYS = {"sweep": grid_panel, "search": search_panel}
 
 
 def way() -> str:
-    """Return what is shown: as chosen, at first by the link, or as its run is."""
+    """Return the panel to show: the chosen one, at first from the link or from the kind of its run."""
     if session_keys.WAY not in st.session_state:
         run, wanted = st.query_params.get("run"), st.query_params.get("way")
         if wanted not in WAYS:

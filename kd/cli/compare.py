@@ -1,4 +1,4 @@
-"""``kd compare``: measure stored runs beside each other."""
+"""``kd compare``: measure stored runs side by side."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Measure runs, store what was measured with each, and print it."""
+    """Measure runs, store the measures with each run, and print them."""
     chosen = [runs.load(id) for id in given.runs]
     for run in chosen:
         if not (run.about.comparable and run.measures):

@@ -21,13 +21,13 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 
 def nothing_kept(given: argparse.Namespace) -> str:
-    """Return what is left of a command that was stopped, where it keeps nothing."""
+    """Return the message of a stopped command that keeps nothing."""
     return "nothing was stored"
 
 
 def all_kept(given: argparse.Namespace) -> str:
-    """Return what is left of a command that was stopped, where it continues by itself."""
-    return "what was trained is kept; the same command goes on"
+    """Return the message of a stopped command that continues when it is run again."""
+    return "finished trainings are kept; run the same command again to continue"
 
 
 def load_mnist() -> digits.Mnist:

@@ -87,7 +87,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def kept(given: argparse.Namespace) -> str:
-    """Return what is left of a run that was stopped, and how to resume it."""
+    """Return a sentence on what is kept of a stopped run, and how to resume it."""
     try:
         checkpoint = checkpoints.load(given.id, state=False)
     except UserError:

@@ -14,7 +14,7 @@ from kd.objectives.mistakes import MISTAKES
 
 @dataclass(frozen=True, kw_only=True)
 class MistakeConfig(Settings):
-    """Settings of a student that is taught with a mistake, beside one that is taught without it.
+    """Settings of a student that is taught with a mistake, next to one that is taught correctly.
 
     See kd.experiments.mistake.
     """
@@ -83,7 +83,7 @@ MISTAKE = Kind(
     name="mistake",
     config=MistakeConfig,
     experiment="kd.experiments.mistake:MistakeExperiment",
-    help="teach a student with a classic mistake, beside one that is taught right",
+    help="teach a student with a classic mistake, next to one that is taught correctly",
     default_name=_default_name,
     title=_title,
     columns=("gradient ratio", "validation student", "validation mistaken", "validation control"),

@@ -1,4 +1,4 @@
-"""Figures of what compression costs and saves, as plain dicts like those of kd.figures.training."""
+"""Figures of compression, as plain dicts like those of kd.figures.training: error rate against a cost."""
 
 from __future__ import annotations
 

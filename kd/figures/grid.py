@@ -9,7 +9,7 @@ from kd.config.grid import GridConfig
 from kd.figures.training import COLOURS, Figure, base
 from kd.sweeps.grid_summary import MEASURES, Place, place
 
-#: Axis -> its title beside the heat map and its name within a sentence.
+#: Axis -> its title next to the heat map and its name within a sentence.
 TITLES = {
     "student": "student",
     "labels": "labels",

@@ -1,4 +1,4 @@
-"""Which job trains, which wait, and which are paused, as plain data without threads.
+"""The queue of jobs, one training and others waiting or paused, as plain data without threads.
 
 Callers hold the manager's lock and pass the time in, as seconds of a monotonic clock.
 """

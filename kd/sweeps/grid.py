@@ -42,7 +42,7 @@ class GridRecord(Record):
     outcomes: tuple[Outcome, ...] = ()  # empty until the group ends
 
     def row(self) -> dict[str, float]:
-        """Return the record as a row, with columns by place in the group, so that there are few."""
+        """Return the record as a row; columns are named by place in the group, so that there are few."""
         row: dict[str, float] = {
             name: getattr(self, name) for name in ("step", "epoch", "seconds", "images_per_second", "group")
         }
@@ -60,7 +60,7 @@ class GridRecord(Record):
 class Grid(Experiment):
     """All groups of a sweep, one after another.
 
-    Kept are the outcomes of the cells, and their weights as grid_weights.kept() says.
+    It keeps the outcomes of the cells, and the weights that grid_weights.kept() chooses.
 
     Raises:
         UserError: a method cannot use the teacher's hidden layers, or the run to continue does not fit.

@@ -129,7 +129,7 @@ def load() -> dict[str, Any] | None:
 
 
 def summary(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return rows of what is compared, our value and the paper's."""
+    """Return rows of a quantity, our value and the paper's."""
     ours = {
         "fewer parameters": f"{result['fewer_parameters']:.0%}",
         "faster": f"{result['faster'] - 1:.0%}",

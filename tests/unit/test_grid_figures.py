@@ -1,4 +1,4 @@
-"""The heat map of a sweep: its cells, the range of its colours and the sentence beside it."""
+"""The heat map of a sweep: its cells, the range of its colours and the sentence next to it."""
 
 import json
 

@@ -1,0 +1,1 @@
+"""Live charts of runs, and the feed that spectators follow."""

@@ -18,7 +18,7 @@ from kd.jobs.snapshot import Snapshot
 
 
 def address(run_id: str) -> str:
-    """Return where the feed of a run is fetched, relative to the page's address."""
+    """Return the address of a run's feed, relative to the page's address."""
     return f"kd/feed/{run_id}"
 
 
@@ -27,10 +27,10 @@ class Message:
     """The content of a run's feed at one moment.
 
     Attributes:
-        key: tells whether a snapshot would give the same content.
+        key: equal for snapshots that give the same content.
         content: gzipped JSON, as ``chart.packed`` writes it.
-        etag: of the content, with its quotes.
-        fresh_until: when it is worth another look, by ``time.monotonic()``.
+        etag: the content's ETag, in quotes.
+        fresh_until: the ``time.monotonic()`` from which another request is worthwhile.
     """
 
     key: tuple
@@ -54,12 +54,12 @@ class Feed:
         self._lock = threading.Lock()
 
     def fresh(self, run_id: str) -> Message | None:
-        """Return the newest message where it is recent enough, without waiting and without computing."""
+        """Return the newest message if it is recent enough, without waiting or computing."""
         message = self._messages.get(run_id)
         return message if message is not None and time.monotonic() < message.fresh_until else None
 
     def newest(self, run_id: str) -> Message | None:
-        """Return the run's message, drawn anew where there is something new; None where the run is unknown.
+        """Return the run's message, drawn again if anything changed; None if the run is unknown.
 
         While one thread draws, others that have an older message get that one.
         """
@@ -90,7 +90,7 @@ class Feed:
         return message
 
     def _forget(self) -> None:
-        """Drop what is kept of runs that are unknown by now."""
+        """Drop the messages of runs that no longer exist."""
         with self._lock:
             for run_id in list(self._drawing):
                 if self._snapshot(run_id) is None:

@@ -1,4 +1,4 @@
-"""Repeat what shows a run while it is under way."""
+"""Redraw the part of a page that shows a run while the run is active."""
 
 from __future__ import annotations
 

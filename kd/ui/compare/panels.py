@@ -191,7 +191,7 @@ def _curve(name: str) -> tuple[list[dict[str, float]], str]:
 def beside(chosen: list[runs.Run]) -> None:
     """Show several runs in one chart, and the settings in which they differ."""
     pair = chosen[:MOST]
-    st.header(" beside ".join(plain(run.name) for run in pair), anchor=False)
+    st.header(" and ".join(plain(run.name) for run in pair), anchor=False)
     try:
         curves = {
             f"{i}. {run.name}": (run.metrics(), run.config.total_epochs) for i, run in enumerate(pair, 1)

@@ -38,7 +38,7 @@ COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT
 
 
 def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: int) -> dict[str, Any]:
-    """Return a row of the table; what was not measured is empty."""
+    """Return a row of the table; values that were not measured are empty."""
     role = run.models[0]
     settings, tested = run.config.to_dict(), run.measures["models"]
     model = measures["models"][role] if measures else {}

@@ -1,4 +1,4 @@
-"""The Compress page: a trained network made smaller by sliders, and recovered with its teacher."""
+"""The Compress page: shrink a trained network with sliders, then fine-tune it with its teacher."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _intro() -> None:
 
 
 def _preview(config: CompressConfig) -> None:
-    """Show what the sliders leave of the network.
+    """Show the size, latency and accuracy of the compressed network.
 
     Raises:
         UserError: there is no such network.
@@ -124,7 +124,7 @@ def _buttons(config: CompressConfig, snap: Snapshot | None) -> None:
 
 
 def _live(now: Snapshot) -> None:
-    """Show the curves of a recovery, and which network is which."""
+    """Show the curves of a fine-tuning, and say which network is which."""
     curves.show(now)
     third = (
         " *alone*: the run's control, which was never distilled, compressed in the same way and fine-tuned "

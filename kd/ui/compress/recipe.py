@@ -17,7 +17,7 @@ FORM = Form(CompressConfig, session_keys.COMPRESS, "compress", always_valid=True
 
 
 def networks() -> dict[str, str]:
-    """Return what can be compressed, students first: name or run id -> label."""
+    """Return the networks that can be compressed, students first: name or run id -> label."""
     found = [run for run in runs.list_runs()[0] if run.about.compressible and run.models and run.measures]
     students = {
         run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})"
@@ -81,7 +81,7 @@ def amounts() -> None:
 
 
 def recovery() -> None:
-    """Draw the settings of the recovery."""
+    """Draw the settings of the fine-tuning."""
     left, middle, right = st.columns(3)
     with left:
         FORM.teacher()

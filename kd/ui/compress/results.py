@@ -1,4 +1,4 @@
-"""The results of the Compress page: tables, headline, picture, and the outcome of a recovery."""
+"""The results of the Compress page: tables, headline, plot and the outcome of fine-tuning."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _table(lines: list[dict[str, Any]]) -> None:
 
 
 def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
-    """Show what the sliders leave of a network and of its control, technique by technique.
+    """Show the cost and accuracy of a network and its control after each technique.
 
     Args:
         images: how many validation images the accuracies are measured on.
@@ -109,7 +109,7 @@ def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _told(rows: list[dict[str, Any]]) -> None:
-    """Say what each technique really brought, in file size and latency."""
+    """Describe how much each technique changed the file size and the latency."""
     for before, after in zip(rows, rows[1:]):
         name = after["done"][-1][0]
         size = after["file_bytes"] / before["file_bytes"]
@@ -144,7 +144,7 @@ def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> N
 
 
 def outcome(snap: Snapshot) -> None:
-    """Show all stages of a recovery that has ended, on the test set."""
+    """Show all stages of a finished fine-tuning, measured on the test set."""
     stages = snap.measures["stages"]
     distilled = any(found["who"] == "alone" for found in stages)
     batch = st.session_state.get("compress_batch") or 1

@@ -54,7 +54,7 @@ def adopt(config: Config, mode: str) -> None:
 
 
 def show(config: DistilConfig) -> None:
-    """Let the Distil page begin with ``config`` and without a run."""
+    """Make the Distil page start with the settings ``config`` and without a run."""
     for form in FORMS.values():
         form.restore({})
     st.session_state[session_keys.MODE], st.session_state[session_keys.RUN] = "distil", None
@@ -62,7 +62,7 @@ def show(config: DistilConfig) -> None:
 
 
 def show_run(id: str) -> None:
-    """Let the Distil page show a run, with its settings."""
+    """Make the Distil page show a run and its settings."""
     st.session_state[session_keys.RUN], st.session_state[session_keys.REPLAY] = id, None
     st.session_state.pop(session_keys.ADOPTED, None)
 
@@ -76,7 +76,7 @@ def _apply_preset() -> None:
 
 @dataclass(frozen=True)
 class _Widgets:
-    """The widgets of a form during a run, and before.
+    """The widgets of a form, before and during a run.
 
     Args:
         locked: a run of this visitor is under way, so that only what may change live can be moved.

@@ -1,0 +1,1 @@
+"""The Draw page, and the drawing that all pages share."""

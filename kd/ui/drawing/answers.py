@@ -49,8 +49,8 @@ def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
 def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[Tensor, bool]:
     """Return the teacher's logits (1, 10), and whether the picture looks like a digit to it.
 
-    Cached, because while a student learns the same picture is asked several times a second, and the teacher
-    costs most.
+    Cached, because while a student learns, the same picture is classified several times a second, and the
+    teacher is the slowest network.
     """
     inputs = _inputs.to(training_device())
     said = inference.logits_in_chunks(shared.manager().teacher(teacher_name).model, inputs).cpu()
@@ -59,9 +59,9 @@ def _teacher_says(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple[T
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def familiar(teacher_name: str) -> familiarity.Familiar:
-    """Return what tells whether a picture looks like a digit to the teacher, to the first of several.
+    """Return the test of whether a picture looks like a digit to the teacher, or to the first of several.
 
-    Its limit is set on validation images.
+    Its threshold is set on validation images.
     """
     found = shared.manager().teacher(teacher_name.split("+")[0])
     return familiarity.Familiar(found.model, shared.manager().source.mnist().validation)

@@ -59,12 +59,12 @@ def drawn() -> np.ndarray | None:
 
 
 def show(picture: np.ndarray, whence: str = "The drawing in the link.") -> None:
-    """Let the (28, 28) uint8 picture count as drawn, until something is drawn. ``whence`` says what it is."""
+    """Use ``picture``, (28, 28) uint8, as the drawing until the visitor draws; ``whence`` describes it."""
     _kept().update(picture=picture, png=None, strokes=None, page=None, whence=whence)
 
 
 def clear() -> None:
-    """Let nothing count as drawn."""
+    """Discard the drawing."""
     _kept().update(picture=None, png=None, strokes=None, page=None)
 
 

@@ -58,7 +58,7 @@ class Form:
         return kept[self.part] if self.part else kept
 
     def keep(self, values: dict[str, Any]) -> None:
-        """Keep these values instead; what the widgets show stays."""
+        """Replace the values; the widgets keep showing theirs."""
         if self.part:
             st.session_state.setdefault(self.slot, {})[self.part] = values
         else:
@@ -193,7 +193,7 @@ class Form:
     def _take(
         self, kind: Callable[..., Any], name: str, key: str, changed: Callable[[str], Any] | None
     ) -> None:
-        """Keep what a widget says now."""
+        """Keep the current value of a widget."""
         if key not in st.session_state:  # another callback of the same run has renewed the widget
             return
         value = _written(kind, st.session_state[key])
@@ -217,7 +217,7 @@ class Form:
         return session_keys.setting(self.prefix, name) + (f"_{times}" if times else "")
 
     def renew(self, name: str) -> None:
-        """Let the widget show the kept value when it is drawn next, whatever the browser has."""
+        """Make the widget show the kept value when it is drawn next, whatever value the browser has."""
         if self.same_keys:
             st.session_state.pop(self.key(name), None)
         else:
@@ -229,7 +229,7 @@ class Form:
 
 
 def _shown(kind: Callable[..., Any], value: Any, options: Mapping[str, Any]) -> tuple[str, Any]:
-    """Return the argument by which a kind of widget gets its value, and ``value`` as it expects it."""
+    """Return the name of the argument that sets a widget's value, and ``value`` in the form that it takes."""
     if kind is st.selectbox:
         return "index", options["options"].index(value)
     if kind is st.pills:
@@ -244,7 +244,7 @@ def _shown(kind: Callable[..., Any], value: Any, options: Mapping[str, Any]) -> 
 
 
 def _written(kind: Callable[..., Any], value: Any) -> Any:
-    """Return what a widget says as the setting is written."""
+    """Return a widget's value in the form in which the setting is written."""
     if kind is st.pills:
         return "".join(value)
     if kind is st.multiselect:

@@ -86,14 +86,14 @@ def _glance() -> Digits:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _teacher_places(name: str, source: str) -> np.ndarray | None:
-    """Return where the teacher's features put the 1,000 images, (N, 2)."""
+    """Return the coordinates (N, 2) of the 1,000 images on the teacher's feature map."""
     features = inside.penultimate(shared.manager().teacher(name).model, _glance().inputs())
     return None if features is None else inside.plane(features)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
-    """Return the maps of teacher and student, packed; the student's is laid on the teacher's.
+    """Return the maps of teacher and student, packed; the student's is aligned with the teacher's.
 
     They are computed once per epoch: at every tick they would take as much time as the training.
     """

@@ -1,4 +1,4 @@
-"""Where a run is, and how it ended."""
+"""The progress of a run, and how it ended."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def line(snap: Snapshot) -> tuple[float, str]:
 
 
 def outcome(snap: Snapshot) -> None:
-    """Say how the run ended, where that needs saying."""
+    """Say how the run ended, unless it simply finished or was stopped."""
     if not snap.message or snap.active or snap.message == STOPPED:
         return
     if snap.state == "failed" or "not saved" in snap.message:
@@ -77,7 +77,7 @@ def outcome(snap: Snapshot) -> None:
 
 
 def discard_button(snap: Snapshot) -> None:
-    """Draw a button by which the owner of an interrupted run deletes its checkpoint, after a question."""
+    """Draw a button that deletes an interrupted run's checkpoint, after its owner confirms it."""
 
     def confirmed() -> None:
         try:

@@ -27,7 +27,7 @@ def begin(id: str, playing: bool) -> None:
 
 
 def begin_last() -> bool:
-    """Replay the last finished run, for when the machine fails in front of everybody.
+    """Replay the last finished run, as a fallback when a live training fails on stage.
 
     Returns:
         Whether it can be replayed; where not, a notice says why.
@@ -71,12 +71,12 @@ def _player() -> replay.Player:
 
 
 def _move(how: str, *arguments: float) -> None:
-    """Call one of the player's methods, which decides what it does from now on."""
+    """Replace the player by the one that its method ``how`` returns."""
     st.session_state[session_keys.PLAYER] = getattr(_player(), how)(*arguments, time.monotonic())
 
 
 def _step(recording: replay.Recording) -> None:
-    """Go on to the next record, and pause there."""
+    """Move to the next record, and pause there."""
     _move("pause")
     _move("seek", recording.next(_player().at))
 

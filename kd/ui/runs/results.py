@@ -39,7 +39,7 @@ def show(snap: Snapshot) -> None:
 
 
 def _verdict(student: float, control: float, snap: Snapshot) -> str:
-    """Say what the difference between student and control is worth."""
+    """Say whether the difference between student and control exceeds chance."""
     chance = 2 * math.sqrt(max(1.0, student + control))
     gap = control - student
     same = KINDS[snap.kind].control_note(snap.config)

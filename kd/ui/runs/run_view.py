@@ -61,14 +61,14 @@ class RunView:
             return None
 
     def brings_settings(self, snap: Snapshot | None) -> bool:
-        """Whether the run has just come on show, so that the widgets are to show its settings."""
+        """Whether the page shows this run for the first time, so that the widgets must take its settings."""
         if snap is None or st.session_state.get(self.key("adopted")) == snap.id:
             return False
         self.keep_settings(snap.id)
         return True
 
     def keep_settings(self, id: str | None) -> None:
-        """Let the widgets keep the settings that they show, although this run is on show."""
+        """Leave the widgets as they are, although the page shows this run."""
         st.session_state[self.key("adopted")] = id
 
     @staticmethod
@@ -215,7 +215,7 @@ class RunView:
             self.save_button(snap)
 
     def watching(self, snap: Snapshot) -> None:
-        """Say so where somebody else commands the run."""
+        """Tell spectators that somebody else controls the run."""
         if not snap.active or snap.mine:
             return
         own = ""

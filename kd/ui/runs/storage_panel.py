@@ -1,4 +1,4 @@
-"""How much is stored, how much may be, and the oldest runs to remove."""
+"""The used and the allowed storage, and the oldest runs to remove."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def show(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint
 
 
 def when(moment: str) -> str:
-    """ "2026-01-31 12:00" of an ISO 8601 moment."""
+    """Return an ISO 8601 time to the minute, such as "2026-01-31 12:00"."""
     return moment[:16].replace("T", " ")
 
 
@@ -91,7 +91,7 @@ def _row(run: runs.Run, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def _interrupted_row(kept: checkpoints.Checkpoint) -> dict[str, Any]:
-    """Return the same columns, without what is measured at the end."""
+    """Return the same columns, without the measures taken at the end."""
     return {
         "name": kept.about.default_name(kept.config),
         "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),

@@ -1,1 +1,1 @@
-"""Our own routes, middleware and lifespan, served beside Streamlit's by the st.App in app.py."""
+"""Our own routes, middleware and lifespan, which the st.App in app.py adds to Streamlit's."""

@@ -1,4 +1,4 @@
-"""Which requests our own routes answer: Streamlit checks Host and Origin on its routes only."""
+"""Check Host and Origin on our own routes, because Streamlit checks them on its routes only."""
 
 from __future__ import annotations
 

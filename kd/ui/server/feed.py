@@ -17,7 +17,7 @@ _UNKNOWN = "No run with this id is in training here. Reload the page to see whet
 
 @functools.cache
 def feed() -> Feed:
-    """Return the process's one feed. What it draws with is imported when the first spectator comes."""
+    """Return the process's one feed. Its drawing code is imported when the first spectator comes."""
     from kd.store import runs
     from kd.ui.runs import curves
     from kd.ui.shell import shared

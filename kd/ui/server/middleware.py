@@ -19,7 +19,7 @@ class QuietDisconnects:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, except what is sent after a disconnect."""
+        """Pass everything on, except messages that are sent after a disconnect."""
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return

@@ -27,7 +27,7 @@ def plainly() -> Iterator[None]:
 
 
 def load_or_tell(load: Callable[[], T | None]) -> T | None:
-    """Return a stored table; None where there is none, or where it is damaged, which the page then says."""
+    """Return a stored table; None if there is none. If it is damaged, say so on the page and return None."""
     try:
         return load()
     except UserError as error:

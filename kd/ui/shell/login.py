@@ -12,7 +12,7 @@ _PASSWORD = "presenter_password"
 
 
 def show() -> None:
-    """Say who may do what, and take the password; nothing where everybody may do everything."""
+    """Say who may do what and ask for the password; show nothing where everybody may do everything."""
     if not permissions.closed():
         return
     with st.container(horizontal=True, vertical_alignment="center", key="entrance"):

@@ -1,4 +1,4 @@
-"""The strip under the navigation: which data there are."""
+"""The strip under the navigation, which names the data in use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kd.ui.shell import shared, url_state
 
 
 def strip() -> None:
-    """Show one quiet line; a louder one where the data are not the full MNIST."""
+    """Show the state of the data, unless it is the full MNIST."""
     source = shared.manager().source
     drawn_for = source.state
 

@@ -14,7 +14,7 @@ def apply(presenting: bool) -> None:
     """Add the rules to the page; in presenter mode with large type and without menus.
 
     Streamlit sends an element of style rules alone later than the first captions. With another node
-    beside the rules it is an element like any other, and comes first.
+    next to the rules it is an element like any other, and comes first.
     """
     with st.container(key="kd_style"):
         st.html(f"<span></span><style>{_ALWAYS}{_PRESENTER if presenting else ''}</style>")

@@ -23,7 +23,7 @@ def token() -> str:
 
 
 def digest() -> str:
-    """Return the digest of the token, for where the token itself must not be."""
+    """Return the digest of the token, for places where the token itself must not appear."""
     return runs.owner_digest(token())
 
 

@@ -1,0 +1,1 @@
+"""The Sweep page: sweeps over a grid, and searches."""

@@ -72,7 +72,7 @@ def _sweep(snap: Snapshot) -> None:
 
 
 def _measured_before() -> None:
-    """Show what the command line measured, until somebody starts a sweep."""
+    """Show sweeps that the command line measured, until somebody starts one."""
     try:
         measured = grid_store.load()
     except UserError as error:

@@ -22,7 +22,7 @@ from kd.ui.shell import notices, session_keys, visitor
 
 
 def view(config: GridConfig) -> dict[str, Any]:
-    """Draw the choice of what the heat map shows, at first as the link says; return it."""
+    """Draw the widgets that choose the heat map's view, at first the link's; return the view."""
     if session_keys.GRID_MEASURE not in st.session_state and st.query_params.get("shows") in MEASURES:
         st.session_state[session_keys.GRID_MEASURE] = st.query_params["shows"]
     if session_keys.GRID_GAIN not in st.session_state and "gain" in st.query_params:
@@ -113,7 +113,7 @@ def _pick_place(place: Any) -> None:
 
 
 def _touched(config: GridConfig, key: str) -> None:
-    """Keep a cell that was chosen by the visitor, where otherwise the best is shown."""
+    """Keep the cell that the visitor chose; otherwise the best one is shown."""
     st.session_state[session_keys.GRID_PICKED], st.session_state[session_keys.GRID_TOUCHED] = (
         st.session_state[key],
         config,

@@ -94,7 +94,7 @@ def _settings() -> SearchConfig | None:
 
 
 def _forecast(config: SearchConfig) -> None:
-    """Say how large the search is, and about how long it takes at most."""
+    """Say how large the search is, and estimate how long it takes at most."""
     said = (
         f"**Up to {axes.many(config.trials, 'trial')}** of {axes.many(config.epochs, 'epoch')}, each a "
         "student with its control, and the best once more"
