@@ -86,7 +86,7 @@ class DistilConfig(Config):
     intra_weight: float = setting(
         1.0,
         "Intra-class weight",
-        "Weight of ranking the images of a class as the teacher does, added to the classes of an image.",
+        "Weight of ranking the images of a class as the teacher does, in addition to an image's classes.",
         0.0,
         10.0,
         0.5,
