@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from kd.data.digits import Digits, Mnist
 from kd.data.task import MNIST
 from kd.jobs.manager import JobManager
 from kd.store import checkpoints
@@ -70,3 +71,16 @@ def steps(monkeypatch):
 def often(monkeypatch):
     """Keep a checkpoint at the end of each epoch."""
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+
+
+@pytest.fixture
+def few(mnist):
+    """Return 200 training and 40 validation images: enough for slow networks."""
+    judged = mnist.test.take(slice(None, None, 5))
+    return Mnist(mnist.train.take(slice(None, None, 5)), judged, judged, "sample")
+
+
+@pytest.fixture
+def digits(mnist) -> Digits:
+    """Return the training images."""
+    return mnist.train

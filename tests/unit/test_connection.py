@@ -1,4 +1,4 @@
-"""Which hidden layers are compared, what of them, and the projections that are trained with a student and dropped."""
+"""Feature matching: the layers compared, their views, and the projections trained with a student."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ SHORT = DistilConfig(student="cnn-tiny", epochs=1, batch_size=100)
 
 @pytest.fixture(scope="module")
 def teacher():
-    """A CNN that was never trained."""
+    """Return an untrained CNN as a teacher."""
     return CachedTeacher("cnn", "cnn-tiny", registry.build("cnn-tiny", 7))
 
 
@@ -64,7 +64,7 @@ def test_last_feature_is_the_input_of_the_last_layers(name):
         place = next(i for i in range(len(model) - 1, -1, -1) if isinstance(model[i], inference.FEATURES))
         rest = [
             layer for layer in model[place + 1 :] if not isinstance(layer, ClassToken)
-        ]  # which a block's feature is already
+        ]  # a block's feature already includes it
         torch.testing.assert_close(nn.Sequential(*rest)(features[-1]), model(IMAGES))
 
 
@@ -144,7 +144,9 @@ def test_attention_pairs_maps_of_equal_or_next_larger_size():
 def test_several_teachers_have_no_common_layers():
     with pytest.raises(
         UserError,
-        match="The method rkd compares hidden layers, which several teachers do not share; choose one teacher.",
+        match=(
+            "The method rkd compares hidden layers, which several teachers do not share; choose one teacher."
+        ),
     ):
         connect(METHODS["rkd"], "mlp-30", "cnn+cnn", 0)
     assert connect(METHODS["dkd"], "mlp-30", "cnn+cnn", 0) is None
@@ -212,7 +214,7 @@ def test_logits_and_features_share_one_pass_of_the_teacher(teacher, mnist, monke
     assert torch.equal(said.logits, CachedTeacher("cnn", "cnn-tiny", teacher.model).logits(digits)), (
         "the same to the bit"
     )
-    if augmentation != "affine":  # those are not kept
+    if augmentation != "affine":  # affine views are not kept
         passed.clear()
         assert torch.equal(fresh.logits(digits), said.logits) and not passed
 
@@ -220,7 +222,7 @@ def test_logits_and_features_share_one_pass_of_the_teacher(teacher, mnist, monke
 @pytest.mark.parametrize("augmentation", ["jitter", "affine"])
 def test_features_of_augmented_images_match_the_students_view(teacher, mnist, augmentation):
     view = connect(METHODS["cosine"], "mlp-30", "cnn-tiny", 0).teacher
-    teacher.outputs(mnist.train.take(slice(0, 50)), view)  # those of the images as they are
+    teacher.outputs(mnist.train.take(slice(0, 50)), view)  # features of the original images
     moved = AUGMENTATIONS[augmentation](mnist.train.take(slice(0, 50)), torch.Generator().manual_seed(0))
     expected = view(inference.outputs(teacher.model, moved.inputs()).features)
     torch.testing.assert_close(teacher.outputs(moved, view).features, expected, rtol=1e-4, atol=1e-5)
@@ -251,7 +253,7 @@ def test_shipped_teacher_features_are_kept_for_every_method():
 
 @pytest.fixture
 def mnist(mnist):
-    """300 images to train on and 20 to judge on: three steps an epoch."""
+    """300 training and 20 validation images: three steps per epoch."""
     judged = mnist.test.take(slice(0, 20))
     return Mnist(mnist.train.take(slice(0, 300)), judged, judged, "sample")
 
@@ -263,7 +265,7 @@ def distilled(mnist, teacher, **settings):
 
 
 def projection(experiment):
-    """The weights of the student's projection, by name, as they stand."""
+    """Return copies of the weights of the student's projection, by name."""
     mark = "projection.student."
     return {
         key.removeprefix(mark): value
@@ -300,7 +302,7 @@ def test_projection_is_trained_but_not_part_of_the_student(mnist, teacher):
 
 
 def test_projection_takes_the_same_step_as_adamw(mnist, teacher):
-    """One batch written out: the projection is one more layer under the same optimizer."""
+    """Compare one step with plain PyTorch: the projection is one more layer under the same optimizer."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 100)))
     config = SHORT.replace(method="cosine", student="mlp-30", soft_weight=0.0)
     experiment = Distillation(config, few, teacher)
@@ -352,7 +354,7 @@ def test_checkpoint_of_another_method_is_refused(mnist, teacher):
 
 
 def test_only_requested_features_are_computed(mnist, monkeypatch):
-    """Hinton's distillation asks neither the networks nor the teacher for them."""
+    """Hinton's distillation computes no features of the networks or the teacher."""
     monkeypatch.setattr(
         "kd.training.forward_backward.outputs", lambda *_: pytest.fail("a student's features were computed")
     )
@@ -377,6 +379,9 @@ def test_learner_without_connection_needs_no_teacher_features(mnist):
 def test_unsupported_network_is_refused_before_training():
     with pytest.raises(
         UserError,
-        match=r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; choose another teacher",
+        match=(
+            r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; "
+            r"choose another teacher"
+        ),
     ):
         feature_matching.check(METHODS["attention"], "teacher", "mlp-32")

@@ -1,4 +1,4 @@
-"""Work spread over cores: each function gets all that is given, in order, and PyTorch's threads are shared."""
+"""Parallel work: each function gets all its inputs in order, and PyTorch's threads are divided."""
 
 import threading
 
@@ -134,4 +134,4 @@ def test_future_returns_its_result_or_raises_its_error(threads):
         with pytest.raises(ZeroDivisionError):
             other()
         cores.broadcast(0)
-        cores.wait()  # that was of no call
+        cores.wait()  # the error belonged to the future, not to a call

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the real torchrun with two processes on the CPU, against this process."""
+"""Distributed training: compare torchrun with two CPU processes and training in this process."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from kd.training.loop import Learner, Plan, Training
 from tests.helpers import Given, identical
 
 ROOT = Path(__file__).parents[2]
-NETWORKS = {  # what looks at the whole batch, what draws for it, and what does neither
+NETWORKS = {  # with batch normalization, with random numbers, and with neither
     "normalized": lambda: layers.cnn((4, 6, 8), (2, 1, 2), dropout=0.3),
     "with dropout": lambda: layers.regularized_mlp(20, bound=0.5, dropout=(0.1, 0.4)),
     "stacked": lambda: layers.mlp(20),
@@ -34,13 +34,13 @@ COMMAND = ["teacher", "--teacher", "mlp-30", "--epochs", "2", "--batch-size", "1
 
 
 def few(sample: Mnist) -> Mnist:
-    """301 images to train on: in batches of 60 the last has one, and one process has none of it."""
+    """Return data with 301 training images: with batches of 60, one process gets none of the last batch."""
     judged = sample.test.take(slice(None, None, 10))
     return Mnist(sample.train.take(slice(0, 4000, 13)).take(slice(0, 301)), judged, judged, "sample")
 
 
 def trained(name: str, mnist: Mnist, dtype: torch.dtype) -> tuple[dict, list[dict]]:
-    """The weights after two epochs on varied images, and what the charts show of them."""
+    """Return the weights after two epochs on augmented images, and the rows of the charts."""
     model = registry.initialize(NETWORKS[name](), torch.Generator().manual_seed(0)).to(
         dtype, memory_format=torch.channels_last
     )
@@ -54,7 +54,7 @@ def all_trained(sample: Mnist) -> dict:
     found = {}
     real = digits.normalize
     for dtype in (torch.float32, torch.float64):
-        digits.normalize = lambda images: real(images).to(dtype)
+        digits.normalize = lambda images, dtype=dtype: real(images).to(dtype)
         try:
             found |= {(name, dtype): trained(name, few(sample), dtype) for name in NETWORKS}
         finally:
@@ -64,7 +64,7 @@ def all_trained(sample: Mnist) -> dict:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What the two processes came to, and the folder with the run that they stored."""
+    """Return the results of the two processes, and the folder with their stored run."""
     folder = tmp_path_factory.mktemp("two")
     environment = os.environ | {
         "KD_HOME": str(folder / "home"),
@@ -112,17 +112,17 @@ def in_process_of_torchrun(folder: Path) -> None:
 
 
 def differences(one: dict, other: dict) -> torch.Tensor:
-    """The absolute differences of all weights, as one flat tensor."""
+    """Return the absolute differences of all weights as one flat tensor."""
     return torch.cat([(one[key].double() - other[key].double()).abs().flatten() for key in one])
 
 
 def assert_equal_but_for_rounding(one: dict, other: dict) -> None:
     """Compare float32 weights that AdamW trained on gradients summed in another order.
 
-    Rounding changes gradients by less than 1e-7 here (most are above 1e-3). AdamW divides each gradient by its
-    own running size plus 1e-8, so almost all weights differ by less than 1e-7. Where a gradient is itself as small
-    as rounding, such as that of a pixel with hardly any ink in any image, its step can be any multiple of the
-    learning rate from -1 to 1: measured 1e-5 for one weight of 23,860.
+    Rounding changes gradients by less than 1e-7 here (most are above 1e-3). AdamW divides each gradient by
+    its running size plus 1e-8, so almost all weights differ by less than 1e-7. A gradient as small as
+    rounding errors, such as that of a pixel with almost no ink in any image, can change a step by up to the
+    learning rate in either direction: measured 1e-5 for one weight of 23,860.
     """
     apart = differences(one, other)
     assert apart.quantile(0.999) < 1e-6
@@ -135,7 +135,7 @@ def test_two_processes_give_the_weights_of_one(two, sample):
     alone = all_trained(sample)
     for (name, dtype), (weights, rows) in alone.items():
         spread, shown = first[name, dtype]
-        assert identical(spread, second[name, dtype][0]), "the processes drift apart"
+        assert identical(spread, second[name, dtype][0]), "the processes have different weights"
         # In float32 PyTorch's own batch normalization on the CPU rounds by up to 1e-3.
         bound = 1e-9 if dtype is torch.float64 else 1e-2 if name == "normalized" else 1e-5
         if bound == 1e-5:

@@ -1,4 +1,4 @@
-"""Sizes counted by hand, and scores of answers made by hand."""
+"""Manually counted sizes, and scores of constructed logits."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from kd.models import registry
 
 
 def convolution(side, inputs, outputs):
-    """MACs of a 3x3 convolution that gives side x side."""
+    """Return the MACs of a 3x3 convolution with an output of side x side."""
     return side * side * outputs * 9 * inputs
 
 
 def separable(inputs, outputs):
-    """Weights of a depthwise and a pointwise convolution, each channel's two numbers of batch normalization included."""
+    """Return the weights of a depthwise and a pointwise convolution with their batch normalization."""
     return 9 * inputs + 2 * inputs + inputs * outputs + 2 * outputs
 
 
@@ -28,21 +28,21 @@ def separable_macs(side, inputs, outputs):
 
 
 def transformer(blocks, side=7, width=96):
-    """Weights and MACs of a Transformer over patches and a class token, with an MLP of four times its width in each block."""
+    """Return weights and MACs of a Transformer with a class token and MLPs of four times its width."""
     patches = (28 // side) ** 2
     tokens = patches + 1
     embedding = (
         side * side * width + width + width + tokens * width
-    )  # the map and its bias, the class token, the positions
+    )  # patch embedding and its bias, class token, positions
     attention = (3 * width * width + 3 * width) + (width * width + width)
     mlp = (4 * width * width + 4 * width) + (4 * width * width + width)
     weights = embedding + blocks * (attention + mlp + 2 * 2 * width) + 2 * width + 10 * width + 10
-    # Queries, keys, values and output; each token with each, for the scores and for the mixing; the MLP.
+    # Queries, keys, values and output; attention scores and weighted sums; the MLP.
     block = tokens * 4 * width * width + 2 * tokens * tokens * width + tokens * 8 * width * width
     return weights, patches * side * side * width + blocks * block + 10 * width
 
 
-# Parameters: weights and biases; a convolution has no bias but two numbers per channel of batch normalization.
+# Parameters: weights and biases. A convolution has no bias; batch normalization has two values per channel.
 BY_HAND = {
     "linear": (784 * 10 + 10, 784 * 10),
     "mlp-30": (784 * 30 + 30 + 30 * 10 + 10, 784 * 30 + 30 * 10),
@@ -140,14 +140,14 @@ NINE = math.log(9.0)
 
 
 def logits(*classes, sure=NINE):
-    """Answers that find one class nine times as likely as each other one."""
+    """Return logits that make one class nine times as likely as each other class."""
     return torch.nn.functional.one_hot(torch.tensor(classes), 10).float() * sure
 
 
 def test_scores_of_constructed_logits():
     labels = torch.tensor([1, 2, 3, 4])
     found = classification.scores(logits(1, 2, 3, 0), labels, logits(1, 2, 0, 0))
-    # Half the mass is on one class and 1/18 on each other one; the third image alone adds to the KL.
+    # One class has probability 1/2, each other class 1/18; only the third image adds to the KL.
     kl = (1 / 2 - 1 / 18) * math.log(9.0) / 4
     assert found == {
         "test_accuracy": 0.75,
@@ -192,7 +192,7 @@ def test_quality_equals_a_manual_count():
     assert found["test_errors"] == 3 and found["agreement"] == 1 and found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["errors_by_class"] == [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]
     assert found["confusion"][3] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0] and sum(map(sum, found["confusion"])) == 10
-    # Wilson's interval of 7 in 10, by its formula.
+    # Wilson's interval for 7 of 10, by its formula.
     z, p, n = 1.959964, 0.7, 10
     middle, half = p + z * z / 2 / n, z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
     assert found["interval"] == pytest.approx(

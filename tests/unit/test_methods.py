@@ -1,4 +1,4 @@
-"""What holds for every method: the registry, and what all objectives promise."""
+"""Properties of every method: its entry in the registry and its objective."""
 
 import pytest
 import torch
@@ -17,7 +17,10 @@ looking = pytest.mark.parametrize(
 
 
 def said(seed, count=N, scale=2.0, width=6):
-    """Made-up answers and features, in double precision. Features are as after a ReLU, and in each row one is not 0."""
+    """Return random logits and features in double precision.
+
+    Features are non-negative, as after a ReLU, with at least one positive value per row.
+    """
     random = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(count, 10, generator=random, dtype=torch.float64)
     feature = torch.randn(count, width, generator=random, dtype=torch.float64).relu()
@@ -34,7 +37,7 @@ def total(terms):
 
 
 def gradients(method, student, teacher, labels=LABELS, **changes):
-    """Of the whole loss, by the student's logits and features; 0 where it does not depend on them."""
+    """Return the gradients of the loss by the student's logits and features; 0 if independent."""
     leaves = [
         student.logits.clone().requires_grad_(),
         *(feature.clone().requires_grad_() for feature in student.features),
@@ -52,7 +55,7 @@ def gradients(method, student, teacher, labels=LABELS, **changes):
 def test_method_describes_itself_and_its_settings(method):
     assert METHODS[method.name] is method and method.title
     assert method.purpose.endswith(".") and "\n" not in method.purpose and len(method.purpose) < 110
-    assert method.paper[-4:].isdigit(), "the year"
+    assert method.paper[-4:].isdigit(), "a paper ends with its year"
     assert set(method.settings) <= set(METHOD_SETTINGS) and method.settings
     assert "arXiv" in method.objective.__doc__ or "Hinton" in method.objective.__doc__
 
@@ -120,7 +123,7 @@ def test_only_methods_without_a_teacher_work_without_one(method):
 
 @every
 def test_only_labelled_images_count_in_hard_terms(method):
-    """An image without a label changes no term that uses labels; hard terms are means over the labelled ones."""
+    """Unlabelled images change no term that uses labels; hard terms are means over labelled images."""
     student, other, teacher = said(0), said(2), said(1)
     labelled = LABELS != -1
     mixed = Outputs(torch.where(labelled[:, None], student.logits, other.logits), student.features)
@@ -133,7 +136,7 @@ def test_only_labelled_images_count_in_hard_terms(method):
     for name in {"hard", "smoothed", "virtual teacher"} & set(one):
         assert one[name].item() == two[name].item() == pytest.approx(few[name].item(), rel=1e-12)
     if method.teacher:
-        assert total(one) != total(two), "the teacher teaches about images without a label too"
+        assert total(one) != total(two), "soft targets must cover unlabelled images too"
 
 
 @taught
@@ -157,7 +160,7 @@ def test_soft_weight_0_is_labels_only_and_1_ignores_labels(method):
     assert nothing["hard"].item() == pytest.approx(alone["hard"].item(), rel=1e-12)
     features = {"hint", "attention", "cosine", "similarity", "distance", "angle", "neighbours"}
     assert all(term == 0 for name, term in nothing.items() if name not in {"hard", *features})
-    if method.name not in ("dkd", "tf-kd"):  # which know the target by its label
+    if method.name not in ("dkd", "tf-kd"):  # these need the label to know the target class
         one, two = (
             method.objective(student, teacher, labels, settings(method, soft_weight=1.0))
             for labels in (LABELS, changed)
@@ -217,7 +220,7 @@ def test_unusual_batches_give_finite_losses_and_gradients(method, kind):
 
 @every
 def test_temperature_preserves_the_size_of_gradients(method):
-    """Without its factor T^2 a term would pull a hundred times less at T = 20 than at T = 2; with it the labels keep their share."""
+    """Without the factor T^2, gradients would be 100 times smaller at T = 20 than at T = 2."""
     if "temperature" not in method.settings:
         return
     norms = [

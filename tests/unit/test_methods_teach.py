@@ -1,4 +1,4 @@
-"""One real run of every method: the shipped teacher, 2,000 real images, and what the method is for."""
+"""Train one real run of every method with the shipped teacher on 2,000 images, and check its benefit."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from kd.objectives import METHODS
 from kd.teachers import catalogue
 
 ANSWERS = [method.name for method in METHODS.values() if method.teacher and not method.feature_view]
-#: Method -> what is not as in most runs. Of one hidden layer the middle one is the last, so hints get a student of two.
+#: Method -> changed settings. Hints get a student of two hidden layers, so that middle and last differ.
 HIDDEN = {
     "fitnets": {"student": "mlp-256-64"},
     "attention": {"student": "cnn-tiny", "epochs": 5},
@@ -35,14 +35,14 @@ def cnn():
 
 
 def learned(mnist, cnn, **settings):
-    """The experiment when it is over, and the shares of the 1,000 held-out images that student and control read right."""
+    """Return the finished experiment and the accuracies of student and control on 1,000 held-out images."""
     experiment = Distillation(DistilConfig(seed=1, **settings), mnist, cnn)
     *_, last = experiment.records()
     return experiment, last.validation_accuracy["student"], last.validation_accuracy["control"]
 
 
 def surprise(model, digits):
-    """The mean negative log-likelihood of the labels: high for a model that is sure and wrong."""
+    """Return the mean negative log-likelihood of the labels: high for overconfident errors."""
     return F.cross_entropy(inference.logits_in_chunks(model, digits.inputs(), 512), digits.labels).item()
 
 
@@ -58,7 +58,7 @@ def test_soft_targets_beat_the_control_with_100_labels(few, cnn, method):
 
 @pytest.mark.parametrize("method", HIDDEN)
 def test_hidden_layers_alone_beat_the_control_with_100_labels(few, cnn, method):
-    """Without one soft target: all that the unlabelled images teach comes from hidden layers."""
+    """Without soft targets, the unlabelled images teach only through hidden layers."""
     given = {"student": "mlp-128", "epochs": 8, "feature_weight": 3.0} | HIDDEN[method]
     _, student, control = learned(few, cnn, method=method, labels=100, soft_weight=0.0, **given)
     assert student > control + 0.015
@@ -66,7 +66,7 @@ def test_hidden_layers_alone_beat_the_control_with_100_labels(few, cnn, method):
 
 @pytest.mark.parametrize("method", WITHOUT_TEACHER)
 def test_regularized_student_is_less_overconfident_than_control(few, cnn, method):
-    """Which is all that they promise: they have nothing to say about images without a label."""
+    """Regularization promises no more: it gives no targets for unlabelled images."""
     experiment, _, _ = learned(few, cnn, method=method, student="mlp-128", labels=100)
     ours, theirs = (surprise(experiment.trained[who], few.validation) for who in ("student", "control"))
     assert ours < 0.85 * theirs

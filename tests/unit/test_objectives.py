@@ -1,4 +1,4 @@
-"""Hinton's loss, held against formulas written out and by hand."""
+"""Hinton's loss, compared with its formula and with manually computed values."""
 
 import math
 
@@ -14,14 +14,14 @@ TEMPERATURES = [1.0, 2.5, 4.0, 20.0]
 
 @pytest.fixture
 def batch():
-    """Student logits, teacher logits and labels of 12 images, in double precision."""
+    """Return student logits, teacher logits and labels of 12 images, in double precision."""
     random = np.random.default_rng(3)
     student, teacher = random.normal(0, 2, (12, 10)), random.normal(0, 4, (12, 10))
     return torch.tensor(student), torch.tensor(teacher), torch.tensor(random.integers(0, 10, 12))
 
 
 def written_out(student, teacher, temperature):
-    """T^2 * KL(teacher_T || student_T), one sum after the other."""
+    """Return T^2 * KL(teacher_T || student_T) with plain Python sums."""
 
     def softmax(row):
         powers = [math.exp(float(value) / temperature) for value in row]
@@ -52,7 +52,7 @@ def test_soft_loss_equals_its_formula(batch, temperature):
 
 
 def test_soft_loss_equals_a_manually_computed_value():
-    # At T = 2 the first teacher says 3/4 to 1/4 where the student says 1/2 to 1/2; the second pair agrees.
+    # At T = 2 the first teacher gives (3/4, 1/4) and the student (1/2, 1/2); the second pair agrees.
     teacher = torch.tensor([[2 * math.log(3), 0.0], [5.0, 1.0]], dtype=torch.float64)
     student = torch.tensor([[1.0, 1.0], [5.0, 1.0]], dtype=torch.float64)
     by_hand = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2
@@ -92,7 +92,7 @@ def test_soft_loss_is_zero_where_student_and_teacher_agree(batch):
     assert soft_loss(teacher, teacher, 4.0).item() == pytest.approx(0, abs=1e-12)
     assert soft_loss(teacher + 100.0, teacher, 4.0).item() == pytest.approx(
         0, abs=1e-12
-    )  # softmax sees differences alone
+    )  # softmax depends only on differences
 
 
 def test_soft_loss_is_non_negative_and_finite_at_extreme_logits():
@@ -110,7 +110,7 @@ def test_soft_loss_does_not_depend_on_the_size_of_the_batch(batch):
 
 
 def test_soft_loss_does_not_divide_by_the_number_of_classes():
-    # Classes that both find impossible change nothing.
+    # Classes with probability 0 for both add nothing.
     student, teacher = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])
     never = torch.full((1, 8), -1e4)
     more = soft_loss(torch.cat([student, never], 1), torch.cat([teacher, never], 1), 1.0)
@@ -119,7 +119,7 @@ def test_soft_loss_does_not_divide_by_the_number_of_classes():
 
 def test_teacher_and_student_are_not_swapped():
     sure, unsure = torch.tensor([[8.0, 0.0]]), torch.tensor([[0.0, 0.0]])
-    # A student that rules out what its teacher finds possible is punished harder than the reverse.
+    # Ruling out a class that the teacher finds possible costs more than the reverse.
     assert soft_loss(student_logits=sure, teacher_logits=unsure, temperature=1.0).item() == pytest.approx(
         3.307, abs=1e-3
     )

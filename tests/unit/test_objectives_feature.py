@@ -1,4 +1,4 @@
-"""Losses on hidden layers, each against its formula written out in NumPy, and what their papers say about them."""
+"""Losses on hidden layers, compared with their formulas in NumPy and with properties from the papers."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ LABELS = torch.tensor([3, -1, 0, 9, -1])
 
 
 def term(objective, name, student, teacher, **changes):
-    """The term called ``name``, for features given as arrays, one or several of each; all others are Hinton's."""
+    """Return the term ``name`` for one or several arrays of features; check that other terms are Hinton's."""
     said, taught = (
         Outputs(
             torch.tensor(logits),
@@ -59,7 +59,7 @@ MAPS = View((0, 1), (4, 2), attention=True)
 
 
 def maps(seed, channels=(3, 5), sides=(8, 4)):
-    """Two feature maps, (N, 3, 8, 8) and (N, 5, 4, 4)."""
+    """Return two feature maps, (N, 3, 8, 8) and (N, 5, 4, 4)."""
     random = np.random.default_rng(seed)
     return [random.normal(size=(N, count, side, side)) for count, side in zip(channels, sides)]
 

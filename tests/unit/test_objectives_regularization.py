@@ -1,4 +1,4 @@
-"""Losses without a teacher, against their formulas written out in NumPy."""
+"""Losses without a teacher, compared with their formulas in NumPy."""
 
 import math
 
@@ -26,7 +26,7 @@ def log_softmax(logits):
 
 
 def targets(certainty):
-    """(6, 10) the labelled images' probabilities: ``certainty`` for the label, the rest shared by the other nine."""
+    """Return probabilities, (6, 10): ``certainty`` for the label, the rest shared by the other classes."""
     rows = np.full((LABELLED.sum(), 10), (1 - certainty) / 9)
     rows[range(len(rows)), LABELS[LABELLED]] = certainty
     return rows
@@ -63,7 +63,7 @@ def test_student_equal_to_the_virtual_teacher_has_zero_loss():
     logits[range(8), LABELS] = math.log(0.9 / (0.1 / 9))
     found = terms(virtual_teacher, logits, certainty=0.9, temperature=4.0, soft_weight=1.0)
     assert found["virtual teacher"] == pytest.approx(0, abs=1e-12)
-    logits[0, LABELS[0]] += 2  # surer than its teacher
+    logits[0, LABELS[0]] += 2  # more confident than its teacher
     assert (
         terms(virtual_teacher, logits, certainty=0.9, temperature=4.0, soft_weight=1.0)["virtual teacher"]
         > 1e-3
@@ -71,7 +71,7 @@ def test_student_equal_to_the_virtual_teacher_has_zero_loss():
 
 
 def test_virtual_teacher_smooths_labels_at_temperature_1():
-    """KL and cross-entropy with the same targets have the same gradient; label smoothing's targets give the label 1 - s + s / 10."""
+    """KL and cross-entropy have equal gradients; smoothing s gives the label 1 - s + s / 10."""
     smoothing = 0.1
 
     def gradient(objective, **settings):

@@ -1,4 +1,4 @@
-"""Losses on how images lie to each other, each against its formula written out in NumPy, and what their papers say about them."""
+"""Losses on relations between images, compared with their formulas in NumPy and with their papers."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ every = pytest.mark.parametrize("objective", TERMS, ids=lambda objective: object
 
 
 def terms(objective, student, teacher):
-    """The method's own terms; all others are Hinton's."""
+    """Return the method's own terms; check that the others are Hinton's."""
     logits = np.random.default_rng(8).normal(0, 2, (2, len(student), 10))
     labels = LABELS if len(student) == N else torch.arange(len(student)) % 10
     said, taught = (
@@ -69,7 +69,7 @@ def distances(points):
 
 
 def angles(points):
-    """Of all ordered triplets of different images, the cosine at the one in the middle."""
+    """Return the cosine of the angle at the middle image, for all ordered triplets of different images."""
     return [
         (points[i] - points[j])
         @ (points[k] - points[j])
@@ -99,12 +99,12 @@ def test_pkt_is_the_divergence_of_neighbour_probabilities():
     assert terms(pkt, STUDENT, TEACHER)["neighbours"] == pytest.approx(0.7 * NEIGHBOURS * by_hand, rel=1e-9)
 
 
-# -- what does not change them -----------------------------------------------------------------------
+# -- invariances -----------------------------------------------------------------------
 
 
 @every
 def test_relations_ignore_rotation_and_scale(objective):
-    """So a student whose images lie as the teacher's, turned and shrunk, has nothing to learn."""
+    """A student whose features are the teacher's, rotated and scaled, has nothing to learn."""
     before = terms(objective, STUDENT, TEACHER)
     moved = terms(objective, 0.1 * STUDENT @ rotation(D), 5 * TEACHER @ rotation(E))
     assert moved == pytest.approx(before, rel=1e-9)

@@ -1,4 +1,4 @@
-"""Losses on the answers, each against its formula written out in NumPy, and what their papers say about them."""
+"""Losses on logits, compared with their formulas in NumPy and with properties from the papers."""
 
 import math
 
@@ -18,7 +18,7 @@ STUDENT, TEACHER = random.normal(0, 2, (8, 10)), random.normal(0, 4, (8, 10))
 
 
 def terms(objective, student=STUDENT, teacher=TEACHER, labels=LABELS, **settings):
-    """The terms as numbers, at soft_weight 1 unless told."""
+    """Return the terms as numbers; soft_weight is 1 by default."""
     given = {"temperature": T, "soft_weight": 1.0, **settings}
     made = objective(
         Outputs(torch.tensor(student)), Outputs(torch.tensor(teacher)), torch.tensor(labels), given
@@ -69,7 +69,7 @@ def test_mse_is_the_high_temperature_limit_of_hintons_loss():
 
 
 def decoupled(student, teacher, label):
-    """KL of (target, rest) and KL within the rest of one image, times T^2, by the definitions in the paper."""
+    """Return T^2 * KL of (target, rest) and within the rest for one image, as defined in the paper."""
     p, q = softmax(teacher), softmax(student)
     target = label if label >= 0 else int(np.argmax(teacher))
     rest = [k for k in range(10) if k != target]
@@ -117,7 +117,7 @@ def test_dist_is_one_minus_correlation_of_rows_and_columns():
 
 @given(share=st.floats(0.05, 1.0))
 def test_dist_ignores_linear_changes_of_probabilities(share):
-    """Probabilities mixed with an even distribution are perfectly correlated with what they were."""
+    """Probabilities mixed with a uniform distribution correlate perfectly with the original ones."""
     mixed = T * np.log(share * softmax(TEACHER) + (1 - share) / 10)
     found = terms(dist, mixed, intra_weight=1.0)
     assert found["inter-class"] == pytest.approx(0, abs=1e-9) and found["intra-class"] == pytest.approx(
@@ -152,7 +152,7 @@ def test_reverse_kl_swaps_student_and_teacher():
 
 
 def test_reverse_kl_penalizes_adding_more_than_leaving_out():
-    """Of two answers that the teacher finds equally likely one may be left out; a third may not be added."""
+    """Leaving out one of two equally likely classes costs less than adding a third."""
     teacher, one, three = np.full((3, 1, 10), -30.0)
     teacher[:, :2], one[:, :1], three[:, :3] = 0, 0, 0
     cost = {

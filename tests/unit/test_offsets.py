@@ -1,4 +1,4 @@
-"""Offsets for classes that were left out: by how often they come, and by labels."""
+"""Offsets for classes that were left out, from class frequencies and from labels."""
 
 import math
 
@@ -16,7 +16,7 @@ LABELS = torch.randint(0, 10, (400,), generator=GENERATOR)
 def test_offsets_make_mean_probability_equal_class_frequency(omitted):
     missing = [int(d) for d in omitted]
     logits = LOGITS.clone()
-    logits[:, missing] -= 8  # a student that knows that they never come
+    logits[:, missing] -= 8  # a student that learned these classes never occur
     frequencies = torch.linspace(0.05, 0.15, 10)
     moved = class_offsets.by_frequency(logits, omitted, frequencies)
     mean = (logits.double() + moved).softmax(1).mean(0)
@@ -46,7 +46,7 @@ def test_no_other_common_offset_makes_fewer_errors(omitted):
         moved[:, missing] += offset
         return int((moved.argmax(1) != LABELS).sum())
 
-    assert len({chosen[d].item() for d in missing}) == 1, "one offset for all of them"
+    assert len({chosen[d].item() for d in missing}) == 1, "all missing classes must share one offset"
     assert errors(chosen[missing[0]]) == min(
         errors(o) for o in torch.linspace(-20, 20, 401, dtype=torch.float64)
     )

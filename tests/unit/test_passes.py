@@ -1,4 +1,4 @@
-"""Passes that are written out give what autograd gives."""
+"""Analytic gradients equal those of autograd."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def build(name, count):
 
 
 def a_step_along(flat, gradient, models):
-    """What a step along the gradient of the flat weights takes from each of the models' own, views as they are."""
+    """Return the change of each model's own weights (views) after a step along the flat gradient."""
     before = [parameter.clone() for model in models for parameter in model.parameters()]
     with torch.no_grad():
         flat -= gradient

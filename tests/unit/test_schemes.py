@@ -45,7 +45,7 @@ def test_every_scheme_is_tested():
     assert set(CONFIGS) == set(SCHEMES)
 
 
-# -- who teaches whom ----------------------------------------------------------------------------
+# -- teachers of each scheme ----------------------------------------------------------------------------
 
 
 @every
@@ -196,7 +196,7 @@ def test_schedule_repeats_manual_changes(mnist):
     assert identical(by_hand.trained["student"], outcome(config, mnist)["student"])
 
 
-# -- what they are for -------------------------------------------------------------------------------
+# -- benefit -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

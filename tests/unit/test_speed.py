@@ -1,4 +1,4 @@
-"""Latency: how it is measured, and that a quicker form of a network answers the same."""
+"""Latency: how it is measured, and that faster forms of a network give the same outputs."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def test_rounds_alternate_between_the_models():
     latency.alternating(
         {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, threads=1, rounds=4, seconds=0.0
     )
-    in_turn = "".join(name for name, _ in itertools.groupby(turns))  # each turn calls a few times
+    in_turn = "".join(name for name, _ in itertools.groupby(turns))  # each turn calls the model several times
     assert in_turn.endswith("abababab")
 
 
