@@ -233,7 +233,7 @@ def _tone(image: Image.Image) -> np.ndarray:
     frame[1:-1, 1:-1] = False
     visible = alpha > 0.5
     if (frame & visible).sum() * 2 > frame.sum():
-        behind = np.median(tone[frame & visible])
+        behind = float(np.median(tone[frame & visible]))
     else:
         # A transparent border has no brightness: use the one that contrasts with the rest.
         behind = 0.0 if visible.any() and np.median(tone[visible]) > 0.5 else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import nn
@@ -44,19 +45,22 @@ def factored(layer: nn.Linear | nn.Conv2d, rank: int) -> Factored:
     Source: Eckart & Young 1936 (Psychometrika).
     """
     left, values, right = torch.linalg.svd(layer.weight.detach().flatten(1), full_matrices=False)
-    root, bias = values[:rank].sqrt(), layer.bias is not None
+    root = values[:rank].sqrt()
+    bias = layer.bias is not None
     first: nn.Linear | nn.Conv2d
     second: nn.Linear | nn.Conv2d
     if isinstance(layer, nn.Linear):
         first = nn.Linear(layer.in_features, rank, bias=False, device="meta")
         second = nn.Linear(rank, layer.out_features, bias=bias, device="meta")
     else:
-        first = nn.Conv2d(
-            layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False, device="meta"
+        # PyTorch's stubs give layers tuples of any length; those of a Conv2d are pairs.
+        size, stride, padding = cast(
+            "tuple[tuple[int, int], ...]", (layer.kernel_size, layer.stride, layer.padding)
         )
+        first = nn.Conv2d(layer.in_channels, rank, size, stride, padding, bias=False, device="meta")
         second = nn.Conv2d(rank, layer.out_channels, 1, bias=bias, device="meta")
     set_tensor(first, "weight", (root.unsqueeze(1) * right[:rank]).view(first.weight.shape))
     set_tensor(second, "weight", (left[:, :rank] * root).view(second.weight.shape))
-    if bias:
+    if layer.bias is not None:
         set_tensor(second, "bias", layer.bias.detach())
     return Factored(first, second)

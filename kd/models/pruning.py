@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,8 @@ class MaskedLinear(nn.Linear):
     of a plain linear layer.
     """
 
+    mask: Tensor
+
     def __init__(self, layer: nn.Linear):
         super().__init__(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
@@ -59,14 +62,20 @@ class MaskedLinear(nn.Linear):
 class MaskedConv2d(nn.Conv2d):
     """A convolution whose zero weights stay zero in training; see MaskedLinear."""
 
+    mask: Tensor
+
     def __init__(self, layer: nn.Conv2d):
+        # PyTorch's stubs give layers tuples of any length; those of a Conv2d are pairs.
+        size, stride, padding, dilation = cast(
+            "tuple[tuple[int, int], ...]", (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        )
         super().__init__(
             layer.in_channels,
             layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
+            size,
+            stride,
+            padding,
+            dilation,
             layer.groups,
             layer.bias is not None,
             device="meta",
@@ -116,9 +125,12 @@ def prune_neurons(model: nn.Module, share: float, images: Tensor | None = None) 
             later = next((i for i in range(place + 1, len(layers)) if mixes_inputs(layers[i])), None)
             if not mixes_inputs(layer) or later is None:
                 continue
+            following = layers[later]
+            assert mixes_inputs(following)
             between, count = layers[place + 1 : later], len(layer.weight)
             if activity:
                 activation = next((module for module in between if isinstance(module, _ACTIVATIONS)), None)
+                assert activation is not None, "hidden layers have an activation"
                 importance = activity[activation]
             else:
                 importance = _weight_sums(layer, between)
@@ -128,14 +140,14 @@ def prune_neurons(model: nn.Module, share: float, images: Tensor | None = None) 
             for module in between:
                 if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
                     _keep_outputs(module, keep)
-            _keep_inputs(layers[later], keep, count)
+            _keep_inputs(following, keep, count)
     return model
 
 
 def _chains(model: nn.Module) -> list[list[nn.Module]]:
     """Return sequences of layers whose hidden neurons feed only the next layer of the sequence."""
     blocks = [module for module in model.modules() if isinstance(module, Block)]
-    return [list(block.mlp) for block in blocks] if blocks else [list(model)]
+    return [list(block.mlp) for block in blocks] if blocks else [list(cast(nn.Sequential, model))]
 
 
 def _weight_sums(layer: nn.Linear | nn.Conv2d, after: Sequence[nn.Module]) -> Tensor:
@@ -145,7 +157,10 @@ def _weight_sums(layer: nn.Linear | nn.Conv2d, after: Sequence[nn.Module]) -> Te
     """
     sums = layer.weight.detach().abs().flatten(1).sum(1)
     if after and isinstance(after[0], nn.BatchNorm2d):
-        sums = sums * after[0].weight.detach().abs() / (after[0].running_var + after[0].eps).sqrt()
+        normalization = after[0]
+        assert normalization.running_var is not None
+        deviation = (normalization.running_var + normalization.eps).sqrt()
+        sums = sums * normalization.weight.detach().abs() / deviation
     return sums
 
 
@@ -164,7 +179,7 @@ def _activity(model: nn.Module, images: Tensor) -> dict[nn.Module, Tensor]:
     return means
 
 
-def _keep_outputs(layer: nn.Module, keep: Tensor) -> None:
+def _keep_outputs(layer: nn.Linear | nn.Conv2d | nn.BatchNorm2d, keep: Tensor) -> None:
     """Remove all outputs of ``layer`` but ``keep``.
 
     A depthwise convolution or a normalization loses the corresponding inputs too.

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,8 @@ from kd.models.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, tr
 
 MAX_LAYERS = 3
 MAX_WIDTH = 2048
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,13 @@ def build(name: str, seed: int, task: Task = MNIST) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
-def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
+class _InitializesItself(Protocol):
+    """A layer that sets its own initial weights."""
+
+    def initialize(self, generator: torch.Generator) -> None: ...
+
+
+def initialize(model: Model, generator: torch.Generator) -> Model:
     """Set the initial weights of all layers of ``model``, in place, and return it."""
     with torch.no_grad():
         for layer in model.modules():
@@ -207,7 +215,9 @@ def initialize(model: nn.Module, generator: torch.Generator) -> nn.Module:
             elif isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
                 layer.reset_parameters()  # ones and zeros
             elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
-                layer.initialize(generator)  # our own layers initialize their own weights
+                cast(_InitializesItself, layer).initialize(
+                    generator
+                )  # our own layers initialize their own weights
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ def check_share(share: float) -> None:
         raise UserError(f"The share to remove must be at least 0 and less than 1 (got {str(share)[:20]}).")
 
 
-def mixes_inputs(layer: nn.Module) -> bool:
+def mixes_inputs(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
     """Return whether each output of ``layer`` depends on all inputs.
 
     True for dense layers and ordinary convolutions. In a depthwise convolution each output depends on one
