@@ -1,1 +1,1 @@
-"""Numbers about a network: accuracy, fidelity, calibration, size and latency."""
+"""Measure networks: accuracy, fidelity, calibration, size and latency."""

@@ -1,8 +1,8 @@
-"""Offsets for classes that a student was never trained on.
+"""Compute logit offsets for classes that were missing from a student's training images.
 
-A student that never saw a 3 has learned from the teacher what one looks like, but
-also that there are none. Raising its logit of the 3, as if by a larger bias, undoes
-the second (Hinton, Vinyals & Dean 2015, section 3).
+A student that never saw a 3 learns from the teacher what a 3 looks like, but also that 3s never occur.
+Raising the logit of class 3, as if by a larger bias, corrects the second (Hinton, Vinyals & Dean 2015,
+arXiv 1503.02531, section 3).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 STEPS = 500
-CLOSE = 1e-4  # relative
+CLOSE = 1e-4  # relative tolerance
 
 
 def by_frequency(logits: Tensor, omitted: str, frequencies: Tensor) -> Tensor:
-    """Offsets (10,) by which the omitted classes get the mean probability that they should have.
+    """Return offsets, (10,), that make the mean probability of each omitted class equal its frequency.
 
-    The offsets of ``omitted`` are moved until each such class's mean probability at
-    T=1 equals its frequency; the others stay at 0. No label is looked at.
+    The offsets of the omitted classes are adjusted by iterative scaling at T=1, for at most STEPS steps; the
+    others stay at 0. No labels are used.
 
     Args:
-        logits: (N, 10) of images that have all the classes, without labels.
-        omitted: digits such as "3" or "0169".
-        frequencies: (10,) each class's share of the images.
+        logits: (N, 10), of images of all classes.
+        omitted: the omitted digits, such as "3" or "0169".
+        frequencies: (10,), each class's share of the images.
     """
     out = [int(digit) for digit in omitted]
     offsets = torch.zeros(logits.shape[1], dtype=torch.float64)
@@ -31,7 +31,7 @@ def by_frequency(logits: Tensor, omitted: str, frequencies: Tensor) -> Tensor:
     if not out:
         return offsets
     for _ in range(STEPS):
-        # Iterative scaling: each step brings every class nearer to its frequency.
+        # Iterative scaling: each step moves every class closer to its frequency.
         factor = wanted / (logits + offsets).softmax(1).mean(0)[out]
         offsets[out] += factor.log()
         if ((factor - 1).abs() < CLOSE).all():
@@ -40,13 +40,17 @@ def by_frequency(logits: Tensor, omitted: str, frequencies: Tensor) -> Tensor:
 
 
 def by_labels(logits: Tensor, labels: Tensor, omitted: str, reach: float = 20.0, steps: int = 401) -> Tensor:
-    """The offset, one for all of ``omitted``, with the fewest errors on labelled images, as the paper chose it.
+    """Return offsets, (10,): one common value for the omitted classes, with the fewest errors on the images.
 
-    On test images this is a choice made on the test set, and must be said so.
+    The paper chooses the offset in this way. On test images it is tuned on the test set; say so with the
+    result.
 
     Args:
-        logits: (N, 10). ``labels``: (N,).
-        reach: offsets from -reach to reach are tried, in ``steps`` even steps.
+        logits: (N, 10).
+        labels: (N,).
+        omitted: the omitted digits, such as "3" or "0169".
+        reach: the largest absolute offset to try.
+        steps: the number of evenly spaced offsets to try, from -reach to reach.
     """
     logits, labels = logits.double().cpu(), labels.cpu()
     mask = torch.zeros(logits.shape[1], dtype=torch.float64)

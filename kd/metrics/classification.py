@@ -1,4 +1,4 @@
-"""What a model is and how well it does: parameters, bytes, MACs, accuracy, fidelity, calibration. See kd.metrics.latency for latency."""
+"""Measure accuracy, fidelity and calibration from logits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch import Tensor
 
 
 def scores(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, float | int]:
-    """Accuracy and fidelity of logits (N, 10).
+    """Return accuracy and fidelity of logits, (N, 10), for labels, (N,), and teacher logits, (N, 10).
 
-    ``test_accuracy``: share right. ``test_errors``: how many wrong. ``agreement``:
-    share of images given the teacher's class, right or wrong (Stanton et al. 2021,
-    arXiv 2106.05945, section 3). ``kl``: mean KL(teacher || student) at T=1, nats.
+    ``test_accuracy`` is the share of correct predictions, ``test_errors`` the number of wrong ones. See
+    fidelity() for ``agreement`` and ``kl``.
     """
     guess = logits.argmax(1)
     return {
@@ -25,7 +24,11 @@ def scores(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, 
 
 
 def fidelity(logits: Tensor, teacher_logits: Tensor) -> dict[str, float]:
-    """``agreement`` and ``kl`` as in scores()."""
+    """Return how closely logits, (N, 10), follow those of the teacher, (N, 10).
+
+    ``agreement`` is the share of images for which both predict the same class, right or wrong; ``kl`` is the
+    mean KL(teacher || student) at T=1 in nats. Source: Stanton et al. 2021 (arXiv 2106.05945), section 3.
+    """
     teacher = teacher_logits.log_softmax(1)
     return {
         "agreement": (logits.argmax(1) == teacher_logits.argmax(1)).double().mean().item(),
@@ -37,12 +40,13 @@ BINS = 15
 
 
 def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Tensor:
-    """(bins, 3) of images grouped by their highest probability, in even steps: how many, its mean, and the share right.
+    """Return a reliability diagram, (bins, 3): images per bin, mean confidence and accuracy.
 
-    Mean and share are NaN where there are none. Source: Guo et al. 2017 (arXiv 1706.04599), section 2.
+    Confidence is the highest probability; bins are equally wide. Mean confidence and accuracy of an empty
+    bin are NaN. Source: Guo et al. 2017 (arXiv 1706.04599), section 2.
     """
     confidence, guess = logits.double().softmax(1).max(1)
-    place = (confidence * bins).long().clamp(0, bins - 1)  # below 0 only where logits are no numbers
+    place = (confidence * bins).long().clamp(0, bins - 1)  # below 0 only for NaN logits
     count = torch.bincount(place, minlength=bins).double()
     sure = torch.bincount(place, confidence, minlength=bins) / count
     right = torch.bincount(place, (guess == labels).double(), minlength=bins) / count
@@ -50,31 +54,32 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Tensor:
 
 
 def distance(groups: Tensor) -> float:
-    """How far the highest probability is from the share right, mean over the images of reliability()'s groups.
+    """Return the expected calibration error, from 0 to 1, of the bins of reliability(), (bins, 3).
 
-    This is the expected calibration error. Source: Guo et al. 2017 (arXiv 1706.04599), equation 3.
+    It is the mean over images of the gap between confidence and accuracy of their bin.
+    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3.
     """
     count, sure, right = groups.unbind(1)
     return ((sure - right).abs().nan_to_num() * count).sum().item() / count.sum().item()
 
 
 def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """The expected calibration error of logits (N, 10); labels (N,)."""
+    """Return the expected calibration error, from 0 to 1, of logits, (N, 10), for labels, (N,)."""
     return distance(reliability(logits, labels, bins))
 
 
 def interval(right: int, count: int) -> list[float]:
-    """The 95% confidence interval of an accuracy of ``right`` in ``count``, by Wilson's method."""
+    """Return Wilson's 95% confidence interval, [low, high], of the accuracy ``right`` / ``count``."""
     found = binomtest(right, count).proportion_ci(0.95, "wilson")
     return [found.low, found.high]
 
 
 def quality(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> dict[str, Any]:
-    """All that is told of a network's answers: logits and teacher_logits (N, 10), labels (N,).
+    """Return all measures of logits, (N, 10), for labels, (N,), and teacher logits, (N, 10).
 
-    As scores(), with ``interval``, the accuracy's 95% confidence interval by Wilson's
-    method; ``confusion``, (10, 10) counts of what was said of each digit; ``errors_by_class``
-    (10,); and ``ece``.
+    In addition to scores(): ``interval``, Wilson's 95% confidence interval of the accuracy; ``confusion``,
+    (10, 10) counts with one row per label and one column per prediction; ``errors_by_class``, (10,); and
+    ``ece``.
     """
     guess = logits.argmax(1)
     classes = logits.shape[1]

@@ -1,4 +1,4 @@
-"""How fast networks answer, each in its quickest form, timed in alternating rounds."""
+"""Measure the latency of networks, each in its fastest form, in alternating rounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds to classify one batch: the median and the interquartile range of ``rounds`` timings."""
+    """Seconds to classify one batch: median and interquartile range of ``rounds`` timings."""
 
     median: float
     iqr: float
@@ -33,8 +33,16 @@ class Latency:
 def alternating(
     works: Mapping[Name, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01
 ) -> dict[Name, Latency]:
-    """The time of one call of each of ``works``, warmed up: in each round every one has its turn of about ``seconds``."""
-    from torch.utils import benchmark  # slow to import, and loud where there is no GPU
+    """Return the latency of one call of each of ``works``, after a warm-up.
+
+    Args:
+        works: the functions to time, by name.
+        threads: PyTorch's threads during the timing.
+        rounds: the number of rounds; in each one, all functions are timed in turn, so that a slow moment
+            affects all of them.
+        seconds: the approximate duration of a turn.
+    """
+    from torch.utils import benchmark  # slow to import; warns without a GPU
 
     with torch.inference_mode():
         timers = {
@@ -51,20 +59,20 @@ def alternating(
 
 
 def _least(timer: Any) -> float:
-    """Seconds of a call, about; the calls warm up as well."""
+    """Return the approximate seconds per call; this also warms up."""
     return min(timer.timeit(3).mean for _ in range(3))
 
 
 def measure_latency(model: nn.Module, batch: int = 1, rounds: int = 25, seconds: float = 0.01) -> Latency:
-    """The time of ``model``, as it is, on ``batch`` images with all threads."""
+    """Return the latency of ``model``, unchanged, on ``batch`` images with all threads."""
     inputs = torch.zeros(batch, *MNIST.image_shape, device=_device(model))
     return alternating({"model": lambda: model(inputs)}, torch.get_num_threads(), rounds, seconds)["model"]
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """``model`` in eval mode, with each batch normalization in the convolution before it, and without dropout.
+    """Return ``model`` in eval mode with batch normalization folded into convolutions, without dropout.
 
-    The answers are the same but for rounding. Networks that are no Sequential come back as they are.
+    The outputs are equal up to rounding. A network that is not a Sequential is returned unchanged.
     """
     if not isinstance(model, nn.Sequential):
         return model
@@ -78,7 +86,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def forms(model: nn.Module) -> dict[str, tuple[nn.Module, torch.memory_format]]:
-    """The ways to run ``model`` that are tried, by name: where it has convolutions, folded and in both layouts."""
+    """Return the forms of ``model`` to try, by name: with convolutions, both memory layouts and folding."""
     if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
         return {"as it is": (model, torch.contiguous_format)}
     found = {}
@@ -102,16 +110,20 @@ def compare(
     exported: Mapping[str, Callable[[int], Callable[[np.ndarray], Any]]] | None = None,
     between: Callable[[], Any] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """For each network its latency on each batch size with each number of threads, in the form that is quickest there.
+    """Return the latency of each network for each batch size and number of threads, in its fastest form.
 
     Args:
-        threads: by default 1 and all.
-        exported: of some of the networks, what makes ready for a number of threads what runs its ONNX file on pixels
-            (N, 28, 28) uint8. They are timed in the same rounds.
-        between: called every second or so, while nothing is timed.
+        networks: the networks by name.
+        batches: batch sizes in images.
+        threads: numbers of threads; by default 1 and all.
+        rounds: the number of rounds; see alternating().
+        seconds: the approximate duration of a turn.
+        exported: for some of the networks, a function from a number of threads to a runner of the ONNX
+            file on pixels, (N, 28, 28) uint8. Runners are timed in the same rounds.
+        between: called about once a second while nothing is timed.
 
     Returns:
-        name -> rows of batch, threads, runtime, median and iqr in seconds, images_per_second, form.
+        name -> rows with batch, threads, runtime, median and iqr in seconds, images_per_second and form.
     """
     threads = threads or _threads()
     ready = {(name, count): make(count) for name, make in (exported or {}).items() for count in threads}
@@ -145,7 +157,7 @@ def compare(
 
 
 def _threads() -> tuple[int, ...]:
-    """1 and all."""
+    """Return 1 and the number of all threads."""
     return tuple(sorted({1, torch.get_num_threads()}))
 
 

@@ -1,4 +1,4 @@
-"""The size of a network: parameters, bytes and multiplications."""
+"""Measure the size of a network: parameters, bytes and multiply-accumulate operations (MACs)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from kd.models import registry
 
 @dataclass(frozen=True)
 class Size:
-    """``parameters``: weights that were learned. ``bytes``: all that must be stored, as float32.
-    ``macs``: multiplications with addition to classify one image. ``memory``: bytes that
-    classifying one image takes: the stored ones, and the most that one layer reads and writes."""
+    """The size of a network.
+
+    Attributes:
+        parameters: the number of trained parameters.
+        bytes: bytes of the state dict, in float32.
+        macs: multiply-accumulate operations to classify one image.
+        memory: bytes to classify one image: the state dict plus the largest input and output of a layer.
+    """
 
     parameters: int
     bytes: int
@@ -27,7 +32,11 @@ class Size:
 
 @functools.lru_cache(maxsize=256)
 def network_size(architecture: str, task: Task = MNIST) -> Size:
-    """The size of an architecture, counted on a network without weights."""
+    """Return the size of an architecture, counted on a network without weights.
+
+    Raises:
+        UserError: there is no such architecture.
+    """
     model = registry.skeleton(architecture, task).eval()
     passing = []
 

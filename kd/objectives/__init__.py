@@ -1,9 +1,8 @@
-"""METHODS: every way to teach a student, by name.
+"""List the distillation methods by name (METHODS).
 
-An objective takes what student and teacher said about one batch and returns its
-named terms, already weighted: their sum is the loss, their names are the legend of
-the loss chart. To add a method, write its function in the file of its family and
-add one entry here.
+An objective takes the outputs of student and teacher for one batch and returns named, weighted terms. Their
+sum is the loss; their names are the legend of the loss chart. To add a method, write its function in the file
+of its family and add an entry here.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _FEATURES = (*_SOFT, "feature_weight")
 METHODS: dict[str, Method] = {
     method.name: method
     for method in [
-        # -- the answers ------------------------------------------------------------------
+        # -- logits ------------------------------------------------------------------
         Method(
             "hinton",
             "Soft targets (Hinton)",
@@ -65,7 +64,7 @@ METHODS: dict[str, Method] = {
         Method(
             "dkd",
             "Decoupled (DKD)",
-            "Weigh apart how sure the teacher is of the class and how it compares the others.",
+            "Weigh separately how confident the teacher is and how it ranks the other classes.",
             "Zhao et al. 2022",
             dkd,
             (*_SOFT, "target_weight", "nontarget_weight"),
@@ -89,7 +88,7 @@ METHODS: dict[str, Method] = {
         Method(
             "reverse-kl",
             "Reverse KL",
-            "Say nothing that the teacher finds impossible; its lesser doubts may be left out.",
+            "Avoid classes that the teacher rules out; its less likely alternatives may be ignored.",
             "Gu et al. 2024",
             reverse_kl,
             _SOFT,
@@ -97,7 +96,7 @@ METHODS: dict[str, Method] = {
         Method(
             "jsd",
             "Jensen-Shannon (GKD)",
-            "Meet the teacher on the way: a mix of both directions of the divergence.",
+            "Mix both directions of the KL divergence between student and teacher.",
             "Agarwal et al. 2024",
             jsd,
             (*_SOFT, "jsd_mix"),
@@ -125,7 +124,7 @@ METHODS: dict[str, Method] = {
         Method(
             "cosine",
             "Cosine of hidden states",
-            "Also point the last hidden layer where the teacher's points.",
+            "Also align the direction of the last hidden layer with the teacher's.",
             "Sanh et al. 2019",
             cosine,
             _FEATURES,
@@ -136,7 +135,7 @@ METHODS: dict[str, Method] = {
         Method(
             "similarity",
             "Similarity-preserving (SP)",
-            "Also find the same images of a batch alike that the teacher finds alike.",
+            "Also find the same images of a batch similar as the teacher does.",
             "Tung & Mori 2019",
             similarity,
             _FEATURES,
@@ -145,7 +144,7 @@ METHODS: dict[str, Method] = {
         Method(
             "rkd",
             "Distances and angles (RKD)",
-            "Also place the images at the teacher's distances and angles to each other.",
+            "Also match the teacher's distances and angles between images.",
             "Park et al. 2019",
             rkd,
             _FEATURES,
@@ -154,7 +153,7 @@ METHODS: dict[str, Method] = {
         Method(
             "pkt",
             "Neighbourhoods (PKT)",
-            "Also give each image the neighbours that it has for the teacher, as probabilities.",
+            "Also give each image the same neighbours as the teacher does, as probabilities.",
             "Passalis & Tefas 2018",
             pkt,
             _FEATURES,
@@ -164,7 +163,7 @@ METHODS: dict[str, Method] = {
         Method(
             "label-smoothing",
             "Label smoothing",
-            "No teacher: labels that leave every other class a little probability.",
+            "No teacher: labels that give every other class a small probability.",
             "Szegedy et al. 2016",
             label_smoothing,
             ("smoothing",),
@@ -173,7 +172,7 @@ METHODS: dict[str, Method] = {
         Method(
             "tf-kd",
             "Virtual teacher (Tf-KD)",
-            "No teacher: soft targets of one that is always right and never quite sure.",
+            "No teacher: soft targets from a virtual teacher that is always right but never certain.",
             "Yuan et al. 2020",
             virtual_teacher,
             (*_SOFT, "certainty"),

@@ -1,4 +1,4 @@
-"""How hidden layers of student and teacher are compared: which ones, what of them, and through which projection."""
+"""Choose the hidden layers of student and teacher to compare, their views, and projections between them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from kd.models.inference import Outputs
 from kd.objectives import Method
 from kd.randomness import generator
 
-#: Maps are averaged over the cells of a grid of this side: what a teacher's take in memory is bounded by it. With 100
-#: labels and no soft targets relations taught mlp-128 more the finer it was: at sides 1, 2 and 4, 76.7%, 83.0% and 85.7%
-#: of the sample's validation images (similarity), 81.6%, 87.3% and 88.9% (pkt), where its control had 79.0%.
+#: Feature maps are averaged over the cells of a grid with this side, which limits the memory of a teacher's
+#: features. With 100 labels and no soft targets, relations teach mlp-128 more with finer grids: at sides 1, 2
+#: and 4, accuracy on the sample's validation images was 76.7%, 83.0% and 85.7% (similarity) and 81.6%, 87.3%
+#: and 88.9% (pkt); the control reached 79.0%.
 GRID = 4
 
 Shapes = Sequence[tuple[int, ...]]
@@ -26,10 +27,12 @@ Shapes = Sequence[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class View:
-    """What is looked at in a network: some of its features, each as one vector an image.
+    """Some hidden layers of a network, each as one vector per image.
 
-    ``sides``: for each of ``layers``, the side of the grid that a map is averaged over.
-    ``attention``: of a map, the sum over channels of squares alone.
+    Attributes:
+        layers: indices of the features.
+        sides: for each of ``layers``, the side of the grid over which a feature map is averaged.
+        attention: whether to reduce a feature map to the sum of squares over its channels.
     """
 
     layers: tuple[int, ...]
@@ -37,7 +40,7 @@ class View:
     attention: bool = False
 
     def __call__(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(N, D) for each of ``layers``."""
+        """Return vectors, (N, D), for each of ``layers``."""
         return tuple(self._vector(features[layer], side) for layer, side in zip(self.layers, self.sides))
 
     def _vector(self, feature: Tensor, side: int) -> Tensor:
@@ -48,30 +51,31 @@ class View:
         return F.adaptive_avg_pool2d(feature, side).flatten(1)
 
     def widths(self, shapes: Shapes) -> list[int]:
-        """The D of each layer, of a network whose features have ``shapes``."""
+        """Return D for each layer, for a network whose features have ``shapes``."""
         return [
             vector.shape[1] for vector in self([torch.empty(1, *shape, device="meta") for shape in shapes])
         ]
 
 
 class Connection:
-    """What of student and teacher a method compares.
+    """The views of student and teacher that a method compares.
 
     Args:
-        student, teacher: the view of each.
-        projection: for each layer, from the student's vector to the teacher's; trained with
-            the student and dropped afterwards. None where the method needs none.
+        student: the view of the student.
+        teacher: the view of the teacher.
+        projection: for each layer, a map from the student's vector to the teacher's. It is trained with the
+            student and dropped afterwards. None if the method needs none.
     """
 
     def __init__(self, student: View, teacher: View, projection: nn.ModuleList | None):
         self.student, self.teacher, self.projection = student, teacher, projection
 
     def to(self, where: torch.device) -> Connection:
-        """With its projection on that device."""
+        """Return the connection with its projection on a device."""
         return Connection(self.student, self.teacher, self.projection and self.projection.to(where))
 
     def __call__(self, said: Outputs) -> Outputs:
-        """What the student said, as the method takes it."""
+        """Return the student's outputs with projected vectors, (N, D), in place of its features."""
         vectors = self.student(said.features)
         if self.projection is not None:
             vectors = tuple(project(vector) for project, vector in zip(self.projection, vectors))
@@ -79,19 +83,20 @@ class Connection:
 
 
 def check(method: Method, who: str, architecture: str) -> None:
-    """Refuses networks without the layers that ``method`` compares.
+    """Check that a network has the hidden layers that ``method`` compares.
 
     Args:
         who: "student" or "teacher".
 
     Raises:
-        UserError: and says what to do.
+        UserError: the network does not have them.
     """
     if method.feature_view is None:
         return
     if "+" in architecture:
         raise UserError(
-            f"The method {method.name} compares hidden layers, which several teachers do not share; choose one teacher."
+            f"The method {method.name} compares hidden layers, which several teachers do not share; "
+            "choose one teacher."
         )
     shapes = registry.feature_shapes(architecture)
     missing = None
@@ -101,14 +106,15 @@ def check(method: Method, who: str, architecture: str) -> None:
         missing = "feature maps (which convolutions make)"
     if missing:
         raise UserError(
-            f"The method {method.name} compares {missing}, and the {who} {architecture} has none; choose another {who} or method."
+            f"The method {method.name} compares {missing}, and the {who} {architecture} has none; "
+            f"choose another {who} or method."
         )
 
 
 def connect(method: Method, student: str, teacher: str, seed: int) -> Connection | None:
-    """The connection of two architectures for ``method``; None where it looks at answers alone.
+    """Return the connection of two architectures for ``method``; None if it compares only logits.
 
-    The projection's initial weights depend on ``seed`` alone.
+    The projection's initial weights depend only on ``seed``.
 
     Raises:
         UserError: the networks do not have the layers that the method compares.
@@ -130,19 +136,20 @@ def connect(method: Method, student: str, teacher: str, seed: int) -> Connection
 
 
 def check_exits(student: str) -> None:
-    """Refuses a student too shallow for exits.
+    """Check that a student is deep enough for exits.
 
     Raises:
-        UserError: and says what to do.
+        UserError: it has fewer than two hidden layers.
     """
     if len(registry.feature_shapes(student)) < 2:
         raise UserError(
-            f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; choose another student or scheme."
+            f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; "
+            "choose another student or scheme."
         )
 
 
 def exits(student: str, seed: int) -> Connection:
-    """A classifier, with one dense layer of its own, on each hidden layer but the last.
+    """Return a connection with a classifier, one dense layer, on each hidden layer but the last.
 
     Raises:
         UserError: the student is too shallow.
@@ -155,7 +162,7 @@ def exits(student: str, seed: int) -> Connection:
 
 
 def _projection(pairs: Sequence[tuple[int, int]], seed: int, purpose: str) -> nn.ModuleList:
-    """A dense layer for each pair of widths, with initial weights that depend on ``seed`` and ``purpose`` alone."""
+    """Return a dense layer for each pair of widths; initial weights depend on ``seed`` and ``purpose``."""
     with torch.device("meta"):
         layers = nn.ModuleList([nn.Linear(*pair) for pair in pairs])
     return registry.initialize(layers.to_empty(device="cpu"), generator(seed, purpose))
@@ -166,13 +173,16 @@ def _is_map(shape: tuple[int, ...]) -> bool:
 
 
 def _layer(which: str, shapes: Shapes) -> View:
-    """The "last" hidden layer, or the "middle" one."""
+    """Return a view of the "last" or the "middle" hidden layer."""
     layer = len(shapes) - 1 if which == "last" else (len(shapes) - 1) // 2
     return View((layer,), (min(GRID, shapes[layer][-1]),))
 
 
 def _maps(ours: Shapes, theirs: Shapes) -> tuple[View, View]:
-    """The student's deepest map of each size, with the teacher's deepest of the same size, else of the next larger, else of the largest."""
+    """Pair the student's deepest feature map of each size with a feature map of the teacher.
+
+    The teacher's is its deepest of the same size; if there is none, of the next larger; else of its largest.
+    """
     mine, its = (
         {shape[-1]: layer for layer, shape in enumerate(shapes) if _is_map(shape)}
         for shapes in (ours, theirs)

@@ -1,7 +1,7 @@
-"""MISTAKES: the classic ways to get distillation wrong, each as it is usually written.
+"""List common mistakes in distillation code, each as it is usually written (MISTAKES).
 
-A mistake is in the loss, or in what the teacher answers. All are switched on in the
-lab alone, beside the right way: see kd.experiments.mistake.
+A mistake is in the loss or in the teacher's logits. Mistakes can be switched on only in the lab, next to the
+correct code: see kd.experiments.mistake.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ from torch import Tensor, nn
 from kd.data.digits import Digits
 from kd.objectives import soft_loss
 
-Loss = Callable[
-    [Tensor, Tensor, float], Tensor
-]  # student's and teacher's logits (N, 10), temperature -> scalar
-Answers = Callable[[Digits], Tensor]  # digits of one or several batches -> (N, 10)
+#: Student logits and teacher logits, (N, 10), and temperature -> scalar.
+Loss = Callable[[Tensor, Tensor, float], Tensor]
+#: Digits of one or several batches -> logits, (N, 10).
+Answers = Callable[[Digits], Tensor]
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """What goes wrong, and how.
+    """A mistake in distillation code.
 
-    ``code`` is the mistake as people write it, ``right`` what should stand there; in both
-    s and t are the student's and the teacher's logits. ``answers`` makes, from the
-    teacher, the number of training images and the batch size, what is taken for its
-    logits; None where those are right.
+    Attributes:
+        name: as in configs and links.
+        title: as shown in the lab.
+        code: the wrong code; s and t are the logits of student and teacher.
+        right: the correct code.
+        told: the explanation shown in the lab.
+        loss: the soft loss with the mistake.
+        answers: makes the wrong teacher logits, from the teacher, the number of training images and the
+            batch size; None if the logits are correct.
     """
 
     name: str
@@ -43,14 +48,17 @@ class Mistake:
 
 
 def without_t2(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the soft loss without its factor T^2."""
     return soft_loss(student, teacher, temperature) / temperature**2
 
 
 def mean_over_classes(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the soft loss divided by the number of classes."""
     return soft_loss(student, teacher, temperature) / student.shape[1]
 
 
 def softmax_for_log_softmax(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return kl_div of probabilities in place of log-probabilities, times T^2."""
     return (
         F.kl_div(
             (student / temperature).softmax(1), (teacher / temperature).softmax(1), reduction="batchmean"
@@ -60,6 +68,7 @@ def softmax_for_log_softmax(student: Tensor, teacher: Tensor, temperature: float
 
 
 def swapped(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T^2 * KL(student || teacher), the reverse of the soft loss."""
     return (
         F.kl_div(
             (teacher / temperature).log_softmax(1), (student / temperature).softmax(1), reduction="batchmean"
@@ -69,7 +78,7 @@ def swapped(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def in_train_mode(teacher: nn.Module, images: int, batch_size: int) -> Answers:
-    """The teacher as it is while it trains: dropout, and statistics of each batch, which it also goes on gathering."""
+    """Return the teacher in training mode: with dropout, batch statistics and their running updates."""
     teacher = copy.deepcopy(teacher).train()
 
     @torch.no_grad()
@@ -85,7 +94,7 @@ def in_train_mode(teacher: nn.Module, images: int, batch_size: int) -> Answers:
 
 
 def by_position(teacher: nn.Module, images: int, batch_size: int) -> Answers:
-    """The logits that the first epoch had at this place; later epochs have other images there."""
+    """Return logits by place in the first epoch; later epochs have other images at the same places."""
     kept: list[Tensor] = []
     at = 0
 
@@ -117,8 +126,10 @@ MISTAKES: dict[str, Mistake] = {
             "No T²",
             "F.kl_div(log_softmax(s / T), softmax(t / T), reduction='batchmean')",
             "… * T**2",
-            "A softmax at temperature T has gradients T² smaller. Without the factor T² the labels drown out the teacher, the more the higher the temperature. "
-            "Where labels are good and many it hardly shows; with soft targets alone Adam hides it, which scales every gradient to the same size.",
+            "Gradients of a softmax at temperature T are T² times smaller. Without the factor T², the "
+            "labels outweigh the teacher, more so at higher temperatures. With many correct labels you "
+            "hardly notice. With soft targets alone, Adam hides it, because it scales all gradients to the "
+            "same size.",
             loss=without_t2,
         ),
         Mistake(
@@ -126,7 +137,9 @@ MISTAKES: dict[str, Mistake] = {
             "Mean over classes",
             "F.kl_div(…, reduction='mean') * T**2",
             "reduction='batchmean'",
-            "PyTorch's default divides by all elements, so by the number of classes too: the teacher speaks at a tenth of its weight. PyTorch warns of it, in its documentation and at run time.",
+            "PyTorch's default divides by the number of elements, and so by the number of classes too: the "
+            "teacher has a tenth of its weight. PyTorch's documentation warns of this, and so does a "
+            "warning at run time.",
             loss=mean_over_classes,
         ),
         Mistake(
@@ -134,8 +147,9 @@ MISTAKES: dict[str, Mistake] = {
             "Teacher in train mode",
             "teacher.train(); t = teacher(x)",
             "teacher.eval()",
-            "Dropout makes its answers noise, batch normalization makes them depend on the other images of the batch. It is noise about the right answer, so "
-            "that much of it averages out; a run cannot be repeated, though, and the teacher's own statistics drift.",
+            "Dropout adds noise to its logits, and batch normalization makes them depend on the other "
+            "images of the batch. Much of the noise averages out, but the run cannot be repeated and the "
+            "teacher's own statistics drift.",
             answers=in_train_mode,
         ),
         Mistake(
@@ -143,8 +157,9 @@ MISTAKES: dict[str, Mistake] = {
             "Cached by batch position",
             "t = cache[batch_number]",
             "t = cache[image_ids]",
-            "The loader shuffles anew in each epoch, so from the second epoch on each image gets another image's answer. The loss "
-            "still falls, to what the average answer is worth, and the higher the teacher's weight, the worse the student.",
+            "The loader shuffles again in each epoch, so from the second epoch on each image gets the "
+            "logits of another image. The loss still falls, as the student learns the average output. The "
+            "higher the teacher's weight, the worse the student.",
             answers=by_position,
         ),
         Mistake(
@@ -152,8 +167,9 @@ MISTAKES: dict[str, Mistake] = {
             "Softmax for log-softmax",
             "F.kl_div(softmax(s / T), softmax(t / T), …) * T**2",
             "log_softmax(s / T)",
-            "kl_div wants logarithms first. Given probabilities it returns a number all the same, often below zero, whose gradient only pulls "
-            "up the class that the teacher likes best, and less and less as the student gets unsure.",
+            "kl_div expects log-probabilities first. With probabilities it still returns a number, often "
+            "below zero. Its gradient only raises the class that the teacher prefers, and gets weaker the "
+            "less certain the student is.",
             loss=softmax_for_log_softmax,
         ),
         Mistake(
@@ -161,8 +177,9 @@ MISTAKES: dict[str, Mistake] = {
             "Swapped arguments",
             "F.kl_div(log_softmax(t / T), softmax(s / T), …) * T**2",
             "kl_div(log_softmax(s / T), softmax(t / T))",
-            "The KL divergence the other way round asks another question: do not say what the teacher rules out. It is a method of its own (reverse KL), and on a "
-            "task this easy nobody notices, which makes it the hardest of these to find.",
+            "The reverse KL divergence asks for something else: give no probability to classes that the "
+            "teacher rules out. It is a method of its own (reverse KL). On a task this easy nobody notices, "
+            "which makes this mistake the hardest to find.",
             loss=swapped,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Several teachers as one."""
+"""Combine several teachers into one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from kd.teachers.cached import CachedTeacher
 class MeanTeacher:
     """Several teachers as one: each class's logit is the mean of theirs.
 
-    So its probabilities are, at every temperature, the geometric mean of theirs at that
-    temperature, which is one of the two averages of Hinton, Vinyals & Dean 2015, section
-    2. The other, the arithmetic mean, has no logits that hold at all temperatures, which
-    the methods and the cache work with.
+    At every temperature, its probabilities are the normalized geometric mean of those of the teachers. This
+    is one of the two averages in Hinton, Vinyals & Dean 2015 (arXiv 1503.02531), section 2. The other, the
+    arithmetic mean, has no logits that are valid at all temperatures, which methods and cache need.
     """
 
     def __init__(self, name: str, teachers: list[CachedTeacher]):
@@ -31,7 +30,7 @@ class MeanTeacher:
         self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
 
     def logits(self, digits: Digits) -> Tensor:
-        """(N, 10) mean logits of ``digits``, in their order."""
+        """Return the mean logits of ``digits``, (N, 10), in their order."""
         return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
 
     def outputs(self, digits: Digits, view: View) -> Outputs:
@@ -43,9 +42,10 @@ class MeanTeacher:
         raise UserError("Several teachers have no common hidden layers. Choose one teacher for this method.")
 
     def accuracy(self, digits: Digits) -> float:
-        """The share of ``digits`` that they classify right together."""
+        """Return the accuracy of the combined teacher on ``digits``, from 0 to 1."""
         return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
 
     def keep(self) -> None:
+        """Save the logits of each teacher; see CachedTeacher.keep()."""
         for teacher in self._teachers:
             teacher.keep()

@@ -1,4 +1,4 @@
-"""Trained teachers, and the cache that computes each of their logits once."""
+"""Cache the outputs of a trained teacher, so that each image is computed once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from kd.models.inference import Outputs
 from kd.objectives.feature_matching import View
 from kd.paths import cache_folder
 
-MAX_FEATURES = 1024  # numbers an image that are kept of hidden layers: at most 123 MB in half precision
+MAX_FEATURES = 1024  # values per image kept of hidden layers: at most 123 MB in half precision
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Names a model by its weights."""
+    """Return a SHA-256 digest, in hexadecimal, of the weights of ``model``."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -37,15 +37,17 @@ Ask = Callable[[Tensor], Tensor]  # images -> (N, D)
 
 
 class CachedTeacher:
-    """A trained model whose logits are computed once per image, as they are asked for.
+    """A trained model whose logits are computed once per image, on first use.
 
-    Logits are raw, so that every temperature and method can use them, and are found
-    by the image's id, never by its place in a batch. The model stays in eval mode
-    and never changes.
+    Logits are raw, so that they serve every temperature and method. They are looked up by the image's id,
+    never by its place in a batch. The model stays in eval mode and never changes.
 
     Args:
-        shipped_logits: a file of logits that were computed earlier by the same weights.
-        task: what the model was trained for.
+        name: the teacher's name, or the id of its run.
+        architecture: its name in kd.models.registry.
+        model: the trained network; it is set to eval mode, without gradients.
+        shipped_logits: a file of logits that the same weights computed earlier.
+        task: the task that the model was trained for.
     """
 
     def __init__(
@@ -69,12 +71,12 @@ class CachedTeacher:
         self._computed = 0
 
     def _places(self, digits: Digits) -> Tensor:
-        """The rows of a table that are theirs: by image id, or by shift and image id."""
+        """Return the rows of ``digits`` in a table: by image id, or by shift and image id."""
         return digits.ids if digits.shifts is None else digits.shifts * self._rows[digits.file] + digits.ids
 
     def logits(self, digits: Digits) -> Tensor:
-        """(N, 10) raw logits of ``digits``, in their order."""
-        if digits.file not in self._rows:  # images that will not come again
+        """Return the raw logits of ``digits``, (N, 10), in their order."""
+        if digits.file not in self._rows:  # images that do not repeat
             return self._compute(digits, self.model)
         logits, filled = self._table(digits.file, digits.shifts is not None)
         missing = ~filled[self._places(digits)]
@@ -84,11 +86,12 @@ class CachedTeacher:
         return logits[self._places(digits)]
 
     def outputs(self, digits: Digits, view: View) -> Outputs:
-        """Raw logits of ``digits``, in their order, with (N, D) for each layer of ``view``; no image passes twice.
+        """Return the raw logits of ``digits``, (N, 10), and features, (N, D), for each layer of ``view``.
 
-        Features are kept for training images as they are, where it is not too much, and for one view at
-        a time; computed anew for others. Measured with mlp-128 and the shipped teacher: an
-        epoch takes 2.0 s of one core with features that are kept, 13.0 s with computing them.
+        Logits and features share one forward pass. Features are kept for training images without
+        augmentation, up to MAX_FEATURES values per image, for one view at a time; others are computed each
+        time. Measured with mlp-128 and the shipped teacher: an epoch takes 2.0 s of one core with kept
+        features and 13.0 s without.
         """
         widths = view.widths(registry.feature_shapes(self.architecture, self._task))
 
@@ -115,7 +118,7 @@ class CachedTeacher:
         return Outputs(self.logits(digits), kept[digits.ids].float().split(widths, 1))
 
     def _learn(self, digits: Digits, logits: Tensor) -> None:
-        """Puts logits into their table. What it has stays: shipped logits are the same on every machine."""
+        """Store new logits in their table. Known ones stay: shipped logits are equal on every machine."""
         table, filled = self._table(digits.file, digits.shifts is not None)
         places = self._places(digits)
         new = ~filled[places]
@@ -124,15 +127,18 @@ class CachedTeacher:
         self._computed += int(new.sum())
 
     def _compute(self, digits: Digits, ask: Ask) -> Tensor:
-        # Matrix products round differently for other numbers of rows. Chunks that are
-        # always full make an image's logits the same to the bit whatever is asked with it
-        # (layers whose width is no multiple of 4 excepted: their rows lie unaligned).
+        # Matrix products round differently for different numbers of rows. Full chunks make the logits of
+        # an image equal bit for bit in any batch (except for layers whose width is not a multiple of 4,
+        # because their rows are not aligned).
         inputs = F.pad(digits.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(digits) % inference.CHUNK))
-        # Cloned, since losses may not use an inference tensor.
+        # Clone, because a loss cannot use an inference tensor.
         return inference.in_chunks(self.model, ask, inputs)[: len(digits)].clone()
 
     def _table(self, file: str, shifted: bool) -> tuple[Tensor, Tensor]:
-        """Logits by image id, or by shift and image id (60 MB, made when first asked for), and which are known."""
+        """Return the logits by image id and a mask of the known ones.
+
+        With ``shifted``, rows go by shift and image id; that table (60 MB) is made on first use.
+        """
         if (file, shifted) not in self._tables:
             self._tables[file, shifted] = self._empty(len(SHIFTS) * self._rows[file], self._task.classes)
         return self._tables[file, shifted]
@@ -142,11 +148,11 @@ class CachedTeacher:
         return numbers, torch.zeros(rows, dtype=torch.bool, device=self._device)
 
     def accuracy(self, digits: Digits) -> float:
-        """The share of ``digits`` that the teacher classifies right."""
+        """Return the teacher's accuracy on ``digits``, from 0 to 1."""
         return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
 
     def keep(self) -> None:
-        """Saves what was computed since loading, for the next start. A cache: failing is no harm."""
+        """Save logits computed since loading for the next start. Errors are ignored: it is only a cache."""
         if not self._computed:
             return
         path = self._kept_at()
@@ -158,6 +164,11 @@ class CachedTeacher:
             pass
 
     def save_logits(self, path: Path) -> None:
+        """Write the logits of all images to ``path``, atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
             save_file(
@@ -173,7 +184,7 @@ class CachedTeacher:
         return cache_folder() / "logits" / f"{self.digest[:32]}.safetensors"
 
     def _read(self, path: Path) -> None:
-        """Takes over logits from ``path`` unless they are another teacher's or damaged."""
+        """Read logits from ``path``; ignore a damaged file and one of another teacher."""
         try:
             with safe_open(path, "pt") as file:
                 if (file.metadata() or {}).get("teacher") != self.digest:
@@ -184,7 +195,7 @@ class CachedTeacher:
         for file, table in tables.items():
             logits, filled = self._table(file, False)
             if table.shape == logits.shape and table.dtype == torch.float32:
-                # What was read first stays: shipped logits are the same on every machine.
+                # Logits read first stay: shipped logits are equal on every machine.
                 new = (table.isfinite().all(1) & ~filled.cpu()).to(self._device)
                 logits[new] = table.to(self._device)[new]
                 filled |= new

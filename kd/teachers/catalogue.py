@@ -18,7 +18,7 @@ WEIGHTS = paths.WEIGHTS
 
 
 def shipped() -> list[str]:
-    """The names of the teachers in the repository."""
+    """Return the names of the shipped teachers, sorted."""
     return sorted(
         path.name.removesuffix(".safetensors")
         for path in WEIGHTS.glob("*.safetensors")
@@ -27,27 +27,37 @@ def shipped() -> list[str]:
 
 
 def describe(name: str) -> dict:
-    """The json beside a shipped teacher: how it was made and what it scores."""
+    """Return the description of a shipped teacher: how it was trained, and its errors.
+
+    Raises:
+        UserError: the description is missing or damaged.
+    """
     try:
         about = json.loads((WEIGHTS / f"{name}.json").read_text())
         registry.architecture(about["architecture"])
         return about
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"The description of the teacher {name} is missing or damaged; restore kd/teachers/weights/{name}.json."
+            f"The description of the teacher {name} is missing or damaged; "
+            f"restore kd/teachers/weights/{name}.json."
         ) from None
 
 
 def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanTeacher:
-    """A shipped teacher by name or a trained one by its run's id, ready to answer; several, joined by +, as one.
+    """Return a shipped teacher by name, a trained one by its run's id, or the mean of several joined by +.
 
     Raises:
-        UserError: no such teacher, or a damaged file.
+        UserError: there is no such teacher, or a file is damaged.
     """
-    if name.count("+") >= MAX_TEACHERS:  # each takes some MB
+    if name.count("+") >= MAX_TEACHERS:  # each needs some MB
         raise UserError(f"There can be up to {MAX_TEACHERS} teachers joined by +.")
     if "+" in name:
-        return MeanTeacher(name, [load(part, device) for part in name.split("+")])
+        return MeanTeacher(name, [_load_one(part, device) for part in name.split("+")])
+    return _load_one(name, device)
+
+
+def _load_one(name: str, device: torch.device | str) -> CachedTeacher:
+    """Load a single teacher; see load()."""
     if name in shipped():
         architecture = describe(name)["architecture"]
         model = registry.load(WEIGHTS / f"{name}.safetensors", architecture)
@@ -58,5 +68,6 @@ def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanT
             raise UserError(f"{run.name} is not a teacher; choose a run that trained one.")
         return CachedTeacher(name, run.architecture, run.model("teacher").to(device))
     raise UserError(
-        f"There is no teacher called {name[:40]!r}; choose one of {', '.join(shipped())}, or the id of a teacher run."
+        f"There is no teacher called {name[:40]!r}; choose one of {', '.join(shipped())}, "
+        "or the id of a teacher run."
     )

@@ -1,4 +1,4 @@
-"""Make a trained teacher one that ships with the program."""
+"""Ship a trained teacher with the program."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ from kd.store import runs
 from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 
-CURVE = (
-    "epoch",
-    "loss teacher hard",
-    "validation teacher",
-    "whole_validation",
-)  # what is told of how a shipped teacher learned
+#: The columns of a shipped teacher's training curve.
+CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")
 
 
 def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
-    """Makes the teacher that a run trained a shipped one: its weights, its logits, how it was made and how it learned.
+    """Ship the teacher of ``run`` as ``name``: write its weights, logits, description and training curve.
 
     Raises:
-        UserError: it was not trained on all of MNIST.
+        UserError: the teacher was not trained on all of MNIST.
     """
     if mnist.source != "full" or run.measures.get("data") != mnist.digest:
         raise UserError(
@@ -58,10 +54,12 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
 
 
 def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
-    """Tells of a shipped teacher how another training by its recipe went. Its own weights stay, and with them whatever was measured of them.
+    """Replace the training curve of a shipped teacher with that of ``run``, a repeat with the same settings.
+
+    The shipped weights stay, and with them everything measured on them.
 
     Raises:
-        UserError: another recipe or other data, or no such teacher.
+        UserError: the settings or the data differ, or there is no such teacher.
     """
     about = catalogue.describe(name)
     if (
@@ -69,7 +67,8 @@ def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
         or run.measures.get("data") != about["data_sha256"]
     ):
         raise UserError(
-            f"This training has another recipe or other data than the shipped teacher {name}, which is made by: {about['command']}"
+            f"This training has different settings or data than the shipped teacher {name}. "
+            f"Train it with: {about['command']}"
         )
     again = CachedTeacher(name, run.architecture, run.model("teacher"))
     _describe(

@@ -91,7 +91,7 @@ def test_curve_is_added_to_a_shipped_teacher_without_new_weights(run, tmp_path, 
         key: value for key, value in before.items() if key != "curve"
     }
     code, _, err = run(*TRAIN, "--seed", "3", "--curve", "mine")
-    assert code == 2 and "another recipe" in err and catalogue.describe("mine") == told
+    assert code == 2 and "different settings" in err and catalogue.describe("mine") == told
 
 
 def test_teacher_of_the_sample_is_not_shipped(run, quick, mnist, tmp_path, monkeypatch):
