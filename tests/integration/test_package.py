@@ -18,7 +18,7 @@ COPIED = ("kd", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a wheel from a copy of the sources and unpack it into an empty folder, which is returned."""
+    """Build a wheel from a copy of the sources, unpack it into an empty folder and return that folder."""
     folder = tmp_path_factory.mktemp("package")
     source, wheels, target = folder / "source", folder / "wheels", folder / "site"
     source.mkdir()
@@ -36,7 +36,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with the installed package alone, in another folder."""
+    """Run Python in another folder with only the installed package."""
     environment = os.environ | {
         "PYTHONPATH": str(installed),
         "HOME": str(folder),

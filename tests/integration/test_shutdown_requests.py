@@ -1,4 +1,4 @@
-"""SIGTERM ends the server although clients hold requests and websockets open."""
+"""SIGTERM ends the server even if clients hold requests and websockets open."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_sigterm_ends_a_server_with_open_requests(tmp_path: Path, monkeypatch) -
             guest = await room.enter_async_context(Viewer(owner.link))
             await guest.until(lambda: guest.epoch, "an epoch, from the live feed")
             for request in (
-                b"GET /kd/assets/ort.mjs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",  # answered and kept open
+                b"GET /kd/assets/ort.mjs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",  # answered, but kept open
                 b"GET /kd/assets/plotly.min.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",  # never read
-                b"GET /kd/feed/x HTTP/1.1\r\nHost:",  # which never ends
+                b"GET /kd/feed/x HTTP/1.1\r\nHost:",  # a request without an end
             ):
                 client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
                 client.sendall(request)
@@ -41,4 +41,4 @@ def test_sigterm_ends_a_server_with_open_requests(tmp_path: Path, monkeypatch) -
         code, took, run = asyncio.run(visit(server, stack))
     assert code in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and took < 10, server.log()[-3000:]
     assert not server.complaints(), server.log()[-3000:]
-    assert checkpoints.load(run).rows, "a checkpoint was kept"
+    assert checkpoints.load(run).rows, "a checkpoint must have been saved"

@@ -1,4 +1,4 @@
-"""The presenter's password: without it visitors look and draw; it cannot be guessed by trying."""
+"""The presenter's password: visitors without it may look and draw, and guesses are limited."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ONE, TWO = runs.owner_digest(PRESENTER), runs.owner_digest(VISITOR)
 
 @pytest.fixture(autouse=True)
 def fresh(home, monkeypatch):
-    """Nobody has entered anything; a clock that stands still until it is moved."""
+    """Remove all presenters and stop the clock; return the time, which tests change."""
     monkeypatch.setattr(permissions, "_presenters", {})
     monkeypatch.setattr(permissions, "_wrong", permissions.deque())
     monkeypatch.delenv(permissions.PASSWORD, raising=False)
@@ -45,14 +45,14 @@ def store(owner):
     ).id
 
 
-def test_without_a_password_everybody_may_start_and_nobody_is_the_presenter():
+def test_without_password_all_may_start_and_nobody_presents():
     permissions.check(TWO, "start runs")
     assert not permissions.closed() and not permissions.presenter(TWO)
     with pytest.raises(UserError, match="no presenter"):
         permissions.enter("anything", TWO)
 
 
-def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypatch):
+def test_visitor_cannot_start_store_or_delete(room, mnist, monkeypatch):
     monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
     manager, run = JobManager(Given(mnist)), store(VISITOR)
     attempts = {
@@ -76,10 +76,10 @@ def test_a_visitor_can_neither_start_nor_store_nor_delete(room, mnist, monkeypat
         assert manager.active() == 0
     finally:
         manager.close()
-    assert runs.load(run).name != "mine" and len(runs.list_runs()[0]) == 1, "it is still there, as it was"
+    assert runs.load(run).name != "mine" and len(runs.list_runs()[0]) == 1, "the run is unchanged"
 
 
-def test_who_enters_the_password_may_and_only_they(room):
+def test_only_the_browser_with_the_password_is_allowed(room):
     permissions.enter(PASSWORD, ONE)
     permissions.check(ONE, "start runs")
     assert permissions.presenter(ONE) and not permissions.allowed(TWO) and not permissions.allowed(None)
@@ -87,7 +87,7 @@ def test_who_enters_the_password_may_and_only_they(room):
     assert not permissions.allowed(ONE)
 
 
-def test_the_presenter_manages_the_runs_of_others_too(room):
+def test_presenter_manages_runs_of_others(room):
     theirs = store(VISITOR)
     permissions.enter(PASSWORD, ONE)
     runs.rename(theirs, "another name", PRESENTER)
@@ -96,14 +96,14 @@ def test_the_presenter_manages_the_runs_of_others_too(room):
 
 
 @pytest.mark.parametrize("wrong", ["", "Correct horse battery", PASSWORD + " ", PASSWORD[:-1], "é\ud800"])
-def test_a_wrong_password_is_refused_in_one_sentence(room, wrong):
+def test_wrong_password_is_refused_in_one_sentence(room, wrong):
     with pytest.raises(UserError, match="^That is not the presenter's password.$"):
         permissions.enter(wrong, TWO)
     assert not permissions.allowed(TWO)
 
 
 @pytest.mark.parametrize("set_to", ["", "1234567"])
-def test_a_password_that_is_empty_or_short_opens_nothing(monkeypatch, set_to):
+def test_empty_or_short_password_lets_nobody_in(monkeypatch, set_to):
     monkeypatch.setenv(permissions.PASSWORD, set_to)
     with pytest.raises(UserError, match="lets nobody in"):
         permissions.enter(set_to, ONE)
@@ -116,23 +116,23 @@ def fail(who, address=None):
     return "Too many" in str(caught.value)
 
 
-def test_guessing_is_slow_from_one_browser_and_from_one_address(room, fresh):
+def test_guesses_are_limited_per_browser_and_per_address(room, fresh):
     assert [fail("one browser") for _ in range(permissions.TRIES + 1)] == [False] * permissions.TRIES + [True]
     assert [fail(f"browser {i}", "10.0.0.7") for i in range(permissions.TRIES + 1)] == [
         False
     ] * permissions.TRIES + [True]
-    with pytest.raises(UserError, match="Too many"):  # the right one is not told from a wrong one meanwhile
+    with pytest.raises(UserError, match="Too many"):  # even with the right password
         permissions.enter(PASSWORD, "one browser")
-    permissions.enter(PASSWORD, ONE, "10.0.0.8")  # others are let in
+    permissions.enter(PASSWORD, ONE, "10.0.0.8")  # other browsers may enter
     fresh[0] += permissions.WINDOW + 1
     permissions.enter(PASSWORD, "one browser")
 
 
-def test_guessing_is_slow_from_everywhere_together(room):
+def test_guesses_are_limited_in_total(room):
     assert sum(not fail(f"browser {i}", f"10.0.0.{i}") for i in range(200)) == permissions.ALL_TRIES
 
 
-def test_there_are_never_more_presenters_than_fit(room):
+def test_number_of_presenters_is_limited(room):
     for i in range(permissions.MAX_PRESENTERS + 5):
         permissions.enter(PASSWORD, f"browser {i}")
     assert not permissions.presenter("browser 0") and permissions.presenter(

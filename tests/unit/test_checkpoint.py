@@ -1,4 +1,4 @@
-"""Going on from a checkpoint equals never having stopped, to the bit."""
+"""A run resumed from a checkpoint equals an uninterrupted run, bit for bit."""
 
 import dataclasses
 
@@ -33,12 +33,10 @@ def without_time(records):
     return [dataclasses.replace(record, seconds=0, images_per_second=0) for record in records]
 
 
-@pytest.mark.parametrize("block", [2048, 200])  # all of an epoch at once, or three batches
+@pytest.mark.parametrize("block", [2048, 200])  # a whole epoch at once, or three batches
 @pytest.mark.parametrize("stop", POINTS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted_run(
-    mnist, monkeypatch, stop, block, optimizer
-):
+def test_resume_at_any_step_gives_same_weights_and_records(mnist, monkeypatch, stop, block, optimizer):
     monkeypatch.setattr("kd.training.batches.BLOCK", block)
     plan = dataclasses.replace(PLAN, optimizer=optimizer)
     whole = training(mnist, plan=plan)
@@ -62,7 +60,7 @@ def test_resuming_at_any_point_gives_the_weights_and_records_of_an_uninterrupted
 @pytest.mark.parametrize(
     ("architecture", "augmentation"), [("cnn", "affine"), ("cnn", "jitter"), ("vit-half", "affine")]
 )
-def test_a_teacher_resumes_exactly_dropout_batch_normalization_and_all(mnist, architecture, augmentation):
+def test_teacher_with_dropout_and_batch_norm_resumes_exactly(mnist, architecture, augmentation):
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
     plan = dataclasses.replace(PLAN, batch_size=50, augmentation=augmentation)
     whole = training(few, architecture, plan, teacher=False)
@@ -70,18 +68,18 @@ def test_a_teacher_resumes_exactly_dropout_batch_normalization_and_all(mnist, ar
     first, second = (training(few, architecture, plan, teacher=False) for _ in range(2))
     for _ in first.records(lambda step: step == 3):
         break
-    torch.rand(5)  # other threads draw random numbers meanwhile
+    torch.rand(5)  # other threads use the global random state
     second.restore(load(save({key: value.contiguous() for key, value in first.state().items()})))
     list(second.records())
     assert same(outcome(second), outcome(whole))
 
 
-def test_settings_changed_by_hand_hold_after_resuming(mnist):
+def test_live_changes_hold_after_resuming(mnist):
     def change(trained):
         records = trained.records(lambda step: step == 5)
         next(records)
         trained.settings.update(temperature=9.0)
-        next(records)  # up to the end of the first epoch
+        next(records)  # until the end of the first epoch
         return records
 
     whole = training(mnist)
@@ -95,13 +93,13 @@ def test_settings_changed_by_hand_hold_after_resuming(mnist):
     assert same(outcome(second), outcome(whole))
 
 
-def test_two_seeds_are_not_the_same(mnist):
+def test_different_seeds_give_different_weights(mnist):
     one, other = (training(mnist, plan=dataclasses.replace(PLAN, seed=seed)) for seed in (3, 4))
     list(one.records()), list(other.records())
     assert not same(outcome(one), outcome(other))
 
 
-def test_the_state_of_another_training_is_refused(mnist):
+def test_state_of_another_training_is_refused(mnist):
     state = training(mnist).state()
     for other in (training(mnist, "linear"), training(mnist, "cnn-tiny")):
         with pytest.raises(ValueError, match="another training"):

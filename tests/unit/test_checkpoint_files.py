@@ -1,4 +1,4 @@
-"""Checkpoints as files: what is read, what is left alone, and what processes that were killed leave behind."""
+"""Checkpoint files: loading, locking, and tidying up after killed processes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def in_home(home):
 
 @pytest.fixture
 def kept(mnist):
-    """The id of a run that was interrupted after its first epoch."""
+    """Return the id of a run that was interrupted after its first epoch."""
     running = Distillation(CONFIG, mnist, small_teacher())
     id = runs.new_id()
     keeper = checkpoints.Keeper(id, runs.owner_digest("me"))
@@ -40,7 +40,7 @@ def kept(mnist):
 
 
 def rewrite(home, id, **changes):
-    """The checkpoint with another header."""
+    """Rewrite the checkpoint with a changed header."""
     path, old = home / f"{id}.checkpoint", checkpoints.load(id)
     about = {
         "format": kinds.FORMAT,
@@ -55,7 +55,7 @@ def rewrite(home, id, **changes):
     save_file(dict(old.state), path, {"about": json.dumps(about | changes)})
 
 
-def test_a_checkpoint_comes_back_as_it_was_kept(kept, home, mnist):
+def test_checkpoint_loads_as_it_was_saved(kept, home, mnist):
     found = checkpoints.load(kept)
     assert (found.config, found.kind, found.owner, found.data) == (
         CONFIG,
@@ -81,7 +81,7 @@ def test_a_checkpoint_comes_back_as_it_was_kept(kept, home, mnist):
         ({"kind": "nothing"}, "is damaged"),
     ],
 )
-def test_a_header_that_makes_no_sense_is_told_and_the_file_stays(kept, home, changes, words):
+def test_invalid_header_is_reported_and_the_file_stays(kept, home, changes, words):
     rewrite(home, kept, **changes)
     with pytest.raises(UserError, match=words):
         checkpoints.load(kept)
@@ -91,13 +91,13 @@ def test_a_header_that_makes_no_sense_is_told_and_the_file_stays(kept, home, cha
     )
 
 
-def test_a_file_without_a_header_of_ours_is_damaged(kept, home):
+def test_file_without_checkpoint_header_is_damaged(kept, home):
     save_file({"x": torch.zeros(1)}, home / f"{kept}.checkpoint")
     with pytest.raises(UserError, match="is damaged"):
         checkpoints.load(kept)
 
 
-def test_links_and_names_that_are_no_ids_are_not_followed(kept, home, tmp_path):
+def test_symlinks_and_invalid_ids_are_not_followed(kept, home, tmp_path):
     other = runs.new_id()
     (home / f"{other}.checkpoint").symlink_to(home / f"{kept}.checkpoint")
     (home / "x.checkpoint").write_bytes(b"")
@@ -108,23 +108,26 @@ def test_links_and_names_that_are_no_ids_are_not_followed(kept, home, tmp_path):
         checkpoints.load("../x")
 
 
-def test_a_run_that_was_stored_is_not_interrupted_even_if_the_process_died_right_then(kept, home):
+def test_stored_run_is_not_listed_as_interrupted_after_a_crash(kept, home):
     (home / kept).mkdir()
     assert checkpoints.list_interrupted() == ([], []) and not checkpoints.exists(kept)
     checkpoints.tidy()
     assert [path.name for path in home.iterdir()] == [kept]
 
 
-def test_a_run_of_the_command_line_is_resumed_there(kept, home):
+def test_command_line_run_is_resumed_on_the_command_line(kept, home):
     rewrite(home, kept, owner=None)
     with pytest.raises(UserError, match=f"resume it with python -m kd distil --resume {kept}"):
         checkpoints.owned(kept, "me")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the other process, kept small, locks as on Unix")
-def test_the_lock_ends_with_its_process_however_that_ends(kept, home):
+def test_lock_is_released_when_its_process_is_killed(kept, home):
     lock = str(home / f".{kept}.lock")
-    holding = f"import fcntl; file = open({lock!r}, 'ab'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); input()"
+    holding = (
+        f"import fcntl; file = open({lock!r}, 'ab'); fcntl.flock(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -142,37 +145,34 @@ def test_the_lock_ends_with_its_process_however_that_ends(kept, home):
     assert [path.name for path in home.iterdir()] == [f"{kept}.checkpoint"]
 
 
-def test_a_start_tidies_up_what_was_left_half_done_but_nothing_that_another_may_be_working_on(kept, home):
+def test_tidy_removes_only_old_partial_files(kept, home):
     ids = [runs.new_id() for _ in range(5)]
     half = [
         home / f".{ids[0]}.tmp",
         home / f".{ids[1]}.deleted",
         home / f".{ids[2]}.checkpoint.tmp",
-        home / ".tmpRHQ1Gy",
-    ]  # the last is safetensors' own
+        home / ".tmpRHQ1Gy",  # a temporary file of safetensors
+    ]
     for path in half[:2]:
         path.mkdir()
         (path / "student.safetensors").write_bytes(b"half")
     half[2].write_bytes(b"half")
     half[3].write_bytes(b"half")
-    (home / f".{ids[3]}.lock").write_bytes(
-        b""
-    )  # of a run that was killed before its first checkpoint was whole
+    # The lock of a run that was killed before its first checkpoint was complete.
+    (home / f".{ids[3]}.lock").write_bytes(b"")
     others = [home / "drawings", home / ".config.tmp", home / "notes.txt", home / ids[4]]
     for path in others:
         path.mkdir()
         os.utime(path, (OLD, OLD))
     for path in half:
         checkpoints.tidy()
-        assert path.exists(), "another server may be writing it now"
+        assert path.exists(), "another server may still be writing it"
         os.utime(path, (OLD, OLD))
     checkpoints.tidy()
     assert {path.name for path in home.iterdir()} == {f"{kept}.checkpoint", *(path.name for path in others)}
 
 
-def test_tidying_up_a_folder_that_is_not_there_or_cannot_be_written_to_is_no_error(
-    kept, home, monkeypatch, tmp_path
-):
+def test_tidy_ignores_missing_and_read_only_folders(kept, home, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "unlink", lambda *_: (_ for _ in ()).throw(PermissionError()))
     (home / kept).mkdir()
     checkpoints.tidy()

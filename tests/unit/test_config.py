@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused and in which words, and the ways to write them down."""
+"""Settings: validation, error messages, and conversion to and from text."""
 
 import argparse
 import dataclasses
@@ -78,7 +78,7 @@ configs = distil_configs() | teacher_configs
 
 
 def arguments(config, query):
-    """What the command line makes of settings written as URL parameters."""
+    """Return the config that the command line parses from settings written as URL parameters."""
     parser = argparse.ArgumentParser()
     type(config).add_arguments(parser)
     options = [f"--{name.replace('_', '-')}={value}" for name, value in query.items()]
@@ -86,17 +86,17 @@ def arguments(config, query):
 
 
 def refused(message):
-    """Whether a message can be shown: one short plain line."""
+    """Return whether a message is one short plain line."""
     return (
         "\n" not in message and 10 < len(message) < 250 and message.endswith(".") and "Error" not in message
     )
 
 
-# -- written down and read again ------------------------------------------------------------
+# -- conversion to and from text ------------------------------------------------------------
 
 
 @given(configs)
-def test_a_config_survives_dict_query_and_command_line(config):
+def test_config_survives_dict_query_and_command_line(config):
     assert type(config).from_dict(config.to_dict()) == config
     assert type(config).from_query(config.to_query()) == config
     assert arguments(config, config.to_query()) == config
@@ -104,7 +104,7 @@ def test_a_config_survives_dict_query_and_command_line(config):
 
 
 @given(configs)
-def test_a_config_is_hashable_and_its_dict_is_plain(config):
+def test_config_is_hashable_and_its_dict_is_json(config):
     assert hash(config) == hash(config.replace())
     assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -115,26 +115,29 @@ def test_defaults_are_valid_and_need_no_url(cls):
     assert arguments(cls(), {}) == cls()
 
 
-def test_only_what_differs_from_the_defaults_is_in_the_url():
+def test_url_holds_only_differences_from_the_defaults():
     assert DistilConfig(temperature=8, seed=3).to_query() == {"temperature": "8.0", "seed": "3"}
 
 
-def test_parameters_of_other_things_are_ignored_in_a_url_but_not_in_a_dict():
+def test_unknown_parameters_are_ignored_in_urls_but_not_in_dicts():
     assert DistilConfig.from_query({"run": "5", "epochs": "3"}) == DistilConfig(epochs=3)
     with pytest.raises(
         UserError,
-        match=r"There is no setting called 'run'; the settings are assistant, augmentation, batch_size, certainty, epochs, ",
+        match=(
+            r"There is no setting called 'run'; the settings are assistant, augmentation, batch_size, "
+            r"certainty, epochs, "
+        ),
     ):
         DistilConfig.from_dict({"run": 5, "epochs": 3})
 
 
-def test_numbers_in_text_become_numbers():
+def test_numbers_are_parsed_from_text():
     config = DistilConfig.from_query({"epochs": "3.0", "temperature": "2", "seed": " 7 "})
     assert (config.epochs, config.temperature, config.seed) == (3, 2.0, 7)
     assert type(config.epochs) is int and type(config.temperature) is float
 
 
-def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
+def test_config_is_frozen_and_replace_validates():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DistilConfig().epochs = 3
     with pytest.raises(UserError, match="Epochs must be between 1 and 200"):
@@ -142,12 +145,12 @@ def test_a_config_cannot_be_changed_and_its_replacement_is_checked():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_valid_and_lists_differences_alone(name):
+def test_presets_are_valid_and_hold_only_differences(name):
     config = DistilConfig.from_dict(PRESETS[name])
     assert set(config.to_query()) == set(PRESETS[name]) and config.student in registry.students()
 
 
-# -- refused ----------------------------------------------------------------------------------
+# -- validation -------------------------------------------------------------------------------
 
 BAD = [
     math.nan,
@@ -182,7 +185,7 @@ BAD = [
 
 @pytest.mark.parametrize("value", BAD, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_bad_number_is_refused_by_the_name_of_its_setting(name, value):
+def test_bad_number_is_refused_with_the_label_of_its_setting(name, value):
     if name == "seed" and value == 1e9:
         value = 2**31
     with pytest.raises(UserError) as error:
@@ -199,23 +202,23 @@ def test_zero_is_refused_where_nothing_would_be_learned(name):
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_whole_numbers_are_asked_for_where_halves_make_no_sense(name):
+def test_fraction_is_refused_where_a_whole_number_is_needed(name):
     with pytest.raises(UserError, match=r"must be a whole number, not '2\.5'\."):
         DistilConfig(**{name: 2.5})
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_the_limits_themselves_are_accepted_and_nothing_beyond(name):
+def test_limits_are_inclusive(name):
     about, method = DistilConfig.setting(name), METHOD_OF.get(name, "hinton")
     for limit, beyond in ((about["low"], -1), (about["high"], 1)):
         assert getattr(DistilConfig(method=method, **{name: limit}), name) == limit
         outside = limit + beyond if name in WHOLE else math.nextafter(limit, beyond * math.inf)
         with pytest.raises(UserError, match="must be between") as error:
             DistilConfig(**{name: outside})
-        assert str(error.value).endswith(f", not {outside:,}."), "the number is not told as it was"
+        assert str(error.value).endswith(f", not {outside:,}."), "the message must quote the number as given"
 
 
-def test_messages_say_what_to_do():
+def test_messages_name_the_setting_and_its_range():
     for values, message in [
         ({"temperature": 0.5}, "Temperature must be between 1 and 20, not 0.5."),
         ({"seed": -1}, "Seed must be between 0 and 2,147,483,647, not -1."),
@@ -233,7 +236,7 @@ def test_messages_say_what_to_do():
     "value", [None, 5, ["mlp-30"], {}, True, 10**5000, b"cnn"], ids=lambda value: type(value).__name__
 )
 @pytest.mark.parametrize("name", ["student", "teacher", "method"])
-def test_a_name_must_be_text(name, value):
+def test_name_must_be_text(name, value):
     with pytest.raises(UserError, match=f"{name.capitalize()} must be a name") as error:
         DistilConfig(**{name: value})
     assert refused(str(error.value))
@@ -242,14 +245,14 @@ def test_a_name_must_be_text(name, value):
 @pytest.mark.parametrize(
     "student", ["resnet", "", "mlp-", "mlp-0", "mlp-99999", "mlp-1-2-3-4", "../mlp-30", "MLP-30", "x" * 1000]
 )
-def test_an_architecture_that_does_not_exist_is_refused(student):
+def test_unknown_architecture_is_refused(student):
     for cls, name in ((DistilConfig, "student"), (TeacherConfig, "teacher")):
         with pytest.raises(UserError) as error:
             cls(**{name: student})
         assert refused(str(error.value)) and "rchitecture" in str(error.value)
 
 
-def test_other_names_are_checked_too():
+def test_augmentation_teacher_and_initialization_are_checked():
     with pytest.raises(UserError, match="Augmentation must be none, jitter or affine"):
         TeacherConfig(augmentation="mixup")
     with pytest.raises(UserError, match="Augmentation must be a name"):
@@ -268,7 +271,7 @@ def test_other_names_are_checked_too():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", METHOD_SETTINGS)
-def test_a_setting_is_accepted_where_the_method_reads_it_and_refused_where_it_would_do_nothing(method, name):
+def test_setting_is_refused_where_the_method_ignores_it(method, name):
     about = DistilConfig.setting(name)
     values = {"method": method, "student": "cnn-tiny", name: about["high"]}
     if name in METHODS[method].settings:
@@ -282,7 +285,7 @@ def test_a_setting_is_accepted_where_the_method_reads_it_and_refused_where_it_wo
     assert DistilConfig(**values | {name: about["default"]}).method == method
 
 
-def test_a_schedule_may_only_change_what_the_method_reads():
+def test_schedule_may_only_change_settings_of_the_method():
     DistilConfig(method="mse", schedule="5:soft_weight=0.5")
     with pytest.raises(
         UserError, match="Temperature plays no part in the method mse, which has soft_weight; leave it out"
@@ -296,22 +299,24 @@ def test_a_schedule_may_only_change_what_the_method_reads():
         (
             "attention",
             "mlp-128",
-            "The method attention compares feature maps (which convolutions make), and the student mlp-128 has none",
+            "The method attention compares feature maps (which convolutions make), "
+            "and the student mlp-128 has none",
         ),
         (
             "fitnets",
             "linear",
-            "The method fitnets compares hidden layers, and the student linear has none; choose another student or method.",
+            "The method fitnets compares hidden layers, and the student linear has none; "
+            "choose another student or method.",
         ),
     ],
 )
-def test_a_student_without_the_layers_that_a_method_compares_is_refused(method, student, message):
+def test_student_without_the_compared_layers_is_refused(method, student, message):
     with pytest.raises(UserError) as error:
         DistilConfig(method=method, student=student)
     assert str(error.value).startswith(message) and refused(str(error.value))
 
 
-def test_several_teachers_are_joined_by_a_plus_up_to_five_and_each_once():
+def test_up_to_five_different_teachers_are_joined_by_plus():
     assert DistilConfig(teacher="a+b+c+d+e").teacher == "a+b+c+d+e"
     for teacher in ("a+b+c+d+e+f", "a+a"):
         with pytest.raises(UserError, match=r"Teacher can be up to 5 different ones joined by \+\."):
@@ -322,21 +327,21 @@ def test_several_teachers_are_joined_by_a_plus_up_to_five_and_each_once():
 
 
 @given(st.lists(changes, max_size=8))
-def test_a_schedule_survives_text(schedule):
+def test_schedule_survives_formatting_and_parsing(schedule):
     config = DistilConfig(schedule=schedule)
     assert DistilConfig(schedule=format_schedule(config.schedule)) == config
     assert sorted(config.schedule) == sorted(schedule)
     assert [step for step, *_ in config.schedule] == sorted(step for step, *_ in schedule)
 
 
-def test_a_schedule_is_written_as_documented_and_comes_in_the_order_of_its_steps():
+def test_schedule_is_formatted_as_documented_in_step_order():
     config = DistilConfig(schedule="300:soft_weight=0.5;120:temperature=8")
     assert config.schedule == ((120, "temperature", 8.0), (300, "soft_weight", 0.5))
     assert config.to_query() == {"schedule": "120:temperature=8.0;300:soft_weight=0.5"}
     assert parse_schedule("") == [] and DistilConfig(schedule="").schedule == ()
 
 
-def test_of_two_changes_after_one_step_the_last_written_stays_last():
+def test_changes_at_the_same_step_keep_their_order():
     config = DistilConfig(schedule=[(5, "temperature", 9.0), (5, "temperature", 2.0)])
     assert config.schedule == ((5, "temperature", 9.0), (5, "temperature", 2.0))
 
@@ -363,13 +368,13 @@ def test_of_two_changes_after_one_step_the_last_written_stays_last():
         ([(1, "temperature", 3)] * (MAX_CHANGES + 1), "A schedule can hold at most 1000 changes"),
     ],
 )
-def test_a_bad_schedule_is_refused_in_plain_words(schedule, message):
+def test_bad_schedule_is_refused_with_a_plain_message(schedule, message):
     with pytest.raises(UserError) as error:
         DistilConfig(schedule=schedule)
     assert str(error.value).startswith(message) and refused(str(error.value))
 
 
-def test_what_changes_live_is_checked_as_at_the_start():
+def test_live_change_is_validated_like_a_setting():
     assert check_live("temperature", "8") == 8.0 and check_live("soft_weight", 0) == 0.0
     for name in LIVE_SETTINGS:
         for value in (-1, 21, math.nan, None, "x", True):
@@ -377,7 +382,7 @@ def test_what_changes_live_is_checked_as_at_the_start():
                 check_live(name, value)
 
 
-# -- whatever comes ---------------------------------------------------------------------------
+# -- arbitrary input --------------------------------------------------------------------------
 
 names = st.sampled_from([spec.name for cls in CONFIGS for spec in dataclasses.fields(cls)] + ["other"])
 texts = st.text(max_size=50) | st.sampled_from(
@@ -392,7 +397,7 @@ values = st.recursive(
 
 @given(st.sampled_from(CONFIGS), st.dictionaries(names, texts))
 @example(DistilConfig, {"schedule": "1:temperature=" + "9" * 5000})
-def test_any_url_gives_a_config_or_a_plain_refusal(cls, query):
+def test_any_url_gives_a_config_or_a_user_error(cls, query):
     try:
         assert isinstance(cls.from_query(query), cls)
     except UserError as error:
@@ -400,14 +405,14 @@ def test_any_url_gives_a_config_or_a_plain_refusal(cls, query):
 
 
 @given(st.sampled_from(CONFIGS), st.dictionaries(names, values))
-def test_any_stored_settings_give_a_config_or_a_plain_refusal(cls, stored):
+def test_any_stored_settings_give_a_config_or_a_user_error(cls, stored):
     try:
         assert isinstance(cls.from_dict(stored), cls)
     except UserError as error:
         assert str(error)
 
 
-# -- what the app shows -------------------------------------------------------------------------
+# -- labels and help ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cls", CONFIGS)
@@ -420,11 +425,11 @@ def test_every_setting_has_a_label_and_one_line_of_help(cls):
 
 
 @pytest.mark.parametrize("cls", CONFIGS)
-def test_the_command_lines_help_tells_every_default(cls):
+def test_command_line_help_shows_every_default(cls):
     parser = argparse.ArgumentParser()
     cls.add_arguments(parser)
     text = " ".join(parser.format_help().split())
     assert "(default: 0)" in text and "(default: 128)" in text and "(default: 0.004)" in text
     assert text.count("(default: none)") == (3 if cls is DistilConfig else 0), (
-        "schedule, augmentation and what is left out"
+        "schedule, augmentation and omitted digits"
     )

@@ -1,4 +1,4 @@
-"""Failures around a training: each is reported, loses nothing that was saved, and lets the next job run."""
+"""Failures during training: each is reported, loses no saved file, and lets the next job run."""
 
 import contextlib
 import datetime
@@ -22,15 +22,15 @@ from tests.stage import fuzz, kills
 
 pytestmark = pytest.mark.usefixtures("alone")
 
-# -- killed, and fed with junk: the long forms are in tests/stage ------------------------------
+# -- kills and bad input: tests/stage holds the long versions ----------------------------------
 
 
-def test_what_was_called_saved_outlives_a_kill_at_any_moment_and_the_rest_resumes_to_the_same_bits():
+def test_killed_runs_keep_saved_files_and_resume_exactly():
     found = kills.run(kills=6, seed=2)
     assert found["problems"] == [] and found["kills"] == 6 and found["started"] and found["interrupted"]
 
 
-def test_bad_input_gives_a_value_or_a_refusal_within_bounds():
+def test_fuzzed_input_gives_a_value_or_a_user_error():
     found = fuzz.run(500, seed=1, worst=False)
     assert found["problems"] == [] and found["cases"] == 500 and 100 < found["refused"] < 490
 
@@ -38,7 +38,7 @@ def test_bad_input_gives_a_value_or_a_refusal_within_bounds():
 # -- memory ---------------------------------------------------------------------------------------
 
 
-def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monkeypatch):
+def test_training_beyond_free_memory_is_refused_at_start(manager, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 50_000_000)
     refused = manager.start(DistilConfig(student="mlp-2048-2048", epochs=1, batch_size=100), ME)
     message = wait_for(manager, refused, "failed").message
@@ -57,7 +57,7 @@ def test_a_training_that_would_not_fit_is_refused_before_it_begins(manager, monk
     ],
     ids=["Python", "CUDA", "CPU"],
 )
-def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkeypatch, error):
+def test_run_out_of_memory_is_reported_and_can_be_resumed(manager, monkeypatch, error):
     id = pause_after(manager, SHORT)
 
     def out(*_):
@@ -75,7 +75,7 @@ def test_memory_that_runs_out_is_told_and_the_run_can_be_resumed(manager, monkey
     wait_for(manager, id, "done")
 
 
-def test_what_a_training_takes_grows_with_networks_weights_and_images():
+def test_memory_estimate_grows_with_networks_and_batch_size():
     small, wide = registry.build("mlp-30", 0), registry.build("cnn-wide", 0)
     assert (
         memory.needed([small], 100)
@@ -83,14 +83,14 @@ def test_what_a_training_takes_grows_with_networks_weights_and_images():
         < memory.needed([wide], 100)
         < memory.needed([wide], 1000)
     )
-    # Measured: two of them at 256 images took 604 MB.
+    # Measured: two such networks took 604 MB at a batch size of 256.
     assert 500e6 < memory.needed([wide, wide], 256) < 900e6 and not wide.eval().training
 
 
 # -- the clock ------------------------------------------------------------------------------------
 
 
-def test_runs_keep_their_order_and_their_worker_when_the_clock_is_put_back(manager, monkeypatch):
+def test_runs_stay_in_order_when_the_clock_is_set_back(manager, monkeypatch):
     class Back(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
@@ -107,15 +107,15 @@ def test_runs_keep_their_order_and_their_worker_when_the_clock_is_put_back(manag
     assert manager.snapshot(second, ME).state == "done"
 
 
-def test_ids_are_in_order_even_within_a_second():
+def test_ids_are_ordered_within_a_second():
     ids = [runs.new_id() for _ in range(50)]
     assert ids == sorted(ids) and len(set(ids)) == 50
 
 
-# -- links out of the folder ------------------------------------------------------------------------
+# -- symlinks out of the folder ------------------------------------------------------------------------
 
 
-def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, home, tmp_path):
+def test_symlinks_out_of_a_run_are_not_read_or_written(manager, home, tmp_path):
     id = manager.start(SHORT, ME)
     wait_for(manager, id, "done")
     secret = tmp_path / "secret"
@@ -142,7 +142,7 @@ def test_links_out_of_the_folder_are_neither_read_nor_written_through(manager, h
 
 @pytest.fixture
 def small_disk(home):
-    """A real disk of 300 kB as the run folder, where this user may mount one."""
+    """Mount a disk of 300 kB as the run folder; skip the test where that is not permitted."""
     home.mkdir()
     if (
         sys.platform != "linux"
@@ -150,16 +150,12 @@ def small_disk(home):
             ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(home)], capture_output=True
         ).returncode
     ):
-        pytest.skip(
-            "needs the right to mount a small disk; tests/unit/test_runs.py has a full one that is made up"
-        )
+        pytest.skip("needs permission to mount a small disk; tests/unit/test_runs.py simulates a full one")
     yield home
     subprocess.run(["umount", "-l", str(home)], check=True)
 
 
-def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_there_is_room(
-    small_disk, manager
-):
+def test_run_on_a_full_disk_finishes_and_can_be_saved_later(small_disk, manager):
     filler = small_disk / "filler"
     with contextlib.suppress(OSError), open(filler, "wb") as file:
         while True:
@@ -181,7 +177,7 @@ def test_a_disk_that_is_really_full_ends_no_training_and_its_run_is_saved_once_t
 
 
 @pytest.mark.parametrize("stalls", [True, False], ids=["stalls", "closes"])
-def test_a_network_that_vanishes_during_the_download_ends_it_with_a_sentence(tmp_path, monkeypatch, stalls):
+def test_broken_download_stops_with_a_message(tmp_path, monkeypatch, stalls):
     go_on = threading.Event()
 
     class Half(http.server.BaseHTTPRequestHandler):
@@ -212,7 +208,7 @@ def test_a_network_that_vanishes_during_the_download_ends_it_with_a_sentence(tmp
         assert time.monotonic() - started < 25 and source.state == "sample" and not source._thread.is_alive()
         (message,) = source.messages
         assert ("stopped after 3 seconds" if stalls else "could not be downloaded") in message
-        assert source._process.poll() is not None, "the process has ended"
+        assert source._process.poll() is not None, "the download process must have ended"
     finally:
         go_on.set()
         source.close()

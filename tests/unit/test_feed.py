@@ -1,4 +1,4 @@
-"""The live feed of a run: drawn once for all spectators, at the pace of the run, and to its end."""
+"""The live feed: one drawing for all spectators, at the pace of the run, until it ends."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ RUN = Snapshot(ID, "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, 
 
 
 class Manager:
-    """Has one run, which a test changes."""
+    """A manager with a single run, which tests change."""
 
     def __init__(self) -> None:
         self.run: Snapshot | None = RUN
 
     def snapshot(self, id: str, counts: bool) -> Snapshot | None:
-        assert not counts, "spectators are counted by their pages"
+        assert not counts, "the feed must not count spectators; their pages do"
         return self.run if id == ID else None
 
 
 class Drawn:
-    """Draws a snapshot in a few words, and counts how often."""
+    """Draw a snapshot as a short text and count the drawings."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -49,7 +49,7 @@ class Drawn:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time, which a test changes."""
+    """Return the time in a list, which tests change."""
     now = [1000.0]
     monkeypatch.setattr("kd.ui.charts.broadcast.time.monotonic", lambda: now[0])
     return now
@@ -83,7 +83,7 @@ def test_feed_follows_a_run_to_its_end(feed, manager, clock):
     clock[0] += RUN.pace
     assert text(feed.newest(ID)) == "done 3"
     clock[0] += 600
-    assert text(feed.newest(ID)) == "done 3", "for browsers that slept"
+    assert text(feed.newest(ID)) == "done 3", "browsers that slept need the last message"
 
 
 def test_feed_is_drawn_once_for_all_and_at_most_twice_per_pace(feed, manager, drawn, clock):
@@ -104,7 +104,7 @@ def test_feed_is_not_drawn_again_where_nothing_is_new(feed, drawn, clock):
     assert feed.fresh(ID) and drawn.times == 1
 
 
-def test_feed_tells_a_new_pace(feed, manager, drawn, clock):
+def test_feed_reports_a_new_pace(feed, manager, drawn, clock):
     feed.newest(ID)
     manager.run = dataclasses.replace(RUN, viewers=50)
     clock[0] += RUN.pace
@@ -112,7 +112,7 @@ def test_feed_tells_a_new_pace(feed, manager, drawn, clock):
     assert drawn.times == 2
 
 
-def test_feed_gives_the_older_message_while_another_thread_draws(manager, clock):
+def test_feed_returns_old_message_while_another_thread_draws(manager, clock):
     may, drawing = threading.Event(), threading.Event()
 
     def slowly(snap: Snapshot) -> bytes:
@@ -142,7 +142,7 @@ def test_feed_forgets_runs_that_are_unknown(feed, manager, clock):
     assert not feed._messages and not feed._drawing
 
 
-def test_a_drawing_that_fails_leaves_the_feed_usable(manager, clock):
+def test_failed_drawing_leaves_the_feed_usable(manager, clock):
     broken = [True]
 
     def draw(snap: Snapshot) -> bytes:
@@ -159,7 +159,7 @@ def test_a_drawing_that_fails_leaves_the_feed_usable(manager, clock):
 
 @pytest.fixture
 def client(manager, drawn, monkeypatch):
-    """The route, with a run of the manager above."""
+    """Return a client of the route, which serves the run of the manager above."""
     monkeypatch.setattr(shared, "manager", lambda: manager)
     monkeypatch.setattr("kd.ui.runs.curves.feed_message", drawn)
     route.feed.cache_clear()
@@ -191,7 +191,7 @@ def test_route_serves_only_runs_that_the_distil_page_shows(client, manager):
     assert client.get(f"/{address(ID)}").status_code == 404
 
 
-def test_route_draws_in_a_thread_and_answers_fresh_messages_at_once(client, drawn, monkeypatch):
+def test_route_draws_in_a_thread_and_answers_from_its_cache(client, drawn, monkeypatch):
     client.get(f"/{address(ID)}")
     assert drawn.threads and all(name.startswith("AnyIO worker") for name in drawn.threads)
     monkeypatch.setattr(route, "_newest", lambda id: pytest.fail("no thread is needed for a fresh message"))
@@ -199,7 +199,7 @@ def test_route_draws_in_a_thread_and_answers_fresh_messages_at_once(client, draw
 
 
 def test_route_lets_presenters_rooms_watch(client, monkeypatch):
-    """As on the pages: whoever knows a run's id may watch it."""
+    """Serve a run to anyone with its id, as the pages do."""
     monkeypatch.setenv("KD_PRESENTER_PASSWORD", "long enough")
     assert client.get(f"/{address(ID)}").status_code == 200
 

@@ -1,4 +1,4 @@
-"""The queue of jobs by itself: no threads, no training, and a clock that the tests set."""
+"""The job queue alone: no threads, no training, and a clock that the tests set."""
 
 import itertools
 
@@ -22,7 +22,7 @@ _numbers = itertools.count()
 
 
 class Claim:
-    """Stands in for checkpoints.Keeper."""
+    """A stand-in for checkpoints.Keeper that records calls."""
 
     def __init__(self):
         self.left = []
@@ -67,12 +67,12 @@ def paused(queue, now=0.0):
 # -- order ----------------------------------------------------------------------------
 
 
-def test_jobs_get_the_worker_in_the_order_they_came(queue):
+def test_jobs_get_the_worker_in_order_of_arrival(queue):
     jobs = added(queue, "a", "b", "c")
     assert [queue.place(job) for job in jobs] == [1, 2, 3]
     for job in jobs:
         assert queue.next(0.0) is job and job.state == "running" and queue.place(job) == 0
-        assert queue.next(0.0) is job, "it keeps the worker"
+        assert queue.next(0.0) is job, "the first job keeps the worker"
         queue.end(job, "done", "")
     assert queue.next(0.0) is None and queue.active() == 0
 
@@ -96,7 +96,7 @@ def test_ended_job_gives_the_worker_back_and_keeps_its_message(queue):
 # -- limits ---------------------------------------------------------------------------
 
 
-def test_an_owner_has_a_limited_number_of_active_jobs(queue):
+def test_active_jobs_per_owner_are_limited(queue):
     jobs = added(queue, *["a"] * MAX_PER_OWNER)
     with pytest.raises(UserError, match="You already have 3 runs under way; stop one or wait"):
         queue.add(job_of("a"))
@@ -104,7 +104,7 @@ def test_an_owner_has_a_limited_number_of_active_jobs(queue):
     queue.add(job_of("a"))
 
 
-def test_the_number_of_waiting_jobs_is_limited(queue):
+def test_waiting_jobs_are_limited(queue):
     added(queue, *map(str, range(MAX_WAITING)))
     with pytest.raises(UserError, match="8 runs are already waiting; try again when one has ended"):
         queue.add(job_of())
@@ -112,18 +112,18 @@ def test_the_number_of_waiting_jobs_is_limited(queue):
     queue.add(job_of())
 
 
-def test_the_number_of_active_jobs_is_limited_even_if_paused(queue):
+def test_active_jobs_are_limited_even_if_paused(queue):
     for number in range(MAX_ACTIVE):
         job = job_of()
         queue.add(job)
-        assert begin(queue, now=100.0 * number) is job, "the one before has had its patience"
+        assert begin(queue, now=100.0 * number) is job, "the patience for the paused job has ended"
         queue.pause(job, now=100.0 * number)
     assert queue.active() == MAX_ACTIVE
     with pytest.raises(UserError, match="24 runs are already under way, most of them paused; try again"):
         queue.add(job_of())
 
 
-def test_a_refused_job_leaves_the_queue_as_it_was(queue):
+def test_refused_job_leaves_the_queue_unchanged(queue):
     added(queue, *["a"] * MAX_PER_OWNER)
     refused = job_of("a")
     with pytest.raises(UserError):
@@ -131,7 +131,7 @@ def test_a_refused_job_leaves_the_queue_as_it_was(queue):
     assert refused.id not in queue.jobs and queue.place(refused) == 0 and queue.active() == MAX_PER_OWNER
 
 
-def test_the_oldest_finished_jobs_are_forgotten(queue):
+def test_oldest_finished_jobs_are_forgotten(queue):
     jobs = []
     for _ in range(MAX_REMEMBERED + 3):
         jobs += added(queue, "a")
@@ -144,14 +144,14 @@ def test_the_oldest_finished_jobs_are_forgotten(queue):
 # -- pause, resume and step -----------------------------------------------------------
 
 
-def test_a_paused_job_keeps_the_worker_while_nobody_waits(queue):
+def test_paused_job_keeps_the_worker_while_nobody_waits(queue):
     job = paused(queue)
     assert queue.next(1000.0) is None and job.state == "paused" and job.message == ""
     queue.resume(job)
     assert job.state == "running" and queue.next(1000.0) is job
 
 
-def test_a_paused_job_gives_way_once_its_patience_ends(queue):
+def test_paused_job_gives_way_once_its_patience_ends(queue):
     job = paused(queue, now=10.0)
     (other,) = added(queue, "b")
     assert queue.next(69.9) is None and job.message == ""
@@ -159,7 +159,7 @@ def test_a_paused_job_gives_way_once_its_patience_ends(queue):
     assert (job.state, job.message) == ("paused", GAVE_WAY)
 
 
-def test_resuming_a_job_that_gave_way_puts_it_back_into_the_queue(queue):
+def test_resume_requeues_a_job_that_gave_way(queue):
     job = paused(queue)
     (other,) = added(queue, "b")
     assert queue.next(60.0) is other
@@ -169,7 +169,7 @@ def test_resuming_a_job_that_gave_way_puts_it_back_into_the_queue(queue):
     assert queue.next(60.0) is job and job.state == "running"
 
 
-def test_a_step_ends_in_a_pause(queue):
+def test_step_ends_paused(queue):
     job = paused(queue)
     queue.step(job)
     assert job.state == "running" and queue.may_go_on(job, 5.0)
@@ -195,7 +195,7 @@ def test_steps_without_a_limit_never_pause(queue):
     assert (job.state, job.commands.steps) == ("running", 0)
 
 
-def test_pausing_a_waiting_job_pauses_it_when_it_is_its_turn(queue):
+def test_pause_of_a_waiting_job_takes_effect_at_its_turn(queue):
     (job,) = added(queue, "a")
     queue.pause(job, 0.0)
     assert (job.state, job.commands.steps) == ("queued", BEFORE_FIRST_STEP)
@@ -203,17 +203,17 @@ def test_pausing_a_waiting_job_pauses_it_when_it_is_its_turn(queue):
     assert (job.state, job.paused_at, job.commands.steps) == ("paused", 3.0, 0)
 
 
-def test_resuming_a_waiting_job_cancels_its_pause(queue):
+def test_resume_of_a_waiting_job_cancels_its_pause(queue):
     (job,) = added(queue, "a")
     queue.pause(job, 0.0)
     queue.resume(job)
     assert queue.next(0.0) is job and queue.may_go_on(job, 0.0) and job.state == "running"
 
 
-def test_a_step_of_a_job_that_waits_to_pause_is_its_first(queue):
+def test_step_of_a_job_waiting_to_pause_is_its_first(queue):
     (job,) = added(queue, "a")
     queue.step(job)
-    assert job.commands.steps == 0, "it waits to train, not to pause"
+    assert job.commands.steps == 0, "the job waits to train, not to pause"
     queue.pause(job, 0.0)
     queue.step(job)
     assert job.commands.steps == 1
@@ -222,7 +222,7 @@ def test_a_step_of_a_job_that_waits_to_pause_is_its_first(queue):
     assert job.state == "paused"
 
 
-def test_going_on_answers_the_call_for_attention(queue):
+def test_resume_clears_the_need_for_attention(queue):
     (job,) = added(queue, "a")
     begin(queue)
     job.commands.attention = True
@@ -232,37 +232,37 @@ def test_going_on_answers_the_call_for_attention(queue):
 # -- stop -----------------------------------------------------------------------------
 
 
-def test_the_first_reason_to_stop_counts(queue):
+def test_first_reason_to_stop_counts(queue):
     (job,) = added(queue, "a")
     begin(queue)
     queue.stop(job, STOPPED)
     queue.stop(job, UNWATCHED)
     assert job.commands.stop == STOPPED and job.commands.attention
-    assert job.state == "running" and queue.next(0.0) is job, "the worker ends it"
+    assert job.state == "running" and queue.next(0.0) is job, "the worker ends the job"
 
 
-def test_a_stopped_job_does_not_go_on(queue):
+def test_stopped_job_does_not_continue(queue):
     job = paused(queue)
     queue.stop(job, STOPPED)
     queue.resume(job)
     assert job.state == "paused" and queue.next(0.0) is job and queue.may_go_on(job, 0.0)
 
 
-def test_a_waiting_job_that_has_not_begun_stops_at_once(queue):
+def test_waiting_job_that_has_not_begun_stops_at_once(queue):
     first, job, last = added(queue, "a", "b", "c")
     queue.stop(job, STOPPED)
     assert (job.state, job.message) == ("stopped", STOPPED) and job.keeper.left == []
     assert [queue.place(other) for other in (first, job, last)] == [1, 0, 2]
 
 
-def test_a_waiting_job_that_was_resumed_stays_interrupted(queue):
+def test_stopped_waiting_job_that_was_resumed_stays_interrupted(queue):
     (job,) = added(queue, "a", resumed=True)
     queue.stop(job, STOPPED)
     assert (job.state, job.message) == ("interrupted", STOPPED)
-    assert job.keeper.left == [False], "its checkpoint stays, for anybody to claim"
+    assert job.keeper.left == [False], "its checkpoint stays and can be claimed"
 
 
-def test_a_stopped_job_that_gave_way_is_stored_before_all_else(queue):
+def test_stopped_job_that_gave_way_is_stored_first(queue):
     job = paused(queue)
     other, waiting = added(queue, "b", "c")
     assert queue.next(60.0) is other
@@ -272,7 +272,7 @@ def test_a_stopped_job_that_gave_way_is_stored_before_all_else(queue):
     assert queue.next(60.0) is other and queue.place(waiting) == 1
 
 
-def test_a_stopped_job_that_was_to_pause_at_its_turn_does_not(queue):
+def test_stopped_job_does_not_pause_at_its_turn(queue):
     job = paused(queue)
     (other,) = added(queue, "b")
     assert queue.next(60.0) is other
@@ -290,15 +290,15 @@ def test_stopping_an_ended_job_changes_nothing(queue):
     assert (job.state, job.commands.stop) == ("done", "")
 
 
-# -- leases, and who is busy ----------------------------------------------------------
+# -- leases and the busy state ---------------------------------------------------------
 
 
-def test_a_job_that_nobody_watches_expires():
+def test_unwatched_job_expires():
     queue = JobQueue(lease=10.0)
     watched, unwatched = added(queue, "a", "b", now=100.0)
     watched.viewers.look("a", 105.0)
     queue.expire(110.0)
-    assert watched.active and unwatched.active, "the lease is not over yet"
+    assert watched.active and unwatched.active, "the lease has not expired yet"
     queue.expire(110.1)
     assert watched.active and (unwatched.state, unwatched.message) == ("stopped", UNWATCHED)
 
@@ -309,21 +309,21 @@ def test_jobs_without_a_lease_never_expire(queue):
     assert job.active
 
 
-def test_the_queue_is_busy_unless_all_jobs_are_paused(queue):
+def test_queue_is_busy_unless_all_jobs_are_paused(queue):
     assert not queue.busy()
     job = paused(queue)
     assert not queue.busy() and queue.active() == 1
     (waiting,) = added(queue, "b")
-    assert queue.busy(), "its turn may come at any moment"
+    assert queue.busy(), "a waiting job may start at any moment"
     queue.stop(waiting, STOPPED)
     assert not queue.busy()
     queue.stop(job, STOPPED)
-    assert queue.busy(), "it is about to be measured and stored"
+    assert queue.busy(), "a stopped job is still measured and stored"
     queue.end(job, "stopped", STOPPED)
     assert not queue.busy()
 
 
-def test_a_job_shows_paused_during_a_step_after_its_first_record(queue):
+def test_job_shows_paused_during_a_step_after_its_first_record(queue):
     job = paused(queue)
     queue.step(job)
     assert job.shown_state == "running", "there is no record to show yet"

@@ -13,7 +13,7 @@ def test_schedule_of_the_changes_gives_the_same_student(manager, mnist):
     manager.change(id, ME, "temperature", 12)  # before the first step
     step(manager, id)
     step(manager, id)
-    manager.change(id, ME, "temperature", 8)  # after step 2, where the schedule has a change too
+    manager.change(id, ME, "temperature", 8)  # after step 2, where the schedule also has a change
     step(manager, id)
     manager.change(id, ME, "soft_weight", 0.25)
     manager.change(id, ME, "temperature", 6)
@@ -73,7 +73,7 @@ def test_snapshot_shows_the_settings_in_force(manager):
     step(manager, id)
     manager.change(id, ME, "temperature", 8)
     assert step(manager, id).settings["temperature"] == 8.0
-    assert step(manager, id).settings["temperature"] == 3.0, "the schedule came later"
+    assert step(manager, id).settings["temperature"] == 3.0, "the scheduled change comes later"
     assert step(manager, id).settings == {"temperature": 3.0, "soft_weight": 0.9}
 
 
@@ -99,7 +99,7 @@ def test_change_that_the_method_does_not_read_is_refused(manager):
     assert step(manager, id).changes == ((0, "soft_weight", 0.5),)
 
 
-def test_number_of_changes_is_bounded_so_that_they_can_be_stored(manager, monkeypatch):
+def test_number_of_changes_is_bounded(manager, monkeypatch):
     monkeypatch.setattr("kd.jobs.manager.MAX_CHANGES", 3)
     monkeypatch.setattr("kd.config.distil.MAX_CHANGES", 3)
     id = manager.start(SHORT.replace(schedule="1:temperature=3;2:temperature=4"), ME, paused=True)

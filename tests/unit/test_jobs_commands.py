@@ -106,7 +106,7 @@ def test_pause_before_the_data_are_loaded_holds(manage, mnist, steps, monkeypatc
 def test_pause_cancels_a_step_that_was_not_made(manager, steps):
     id = manager.start(LONG, ME, paused=True)
     wait_for(manager, id, "paused")
-    with manager._changed:  # the worker sees both at once
+    with manager._changed:  # the worker receives both commands together
         manager.step(id, ME)
         manager.pause(id, ME)
     assert settled(steps) == 0
@@ -186,7 +186,7 @@ def test_stopped_job_ends_once_despite_more_commands(manage, monkeypatch, gives_
         other = manager.start(LONG, OTHER)
         wait_for(manager, other, "running")
     monkeypatch.setattr(Distillation, "measures", slowly)
-    with manager._changed:  # the worker sees all at once
+    with manager._changed:  # the worker receives all commands together
         for command in (manager.stop, manager.stop, manager.resume, manager.step, manager.stop):
             command(id, ME)
     measuring.wait(30)

@@ -35,7 +35,7 @@ def test_program_error_is_plain_and_the_next_job_runs(manager, monkeypatch, capl
     assert "mat1 and mat2" in caplog.text and [run.id for run in runs.list_runs()[0]] == [following]
 
 
-def test_impossible_experiment_says_why(manager):
+def test_impossible_experiment_is_refused_with_a_reason(manager):
     id = manager.start(SHORT.replace(batch_size=4096), ME)
     following = manager.start(SHORT, ME)
     snap = wait_for(manager, id, "failed")
@@ -77,7 +77,9 @@ def test_diverged_run_is_stored_as_of_its_last_record(manager, mnist, home):
     published = manager._queue.jobs[id].published.models
     assert same_as(run, {which: weights(model) for which, model in published.items()})
     assert all(torch.equal(said, good[which]) for which, said in manager.predict(id, inputs).items())
-    assert [path.name for path in home.iterdir()] == [id], "no checkpoint, since it would go wrong again"
+    assert [path.name for path in home.iterdir()] == [id], (
+        "no checkpoint is kept: a resumed run would diverge again"
+    )
     wait_for(manager, manager.start(SHORT, ME), "done")
 
 
@@ -99,7 +101,7 @@ def test_unstored_run_can_be_stored_later(manager, monkeypatch, mnist):
     assert same_as(runs.load(id), directly(SHORT, mnist))
 
 
-def test_failed_checkpoint_is_reported_and_training_goes_on(manager, mnist, monkeypatch, caplog, often):
+def test_failed_checkpoint_is_reported_and_training_continues(manager, mnist, monkeypatch, caplog, often):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Predictions of a job's models while it trains."""
+"""Predictions of the models of a job while it trains."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_predictions_come_from_the_last_record_in_eval_mode(manager, mnist, stud
     config, inputs = SHORT.replace(student=student, epochs=1), mnist.test.inputs()[:8]
     id = manager.start(config, ME, paused=True)
     wait_for(manager, id, "paused")
-    assert manager.predict(id, inputs) == {}, "an untrained model is no answer"
+    assert manager.predict(id, inputs) == {}, "an untrained model must give no predictions"
     step(manager, id)
     first = manager.predict(id, inputs)
     assert set(first) == {"student", "control"} and not first["student"].requires_grad
@@ -22,7 +22,7 @@ def test_predictions_come_from_the_last_record_in_eval_mode(manager, mnist, stud
         one_by_one = torch.cat([manager.predict(id, image[None])[which] for image in inputs])
         torch.testing.assert_close(
             logits, one_by_one, rtol=1e-4, atol=1e-5
-        )  # batch normalization in training mode mixes images
+        )  # batch normalization in training mode mixes the images of a batch
     manager.resume(id, ME)
     wait_for(manager, id, "done")
     for which, logits in manager.predict(id, inputs).items():

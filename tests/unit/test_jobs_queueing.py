@@ -1,4 +1,4 @@
-"""Jobs that wait for each other. tests/unit/test_job_queue.py tests the queue by itself."""
+"""Jobs that wait for each other; tests/unit/test_job_queue.py tests the queue alone."""
 
 import time
 
@@ -56,7 +56,7 @@ def test_manager_is_busy_unless_all_jobs_are_paused(manage):
     wait_for(manager, first, "paused")
     assert not manager.busy() and manager.active() == 1
     second = manager.start(SHORT, OTHER)
-    assert manager.busy(), "its turn may come at any moment"
+    assert manager.busy(), "a waiting job may start at any moment"
     manager.stop(second, OTHER)
     assert not manager.busy()
     manager.resume(first, ME)

@@ -1,4 +1,4 @@
-"""Interrupted runs: what is kept of them, and how they are resumed."""
+"""Interrupted runs: their checkpoints, and resuming from them."""
 
 import atexit
 import dataclasses
@@ -37,7 +37,7 @@ def test_killed_run_resumes_to_the_same_weights(manage, mnist, home, tmp_path, m
     wait_for_rows(first, id, 5)
     first.change(id, ME, "temperature", 9)
     wait_for_rows(first, id, rows)
-    # What a kill leaves: the folder as it is at any moment, and locks that nobody holds.
+    # A kill leaves the folder as it is at that moment, and locks that no process holds.
     shutil.copytree(home, tmp_path / "left", ignore=shutil.ignore_patterns("*.tmp"))
     first.stop(id, ME)
     wait_for(first, id, "stopped")

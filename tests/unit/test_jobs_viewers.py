@@ -1,4 +1,4 @@
-"""The viewers of a job: leases, how many there are, and how often each sees it."""
+"""The viewers of a job: leases, viewer counts, and the pace of updates."""
 
 import time
 
@@ -32,7 +32,7 @@ def test_watching_renews_the_lease(manage):
 
 def test_pace_slows_with_the_square_root_of_the_viewers():
     assert [pace(viewers) for viewers in (0, 1, 4, 16, 100)] == [0.25, 0.25, 0.5, 1.0, 2.5]
-    # All together: fifty viewers look seven times as often as one, not fifty times.
+    # Fifty viewers together request seven times as often as one, not fifty times.
     assert 50 / pace(50) == pytest.approx(50**0.5 / pace(1))
 
 

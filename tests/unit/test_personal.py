@@ -1,4 +1,4 @@
-"""Kept drawings belong to one person and survive as they were."""
+"""Saved drawings are private to one user and load unchanged."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def picture(value: int) -> np.ndarray:
     return np.full((28, 28), value, np.uint8)
 
 
-def test_what_was_kept_comes_back_in_order_with_its_labels():
+def test_drawings_load_in_order_with_their_labels():
     for label in (3, 1, 4):
         drawings.keep(picture(label * 20), label, MINE)
     images, labels = drawings.load(MINE)
@@ -28,20 +28,20 @@ def test_what_was_kept_comes_back_in_order_with_its_labels():
     assert torch.equal(images, torch.tensor([60, 20, 80], dtype=torch.uint8)[:, None, None].expand(3, 28, 28))
 
 
-def test_others_do_not_see_it_and_the_token_is_not_on_disk(home):
+def test_drawings_are_private_and_the_token_is_not_on_disk(home):
     drawings.keep(picture(9), 9, MINE)
     assert len(drawings.load(THEIRS)[1]) == 0
     assert not [path for path in home.rglob("*") if MINE in path.name]
 
 
-def test_forgetting_forgets_only_ones_own():
+def test_forget_deletes_only_ones_own_drawings():
     drawings.keep(picture(1), 1, MINE)
     drawings.keep(picture(2), 2, THEIRS)
     drawings.forget(MINE)
     assert len(drawings.load(MINE)[1]) == 0 and len(drawings.load(THEIRS)[1]) == 1
 
 
-def test_a_damaged_file_is_left_out(home):
+def test_damaged_drawing_is_left_out(home):
     drawings.keep(picture(1), 1, MINE)
     drawings.keep(picture(2), 2, MINE)
     next(home.rglob("*-1.png")).write_bytes(b"not a picture")
@@ -49,12 +49,12 @@ def test_a_damaged_file_is_left_out(home):
 
 
 @pytest.mark.parametrize("label", [None, -1, 10, "x"])
-def test_a_label_that_is_no_digit_is_refused(label):
+def test_label_that_is_not_a_digit_is_refused(label):
     with pytest.raises(UserError, match="which digit"):
         drawings.keep(picture(1), label, MINE)
 
 
-def test_there_is_a_limit(monkeypatch):
+def test_number_of_drawings_is_limited(monkeypatch):
     monkeypatch.setattr(drawings, "MAX_DRAWINGS", 2)
     drawings.keep(picture(1), 1, MINE)
     drawings.keep(picture(1), 1, MINE)
@@ -62,12 +62,12 @@ def test_there_is_a_limit(monkeypatch):
         drawings.keep(picture(1), 1, MINE)
 
 
-def test_a_full_disk_is_told_in_plain_words(monkeypatch, home):
+def test_full_disk_is_reported_in_plain_words(monkeypatch, home):
     (home / "drawings").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="was not kept"):
         drawings.keep(picture(1), 1, MINE)
 
 
-def test_drawings_are_not_mistaken_for_runs():
+def test_drawings_are_not_listed_as_runs():
     drawings.keep(picture(1), 1, MINE)
     assert runs.list_runs() == ([], [])

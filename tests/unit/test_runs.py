@@ -1,4 +1,4 @@
-"""Runs on disk: whole or absent, owned, and harmless whatever is in the folder."""
+"""Stored runs: atomic saving, owners and names."""
 
 import errno
 import json
@@ -76,7 +76,7 @@ def save(trained):
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files under ``folder``."""
+    """Return the bytes of all files under ``folder`` by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -84,37 +84,37 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-# -- stored and found again -----------------------------------------------------------------
+# -- saving and loading ---------------------------------------------------------------------
 
 
-def test_a_run_comes_back_as_it_was_stored(save, trained):
+def test_run_loads_as_it_was_stored(save, trained):
     run = runs.load(save().id)
     assert (run.kind, run.state, run.config, run.measures) == ("distil", "done", CONFIG, MEASURES)
-    assert run.metrics() == ROWS, "numbers come back to the last digit, and what was not measured stays out"
+    assert run.metrics() == ROWS, "metrics must load exactly, without unmeasured columns"
     assert run.models == ("student", "control") and run.architecture == "mlp-30"
     for which, model in trained.items():
         assert identical(run.model(which), model) and not run.model(which).training
     assert run.owner == runs.owner_digest(OWNER)
 
 
-def test_the_folder_holds_the_documented_files(save, home):
+def test_folder_holds_the_documented_files(save, home):
     run = save()
     assert set(content(home)) == {f"{run.id}/{name}" for name in STORED}
 
 
-def test_a_teacher_run_holds_its_teacher(save, trained):
+def test_teacher_run_holds_its_teacher(save, trained):
     config = TeacherConfig(teacher="mlp-30")
     run = runs.load(save(config=config, trained={"teacher": trained["student"]}).id)
     assert (run.kind, run.config, run.models, run.architecture) == ("teacher", config, ("teacher",), "mlp-30")
     assert identical(run.model("teacher"), trained["student"])
 
 
-def test_an_interrupted_run_has_no_measures_and_perhaps_no_rows(save):
+def test_interrupted_run_may_lack_measures_and_rows(save):
     run = runs.load(save(state="interrupted", measures={}, records=[]).id)
     assert (run.state, run.measures, run.metrics()) == ("interrupted", {}, [])
 
 
-def test_ids_cannot_be_guessed_and_are_recognized():
+def test_ids_are_random_and_recognized():
     ids = {runs.new_id() for _ in range(100)}
     assert len({id[-16:] for id in ids}) == 100 and all(map(runs.is_id, ids))
 
@@ -128,17 +128,17 @@ def test_runs_are_listed_newest_first(save, monkeypatch):
     assert [run.id for run in found] == sorted(ids, reverse=True) and problems == []
 
 
-def test_a_home_that_is_not_there_holds_no_runs():
+def test_missing_home_holds_no_runs():
     assert runs.list_runs() == ([], [])
 
 
-def test_the_owners_token_is_not_stored(save, home):
+def test_owner_token_is_not_stored(save, home):
     save()
     assert not any(OWNER.encode() in data for data in content(home).values())
     assert runs.owner_digest("") is None and runs.owner_digest(None) is None
 
 
-# -- whole or absent --------------------------------------------------------------------------
+# -- atomic saving ---------------------------------------------------------------------------
 
 
 def full_disk(*args, **kwargs):
@@ -146,7 +146,7 @@ def full_disk(*args, **kwargs):
 
 
 def refuse_file(name):
-    """Makes the disk full as soon as the file ``name`` is begun, after its first bytes."""
+    """Return a patch that fills the disk after the first bytes of the file ``name``."""
 
     def arrange(monkeypatch):
         def guarded(real):
@@ -182,7 +182,7 @@ def refuse_name(monkeypatch):
 @pytest.mark.parametrize(
     "arrange", [refuse_folder, *map(refuse_file, STORED), refuse_name], ids=["folder", *STORED, "name"]
 )
-def test_a_full_disk_leaves_nothing_of_a_run_and_the_others_as_they_were(save, home, arrange):
+def test_full_disk_leaves_no_partial_run(save, home, arrange):
     save()
     before = content(home)
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_nothing_of_a_run_and_the_others_as_they_were(save, h
     assert len(runs.list_runs()[0]) == 2
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(save, home):
+def test_unwritable_folder_is_named(save, home):
     home.touch()
     with pytest.raises(
         UserError, match=f"because {home} cannot be written to: change its permissions, or set KD_HOME"
@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(save, home):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_any_other_end_leaves_nothing_either(save, home, monkeypatch, error):
+def test_interrupted_save_leaves_no_partial_run(save, home, monkeypatch, error):
     def end(*_):
         raise error
 
@@ -216,7 +216,7 @@ def test_any_other_end_leaves_nothing_either(save, home, monkeypatch, error):
     assert list(home.iterdir()) == []
 
 
-def test_a_measure_that_is_not_a_number_is_not_stored(save, home):
+def test_nan_measure_is_not_stored(save, home):
     with pytest.raises(ValueError):
         save(measures={"kl": math.nan})
     assert list(home.iterdir()) == []
@@ -225,7 +225,7 @@ def test_a_measure_that_is_not_a_number_is_not_stored(save, home):
 # -- owners ----------------------------------------------------------------------------------
 
 
-def test_the_owner_may_rename_and_delete(save, home):
+def test_owner_may_rename_and_delete(save, home):
     run = save()
     runs.rename(run.id, "my best", OWNER)
     assert runs.load(run.id).name == "my best"
@@ -237,7 +237,7 @@ def test_the_owner_may_rename_and_delete(save, home):
 
 
 @pytest.mark.parametrize("token", [OTHER, "", None, runs.owner_digest(OWNER)])
-def test_nobody_else_may(save, home, token):
+def test_others_may_not_rename_or_delete(save, home, token):
     run = save()
     before = content(home)
     for command in (lambda: runs.rename(run.id, "mine now", token), lambda: runs.delete(run.id, token)):
@@ -247,7 +247,7 @@ def test_nobody_else_may(save, home, token):
 
 
 @pytest.mark.parametrize("token", [OWNER, "", None])
-def test_a_run_from_the_command_line_is_managed_in_its_folder(save, home, token):
+def test_command_line_run_is_managed_in_its_folder(save, home, token):
     run = save(owner=None)
     before = content(home)
     for command in (lambda: runs.rename(run.id, "mine now", token), lambda: runs.delete(run.id, token)):
@@ -259,7 +259,7 @@ def test_a_run_from_the_command_line_is_managed_in_its_folder(save, home, token)
 
 
 @pytest.mark.parametrize("call", ["write_text", "os.replace"])
-def test_a_full_disk_keeps_the_old_name(save, home, monkeypatch, call):
+def test_full_disk_keeps_the_old_name(save, home, monkeypatch, call):
     run = save()
     before = content(home)
     monkeypatch.setattr(runs.os if "." in call else Path, call.split(".")[-1], full_disk)
@@ -268,7 +268,7 @@ def test_a_full_disk_keeps_the_old_name(save, home, monkeypatch, call):
     assert content(home) == before
 
 
-def test_a_disk_that_refuses_keeps_the_run(save, home, monkeypatch):
+def test_failed_delete_keeps_the_run(save, home, monkeypatch):
     run = save()
     before = content(home)
     monkeypatch.setattr(runs.os, "rename", full_disk)
@@ -287,12 +287,12 @@ def test_a_disk_that_refuses_keeps_the_run(save, home, monkeypatch):
         ("one\r\nline\x00\x1b[31m", "one line[31m"),
         ("right\u202eleft\u200bnone", "rightleftnone"),
         ("zwölf 数字 ×5", "zwölf 数字 ×5"),
-        ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # text; escaped where it is shown
-        ("../../etc/passwd", "../../etc/passwd"),  # a name is never a path
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # plain text, escaped where it is shown
+        ("../../etc/passwd", "../../etc/passwd"),  # a name is never used as a path
         ("x" * 60, "x" * 60),
     ],
 )
-def test_a_name_is_one_clean_line(save, home, name, cleaned):
+def test_name_is_one_clean_line(save, home, name, cleaned):
     run = save()
     runs.rename(run.id, name, OWNER)
     assert runs.load(run.id).name == cleaned == runs.clean_name(cleaned)
@@ -307,14 +307,14 @@ def test_a_name_is_one_clean_line(save, home, name, cleaned):
         ("x" * 61, "at most 60 characters; this one has 61"),
     ],
 )
-def test_a_name_that_cannot_be_read_is_refused(save, name, message):
+def test_empty_or_long_name_is_refused(save, name, message):
     run = save()
     with pytest.raises(UserError, match=message):
         runs.rename(run.id, name, OWNER)
     assert runs.load(run.id).name == run.name
 
 
-def test_every_default_name_is_a_valid_name():
+def test_default_names_are_valid():
     longest = DistilConfig(student="mlp-2048-2048-2048", temperature=19.123456789, epochs=200)
     for config in (CONFIG, longest, TeacherConfig(teacher="mlp-2048-2048-2048", epochs=200)):
         assert runs.clean_name(name := kinds.of(config).default_name(config)) == name
@@ -353,7 +353,8 @@ DAMAGES = {
     "measures are an empty list": replace_file("measures.json", b"[]"),
     "measures lack a model": replace_file(
         "measures.json",
-        b'{"seconds": 1, "test_images": 1, "source": "sample", "models": {"student": {"test_accuracy": "high"}}}',
+        b'{"seconds": 1, "test_images": 1, "source": "sample", '
+        b'"models": {"student": {"test_accuracy": "high"}}}',
     ),
     "nested without end": replace_file("config.json", b"[" * 100_000),
     "unknown state": rewrite(state="running"),
@@ -369,7 +370,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_run_is_told_and_the_others_still_load(save, damage):
+def test_damaged_run_is_reported_and_others_load(save, damage):
     damaged, whole = save(), save()
     damage(damaged.folder)
     found, problems = runs.list_runs()
@@ -391,7 +392,7 @@ def test_a_damaged_run_is_told_and_the_others_still_load(save, damage):
     ],
     ids=["missing", "too long a row", "too short a row", "no number", "binary", "endless"],
 )
-def test_damaged_metrics_are_told_and_the_rest_of_the_run_still_loads(save, data):
+def test_damaged_metrics_are_reported_and_the_rest_loads(save, data):
     run = save()
     (run.folder / "metrics.csv").unlink()
     if data is not None:
@@ -402,7 +403,7 @@ def test_damaged_metrics_are_told_and_the_rest_of_the_run_still_loads(save, data
     assert again.model("student") and again.measures == MEASURES
 
 
-def test_damaged_weights_are_told_by_name(save):
+def test_damaged_weights_are_reported_by_name(save):
     run = save()
     (run.folder / "student.safetensors").write_bytes(b"\0" * 50)
     (run.folder / "control.safetensors").unlink()
@@ -412,7 +413,7 @@ def test_damaged_weights_are_told_by_name(save):
         runs.load(run.id).model("control")
 
 
-def test_other_things_in_the_folder_are_left_alone(save, home):
+def test_other_files_in_the_folder_are_ignored(save, home):
     run = save()
     (home / "notes.txt").write_text("mine")
     (home / ".20260101-120000-0123456789abcdef.tmp").mkdir()
@@ -440,7 +441,7 @@ def test_other_things_in_the_folder_are_left_alone(save, home):
         ["x"],
     ],
 )
-def test_an_id_that_is_none_touches_no_file(save, home, id, tmp_path):
+def test_invalid_id_touches_no_file(save, home, id, tmp_path):
     save()
     before = content(tmp_path)
     assert not runs.is_id(id)
@@ -450,7 +451,7 @@ def test_an_id_that_is_none_touches_no_file(save, home, id, tmp_path):
     assert content(tmp_path) == before
 
 
-def test_a_symlink_is_no_run(save, home, tmp_path):
+def test_symlink_is_not_a_run(save, home, tmp_path):
     run = save()
     outside = tmp_path / "outside"
     os.rename(run.folder, outside)
@@ -462,8 +463,8 @@ def test_a_symlink_is_no_run(save, home, tmp_path):
     assert content(outside) == before and len(runs.list_runs()[1]) == 1
 
 
-def test_weights_are_stored_as_they_are_on_any_layout(save):
-    model = registry.build("cnn-tiny", 0)  # channels_last
+def test_weights_are_stored_exactly_for_any_memory_layout(save):
+    model = registry.build("cnn-tiny", 0)  # stored in channels_last
     run = save(config=TeacherConfig(teacher="cnn-tiny"), trained={"teacher": model})
     images = torch.randn(4, 1, 28, 28)
     torch.testing.assert_close(run.model("teacher")(images), model.eval()(images))

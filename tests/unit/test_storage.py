@@ -1,4 +1,4 @@
-"""What is stored is bounded: what is full says so before anything begins, and loses nothing."""
+"""Limits on stored runs: a full store refuses new runs before they start and loses nothing."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_runs_and_bytes_are_counted(home):
 
 
 @pytest.mark.parametrize(("name", "value"), [("KD_MAX_RUNS", "1"), ("KD_MAX_BYTES", "100")])
-def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeypatch, name, value):
+def test_full_store_refuses_new_runs_and_keeps_old_ones(mnist, monkeypatch, name, value):
     store(id_of(1))
     monkeypatch.setenv(name, value)
     manager = JobManager(Given(mnist))
@@ -62,13 +62,13 @@ def test_a_full_store_refuses_what_begins_and_keeps_what_is_there(mnist, monkeyp
                 begin()
         runs.delete(id_of(1), ME)
         manager.start(SHORT, ME)
-        with pytest.raises(UserError, match="The store is full"):  # for the one under way a place is kept
+        with pytest.raises(UserError, match="The store is full"):  # the active run has reserved its place
             manager.start(SHORT, ME) if name == "KD_MAX_RUNS" else quota.check(quota.MAX_RUNS)
     finally:
         manager.close()
 
 
-def test_a_run_under_way_is_stored_however_full_it_has_become(mnist, monkeypatch):
+def test_active_run_is_stored_even_if_the_store_is_full(mnist, monkeypatch):
     manager = JobManager(Given(mnist), tick=0.05, lease=None)
     try:
         id = manager.start(SHORT, ME)
@@ -80,17 +80,17 @@ def test_a_run_under_way_is_stored_however_full_it_has_become(mnist, monkeypatch
 
 
 @pytest.mark.parametrize("value", ["0", "-3", "nan", "many"])
-def test_a_bound_that_is_none_is_told(monkeypatch, value):
+def test_invalid_limit_is_reported(monkeypatch, value):
     monkeypatch.setenv("KD_MAX_RUNS", value)
     with pytest.raises(UserError, match="KD_MAX_RUNS must be at least 1"):
         quota.check()
 
 
-def test_the_oldest_that_are_not_pinned_are_offered_to_their_owner_and_all_to_the_presenter(monkeypatch):
+def test_removable_runs_are_unpinned_and_oldest_first(monkeypatch):
     for day, owner in ((3, ME), (1, ME), (2, OTHER)):
         store(id_of(day), owner)
     store(id_of(4), ME, pinned=True)
-    runs.save(id_of(5), SHORT, "done", [], {}, {})  # the command line's
+    runs.save(id_of(5), SHORT, "done", [], {}, {})  # made from the command line
     found, mine = runs.list_runs()[0], runs.owner_digest(ME)
     assert [run.id for run in quota.removable(found, mine)] == [id_of(1), id_of(3)]
     assert not quota.removable(found, None)
@@ -99,7 +99,7 @@ def test_the_oldest_that_are_not_pinned_are_offered_to_their_owner_and_all_to_th
     assert [run.id for run in quota.removable(found, "the presenter")] == [id_of(1), id_of(2), id_of(3)]
 
 
-def test_a_pin_outlives_a_new_name_and_can_be_taken_away():
+def test_pin_survives_a_rename_and_can_be_removed():
     store(id_of(1), pinned=True)
     runs.rename(id_of(1), "another", ME)
     assert runs.load(id_of(1)).pinned
@@ -109,7 +109,7 @@ def test_a_pin_outlives_a_new_name_and_can_be_taken_away():
         runs.pin(id_of(1), True, OTHER)
 
 
-def test_paused_runs_of_many_owners_are_bounded_too(mnist, monkeypatch):
+def test_paused_runs_of_all_owners_are_limited(mnist, monkeypatch):
     monkeypatch.setattr("kd.jobs.queue.MAX_ACTIVE", 2)
     manager = JobManager(Given(mnist), tick=0.05, lease=None, patience=60.0)
     try:

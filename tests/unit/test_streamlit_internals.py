@@ -1,4 +1,4 @@
-"""The messages of a fragment reach the browser, even if the next run is requested before they are sent."""
+"""Messages of a fragment reach the browser even if the next rerun is requested before they are sent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ tick()
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    """Makes a session of a page with two fragments; as a server has it, but for the server."""
+    """Return a function that makes a session of a page with two fragments, without a server."""
     monkeypatch.setattr(runtime, "get_instance", MagicMock())
     monkeypatch.setattr(runtime, "exists", lambda: False)
     (tmp_path / "page.py").write_text(SCRIPT)
@@ -48,7 +48,7 @@ def session(tmp_path, monkeypatch):
 
 
 async def said(session) -> SimpleNamespace:
-    """What the session sends until it rests: texts, and the ids of the fragments that they are in, by text."""
+    """Return the texts that the session sends until it is idle, and the fragment id of each text."""
     found = SimpleNamespace(texts=[], fragments={})
     async with asyncio.timeout(30):
         while session._scriptrunner is not None or not session._browser_queue.is_empty():
@@ -61,18 +61,18 @@ async def said(session) -> SimpleNamespace:
 
 
 def run(coroutine):
-    """In a thread of its own: the browser's tests may have a loop in this one."""
+    """Run the coroutine in a new thread, since browser tests may have an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
 
 
 def ended(session) -> None:
-    """Waits until the run has ended, while nothing that it said can be sent."""
+    """Wait until the script run has ended; its messages cannot be sent meanwhile."""
     session._scriptrunner._script_thread.join()
 
 
 async def answered(session):
-    """A page whose fragment has just answered, which cannot be sent yet; and what the page said before."""
+    """Return a session with unsent messages of a fragment, and the messages that it sent before."""
     page = session()
     page.request_rerun(ClientState())
     first = await said(page)
@@ -81,7 +81,7 @@ async def answered(session):
     return page, first
 
 
-def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
+def test_pending_message_is_sent_before_the_next_rerun(session):
     streamlit_internals.mend()
 
     async def visit():
@@ -91,13 +91,12 @@ def test_an_answer_is_sent_though_the_next_tick_is_asked_for_before(session):
         return (await said(page)).texts
 
     answer, *ticks = run(visit())
-    assert answer == "answer 2" and set(ticks) == {
-        "tick"
-    }  # one or two: the second may find the first at work, or waiting
+    # One tick or two: the second request may find the first running or still waiting.
+    assert answer == "answer 2" and set(ticks) == {"tick"}
 
 
-def test_the_whole_page_replaces_what_waits(session):
-    """It knows of newer inputs, which an older request must not undo."""
+def test_full_rerun_replaces_pending_reruns(session):
+    """Check that an older request does not undo the newer inputs of a full rerun."""
     streamlit_internals.mend()
 
     async def visit():
@@ -118,7 +117,7 @@ def test_mend_warns_when_streamlit_is_built_differently(monkeypatch, caplog):
 
 
 def test_no_other_module_uses_private_names_of_streamlit():
-    """Attributes that begin with an underscore, on something imported from Streamlit or Starlette."""
+    """Search for attributes of Streamlit or Starlette that begin with an underscore."""
     private = re.compile(
         r"\b(?:st|runtime|streamlit|starlette)(?:\.\w+)*\._[a-z]|get_instance\(|\._storage\b"
     )

@@ -1,4 +1,4 @@
-"""Text from people is shown letter by letter."""
+"""Text from users is shown literally, never as Markdown or HTML."""
 
 import re
 
@@ -31,22 +31,22 @@ EVIL = "<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **
         (r"\<b>", r"\\\<b>"),
     ],
 )
-def test_what_would_mean_something_is_escaped_and_the_rest_stays(text, shown):
+def test_only_markup_is_escaped(text, shown):
     assert plain(text) == shown
 
 
 @given(st.text())
-def test_nothing_is_lost(text):
+def test_escaped_text_keeps_every_character(text):
     assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain(text)) == " ".join(text.split())
 
 
 @given(st.text(alphabet="<>[]()!*_`:$\\a ~&;w.1"))
-def test_no_mark_is_left_unescaped(text):
+def test_no_markup_is_left_unescaped(text):
     bare = re.sub(r"\\[!-/:-@[-`{-~]", "", plain(text))
     assert not re.search(r"[<\[\]`*$~]|:\S", bare)
 
 
-def test_names_in_charts_are_no_html():
+def test_names_in_charts_are_not_html():
     point = comparison.ParetoPoint(
         *[
             EVIL if field == "name" else "student" if field == "role" else 1.0
@@ -58,7 +58,7 @@ def test_names_in_charts_are_no_html():
         assert "&lt;img" in str(figure) and "<img" not in str(figure)
 
 
-def test_a_name_in_a_report_is_no_html(home):
+def test_name_in_a_report_is_not_html(home):
     row = {"step": 1, "epoch": 1.0, "seconds": 1.0, "images_per_second": 100.0, "whole_validation": 1.0}
     text = report.page(
         runs.save(runs.new_id(), DistilConfig(student="mlp-30"), "done", [row], {}, MEASURES, name=EVIL[:60])

@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests: few images, a small teacher, and a function that runs a command."""
+"""Fixtures of the command-line tests: a few images, a small teacher, and a function that runs a command."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tests.helpers import Given, small_teacher
 
 @pytest.fixture(autouse=True)
 def quick(home, monkeypatch, mnist):
-    """Few images, and a small teacher under the name of the shipped one."""
+    """Use a few images, and a small teacher under the name of the shipped one."""
     everything = Given(replace(mnist, source="full"))
     real = catalogue.load
     monkeypatch.setattr(sources, "Source", lambda: everything)
@@ -24,12 +24,12 @@ def quick(home, monkeypatch, mnist):
 
 @pytest.fixture
 def run(capsys):
-    """Runs the command line; returns exit code, stdout and stderr."""
+    """Return a function that runs a command and returns its exit code, stdout and stderr."""
 
     def call(*arguments):
         try:
             code = cli.main(list(arguments))
-        except SystemExit as error:  # argparse's own
+        except SystemExit as error:  # raised by argparse
             code = error.code
         return code, *capsys.readouterr()
 

@@ -15,7 +15,7 @@ from tests.helpers import identical
 FAST = ["--student", "mlp-30", "--epochs", "1", "--batch-size", "100"]
 
 
-# -- measuring ------------------------------------------------------------------------------------
+# -- compare --------------------------------------------------------------------------------------
 
 
 def test_compare_measures_runs_and_stores_the_results(run):
@@ -27,7 +27,7 @@ def test_compare_measures_runs_and_stores_the_results(run):
     assert code == 0 and id in out and "faster" in out
 
 
-def test_compare_refuses_a_run_that_is_not_there(run):
+def test_compare_refuses_a_missing_run(run):
     code, out, err = run("compare", "20260101-120000-0123456789abcdef")
     assert code == 2 and out == "" and "This run is no longer there" in err
 
@@ -62,7 +62,7 @@ def test_shipped_teacher_is_complete(run, tmp_path, monkeypatch, mnist):
     assert identical(shipped.model, runs.load(result["run"]).model("teacher"))
     assert about["weights_sha256"] == shipped.digest and about["architecture"] == "cnn-tiny"
     assert [row["epoch"] for row in about["curve"]] == [1.0] and about["curve"][0]["loss teacher hard"] > 0, (
-        "how it learned"
+        "the learning curve is stored too"
     )
     assert (about["train_images"], about["validation_images"], about["test_images"]) == (1000, 200, 200)
     assert about["test_errors"] == result["teacher"]["test_errors"]
@@ -134,7 +134,7 @@ def test_compress_stores_a_smaller_network_and_its_stages(run, mnist):
     assert code == 0 and "never distilled, fine-tuned on labels" in out
 
 
-def test_compress_refuses_in_a_sentence(run):
+def test_compress_refuses_bad_input_in_a_sentence(run):
     assert run("compress", "--neurons", "0")[::2] == (
         2,
         "kd: Nothing is removed, so there is nothing to fine-tune: "
@@ -161,7 +161,7 @@ SWEEP = [
 ]
 
 
-def test_sweep_prints_all_cells_and_their_means_and_stores_the_run(run):
+def test_sweep_prints_cells_and_means_and_stores_the_run(run):
     code, out, _ = run(*SWEEP, "--json")
     result = json.loads(out.splitlines()[-1])
     assert code == 0 and len(result["cells"]) == 2 * (1 + 4) and result["machine"]
@@ -231,7 +231,7 @@ def test_study_is_a_command_and_its_older_runs_still_load(run, home):
     assert runs.load(folder.name).config.study == "labels"
 
 
-def test_bench_says_where_it_runs_without_the_repository(run, monkeypatch):
+def test_bench_without_the_repository_says_where_to_run_it(run, monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name="benchmarks")
 

@@ -1,4 +1,4 @@
-"""``kd distil``: what it prints, what it stores, and how it refuses."""
+"""``kd distil``: its output, its stored run, and its errors."""
 
 import json
 
@@ -54,13 +54,13 @@ def test_distil_without_json_prints_a_table(run):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["teacher", "student", "control"]
 
 
-def test_the_same_command_gives_the_same_weights(run):
+def test_same_command_gives_the_same_weights(run):
     stored = [runs.load(json.loads(run("distil", *FAST, "--json")[1])["run"]) for _ in range(2)]
     assert stored[0].id != stored[1].id
     assert all(identical(stored[0].model(which), stored[1].model(which)) for which in ("student", "control"))
 
 
-def test_the_app_and_the_command_line_give_the_same_weights(run, quick):
+def test_app_and_command_line_give_the_same_weights(run, quick):
     arguments = [
         "--student",
         "cnn-tiny",
@@ -135,7 +135,7 @@ def test_batch_beyond_the_data_is_refused_without_a_traceback(run):
 
 
 @pytest.mark.parametrize("method", ["dkd", "cosine", "label-smoothing"])
-def test_method_is_stored_with_its_own_settings_alone(run, method):
+def test_method_is_stored_with_only_its_own_settings(run, method):
     code, out, _ = run("distil", *FAST, "--method", method, "--json")
     stored = runs.load(json.loads(out)["run"])
     assert code == 0 and stored.config.method == method

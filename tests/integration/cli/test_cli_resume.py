@@ -1,4 +1,4 @@
-"""Commands that are interrupted: what they keep, and how they resume."""
+"""Interrupted commands: their checkpoints, and resuming from them."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ LONGER = ["--student", "mlp-30", "--epochs", "4", "--batch-size", "100", "--seed
 
 
 def interrupt_after(monkeypatch, epochs):
-    """Ctrl-C while the epoch after these is being judged."""
+    """Press Ctrl-C during validation of the epoch after these."""
     judged, real = [], loop.Training._evaluate
 
     def judge(*arguments):
@@ -50,7 +50,7 @@ def test_interrupted_run_resumes_to_the_same_bits(run, home, monkeypatch):
     assert (code, out) == (130, "") and "2 epochs are kept: python -m kd distil --resume" in err
     assert [path.name for path in home.glob("*.checkpoint")] == [f"{id}.checkpoint"]
     go_on()
-    # The settings are the run's own: those on the command line do not matter.
+    # The settings come from the run; those on the command line are ignored.
     code, out, _ = run("distil", "--resume", id, "--json")
     resumed = json.loads(out)
     assert code == 0 and resumed["run"] == id and not list(home.glob("*.checkpoint"))
@@ -70,7 +70,7 @@ def test_interrupted_run_resumes_to_the_same_bits(run, home, monkeypatch):
 
 @pytest.fixture
 def unfinished(run, monkeypatch):
-    """The id of a run of which two epochs are kept."""
+    """Return the id of a run with a checkpoint after two epochs."""
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     go_on = interrupt_after(monkeypatch, epochs=2)
     _, _, err = run("distil", *LONGER)
@@ -91,10 +91,10 @@ def test_run_that_cannot_be_resumed_is_refused(run, home, unfinished, quick, mni
     path = home / f"{unfinished}.checkpoint"
     path.write_bytes(path.read_bytes()[:1000])
     assert "is damaged and cannot be resumed" in run("distil", "--resume", unfinished)[2]
-    assert runs.list_runs() == ([], []), "a checkpoint is no run"
+    assert runs.list_runs() == ([], []), "a checkpoint is not a stored run"
 
 
-def test_run_of_the_app_stays_its_owners_when_resumed_here(run, home, unfinished):
+def test_app_run_keeps_its_owner_when_resumed(run, home, unfinished):
     kept = checkpoints.load(unfinished)
     whole = runs.owner_digest("somebody")
     path = home / f"{unfinished}.checkpoint"
@@ -105,7 +105,7 @@ def test_run_of_the_app_stays_its_owners_when_resumed_here(run, home, unfinished
     assert code == 0 and runs.load(unfinished).owner == whole and not list(home.glob("*.checkpoint"))
 
 
-def test_full_disk_is_reported_once_and_ends_no_run(run, monkeypatch):
+def test_full_disk_is_reported_once_and_training_continues(run, monkeypatch):
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     monkeypatch.setattr(
         checkpoints,
