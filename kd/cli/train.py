@@ -178,7 +178,7 @@ def _records(
             if keeper.due(last) or (fresh_results and keeper.cheap):
                 problem = keeper.keep(experiment, experiment.config, rows)
                 if problem != told:
-                    how = f"checkpoints are kept; after an interruption go on with --resume {id}"
+                    how = f"checkpoints are kept; to resume after an interruption, add --resume {id}"
                     bar.write(f"kd: {problem or how}", file=sys.stderr)
                     told = problem
     return rows, last

@@ -164,7 +164,7 @@ def outcome(snap: Snapshot) -> None:
     st.header("Result on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
     _table([_line(found, compression.row_title(found, distilled)) for found in rows])
-    # Student and control are the same network until the recovery. Networks of one shape take the same time.
+    # Student and control are the same network until fine-tuning. Networks of one shape take the same time.
     times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
     shared = [
         {**found, "who": "control"}

@@ -1,4 +1,4 @@
-"""The app's own JavaScript, CSS and HTML as files, and the npm packages beside them; see README.md here."""
+"""The app's own JavaScript, CSS and HTML as files, and the npm packages next to them; see README.md here."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def show() -> None:
     )
     if snap is None:
         slow = (
-            " This one takes a minute, because the teacher computes its outputs anew for each batch."
+            " This one takes a minute, because the teacher computes its outputs again for each batch."
             if mistake.name == "train-mode"
             else ""
         )

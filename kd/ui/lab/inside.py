@@ -19,8 +19,8 @@ from kd.ui.runs import snapshots
 from kd.ui.shell import shared
 
 UNITS = 32  # shown of the first layer
-EVERY = 4  # one in so many of the 1,000 images is drawn on the map
-PICTURES = 12  # shown of those on which student and control differ
+EVERY = 4  # every n-th of the 1,000 images is drawn on the map
+PICTURES = 12  # of the images on which student and control differ, shown
 
 
 def show() -> None:
