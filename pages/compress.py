@@ -1,4 +1,4 @@
-"""Make a trained network smaller by sliders, and recover its accuracy with the teacher."""
+"""Make a trained network smaller with sliders, and fine-tune it with the teacher."""
 
 from kd.ui.compress import page
 

@@ -42,7 +42,7 @@ TABLES = (
     Table(
         "techniques",
         techniques,
-        "compress a student by each technique alone, and let it recover with the teacher and from labels",
+        "compress a student by each technique alone, and fine-tune it with the teacher and from labels",
     ),
     Table("paper", paper, "reproduce the table of Hinton, Vinyals & Dean 2015, section 3"),
 )

@@ -62,12 +62,12 @@ class CompressConfig(Config):
     int8: str = setting(
         "off",
         "int8",
-        "Linear layers in 8-bit integers, after the recovery: dynamic scales each image by itself, "
+        "Linear layers in 8-bit integers, after fine-tuning: dynamic scales each image by itself, "
         "static all alike.",
         choices=quantization.INT8,
     )
     teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network whose answers the smaller one recovers with."
+        MNIST.teacher, "Teacher", "The trained network that the smaller one learns from in fine-tuning."
     )
     temperature: float = setting(
         4.0,
@@ -88,14 +88,14 @@ class CompressConfig(Config):
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label in the recovery, equally many per digit. "
+        "How many training images have a label in fine-tuning, equally many per digit. "
         "With few, the teacher matters more. 0: all have one.",
         0,
         MNIST.train_images,
         MNIST.classes,
     )
     epochs: int = setting(
-        2, "Epochs", "How often the recovery goes through all the training images.", 1, 50, 1
+        2, "Epochs", "How often fine-tuning goes through all the training images.", 1, 50, 1
     )
     learning_rate: float = setting(
         1e-3,
@@ -135,7 +135,7 @@ def _title(config: CompressConfig, named: Callable[[str], str]) -> str:
     soft = settings_line({"temperature": config.temperature, "soft_weight": config.soft_weight})
     labels = f"{config.labels:,}" if config.labels else "all"
     return (
-        f"{named(config.network)}: {taken}{int8}; recovery with {named(config.teacher)}, {soft}, "
+        f"{named(config.network)}: {taken}{int8}; fine-tuning with {named(config.teacher)}, {soft}, "
         f"{labels} labels, {config.epochs} epochs, seed {config.seed}"
     )
 
@@ -158,7 +158,7 @@ COMPRESS = Kind(
     name="compress",
     config=CompressConfig,
     experiment="kd.experiments.compression:FineTuning",
-    help="make a trained network smaller, and let it recover with a teacher and from labels alone",
+    help="make a trained network smaller, and fine-tune it with a teacher and from labels alone",
     default_name=_default_name,
     title=_title,
     stages=True,

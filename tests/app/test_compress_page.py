@@ -88,7 +88,7 @@ def test_fine_tuning_is_followed_and_its_stages_are_stored(app, mnist):
     at.button(key="recover").click().run()
     assert not at.exception
     id = at.session_state[session_keys.COMPRESS_RUN]
-    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
+    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, "the end of the fine-tuning", 120)
     at.run()
     assert not at.exception and not at.error
     kept = runs.load(id)
@@ -97,7 +97,7 @@ def test_fine_tuning_is_followed_and_its_stages_are_stored(app, mnist):
         and kept.config.network == run.id
         and kept.models == ("student", "control", "alone")
     )
-    assert "recovered with the teacher" in said(at) and "the network that was never distilled" in said(at)
+    assert "fine-tuned with the teacher" in said(at) and "the network that was never distilled" in said(at)
     assert [line["network"] for line in at.dataframe[-1].value.to_dict("records")][:2] == [
         "distilled, original",
         "distilled, compressed",
@@ -108,7 +108,7 @@ def test_fine_tuning_is_followed_and_its_stages_are_stored(app, mnist):
     assert not again.exception and not again.error
     assert shown(again) == kept.config
     moved = app(PAGE, run=id, network=run.id, neurons="70")  # a link's own settings stay
-    assert shown(moved).neurons == 70 and "recovered with the teacher" in said(moved)
+    assert shown(moved).neurons == 70 and "fine-tuned with the teacher" in said(moved)
 
 
 def test_other_pages_accept_a_compressed_network(app, mnist):
@@ -116,7 +116,7 @@ def test_other_pages_accept_a_compressed_network(app, mnist):
     at = app(PAGE, epochs="1")
     at.button(key="recover").click().run()
     id = at.session_state[session_keys.COMPRESS_RUN]
-    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, "the end of the recovery", 120)
+    wait_until(lambda: not shared.manager().snapshot(id, TOKEN).active, "the end of the fine-tuning", 120)
     for page in ("runs", "draw", "compare", "distil"):
         at = app(page, **({"run": id} if page in ("distil", "draw") else {}))
         assert not at.exception, page

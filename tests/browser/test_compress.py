@@ -25,15 +25,15 @@ def test_compressed_and_fine_tuned_student_reads_a_drawing(page: Page, server: S
         "the ways of student and control",
     )
 
-    button(page, "Recover with the teacher").click()
+    button(page, "Fine-tune with the teacher").click()
     until(page, lambda: points(page), "a first point")
-    expect(button(page, "Recover with the teacher")).to_be_disabled()
+    expect(button(page, "Fine-tune with the teacher")).to_be_disabled()
     expect(page.get_by_role("heading", name="Result on the test set")).to_be_visible(
         timeout=3 * PATIENCE * 1000
     )
     expect(page.get_by_text(re.compile("the network that was never distilled"))).to_be_visible()
 
-    page.get_by_role("link", name="Draw for the recovered network").click()
+    page.get_by_role("link", name="Draw for the fine-tuned network").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Draw, and compare their answers")
     draw(page, DIGITS[3])
     until(

@@ -17,7 +17,7 @@ from kd.ui.runs.run_view import RunView
 from kd.ui.shell import notices, session_keys, shared
 from kd.ui.shell.escape import plain
 
-VIEW = RunView(session_keys.COMPRESS_RUN, "compress", lambda kind: kind.page == "compress", "a recovery")
+VIEW = RunView(session_keys.COMPRESS_RUN, "compress", lambda kind: kind.page == "compress", "a fine-tuning")
 
 
 def show() -> None:
@@ -45,8 +45,8 @@ def show() -> None:
     except UserError as error:
         st.error(plain(error))
         return
-    st.header("Recovery", anchor=False)
-    recipe.recovery()
+    st.header("Fine-tuning", anchor=False)
+    recipe.fine_tuning()
     _buttons(config, snap)
     with st.container():
         if snap is not None:
@@ -107,7 +107,7 @@ def _buttons(config: CompressConfig, snap: Snapshot | None) -> None:
     nothing = not any(config.percents.values())
     with st.container(horizontal=True):
         st.button(
-            "Recover with the teacher",
+            "Fine-tune with the teacher",
             key="recover",
             type="primary",
             icon=":material/healing:",
@@ -118,8 +118,8 @@ def _buttons(config: CompressConfig, snap: Snapshot | None) -> None:
         VIEW.stop_button(snap, "The network as it is now is measured and stored.")
     if nothing:
         st.caption(
-            "There is nothing to recover from yet: move a slider. int8 alone needs no training; it is "
-            "applied after the recovery."
+            "There is nothing to fine-tune yet: move a slider. int8 alone needs no training; it is "
+            "applied after fine-tuning."
         )
 
 

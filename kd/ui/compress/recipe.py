@@ -80,7 +80,7 @@ def amounts() -> None:
     FORM.widget(st.segmented_control, "int8", options=quantization.INT8, required=True)
 
 
-def recovery() -> None:
+def fine_tuning() -> None:
     """Draw the settings of the fine-tuning."""
     left, middle, right = st.columns(3)
     with left:

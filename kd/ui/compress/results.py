@@ -69,9 +69,9 @@ def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
     )
     _table([_line(found, names[found["who"]] + found["title"].lower()) for found in rows])
     st.caption(
-        f"Before any recovery; a hollow mark is the original. Accuracy is measured on the {images:,} "
-        "validation images, on which you may tune the sliders; the test set is used once, at the end of a "
-        "recovery."
+        f"Before any fine-tuning; a hollow mark is the original. Accuracy is measured on the {images:,} "
+        "validation images, on which you may tune the sliders; the test set is used once, after "
+        "fine-tuning."
     )
 
 
@@ -140,7 +140,7 @@ def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> N
     live_chart(way(rows, axis, what, recovered), key, f"Error rate against {AXES[axis]}. {spoken}.")
 
 
-# -- a recovery that has ended --------------------------------------------------------------
+# -- a fine-tuning that has ended --------------------------------------------------------------
 
 
 def outcome(snap: Snapshot) -> None:
@@ -178,12 +178,12 @@ def outcome(snap: Snapshot) -> None:
         batch,
     )
     st.caption(
-        "A hollow mark is the original. The test set was used once, after the recovery; no setting was "
+        "A hollow mark is the original. The test set was used once, after fine-tuning; no setting was "
         "tuned on it. Latencies are measured on the distilled network with one thread; the others have the "
-        f"same shapes. The run keeps the recovered networks in float32, as {snap.measures['architecture']}; "
+        f"same shapes. The run keeps the fine-tuned networks in float32, as {snap.measures['architecture']}; "
         "int8 is made from them and measured here."
     )
-    st.page_link(paths.page("draw"), label="Draw for the recovered network", icon=":material/draw:")
+    st.page_link(paths.page("draw"), label="Draw for the fine-tuned network", icon=":material/draw:")
 
 
 def _verdict(rows: list[dict[str, Any]], images: int) -> str:
@@ -191,7 +191,7 @@ def _verdict(rows: list[dict[str, Any]], images: int) -> str:
     said = (
         f"Errors in {images:,}: **{errors['student', 'original']:,}** original, "
         f"**{errors['student', 'compressed']:,}** compressed, **{errors['student', 'recovered']:,}** "
-        f"recovered with the teacher, **{errors['control', 'recovered']:,}** recovered with the labels alone"
+        f"fine-tuned with the teacher, **{errors['control', 'recovered']:,}** with the labels alone"
     )
     if ("alone", "recovered") in errors:
         said += f"; and **{errors['alone', 'recovered']:,}** for the network that was never distilled"
@@ -213,7 +213,7 @@ def measured_before() -> None:
     st.markdown(
         f"A distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 "
         f"test images) and its control, which was never distilled ({found['base']['control']['mean']:,.0f} "
-        f"errors): errors right after each technique, and after {found['epochs']} epochs of recovery, with "
+        f"errors): errors after each technique, and after {found['epochs']} epochs of fine-tuning, with "
         f"all labels and with {found['few']}."
     )
     number = st.column_config.NumberColumn
