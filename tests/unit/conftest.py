@@ -9,12 +9,14 @@ import pytest
 from kd.data.digits import Digits, Mnist
 from kd.data.task import MNIST
 from kd.jobs.manager import JobManager
-from kd.store import checkpoints
+from kd.models import registry
+from kd.store import checkpoints, runs
 from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 from kd.training import loop
 from kd.training.threads import PooledThread
 from tests.helpers import Given, small_teacher
+from tests.stored_run import CONFIG, MEASURES, OWNER, ROWS
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +86,26 @@ def few(mnist):
 def digits(mnist) -> Digits:
     """Return the training images."""
     return mnist.train
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return an untrained student and control."""
+    return {"student": registry.build("mlp-30", 1), "control": registry.build("mlp-30", 2)}
+
+
+@pytest.fixture
+def save(trained):
+    """Return a function that stores a run."""
+
+    def make(owner=OWNER, **changes):
+        values = {
+            "config": CONFIG,
+            "state": "done",
+            "records": ROWS,
+            "trained": trained,
+            "measures": MEASURES,
+        } | changes
+        return runs.save(runs.new_id(), **values, owner=runs.owner_digest(owner))
+
+    return make

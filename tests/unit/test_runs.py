@@ -1,87 +1,21 @@
 """Stored runs: atomic saving, owners and names."""
 
 import errno
-import json
 import math
-import os
-import re
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors import SafetensorError
 
 from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.models import registry
 from kd.store import runs
 from tests.helpers import identical
+from tests.stored_run import CONFIG, MEASURES, OTHER, OWNER, ROWS, STORED, content
 
-CONFIG = DistilConfig(student="mlp-30", temperature=7, schedule=((3, "temperature", 2.5),))
-ROWS = [
-    {
-        "step": 4,
-        "epoch": 0.4,
-        "seconds": 0.1,
-        "images_per_second": 4e4,
-        "loss student soft": 1 / 3,
-        "whole_validation": 0.0,
-    },
-    {
-        "step": 10,
-        "epoch": 1.0,
-        "seconds": 0.3,
-        "images_per_second": 3e4,
-        "loss student soft": 0.1,
-        "validation student": 2 / 3,
-        "whole_validation": 1.0,
-    },
-]
-SCORES = {"test_accuracy": 0.97, "test_errors": 3, "agreement": 0.98}
-MEASURES = {
-    "seconds": 1.5,
-    "test_images": 100,
-    "source": "sample",
-    "models": {"student": SCORES, "control": SCORES, "teacher": SCORES},
-}
-STORED = ["config.json", "measures.json", "metrics.csv", "student.safetensors", "control.safetensors"]
-OWNER, OTHER = "the owner's token", "another token"
-
-
-@pytest.fixture(autouse=True)
-def in_home(home):
-    return home
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return {"student": registry.build("mlp-30", 1), "control": registry.build("mlp-30", 2)}
-
-
-@pytest.fixture
-def save(trained):
-    def make(owner=OWNER, **changes):
-        values = {
-            "config": CONFIG,
-            "state": "done",
-            "records": ROWS,
-            "trained": trained,
-            "measures": MEASURES,
-        } | changes
-        return runs.save(runs.new_id(), **values, owner=runs.owner_digest(owner))
-
-    return make
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files under ``folder`` by relative path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+pytestmark = pytest.mark.usefixtures("home")
 
 
 # -- saving and loading ---------------------------------------------------------------------
@@ -318,153 +252,3 @@ def test_default_names_are_valid():
     longest = DistilConfig(student="mlp-2048-2048-2048", temperature=19.123456789, epochs=200)
     for config in (CONFIG, longest, TeacherConfig(teacher="mlp-2048-2048-2048", epochs=200)):
         assert runs.clean_name(name := kinds.of(config).default_name(config)) == name
-
-
-# -- what is found in the folder ------------------------------------------------------------------
-
-
-def rewrite(**changes):
-    def damage(folder):
-        path = folder / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return damage
-
-
-def replace_file(name, data):
-    def damage(folder):
-        (folder / name).write_bytes(data)
-
-    return damage
-
-
-def remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
-DAMAGES = {
-    "no config": remove("config.json"),
-    "no measures": remove("measures.json"),
-    "truncated config": replace_file("config.json", b'{"id": "2026'),
-    "binary config": replace_file("config.json", b"\xff\xfe\x00"),
-    "config is a list": replace_file("config.json", b"[]"),
-    "config is empty": replace_file("config.json", b"{}"),
-    "measures are a list": replace_file("measures.json", b"[1]"),
-    "measures are an empty list": replace_file("measures.json", b"[]"),
-    "measures lack a model": replace_file(
-        "measures.json",
-        b'{"seconds": 1, "test_images": 1, "source": "sample", '
-        b'"models": {"student": {"test_accuracy": "high"}}}',
-    ),
-    "nested without end": replace_file("config.json", b"[" * 100_000),
-    "unknown state": rewrite(state="running"),
-    "another run's id": rewrite(id="20260101-120000-0123456789abcdef"),
-    "unknown kind": rewrite(kind="magic"),
-    "kind is a list": rewrite(kind=[]),
-    "unknown setting": rewrite(config={"speed": 3}),
-    "bad setting": rewrite(config={"epochs": 10**6}),
-    "settings are a list": rewrite(config=[1]),
-    "name is a number": rewrite(name=5),
-    "name is empty": rewrite(name=""),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_run_is_reported_and_others_load(save, damage):
-    damaged, whole = save(), save()
-    damage(damaged.folder)
-    found, problems = runs.list_runs()
-    assert [run.id for run in found] == [whole.id]
-    (problem,) = problems
-    assert damaged.id in problem and "is damaged" in problem and "\n" not in problem
-    assert "Restore or delete that folder" in problem
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        None,
-        b"step,epoch\n1,2,3\n",
-        b"step,epoch\n1\n",
-        b"step\nmany\n",
-        b"\xff\xfe",
-        b"step\n" + b"9" * 200_000,
-    ],
-    ids=["missing", "too long a row", "too short a row", "no number", "binary", "endless"],
-)
-def test_damaged_metrics_are_reported_and_the_rest_loads(save, data):
-    run = save()
-    (run.folder / "metrics.csv").unlink()
-    if data is not None:
-        (run.folder / "metrics.csv").write_bytes(data)
-    again = runs.load(run.id)
-    with pytest.raises(UserError, match=f"The metrics of {re.escape(run.name)} are missing or damaged"):
-        again.metrics()
-    assert again.model("student") and again.measures == MEASURES
-
-
-def test_damaged_weights_are_reported_by_name(save):
-    run = save()
-    (run.folder / "student.safetensors").write_bytes(b"\0" * 50)
-    (run.folder / "control.safetensors").unlink()
-    with pytest.raises(UserError, match="student.safetensors is damaged"):
-        runs.load(run.id).model("student")
-    with pytest.raises(UserError, match="control.safetensors is missing"):
-        runs.load(run.id).model("control")
-
-
-def test_other_files_in_the_folder_are_ignored(save, home):
-    run = save()
-    (home / "notes.txt").write_text("mine")
-    (home / ".20260101-120000-0123456789abcdef.tmp").mkdir()
-    (home / "20260101-120000-0123456789abcdef.zip").mkdir()
-    found, problems = runs.list_runs()
-    assert [one.id for one in found] == [run.id] and problems == []
-
-
-@pytest.mark.parametrize(
-    "id",
-    [
-        "..",
-        "../outside",
-        "/etc",
-        "a/b",
-        "",
-        ".",
-        "20260101-120000-0123456789abcdef/..",
-        "20260101-120000-0123456789abcdef\n",
-        "../20260101-120000-0123456789abcdef",
-        "２0260101-120000-0123456789abcdef",
-        "20260101-120000-0123456789ABCDEF",
-        None,
-        5,
-        ["x"],
-    ],
-)
-def test_invalid_id_touches_no_file(save, home, id, tmp_path):
-    save()
-    before = content(tmp_path)
-    assert not runs.is_id(id)
-    for command in (runs.load, lambda id: runs.delete(id, OWNER), lambda id: runs.rename(id, "x", OWNER)):
-        with pytest.raises(UserError, match="That is not the id of a run"):
-            command(id)
-    assert content(tmp_path) == before
-
-
-def test_symlink_is_not_a_run(save, home, tmp_path):
-    run = save()
-    outside = tmp_path / "outside"
-    os.rename(run.folder, outside)
-    run.folder.symlink_to(outside, target_is_directory=True)
-    before = content(outside)
-    for command in (runs.load, lambda id: runs.delete(id, OWNER), lambda id: runs.rename(id, "x", OWNER)):
-        with pytest.raises(UserError, match="no longer there"):
-            command(run.id)
-    assert content(outside) == before and len(runs.list_runs()[1]) == 1
-
-
-def test_weights_are_stored_exactly_for_any_memory_layout(save):
-    model = registry.build("cnn-tiny", 0)  # stored in channels_last
-    run = save(config=TeacherConfig(teacher="cnn-tiny"), trained={"teacher": model})
-    images = torch.randn(4, 1, 28, 28)
-    torch.testing.assert_close(run.model("teacher")(images), model.eval()(images))
