@@ -21,7 +21,7 @@ app: $(VENV)/.app-installed
 	$(BIN)/streamlit run app.py --server.port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-installed $(VENV)/.frontend-dev-installed
-	$(BIN)/python -m pytest -n 2 tests/unit tests/app $(ARGS)
+	$(BIN)/python -m pytest -n 2 tests/unit tests/integration tests/app $(ARGS)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 check: $(VENV)/.dev-installed $(VENV)/.frontend-dev-installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 
 from kd import paths
 from kd.data import sources
-from kd.data.digits import Mnist
+from kd.data.digits import Digits, Mnist
+from kd.data.task import MNIST
+from kd.jobs.manager import JobManager
+from kd.models import registry
+from kd.store import checkpoints, runs
+from kd.teachers import catalogue
+from kd.teachers.cached import CachedTeacher
+from kd.training import loop
+from kd.training.threads import PooledThread
+from tests.helpers import Given, small_teacher
+from tests.stored_run import CONFIG, MEASURES, OWNER, ROWS
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("kd", deadline=None)
@@ -64,3 +75,95 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> CachedTeacher:
+    """Return the shipped teacher of the app."""
+    return catalogue.load(MNIST.teacher)
+
+
+@pytest.fixture
+def alone(home, monkeypatch):
+    """Load a small teacher under every name; check that only pooled threads outlive the test."""
+    monkeypatch.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher())
+    before = set(threading.enumerate())
+    yield
+    left = set(threading.enumerate()) - before - set(PooledThread.idle)
+    assert not [thread for thread in left if thread.name.startswith(("kd-", "mnist-"))]
+
+
+@pytest.fixture
+def manage(alone, mnist):
+    """Make job managers, which are closed after the test."""
+    made = []
+
+    def make(**options):
+        made.append(JobManager(Given(mnist), **{"tick": 0.05, "lease": None, "patience": 60.0} | options))
+        return made[-1]
+
+    yield make
+    for manager in made:
+        manager.close()
+
+
+@pytest.fixture
+def manager(manage):
+    """A job manager without leases, with a record every 0.05 s."""
+    return manage()
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """A list that grows by one with each optimizer step of any job."""
+    counted = []
+
+    def counting(training, *args):
+        counted.append(1)
+        return make(training, *args)
+
+    make = loop.Training._train
+    monkeypatch.setattr(loop.Training, "_train", counting)
+    return counted
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Keep a checkpoint at the end of each epoch."""
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+
+
+@pytest.fixture
+def few(mnist):
+    """Return 200 training and 40 validation images: enough for slow networks."""
+    judged = mnist.test.take(slice(None, None, 5))
+    return Mnist(mnist.train.take(slice(None, None, 5)), judged, judged, "sample")
+
+
+@pytest.fixture
+def digits(mnist) -> Digits:
+    """Return the training images."""
+    return mnist.train
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return an untrained student and control."""
+    return {"student": registry.build("mlp-30", 1), "control": registry.build("mlp-30", 2)}
+
+
+@pytest.fixture
+def save(trained):
+    """Return a function that stores a run."""
+
+    def make(owner=OWNER, **changes):
+        values = {
+            "config": CONFIG,
+            "state": "done",
+            "records": ROWS,
+            "trained": trained,
+            "measures": MEASURES,
+        } | changes
+        return runs.save(runs.new_id(), **values, owner=runs.owner_digest(owner))
+
+    return make

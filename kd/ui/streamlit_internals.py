@@ -6,7 +6,7 @@ and from then on it drops the messages of the earlier one. The answer to a drawi
 does what would repeat it. With the fix the next runner begins once the messages of the one that has ended are
 through.
 
-tests/unit/test_streamlit_internals.py shows whether Streamlit still has the defect.
+tests/integration/test_streamlit_internals.py shows whether Streamlit still has the defect.
 """
 
 from __future__ import annotations

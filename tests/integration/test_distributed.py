@@ -79,7 +79,7 @@ def two(tmp_path_factory):
         "--nproc-per-node",
         "2",
         "-m",
-        "tests.unit.test_distributed",
+        "tests.integration.test_distributed",
         str(folder),
     ]
     process = subprocess.Popen(
