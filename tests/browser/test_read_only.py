@@ -16,6 +16,8 @@ def test_app_works_without_a_folder_to_write_to(browser: Browser, tmp_path: Path
         page = browser.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         visit(page, server.link(student="mlp-30", epochs=3))
+        if not server.full:  # the warning about the sample moves the canvas
+            expect(page.get_by_test_id("stAlertContentWarning")).to_be_visible()
         draw(page, DIGITS[5])
         says(page, 5)
         start(page)
