@@ -54,7 +54,7 @@ def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server
     assert code.get_attribute("src") == segno.make(link, error="m").svg_data_uri(
         border=3, light="white", scale=8
     )
-    expect(page.get_by_test_id("stDialog")).to_contain_text("Phones cannot reach 127.0.0.1")
+    expect(page.get_by_test_id("stDialog")).to_contain_text("Phones can't open 127.0.0.1")
     page.keyboard.press("Escape")
     expect(code).to_have_count(0)
 

@@ -26,6 +26,6 @@ def test_app_works_without_a_folder_to_write_to(browser: Browser, tmp_path: Path
         expect(sentence).to_contain_text("cannot be written to: change its permissions, or set KD_HOME")
         expect(button(page, "Save again")).to_be_visible()
         visit(page, server.link("runs"))
-        expect(page.get_by_text("Nothing is stored yet")).to_be_visible()
+        expect(page.get_by_text("No runs are stored yet")).to_be_visible()
         page.context.close()
         assert "Traceback" not in server.log(), server.log()[-3000:]
