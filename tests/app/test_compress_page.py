@@ -75,7 +75,7 @@ def test_int8_shows_its_file_size_and_latency(app, mnist):
     at = app(PAGE, neurons="0", int8="static")
     assert not at.exception and not at.error
     told = re.search(
-        r"\*\*int8 static\*\*: the file is (\d\d)% of its size before; "
+        r"\*\*int8 static\*\*: the file is (\d\d)% of its previous size; "
         r"the network is (as fast|[\d.e+]+ times)",
         said(at),
     )

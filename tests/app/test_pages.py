@@ -364,7 +364,11 @@ def test_nothing_is_measured_during_training(app, stored, monkeypatch):
     at = app("compare")
     monkeypatch.setattr(type(shared.manager()), "busy", lambda self: True)
     at.button(key="measure").click().run()
-    assert not at.exception and "Measure when it has ended" in said(at) and comparison.stored(stored) is None
+    assert (
+        not at.exception
+        and "Try again when it has finished" in said(at)
+        and comparison.stored(stored) is None
+    )
 
 
 def test_imported_weights_are_a_run_for_every_page(app, mnist, tmp_path):

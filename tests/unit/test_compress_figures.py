@@ -26,7 +26,7 @@ ROWS = [
 
 
 def test_compression_path_follows_each_network():
-    figure = compression.way(ROWS, "file_bytes", "KB of the file", recovered=False)
+    figure = compression.way(ROWS, "file_bytes", "file size (KB)", recovered=False)
     go.Figure(figure)
     distilled, never = figure["data"]
     assert (distilled["name"], distilled["x"], distilled["y"], distilled["text"]) == (

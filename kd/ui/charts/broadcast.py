@@ -1,8 +1,8 @@
 """The live feed of runs: one serialised snapshot for all spectators, not one script run each.
 
-The browser of a spectator fetches the feed at the pace that it names (kd/ui/charts/chart.py);
-kd/ui/server/routes.py serves it. A snapshot is drawn when somebody asks for it, at most twice per pace, and
-its gzipped bytes are kept.
+A spectator's browser fetches the feed at the interval that the feed itself asks for
+(kd/ui/frontend/chart.js); kd/ui/server/routes.py serves it. A snapshot is drawn on request, at most twice per
+interval, and its gzipped bytes are cached.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Message:
         key: equal for snapshots that give the same content.
         content: gzipped JSON, as ``chart.packed`` writes it.
         etag: the content's ETag, in quotes.
-        fresh_until: the ``time.monotonic()`` from which another request is worthwhile.
+        fresh_until: the ``time.monotonic()`` until which the message is served unchecked.
     """
 
     key: tuple
@@ -43,7 +43,7 @@ class Feed:
     """The newest message of each run that somebody follows.
 
     Args:
-        snapshot: returns a run as it is now, without counting a viewer; None where the run is unknown.
+        snapshot: returns a run's current snapshot without counting a viewer; None if the run is unknown.
         draw: returns the JSON of a snapshot.
     """
 
@@ -61,7 +61,7 @@ class Feed:
     def newest(self, run_id: str) -> Message | None:
         """Return the run's message, drawn again if anything changed; None if the run is unknown.
 
-        While one thread draws, others that have an older message get that one.
+        While one thread draws, other threads get the older message if there is one.
         """
         with self._lock:
             drawing = self._drawing.setdefault(run_id, threading.Lock())

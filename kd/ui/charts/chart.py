@@ -30,15 +30,16 @@ _library = st.components.v2.component("kd_plotly", js=frontend.script("preload_p
 
 
 def preload() -> None:
-    """Let the browser load Plotly (5 MB) before a chart is needed, so that the first point is not late."""
+    """Let the browser load Plotly (5 MB) in advance, so that the first chart appears without delay."""
     _library(data={"plotly": plotly.__version__}, key="plotly", height=1)
 
 
 def live_chart(figure: Figure, key: str, label: str) -> None:
-    """Draw ``figure`` in the place where ``key`` was drawn before.
+    """Draw ``figure``, or update the chart that has this ``key`` in place.
 
     Args:
-        figure: data and layout for Plotly. If it has a ``picture``, a file name, it can be downloaded as one.
+        figure: data and layout for Plotly. If it has a ``picture`` (a file name), visitors can download
+            the chart as an image of that name.
         key: a key of the element, unique on the page.
         label: a description of the chart in words, for screen readers.
     """
@@ -46,13 +47,13 @@ def live_chart(figure: Figure, key: str, label: str) -> None:
 
 
 def packed(charts: Mapping[str, tuple[Figure, str]], news: Mapping[str, Any] | None = None) -> bytes:
-    """Return charts as they are sent: name -> (figure, label).
+    """Return charts as the JSON that the component takes.
 
     Args:
-        charts: the figures by name, each with its label.
-        news: what spectators of a run need as well: its "progress" (share and text), "version", "state",
-            "every" (seconds until the next fetch is worthwhile), and, in what the page itself sends,
-            "follow": the address to fetch.
+        charts: name -> (figure, label).
+        news: more fields, for spectators of a run: "progress" (share and text), "version", "state",
+            "every" (seconds until the next fetch) and, in the page's own message, "follow" (the address to
+            fetch).
     """
     figures = {name: figure | {"label": label} for name, (figure, label) in charts.items()}
     return json.dumps({**(news or {}), "plotly": plotly.__version__, "figures": figures}).encode()
@@ -64,16 +65,16 @@ def live_charts(
     on_pick: Callable[[dict], None] | None = None,
     on_turn: Callable[[], None] | None = None,
 ) -> None:
-    """Draw ``packed`` charts side by side in the place where ``key`` was drawn before.
+    """Draw ``packed`` charts side by side, or update those that have this ``key`` in place.
 
-    Bytes are sent as they are; anything else Streamlit would write as JSON twice for each viewer. One element
+    Streamlit sends bytes unchanged but serialises anything else to JSON twice for each viewer. One element
     also costs less per viewer and update than two in columns.
 
     Args:
         charts: the result of packed().
         key: a key of the element, unique on the page.
         on_pick: called with x and y of a point that was clicked, in figures that have ``picks`` set.
-        on_turn: called when a followed run has changed its state; the script or its fragment then runs.
+        on_turn: called when the followed run changes state; the script or fragment then reruns.
     """
     callbacks = {}
     if on_pick:

@@ -10,18 +10,18 @@ from kd.jobs.snapshot import GLANCE, Snapshot
 from kd.ui.shell import shared, visitor
 from kd.ui.shell.error_boundary import plainly
 
-ANEW = 5.0  # seconds, at least, between two adjustments of the pace
-CROWD = 6  # looks, at least, between two adjustments of the pace
+MIN_SECONDS = 5.0  # between two adjustments of the pace
+MIN_UPDATES = 6  # between two adjustments of the pace
 
 
 def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> None:
-    """Call ``show``, and repeat it while the run is active, at the pace for its number of viewers.
+    """Call ``show`` repeatedly while the run is active; the more viewers, the longer the interval.
 
-    A fragment that repeats itself cannot change its own pace, so another fragment around it does, less often.
+    A fragment cannot change its own ``run_every``, so an outer fragment that reruns less often adjusts it.
 
     Args:
-        followed: whether the browser follows the run by itself, by the live feed. Then ``show`` is called
-            only every ``GLANCE`` seconds, so that the server knows who watches.
+        followed: whether the browser gets its updates from the live feed. ``show`` is then called only
+            every ``GLANCE`` seconds, so that the server knows who is watching.
     """
     if followed:
         st.fragment(plainly()(show), run_every=GLANCE)()
@@ -31,5 +31,5 @@ def watch(snap: Snapshot, show: Callable[[], None], followed: bool = False) -> N
         now = shared.manager().snapshot(snap.id, visitor.token()) if snap.active else None
         st.fragment(plainly()(show), run_every=now.pace if now else None)()
 
-    # Less often in a crowd, since each adjustment shows the run once more.
-    st.fragment(repeat, run_every=max(ANEW, CROWD * snap.pace) if snap.active else None)()
+    # Less often with many viewers, since each adjustment draws the run once more.
+    st.fragment(repeat, run_every=max(MIN_SECONDS, MIN_UPDATES * snap.pace) if snap.active else None)()

@@ -27,14 +27,14 @@ MOST = 4  # runs in one chart
 
 
 def want(ids: list[str]) -> None:
-    """Queue these runs for measuring, in a callback: a rerun after the click would undo what it sets."""
+    """Queue these runs for measuring. Use as a callback, so that no rerun discards the queue."""
     if not permissions.allowed(visitor.digest()):
         notices.notify("error", permissions.ONLY.format("measure runs"))
     elif shared.manager().busy():
         notices.notify(
             "warning",
-            "Something is training on this machine, so latency cannot be measured reliably. Measure when "
-            "it has ended.",
+            "Something is training on this machine, so latency cannot be measured reliably. Try again when "
+            "it has finished.",
         )
     else:
         st.session_state[session_keys.MEASURE] = list(ids)
@@ -42,23 +42,23 @@ def want(ids: list[str]) -> None:
 
 def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
     """Measure the queued runs, one after the other, and store the result with each."""
-    wanted = st.session_state.get(session_keys.MEASURE)
-    if not wanted:
+    queued = st.session_state.get(session_keys.MEASURE)
+    if not queued:
         return
-    bar, count = place.progress(0.0), len(wanted)
+    bar, count = place.progress(0.0), len(queued)
 
     def tell(run: runs.Run) -> None:
         bar.progress(
-            1 - len(wanted) / count,
-            f"Measuring {plain(run.name)}" + (f", {len(wanted) - 1} to go" if len(wanted) > 1 else ""),
+            1 - len(queued) / count,
+            f"Measuring {plain(run.name)}" + (f", {len(queued) - 1} to go" if len(queued) > 1 else ""),
         )
 
     def disturbed(run: runs.Run) -> bool:
-        tell(run)  # ends the script here where the viewer has left the page
+        tell(run)  # ends the script here if the viewer has left the page
         return shared.manager().busy()
 
-    while wanted:
-        run = next((run for run in found if run.id == wanted[0]), None)
+    while queued:
+        run = next((run for run in found if run.id == queued[0]), None)
         if run is not None:
             tell(run)
             try:
@@ -70,11 +70,11 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
                 )
             except UserError as error:
                 notices.notify("error", f"{run.name}: {error}")
-        wanted.pop(0)
+        queued.pop(0)
     st.rerun()
 
 
-# -- all of them --------------------------------------------------------------------------
+# -- all runs -----------------------------------------------------------------------------
 
 
 def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
@@ -91,8 +91,8 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
     live_chart(pareto(shown, batch), "pareto", f"Accuracy against latency. Best trade-offs: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
     st.caption(
-        f"Measured on: {'; '.join(sorted(machines))}. A mark's area is the network's size in bytes; dashed "
-        "line: best trade-offs (Pareto front)."
+        f"Measured on: {'; '.join(sorted(machines))}. The area of a mark is proportional to the network's "
+        "size in bytes. Dashed line: best trade-offs (Pareto front)."
     )
     headline, *prices = table.bought(found, measured, batch, threads) or [""]
     if headline:
@@ -100,11 +100,11 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
         st.markdown("\n".join(f"- {price}" for price in prices))
 
 
-# -- one ------------------------------------------------------------------------------------
+# -- one run --------------------------------------------------------------------------------
 
 
 def closer(run: runs.Run, measured: Measures) -> None:
-    """Show one run: its latencies, its confusions, and its training next to its teacher's."""
+    """Show one run: its latencies, confusion matrices, and training curves next to its teacher's."""
     st.header(plain(run.name), anchor=False)
     measures = measured.get(run.id)
     st.button(
@@ -129,13 +129,13 @@ def closer(run: runs.Run, measured: Measures) -> None:
             f"{latency.ROUNDS} alternating rounds, ± half the interquartile range."
         )
         charts = {}
-        for who, model in measures["models"].items():
-            if who != "teacher" or run.kind == "teacher":
+        for role, model in measures["models"].items():
+            if role != "teacher" or run.kind == "teacher":
                 errors = ", ".join(
                     f"{digit}: {count}" for digit, count in enumerate(model["errors_by_class"])
                 )
-                label = f"Errors of the {who} by digit: {errors}."
-                charts[f"confusion_{who}"] = (confusion(model["confusion"], who), label)
+                label = f"Errors of the {role} by digit: {errors}."
+                charts[f"confusion_{role}"] = (confusion(model["confusion"], role), label)
         live_charts(packed(charts), "confusions")
     if run.kind == "distil":
         learned, again = _curve(run.config.teacher)
@@ -165,10 +165,10 @@ def closer(run: runs.Run, measured: Measures) -> None:
 
 
 def _curve(name: str) -> tuple[list[dict[str, float]], str]:
-    """Return how a teacher learned, epoch by epoch, and a caution about that curve.
+    """Return a teacher's training curve, epoch by epoch, and a caveat about it.
 
-    Both are empty where the curve is not known, or where there are several teachers. The caution is for a
-    curve that was recorded in another training than that of the weights which teach.
+    Both are empty if the curve is unknown or there are several teachers. The caveat is for a curve that was
+    recorded in a different training run than the one that produced the teacher's weights.
     """
     try:
         if runs.is_id(name):
@@ -179,13 +179,13 @@ def _curve(name: str) -> tuple[list[dict[str, float]], str]:
     if "curve_weights_sha256" not in about:
         return about.get("curve", []), ""
     return about["curve"], (
-        "The teacher's curve was recorded when its recipe was run again: that training ended with "
-        f"{about['curve_validation_errors']} errors on the {about['validation_images']:,} validation images, "
-        f"the shipped teacher's with {about['validation_errors']}."
+        "The teacher's curve comes from a second training with the same recipe, which ended with "
+        f"{about['curve_validation_errors']} errors on the {about['validation_images']:,} validation images; "
+        f"the shipped teacher makes {about['validation_errors']}."
     )
 
 
-# -- several --------------------------------------------------------------------------------
+# -- several runs ---------------------------------------------------------------------------
 
 
 def beside(chosen: list[runs.Run]) -> None:
@@ -210,4 +210,4 @@ def beside(chosen: list[runs.Run]) -> None:
         table.apart(pair) or [{"setting": "They have the same settings."}], hide_index=True, width="stretch"
     )
     if len(chosen) > len(pair):
-        st.caption(f"The first {len(pair)} of the ticked runs are shown.")
+        st.caption(f"Only the first {len(pair)} ticked runs are shown.")

@@ -20,7 +20,7 @@ NUMBERS = {
     "ms": ("%.3g", "Milliseconds per batch, median."),
     "± ms": ("%.2g", "Half the interquartile range."),
     "images/s": ("%d", None),
-    "ONNX ms": ("%.3g", "The same for the exported file in ONNX Runtime, normalization included."),
+    "ONNX ms": ("%.3g", "Median for the exported file in ONNX Runtime, normalization included."),
     "× teacher's speed": (
         "%.1f",
         "The teacher's latency divided by the student's, each in its fastest form.",
@@ -29,7 +29,7 @@ NUMBERS = {
     "weights": ("localized", None),
     "multiplications": ("compact", "To classify one image."),
     "file KB": ("%d", "Size on disk as safetensors."),
-    "memory KB": ("%d", "Weights, and the most that one layer reads and writes per image."),
+    "memory KB": ("%d", "Weights plus the largest input and output of one layer, per image."),
     "ECE": ("percent", "Expected calibration error."),
 }
 COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT) | {
@@ -76,7 +76,7 @@ def _kilobytes(count: int | None) -> float | None:
 
 
 def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
-    """Return sentences on what students gain: the most accurate, and the fastest that lose little."""
+    """Return sentences on the most accurate student that is faster, and the fastest that lose little."""
     named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in found}
     worth = {
         id: verdict
@@ -88,36 +88,37 @@ def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) 
     if not worth:
         return []
     best = min(worth, key=lambda id: (max(worth[id]["points"], 0), -worth[id]["faster"]))
-    of = worth[best]
-    said = [
-        f"{named[best]} takes **{of['less_time']:.0%} less time** than its teacher, {of['faster']:.1f} times "
-        f"as fast, for **{of['points']:.2f} points** of accuracy, and is {of['smaller']:.2g} times smaller. "
-        f"The article: {comparison.ARTICLE}."
+    gain = worth[best]
+    sentences = [
+        f"{named[best]} takes **{gain['less_time']:.0%} less time** than its teacher, "
+        f"{gain['faster']:.1f} times as fast, for **{gain['points']:.2f} points** of accuracy, and is "
+        f"{gain['smaller']:.2g} times smaller. "
+        f"The article that inspired this app reports {comparison.ARTICLE}."
     ]
-    for points, (id, of) in comparison.bargains(measured, batch, threads).items():
+    for points, (id, gain) in comparison.bargains(measured, batch, threads).items():
         if id in worth:
-            said.append(
-                f"The fastest for at most **{points:g} point{'s' if points > 1 else ''}**: {named[id]}, "
-                f"**{of['faster']:.1f} times** as fast, for {of['points']:.2f}."
+            sentences.append(
+                f"The fastest that loses at most **{points:g} point{'s' if points > 1 else ''}**: "
+                f"{named[id]}, **{gain['faster']:.1f} times** as fast, {gain['points']:.2f} points lost."
             )
-    return said
+    return sentences
 
 
 def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return all latencies of one run's networks."""
     return [
         {
-            "network": who,
-            "images at once": at["batch"],
-            "threads": at["threads"],
-            "run by": at["runtime"],
-            "ms": 1e3 * at["median"],
-            "± ms": 500 * at["iqr"],
-            "images/s": at["images_per_second"],
-            "fastest form": at["form"],
+            "network": role,
+            "images at once": timing["batch"],
+            "threads": timing["threads"],
+            "runtime": timing["runtime"],
+            "ms": 1e3 * timing["median"],
+            "± ms": 500 * timing["iqr"],
+            "images/s": timing["images_per_second"],
+            "fastest form": timing["form"],
         }
-        for who, model in measures["models"].items()
-        for at in model["latency"]
+        for role, model in measures["models"].items()
+        for timing in model["latency"]
     ]
 
 

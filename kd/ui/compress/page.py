@@ -34,7 +34,7 @@ def show() -> None:
     ):
         st.info(
             "There is no student yet, so the shipped teacher is compressed. Distil a student first; then "
-            "its control is compressed as well, and you see how the two add up."
+            "its control is compressed as well, and you see what distillation adds."
         )
         st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
     recipe.network()
@@ -70,8 +70,8 @@ def _intro() -> None:
         "2014](https://arxiv.org/abs/1404.0736)), set **weights** to zero ([Han "
         "2015](https://arxiv.org/abs/1506.02626)) or store them as **8-bit integers** ([Jacob "
         "2018](https://arxiv.org/abs/1712.05877)). Each costs accuracy, and a short fine-tuning brings much "
-        "of it back. Here the two meet: one network is fine-tuned with a **teacher**, another with the "
-        "labels alone."
+        "of it back. Fine-tune one copy of the network with a **teacher** and another with the labels "
+        "alone, and compare."
     )
 
 
@@ -115,7 +115,7 @@ def _buttons(config: CompressConfig, snap: Snapshot | None) -> None:
             on_click=lambda: VIEW.start(recipe.settings()),
         )
         VIEW.pause_button(snap)
-        VIEW.stop_button(snap, "The network as it is now is measured and stored.")
+        VIEW.stop_button(snap, "Ends fine-tuning, then measures and stores the network as it is now.")
     if nothing:
         st.caption(
             "There is nothing to fine-tune yet: move a slider. int8 alone needs no training; it is "
@@ -129,7 +129,7 @@ def _live(now: Snapshot) -> None:
     third = (
         " *alone*: the run's control, which was never distilled, compressed in the same way and fine-tuned "
         "on the labels."
-        if any("loss alone hard" in found for found in now.rows[:1])
+        if any("loss alone hard" in row for row in now.rows[:1])
         else ""
     )
     st.caption(

@@ -78,14 +78,14 @@ def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) ->
         str(place): compression.on_cpu(_network(network, "student", done, source))
         for place, done in enumerate(chain)
     }
-    found = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
-    return [found[str(place)][0] for place in range(len(chain))]
+    timings = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)
+    return [timings[str(place)][0] for place in range(len(chain))]
 
 
 def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
-    """Return the network, and its control where there is one, after each technique that is on.
+    """Return a row for the network, and for its control if it has one, after each technique that is on.
 
-    Times are measured for the network alone, and are None while something trains.
+    Latency is measured for the network only, and is None while something is training.
 
     Raises:
         UserError: there is no such network.
@@ -96,11 +96,11 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
     chain = tuple(tuple(amounts[:count]) for count in range(len(amounts) + 1))
     source = _mnist().source
     times = _timed(config.network, chain, batch, source) if not shared.manager().busy() else [{}] * len(chain)
-    found = []
+    lines = []
     for who in whole(config.network).networks:
         for done, took in zip(chain, times):
             took = took if who == "student" else {}
-            found.append(
+            lines.append(
                 {
                     **_row(config.network, who, done, source),
                     "seconds": took.get("median"),
@@ -108,4 +108,4 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
                     "done": done,
                 }
             )
-    return found
+    return lines

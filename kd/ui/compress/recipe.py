@@ -31,7 +31,7 @@ def networks() -> dict[str, str]:
 
 
 def restore() -> None:
-    """Take the settings from the link on a session's first visit; without any, choose the newest student."""
+    """Take the settings from the link on the first visit; without any, choose the newest student."""
     if FORM.begun:
         return
     query = st.query_params.to_dict()

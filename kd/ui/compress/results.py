@@ -25,25 +25,25 @@ COLUMNS = {
     "± ms": st.column_config.NumberColumn(format="%.1g", help="Half the interquartile range."),
     "accuracy": st.column_config.NumberColumn(format="percent"),
     "95% from": st.column_config.NumberColumn(
-        format="percent", help="Wilson's 95% interval: chance in the choice of images alone."
+        format="percent", help="Wilson's 95% interval. It reflects the choice of images only, not the seed."
     ),
     "to": st.column_config.NumberColumn(format="percent"),
 }
 
 
-def _line(found: dict[str, Any], name: str) -> dict[str, Any]:
+def _line(row: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a row of a table."""
     return {
         "network": name,
-        "accuracy": found["accuracy"],
-        "file KB": found["file_bytes"] / 1024,
-        "zipped KB": found["zipped_bytes"] / 1024,
-        "ms": 1e3 * found["seconds"] if found["seconds"] else None,
-        "± ms": 500 * found["iqr"] if found["seconds"] else None,
-        "95% from": found["interval"][0],
-        "to": found["interval"][1],
-        "weights": found["parameters"],
-        "not 0": found["nonzero"],
+        "accuracy": row["accuracy"],
+        "file KB": row["file_bytes"] / 1024,
+        "zipped KB": row["zipped_bytes"] / 1024,
+        "ms": 1e3 * row["seconds"] if row["seconds"] else None,
+        "± ms": 500 * row["iqr"] if row["seconds"] else None,
+        "95% from": row["interval"][0],
+        "to": row["interval"][1],
+        "weights": row["parameters"],
+        "not 0": row["nonzero"],
     }
 
 
@@ -57,17 +57,17 @@ def steps(rows: list[dict[str, Any]], batch: int, images: int) -> None:
     Args:
         images: how many validation images the accuracies are measured on.
     """
-    mine = [found for found in rows if found["who"] == "student"]
+    mine = [row for row in rows if row["who"] == "student"]
     _headline(mine[0], mine[-1], batch)
     if len(mine) == 1:
         st.caption("Nothing is removed yet: move a slider.")
         return
-    _told(mine)
+    _describe(mine)
     _way(rows, "compress_way", False, batch)
     names = (
         {"student": "distilled: ", "alone": "never distilled: "} if len(rows) > len(mine) else {"student": ""}
     )
-    _table([_line(found, names[found["who"]] + found["title"].lower()) for found in rows])
+    _table([_line(row, names[row["who"]] + row["title"].lower()) for row in rows])
     st.caption(
         f"Before any fine-tuning; a hollow mark is the original. Accuracy is measured on the {images:,} "
         "validation images, on which you may tune the sliders; the test set is used once, after "
@@ -86,12 +86,16 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
     )
     if last["seconds"]:
         at = "one image" if batch == 1 else f"{batch} images"
-        said = _clock(first, last) if last is not first else "as it is"
+        change = _clock(first, last) if last is not first else "unchanged"
         colour = (
-            "normal" if "fast" in said and "noise" not in said else "inverse" if "slower" in said else "off"
+            "normal"
+            if "fast" in change and "noise" not in change
+            else "inverse"
+            if "slower" in change
+            else "off"
         )
         time.metric(
-            f"Time for {at}", f"{1e3 * last['seconds']:.3g} ms", said, delta_color=colour, delta_arrow="off"
+            f"Time for {at}", f"{1e3 * last['seconds']:.3g} ms", change, delta_color=colour, delta_arrow="off"
         )
     else:
         time.metric("Time", "–", "measured when nothing trains", delta_color="off", delta_arrow="off")
@@ -104,38 +108,38 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
 
 def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
     return compression.speed_change(
-        *({"median": found["seconds"], "iqr": found["iqr"]} for found in (before, after))
+        *({"median": network["seconds"], "iqr": network["iqr"]} for network in (before, after))
     )
 
 
-def _told(rows: list[dict[str, Any]]) -> None:
+def _describe(rows: list[dict[str, Any]]) -> None:
     """Describe how much each technique changed the file size and the latency."""
     for before, after in zip(rows, rows[1:]):
         name = after["done"][-1][0]
         size = after["file_bytes"] / before["file_bytes"]
         by_clock = _clock(before, after) if after["seconds"] else ""
-        share = f"{size:.0%} of its size before" if size < 0.995 else "as large as before"
-        said = f"**{after['title']}**: the file is {share}"
+        share = f"{size:.0%} of its previous size" if size < 0.995 else "as large as before"
+        sentence = f"**{after['title']}**: the file is {share}"
         if name == "weights":
             zeros = 1 - after["nonzero"] / after["parameters"]
             zipped = after["zipped_bytes"] / before["zipped_bytes"]
-            said += f" ({zeros:.0%} zeros; the zipped file is {zipped:.0%} of its size before)"
-        said += f"; the network is {by_clock}." if by_clock else "."
+            sentence += f" ({zeros:.0%} zeros; the zipped file is {zipped:.0%} of its previous size)"
+        sentence += f"; the network is {by_clock}." if by_clock else "."
         if name == "int8" and size > 0.9:
-            said += " Its convolutions stay in float32: PyTorch's eager int8 is for linear layers."
-        st.markdown(f"- {said}")
+            sentence += " Its convolutions stay in float32: PyTorch's eager int8 is for linear layers."
+        st.markdown(f"- {sentence}")
 
 
 def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> None:
     axis = st.session_state.get("compress_axis") or "file_bytes"
     what = {
-        "file_bytes": "KB of the file",
-        "zipped_bytes": "KB of the zipped file",
-        "seconds": f"ms for {batch} image{'s' if batch > 1 else ''}",
+        "file_bytes": "file size (KB)",
+        "zipped_bytes": "zipped file size (KB)",
+        "seconds": f"latency for {batch} image{'s' if batch > 1 else ''} (ms)",
     }[axis]
     spoken = "; ".join(
-        f"{found['who']} {found['title']}: {found['file_bytes'] / 1024:,.0f} KB, {found['accuracy']:.2%}"
-        for found in rows
+        f"{row['who']} {row['title']}: {row['file_bytes'] / 1024:,.0f} KB, {row['accuracy']:.2%}"
+        for row in rows
     )
     live_chart(way(rows, axis, what, recovered), key, f"Error rate against {AXES[axis]}. {spoken}.")
 
@@ -146,33 +150,33 @@ def _way(rows: list[dict[str, Any]], key: str, recovered: bool, batch: int) -> N
 def outcome(snap: Snapshot) -> None:
     """Show all stages of a finished fine-tuning, measured on the test set."""
     stages = snap.measures["stages"]
-    distilled = any(found["who"] == "alone" for found in stages)
+    distilled = any(stage["who"] == "alone" for stage in stages)
     batch = st.session_state.get("compress_batch") or 1
     rows = []
-    for found in stages:
-        took = next((at for at in found["latency"] or [] if at["batch"] == batch), {})
+    for stage in stages:
+        took = next((at for at in stage["latency"] or [] if at["batch"] == batch), {})
         rows.append(
             {
-                **found,
-                "title": found["stage"],
-                "accuracy": found["test_accuracy"],
-                "wrong": 1 - found["test_accuracy"],
+                **stage,
+                "title": stage["stage"],
+                "accuracy": stage["test_accuracy"],
+                "wrong": 1 - stage["test_accuracy"],
                 "seconds": took.get("median"),
                 "iqr": took.get("iqr"),
             }
         )
     st.header("Result on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
-    _table([_line(found, compression.row_title(found, distilled)) for found in rows])
+    _table([_line(row, compression.row_title(row, distilled)) for row in rows])
     # Student and control are the same network until fine-tuning. Networks of one shape take the same time.
-    times = {found["stage"]: found["seconds"] for found in rows if found["who"] == "student"}
+    times = {row["stage"]: row["seconds"] for row in rows if row["who"] == "student"}
     shared = [
-        {**found, "who": "control"}
-        for found in rows
-        if found["who"] == "student" and found["stage"] in ("original", "compressed")
+        {**row, "who": "control"}
+        for row in rows
+        if row["who"] == "student" and row["stage"] in ("original", "compressed")
     ]
     _way(
-        [{**found, "seconds": times[found["stage"]]} for found in shared + rows],
+        [{**row, "seconds": times[row["stage"]]} for row in shared + rows],
         "compress_outcome",
         True,
         batch,
@@ -183,21 +187,21 @@ def outcome(snap: Snapshot) -> None:
         f"same shapes. The run keeps the fine-tuned networks in float32, as {snap.measures['architecture']}; "
         "int8 is made from them and measured here."
     )
-    st.page_link(paths.page("draw"), label="Draw for the fine-tuned network", icon=":material/draw:")
+    st.page_link(paths.page("draw"), label="Draw a digit for the fine-tuned network", icon=":material/draw:")
 
 
 def _verdict(rows: list[dict[str, Any]], images: int) -> str:
-    errors = {(found["who"], found["stage"]): found["test_errors"] for found in rows}
-    said = (
+    errors = {(row["who"], row["stage"]): row["test_errors"] for row in rows}
+    sentence = (
         f"Errors in {images:,}: **{errors['student', 'original']:,}** original, "
         f"**{errors['student', 'compressed']:,}** compressed, **{errors['student', 'recovered']:,}** "
         f"fine-tuned with the teacher, **{errors['control', 'recovered']:,}** with the labels alone"
     )
     if ("alone", "recovered") in errors:
-        said += f"; and **{errors['alone', 'recovered']:,}** for the network that was never distilled"
+        sentence += f"; and **{errors['alone', 'recovered']:,}** for the network that was never distilled"
     gap = errors["control", "recovered"] - errors["student", "recovered"]
     chance = 2 * max(1, errors["control", "recovered"] + errors["student", "recovered"]) ** 0.5
-    return said + (
+    return sentence + (
         f". A gap of {abs(gap):,} is within chance (up to about {chance:,.0f} here)."
         if abs(gap) <= chance
         else f". A gap of {abs(gap):,} is beyond chance (about {chance:,.0f})."
@@ -205,20 +209,20 @@ def _verdict(rows: list[dict[str, Any]], images: int) -> str:
 
 
 def measured_before() -> None:
-    """Show each technique alone, as it was measured for this page."""
-    found = error_boundary.load_or_tell(techniques.load)
-    if found is None:
+    """Show the stored measurements of each technique on its own."""
+    measured = error_boundary.load_or_tell(techniques.load)
+    if measured is None:
         return
-    st.header("Each technique alone, measured before", anchor=False)
+    st.header("Each technique on its own, measured earlier", anchor=False)
     st.markdown(
-        f"A distilled `{found['student']}` ({found['base']['student']['mean']:,.0f} errors in the 10,000 "
-        f"test images) and its control, which was never distilled ({found['base']['control']['mean']:,.0f} "
-        f"errors): errors after each technique, and after {found['epochs']} epochs of fine-tuning, with "
-        f"all labels and with {found['few']}."
+        f"Errors on the 10,000 test images after each technique, and after {measured['epochs']} epochs of "
+        f"fine-tuning with all labels or with {measured['few']}: for a distilled "
+        f"`{measured['student']}` (originally {measured['base']['student']['mean']:,.0f} errors) "
+        f"and its control, which was never distilled ({measured['base']['control']['mean']:,.0f} errors)."
     )
     number = st.column_config.NumberColumn
     st.dataframe(
-        techniques.lines(found),
+        techniques.lines(measured),
         hide_index=True,
         width="stretch",
         column_config={
@@ -232,11 +236,11 @@ def measured_before() -> None:
         },
     )
     seeds = (
-        f"{found['seeds']} seeds, mean and deviation"
-        if found["seeds"] > 1
+        f"{measured['seeds']} seeds, mean and deviation"
+        if measured["seeds"] > 1
         else "One seed, so small differences are within chance"
     )
     st.caption(
-        f"{seeds}; the amounts were chosen beforehand, not on the test set. {found['machine']}; "
-        f"`{found['command']}`"
+        f"{seeds}; the amounts were chosen beforehand, not on the test set. {measured['machine']}; "
+        f"`{measured['command']}`"
     )
