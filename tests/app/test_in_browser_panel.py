@@ -22,4 +22,4 @@ def test_panel_says_how_to_install_onnx_runtime_web(monkeypatch: pytest.MonkeyPa
     assert not page.exception
     (said,) = page.info
     assert "not installed" in said.value and "`make frontend`" in said.value
-    assert "the server answers drawings" in said.value
+    assert "the server classifies drawings" in said.value

@@ -35,7 +35,7 @@ def test_every_method_shows_its_settings_and_purpose(app):
         assert not at.exception and not at.error, name
         assert sliders(at) == set(method.settings)
         assert method.purpose in said(at) and method.paper in said(at)
-        assert ("only compared with" in said(at)) == (not method.teacher)
+        assert ("for comparison only" in said(at)) == (not method.teacher)
         assert not at.button(key="start").disabled and chosen(at).method == name
     assert at.query_params["method"] in (name, [name]) and "nontarget_weight" not in at.query_params
 

@@ -98,4 +98,4 @@ def test_start_pause_digit_and_pages_work_by_keyboard(visitor: Callable[..., Pag
     expect(button(page, "Start")).to_be_enabled()
     tab_to(page, page.get_by_role("link", name="Draw", exact=True).first)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Draw, and compare their answers")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Draw a digit and compare the answers")

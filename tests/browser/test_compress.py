@@ -34,7 +34,7 @@ def test_compressed_and_fine_tuned_student_reads_a_drawing(page: Page, server: S
     expect(page.get_by_text(re.compile("the network that was never distilled"))).to_be_visible()
 
     page.get_by_role("link", name="Draw a digit for the fine-tuned network").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Draw, and compare their answers")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Draw a digit and compare the answers")
     draw(page, DIGITS[3])
     until(
         page,

@@ -117,7 +117,7 @@ def test_test_pictures_have_labels_and_sort_by_disagreement(page: Page, server: 
     expect(label).to_be_visible()
     says(page, int(label.inner_text()[-2]))
     page.get_by_text("most disagreement first").click()
-    expect(page.get_by_text("Which of 100")).to_be_visible()
+    expect(page.get_by_text("Picture 1 to 100")).to_be_visible()
 
     def disagree() -> bool:
         said = answers(page)

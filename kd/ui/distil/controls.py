@@ -79,8 +79,8 @@ class _Widgets:
     """The widgets of a form, before and during a run.
 
     Args:
-        locked: a run of this visitor is under way, so that only what may change live can be moved.
-        on_live_change: called with the setting's name when it was moved during a run.
+        locked: whether this visitor's run is active, so that only live settings can be changed.
+        on_live_change: called with the name of a setting that is changed during a run.
     """
 
     form: Form
@@ -99,14 +99,15 @@ class _Widgets:
 
 
 def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> Config | None:
-    """Draw the widgets of all settings; return the config that they make, or None where it is not valid.
+    """Draw the widgets of all settings; return the resulting config, or None if it is invalid.
 
     Args:
-        locked: a run of this visitor is under way, so that only what may change live can be moved.
-        on_live_change: called with the setting's name when it was moved during a run.
+        locked: whether this visitor's run is active, so that only live settings can be changed.
+        on_live_change: called with the name of a setting that is changed during a run.
     """
     form = FORMS[mode]
-    widgets, told = _Widgets(form, locked, on_live_change), st.container()  # an error is seen first
+    widgets = _Widgets(form, locked, on_live_change)
+    error_place = st.container()  # above the widgets, where it is seen first
     if mode == "distil":
         _distillation(widgets)
     else:
@@ -124,7 +125,7 @@ def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> 
             if refusal := _refusal(config.student, config.teacher):
                 raise UserError(refusal)
     except UserError as error:
-        told.error(plain(error))
+        error_place.error(plain(error))
         return None
     form.keep(config.to_dict())
     return config
@@ -137,7 +138,7 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _distillation(widgets: _Widgets) -> None:
-    """Draw the settings of a distillation alone."""
+    """Draw the settings that only a distillation has."""
     form, locked = widgets.form, widgets.locked
     st.selectbox(
         "Preset",
@@ -147,7 +148,7 @@ def _distillation(widgets: _Widgets) -> None:
         key=session_keys.PRESET,
         on_change=_apply_preset,
         disabled=locked,
-        help="Fills in the settings below. The seed and the teacher stay.",
+        help="Fills in the settings below, except the seed and the teacher.",
     )
     form.values["student"] = _student(form, locked)
     form.values["teacher"] = _teacher(form, locked)
@@ -175,7 +176,7 @@ def _distillation(widgets: _Widgets) -> None:
     ]
     st.caption(
         f"{method.purpose} {method.paper}."
-        + ("" if method.teacher and scheme.teacher else " The teacher above is only compared with.")
+        + ("" if method.teacher and scheme.teacher else " The teacher above is shown for comparison only.")
     )
     for name in method.settings:
         decimals = len(str(form.cls.setting(name)["step"]).partition(".")[2])
@@ -191,13 +192,13 @@ def _distillation(widgets: _Widgets) -> None:
 
 
 def _schedule(form: Form, locked: bool) -> None:
-    """Show the schedule that came with a run or a link, and a button to drop it."""
+    """Show the schedule of the run or link that set one, and a button to remove it."""
     if not form.values["schedule"]:
         return
     changes = (f"after step {step:,} {name} → {value:g}" for step, name, value in form.values["schedule"])
     st.caption("Schedule: " + "; ".join(changes))
     st.button(
-        "Forget the schedule",
+        "Remove the schedule",
         key=form.key("no_schedule"),
         on_click=form.values.update,
         kwargs={"schedule": []},
@@ -206,7 +207,7 @@ def _schedule(form: Form, locked: bool) -> None:
 
 
 def _refusal(student: str, teacher: str) -> str:
-    """Return why the student cannot begin with the teacher's layers; empty where it can."""
+    """Return why the student cannot start from the teacher's layers; empty if it can."""
     try:
         registry.inherited(registry.skeleton(student), shared.manager().teacher(teacher).model)
         return ""
@@ -215,7 +216,7 @@ def _refusal(student: str, teacher: str) -> str:
 
 
 def _student(form: Form, locked: bool) -> str:
-    """Draw the choice of the student: one of the list, or an MLP whose widths are set by sliders."""
+    """Draw the choice of the student: one from the list, or an MLP with widths set by sliders."""
     kept = form.values["student"]
     own = registry.own_widths(kept) if kept not in registry.ARCHITECTURES else None
     about = DistilConfig.setting("student")
@@ -255,7 +256,7 @@ def _student(form: Form, locked: bool) -> str:
 
 
 def _teacher(form: Form, locked: bool) -> str:
-    """Draw the choice of the teacher, and of more teachers where there are more."""
+    """Draw the choice of the teacher, and of further teachers if there are any."""
     first, *more = form.values["teacher"].split("+")
     known = {name: name for name in (first, *more)} | teachers.choices()
     about = DistilConfig.setting("teacher")
@@ -280,10 +281,7 @@ def _teacher(form: Form, locked: bool) -> str:
                 placeholder="none",
                 disabled=locked,
                 format_func=known.get,
-                help=(
-                    "Their answers are averaged with the teacher's, as the geometric mean of their "
-                    "probabilities."
-                ),
+                help="Averages their answers with the teacher's: the geometric mean of the probabilities.",
             ),
         ]
     )

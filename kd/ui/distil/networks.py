@@ -58,11 +58,11 @@ def _multiplications(ours: int, theirs: int) -> str:
 
 
 def layers(config: DistilConfig | TeacherConfig) -> None:
-    """Show the layers of teacher and student side by side, on one scale; several teachers in a column."""
+    """Show the layers of teacher and student side by side, to one scale; stack several teachers."""
     shown = {"teacher": config.teacher}
     if kinds.of(config).has_teacher:
         shown = {"student": config.student}
-        with contextlib.suppress(UserError):  # the page says above that a teacher is missing
+        with contextlib.suppress(UserError):  # the page reports a missing teacher above
             shown = {"teacher": shared.manager().teacher(config.teacher).architecture} | shown
     for (who, joined), column in zip(shown.items(), st.columns(2, gap="large")):
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
@@ -90,7 +90,7 @@ def students_table(teacher: str) -> None:
         rows.append(
             {
                 "network": f"{name} (teacher)" if name == teacher else name,
-                "what it is": "Several networks, whose answers are averaged."
+                "what it is": "Several networks with averaged answers."
                 if "+" in name
                 else registry.architecture(name).purpose,
                 "weights": ours.parameters,
@@ -106,6 +106,6 @@ def students_table(teacher: str) -> None:
         column_config={
             "weights": st.column_config.NumberColumn(format="localized"),
             "multiplications": st.column_config.TextColumn(help="Multiplications (with addition) per image."),
-            "share": st.column_config.TextColumn(help="Its multiplications as a share of the teacher's."),
+            "share": st.column_config.TextColumn(help="Multiplications relative to the teacher."),
         },
     )

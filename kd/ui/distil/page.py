@@ -108,7 +108,7 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
         ):
             _start(config, False)
         _step_button(snap, config, startable)
-        VIEW.stop_button(snap, "Ends training; the networks as they are now are measured and stored.")
+        VIEW.stop_button(snap, "Ends training, then measures and stores the networks as they are now.")
         st.button(
             "Reset",
             key="reset",
@@ -128,7 +128,7 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
 def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) -> None:
     active = snap is not None and snap.active
     paused = VIEW.mine(snap) and snap.state == "paused"
-    # In a callback, before the rest of the page: on a busy server a click on Resume may follow that soon.
+    # A callback runs before the rest of the page: on a busy server a click on Resume may already be waiting.
     stepped = st.button(
         "Step",
         key="step",
@@ -144,7 +144,7 @@ def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) 
 
 def _step() -> None:
     VIEW.command(shared.manager().step)
-    # A click on Resume right after may arrive in the same run of the page, in either order.
+    # A click on Resume right after this may be part of the same script run, before or after it.
     if st.session_state.get("resume"):
         VIEW.command(shared.manager().resume)
 
@@ -165,7 +165,7 @@ def _head(snap: Snapshot | None, config: Config | None, mode: str) -> None:
         st.caption(titles.title(snap))
         progress.outcome(snap)
         if url_state.presenting() and snap.state in ("failed", "interrupted"):
-            st.info("The talk goes on: press **L** to replay the last run that finished.")
+            st.info("To go on with your talk, press **L**: it replays the last run that finished.")
         VIEW.save_button(snap)
     elif config is not None and mode == "distil":
         teacher = teachers.find(config.teacher).architecture
@@ -174,7 +174,7 @@ def _head(snap: Snapshot | None, config: Config | None, mode: str) -> None:
 
 def _body(snap: Snapshot | None, config: Config | None, mode: str) -> None:
     """Show charts, your digit, the result and the networks."""
-    # Containers, so that the canvas and its strokes stay in place, whatever comes and goes.
+    # Containers keep the canvas and its strokes in place while other elements come and go.
     charts_at, digit_at = layout.side_by_side(mode == "distil")
     introduced = url_state.presenting() and snap is None and config is not None and mode == "distil"
     with charts_at:

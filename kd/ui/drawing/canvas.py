@@ -15,7 +15,7 @@ PEN = 20
 
 
 def canvas(page: str) -> np.ndarray | None:
-    """Show the canvas; return the drawing as models see it, (28, 28) uint8, or None where it is empty.
+    """Show the canvas; return the drawing as models see it, (28, 28) uint8, or None if it is empty.
 
     The strokes are kept when the page changes. A new canvas reports its picture only after the next stroke,
     so the picture is kept as well.
@@ -40,16 +40,12 @@ def canvas(page: str) -> np.ndarray | None:
             kept.update(
                 png=png, strokes=strokes, picture=preprocess.prepare(preprocess.ink_from_canvas_file(png))
             )
-    except (
-        AttributeError,
-        TypeError,
-        KeyError,
-        ValueError,
-    ):  # never sent by the canvas itself; a UserError is a ValueError
+    # A UserError is a ValueError. The canvas itself never sends such data.
+    except (AttributeError, TypeError, KeyError, ValueError):
         st.error("The drawing did not arrive completely. Draw it again.")
     if kept["picture"] is not None and kept["png"] is None:  # a picture without strokes
         thumbnails.model_view(kept["picture"])
-        st.caption(kept["whence"] + ("" if url_state.presenting() else " Draw another one above."))
+        st.caption(kept["caption"] + ("" if url_state.presenting() else " Draw another one above."))
     return kept["picture"]
 
 
@@ -58,9 +54,9 @@ def drawn() -> np.ndarray | None:
     return _kept()["picture"]
 
 
-def show(picture: np.ndarray, whence: str = "The drawing in the link.") -> None:
-    """Use ``picture``, (28, 28) uint8, as the drawing until the visitor draws; ``whence`` describes it."""
-    _kept().update(picture=picture, png=None, strokes=None, page=None, whence=whence)
+def show(picture: np.ndarray, caption: str = "The drawing in the link.") -> None:
+    """Use ``picture``, (28, 28) uint8, as the drawing until the visitor draws; ``caption`` describes it."""
+    _kept().update(picture=picture, png=None, strokes=None, page=None, caption=caption)
 
 
 def clear() -> None:
@@ -75,7 +71,7 @@ def _kept() -> dict:
         "initial": None,
         "png": None,
         "picture": None,
-        "whence": "",
+        "caption": "",
         "visit": 0,
     }
     return st.session_state.setdefault(session_keys.DRAWING, empty)

@@ -1,4 +1,4 @@
-"""A network that runs in the visitor's own browser, by ONNX Runtime Web: drawings are not sent anywhere."""
+"""A network that runs in the visitor's own browser with ONNX Runtime Web; drawings never leave it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd.ui import frontend
 from kd.ui.drawing import canvas
 
 NOT_INSTALLED = (
-    "ONNX Runtime Web is not installed, so this network cannot run in your browser; the server answers "
+    "ONNX Runtime Web is not installed, so this network cannot run in your browser; the server classifies "
     "drawings as usual. To install it, run `make frontend` in the app's folder on the server and reload "
     "this page."
 )
@@ -28,7 +28,7 @@ _panel = st.components.v2.component(
 
 
 def show(model: bytes, server: float, key: str) -> None:
-    """Show a canvas whose drawings are answered by the browser, or how to install what it needs.
+    """Show a canvas whose drawings the browser classifies, or how to install ONNX Runtime Web.
 
     Args:
         model: an ONNX file as kd.export.formats.to_onnx() makes it.

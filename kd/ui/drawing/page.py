@@ -31,7 +31,7 @@ from kd.ui.shell.escape import plain
 
 @dataclass(frozen=True)
 class _Models:
-    """The networks that answer: a run's student and control, where there is one, and a teacher."""
+    """The networks that answer: a teacher and, if there is a run, its student and control."""
 
     snap: Snapshot | None
     teacher: CachedTeacher | MeanTeacher
@@ -45,7 +45,7 @@ class _Models:
 
 def show() -> None:
     """Draw the whole page."""
-    st.title("Draw, and compare their answers", anchor=False)
+    st.title("Draw a digit and compare the answers", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = _run_choice()
         temperature = st.slider(
@@ -75,14 +75,14 @@ def show() -> None:
             thumbnails.model_view(picture)
     with right:
         again = max(0.5, snap.pace) if snap is not None and snap.active else None
-        # A widget's bounds are enforced by the browser alone.
+        # Only the browser enforces a widget's bounds.
         st.fragment(_answers, run_every=again)(picture, models, min(20.0, max(1.0, temperature)))
         if picture is not None and way != "Test set":
             _keep_form(picture)
 
 
 def _run_choice() -> str | None:
-    """Draw the choice of the run whose student answers; return its id, or None where there is no student."""
+    """Draw the choice of the run whose student answers; return its id, or None if there is none."""
     stored = [run for run in runs.list_runs()[0] if run.about.leaves_student and "student" in run.models]
     choices = names.distinct({run.id: run.name for run in stored})
     shown = snapshots.shown_run()
@@ -131,13 +131,10 @@ def _from_test_set(models: _Models) -> np.ndarray:
         "Order",
         ["as in MNIST", "most disagreement first"] if comparable else ["as in MNIST"],
         horizontal=True,
-        help=(
-            "By KL(teacher || student): first the pictures on which the student differs most from its "
-            "teacher."
-        ),
+        help=("By KL(teacher || student): the pictures on which student and teacher differ most come first."),
     )
     places = _most_disagreed(snap.id, models.teacher.name) if order.startswith("most") else range(len(test))
-    place = st.number_input(f"Which of {len(places):,}", 1, len(places), 1) - 1
+    place = st.number_input(f"Picture 1 to {len(places):,}", 1, len(places), 1) - 1
     number = places[min(max(0, place), len(places) - 1)]
     st.caption(f"Its label is **{int(test.labels[number])}**.")
     return test.images[number].cpu().numpy()
@@ -161,7 +158,7 @@ def _uploaded(models: _Models) -> np.ndarray | None:
 
 @st.cache_data(show_spinner="Comparing on all test pictures…", max_entries=16)
 def _most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int]:
-    """Return the test pictures on which KL(teacher || student) is greatest, greatest first."""
+    """Return the test pictures with the largest KL(teacher || student), largest first."""
     test = shared.manager().source.mnist().test
     teacher = shared.manager().teacher(teacher_name).logits(test.to(training_device())).cpu().log_softmax(1)
     student = inference.logits_in_chunks(
@@ -181,10 +178,10 @@ def _answers(picture: np.ndarray | None, models: _Models, temperature: float) ->
     snap = models.snap
     if snap is not None and snap.active and snapshots.find(snap.id).state != snap.state:
         st.rerun()
-    found = answers.answer(picture, snap, models.teacher.name)
-    if not found.is_digit:
+    answer = answers.answer(picture, snap, models.teacher.name)
+    if not answer.is_digit:
         answers.warn_not_a_digit()
-    for column, (name, logits) in zip(st.columns(len(found.logits)), found.logits.items()):
+    for column, (name, logits) in zip(st.columns(len(answer.logits)), answer.logits.items()):
         with column:
             shares = torch.softmax(logits.double(), 0)
             digit = int(shares.argmax())

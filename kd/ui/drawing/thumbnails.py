@@ -1,4 +1,4 @@
-"""Small grey pictures as part of the page itself."""
+"""Small greyscale pictures embedded in the page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from kd.lab import pictures
 def model_view(pixels: np.ndarray) -> None:
     """Show the picture as the models see it, enlarged without smoothing.
 
-    It is part of the page itself: each stroke makes another picture, and a separate file may be gone before
-    a slow browser asks for it.
+    The picture is embedded in the page: each stroke makes a new one, and a separate file may be gone before a
+    slow browser requests it.
     """
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
@@ -35,8 +35,8 @@ def model_view(pixels: np.ndarray) -> None:
 def row(pixels: Sequence[np.ndarray], captions: Sequence[str], width: int = 56) -> None:
     """Show small grey images, (H, W) uint8 each, with a caption below each, in as many rows as they need.
 
-    They are part of the page itself: separate files, as st.image makes them, are gone before the browser asks
-    for them where a tick replaces them.
+    The images are embedded in the page: on a page that updates itself, the separate files that st.image makes
+    may be replaced before the browser requests them.
     """
     figures = []
     for image, caption in zip(pixels, captions):

@@ -24,10 +24,10 @@ def your_digit(
     """Show the canvas and the answers to it.
 
     Args:
-        snap: the run whose student and control answer; without one the teacher answers alone.
+        snap: the run whose student and control answer; if None, only the teacher answers.
         teacher: the name of the teacher.
-        temperature: that of the settings; the answers can be shown at it or at 1.
-        alone: when student and control join, shown where the teacher answers alone.
+        temperature: the temperature in the settings; visitors can switch between it and 1.
+        alone: a sentence on when student and control will answer, shown while only the teacher does.
     """
     on_stage = url_state.presenting()
     if not on_stage:
@@ -45,7 +45,7 @@ def your_digit(
                 key=session_keys.SHOW_AT,
                 format_func=lambda soft: f"T = {temperature if soft else 1:g}",
                 help=(
-                    "At T = 1 you see a model's answer; at the temperature of the settings, how unsure it is."
+                    "At T = 1 you see a model's answer; at the temperature in the settings, how unsure it is."
                 ),
             )
             st.button(
@@ -74,7 +74,7 @@ def your_digit(
                 f"{'' if snap else 'The teacher answers at once. ' + alone}"
             )
             return
-        # Only the answers are repeated while a student learns, and only where there is a picture.
+        # While a student learns, only the answers are updated, and only if there is a picture.
         now = (
             shared.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
         )
@@ -85,7 +85,7 @@ def your_digit(
 
 
 def _take_test_digit() -> None:
-    """Take the next picture of the test set; with jumps, because the sample is sorted by digit."""
+    """Take another picture from the test set; it skips some, because the sample is sorted by digit."""
     test, taken = shared.manager().source.mnist().test, st.session_state.get(session_keys.TEST_DIGITS, 0)
     st.session_state[session_keys.TEST_DIGITS] = taken + 1
     place = (7 + 317 * taken) % len(test)
@@ -94,7 +94,7 @@ def _take_test_digit() -> None:
 
 @plainly()
 def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
-    found = answers.answer(picture, snap, teacher)
-    answers.show_bars(found.logits, temperature, "chart_answers")
-    if not found.is_digit:
+    answer = answers.answer(picture, snap, teacher)
+    answers.show_bars(answer.logits, temperature, "chart_answers")
+    if not answer.is_digit:
         answers.warn_not_a_digit()

@@ -1,4 +1,4 @@
-"""The fields of a Settings class as widgets: kept over page changes, and in the link."""
+"""The fields of a Settings class as widgets, kept when the page changes and in the link."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from kd.ui.shell.escape import plain
 class Form:
     """Widgets for the settings of one class; the page chooses which, in which order, and where.
 
-    Values are kept in the session as they were written, valid or not, so that they survive a change of page.
-    A widget takes its label, help text, range and step from the field that it shows.
+    The session keeps the values as they were entered, valid or not, so that they survive a change of page. A
+    widget takes its label, help text, range and step from its field.
 
     Args:
         cls: the settings.
-        slot: the session key under which the values are kept.
-        prefix: what the keys of the widgets begin with.
-        part: the key within ``slot``, where one slot holds the values of several forms.
-        always_valid: an invalid value is refused with a notice and the widget goes back, for pages that
-            need valid settings at every moment.
-        same_keys: a widget that shows a new value keeps its key. Otherwise it gets a new one, because
-            Streamlit sends a new value to the browser only once, and a fragment's rerun may
+        slot: the session key that holds the values.
+        prefix: the prefix of the widgets' keys.
+        part: the key within ``slot``, if one slot holds the values of several forms.
+        always_valid: whether to refuse an invalid value with a notice and reset the widget, for pages that
+            need valid settings at all times.
+        same_keys: whether a widget keeps its key when its value is set from code. Otherwise it gets a new
+            one, because Streamlit sends such a value to the browser only once, and a fragment's rerun may
             overtake it.
     """
 
@@ -47,18 +47,18 @@ class Form:
 
     @property
     def begun(self) -> bool:
-        """Whether the session has values yet."""
+        """Whether the session already has values."""
         kept = st.session_state.get(self.slot)
         return kept is not None and (not self.part or self.part in kept)
 
     @property
     def values(self) -> dict[str, Any]:
-        """Setting -> value as it was written. Change it to change a setting without a widget."""
+        """Setting -> value as it was entered. Change it to set a value without a widget."""
         kept = st.session_state[self.slot]
         return kept[self.part] if self.part else kept
 
     def keep(self, values: dict[str, Any]) -> None:
-        """Replace the values; the widgets keep showing theirs."""
+        """Replace the values without updating the widgets."""
         if self.part:
             st.session_state.setdefault(self.slot, {})[self.part] = values
         else:
@@ -68,7 +68,7 @@ class Form:
         """Take the settings from the link on a session's first visit.
 
         Returns:
-            Whether the link held any.
+            Whether the link has any.
         """
         if self.begun:
             return False
@@ -87,7 +87,7 @@ class Form:
             self.renew(spec.name)
 
     def put(self, **changes: Any) -> None:
-        """Change some settings, and what their widgets show when they are drawn next.
+        """Change some settings; their widgets show the new values when they are next drawn.
 
         Raises:
             UserError: the settings would not be valid.
@@ -105,7 +105,7 @@ class Form:
         return self.cls.from_dict(self.values)
 
     def config(self) -> Settings | None:
-        """Return the settings; where they are not valid, show why and return None."""
+        """Return the settings; if they are invalid, show why and return None."""
         try:
             return self.checked()
         except UserError as error:
@@ -113,7 +113,7 @@ class Form:
             return None
 
     def query(self) -> dict[str, str]:
-        """Return the settings as link parameters; none where they are not valid."""
+        """Return the settings as link parameters; empty if they are invalid."""
         try:
             return self.checked().to_query()
         except UserError:
@@ -133,8 +133,8 @@ class Form:
         Args:
             kind: the Streamlit function, such as ``st.slider``.
             name: the setting.
-            changed: called with ``name`` after the visitor has moved the widget.
-            options: more arguments of ``kind``. Its options may be a mapping, value -> text.
+            changed: called with ``name`` after the visitor has changed the widget.
+            options: further arguments for ``kind``. ``options`` may be a mapping, value -> text.
 
         Returns:
             The setting's value now.
@@ -174,7 +174,7 @@ class Form:
         return self.widget(st.slider, name, **options)
 
     def text(self, name: str, **options: Any) -> Any:
-        """A list of numbers with commas between them."""
+        """Draw a text field for a comma-separated list of numbers."""
         return self.widget(st.text_input, name, max_chars=400, **options)
 
     def teacher(self, **options: Any) -> Any:
@@ -194,7 +194,7 @@ class Form:
         self, kind: Callable[..., Any], name: str, key: str, changed: Callable[[str], Any] | None
     ) -> None:
         """Keep the current value of a widget."""
-        if key not in st.session_state:  # another callback of the same run has renewed the widget
+        if key not in st.session_state:  # another callback in this script run has given the widget a new key
             return
         value = _written(kind, st.session_state[key])
         if self.always_valid:
@@ -217,19 +217,19 @@ class Form:
         return session_keys.setting(self.prefix, name) + (f"_{times}" if times else "")
 
     def renew(self, name: str) -> None:
-        """Make the widget show the kept value when it is drawn next, whatever value the browser has."""
+        """Make the widget show the kept value when it is next drawn, not the one that the browser has."""
         if self.same_keys:
             st.session_state.pop(self.key(name), None)
         else:
             self._renewed()[name] = self._renewed().get(name, 0) + 1
 
     def _renewed(self) -> dict[str, int]:
-        """Setting -> how often its widget got another key."""
+        """Setting -> how often its widget has been given a new key."""
         return st.session_state.setdefault(session_keys.renewed(self.prefix), {})
 
 
 def _shown(kind: Callable[..., Any], value: Any, options: Mapping[str, Any]) -> tuple[str, Any]:
-    """Return the name of the argument that sets a widget's value, and ``value`` in the form that it takes."""
+    """Return the argument that sets a widget's value, and ``value`` in the form that it takes."""
     if kind is st.selectbox:
         return "index", options["options"].index(value)
     if kind is st.pills:
@@ -244,7 +244,7 @@ def _shown(kind: Callable[..., Any], value: Any, options: Mapping[str, Any]) -> 
 
 
 def _written(kind: Callable[..., Any], value: Any) -> Any:
-    """Return a widget's value in the form in which the setting is written."""
+    """Return a widget's value in the form that the setting takes."""
     if kind is st.pills:
         return "".join(value)
     if kind is st.multiselect:
