@@ -1,7 +1,7 @@
 // Files that the server takes from installed packages: Plotly and ONNX Runtime Web.
 
-// The address of such a file, also where the app is served below a path of its own. With a version, the
-// browser keeps the file for a year; without one it asks each time whether the file has changed.
+// Return the address of such a file, which also works if the app is served below a base path. With a version,
+// the browser keeps the file for a year; without one it asks each time whether the file has changed.
 export const assetAddress = (name, version) =>
   new URL(`./kd/assets/${name}${version ? `?v=${version}` : ""}`, document.baseURI).href
 

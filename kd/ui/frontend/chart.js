@@ -3,14 +3,14 @@ import { loadPlotly } from "./plotly.js"
 
 const options = plotlyOptions(matchMedia("(hover: hover)").matches)
 
-// Charts grow with the page's font: in presenter mode, and where a visitor has set a large one.
+// Charts grow with the page's font: in presenter mode, and for visitors who set a larger one.
 const fontScale = () => parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 || 1
 
 const draw = (div) => {
   // Do not draw while the pointer is down: the zoom would be lost. The newest figure is drawn on release.
   if (div.pressed || !div.isConnected) return
-  // Draw a copy, since Plotly writes zooms and hidden traces into the objects that it is given. Drawn again,
-  // those would count as part of the figure, and the next figure would undo them.
+  // Draw a copy, because Plotly writes zooms and hidden traces into the objects that it is given. If it got
+  // these objects again, it would take the zoom for part of the figure, and the next figure would undo it.
   const { data, layout } = structuredClone(div.latest)
   const themed = themedLayout(layout, getComputedStyle(div))
   // Plotly chooses a cell's text colour as if the cell were opaque.
@@ -106,8 +106,8 @@ const showAll = (box, { figures, progress }) => {
   for (const [name, figure] of Object.entries(figures)) showFigure(box, name, figure)
 }
 
-// Spectators of a run fetch the same file, as often as that file says. setInterval lets the browser slow down
-// a hidden page. A failed fetch is ignored: the next may succeed, and the page itself is updated too.
+// Spectators of a run fetch the same file, at the interval that the file gives. setInterval lets the browser
+// slow down a hidden page. A failed fetch is ignored: the next may succeed, and the page itself is updated too.
 const fetchEvery = (box, seconds) => {
   if (box.every === seconds) return
   clearInterval(box.timer)
@@ -117,7 +117,7 @@ const fetchEvery = (box, seconds) => {
 
 const fetchLatest = async (box) => {
   if (!box.isConnected) return fetchEvery(box, 0)
-  // Revalidated with the ETag each time: where nothing is new, the browser takes what it has.
+  // The browser revalidates with the ETag each time and uses its own copy if nothing is new.
   const response = await fetch(new URL("./" + box.followed, document.baseURI), { cache: "no-cache" })
   if (!response.ok) return
   const latest = await response.json()
@@ -143,8 +143,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   box.state = latest.state
   fetchEvery(box, latest.follow ? latest.every : 0)
   showAll(box, latest)
-  // Streamlit also calls this while the chart stays on the page (a full rerun after a fragment's); then the
-  // chart must keep its node and its zoom. A drawing in progress takes a moment and fails on a purged chart.
+  // Streamlit also calls this when the chart stays on the page (in a full rerun after a fragment's rerun); the
+  // chart must then keep its node and its zoom. Wait, because drawing fails on a chart that is purged meanwhile.
   return () => setTimeout(() => {
     if (box.isConnected) return
     for (const div of box.querySelectorAll(".kd-chart")) {

@@ -1,7 +1,7 @@
 // Buttons that Plotly must not offer: sendChartToCloud would upload the chart to Plotly's servers.
 const REMOVED_BUTTONS = ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"]
 
-// Where nothing can hover, Plotly's toolbar would cover the legend all the time.
+// On devices that cannot hover, Plotly's toolbar would always cover the legend.
 export const plotlyOptions = (canHover) => ({
   displaylogo: false,
   displayModeBar: canHover ? "hover" : false,

@@ -1,7 +1,7 @@
 import { fetchAsset } from "./assets.js"
 
-// Load ONNX Runtime Web once per page. Its code is imported from a blob, so that the content type that the
-// server gives the file does not matter.
+// Load ONNX Runtime Web once per page. Its code is imported from a blob, so the content type that the
+// server sends does not matter.
 export const loadOnnxRuntime = () => (window.kdOrt ??= (async () => {
   const [code, wasm] = await Promise.all([fetchAsset("ort.mjs"), fetchAsset("ort.wasm")])
   const address = URL.createObjectURL(new Blob([await code.text()], { type: "text/javascript" }))
@@ -14,7 +14,7 @@ export const loadOnnxRuntime = () => (window.kdOrt ??= (async () => {
   throw error
 }))
 
-// A function from one image (uint8 pixels) to the logits of a model, an ONNX file in base64.
+// Load a model (an ONNX file in base64) and return a function from one image (uint8 pixels) to its logits.
 export const openModel = async (ort, model, side) => {
   const bytes = Uint8Array.from(atob(model), (character) => character.charCodeAt(0))
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] })

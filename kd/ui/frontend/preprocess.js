@@ -1,4 +1,4 @@
-// From strokes to the pixels that the networks were trained on: the same steps as kd/drawing/preprocess.py,
+// Turn strokes into the pixels that the networks were trained on: the same steps as kd/drawing/preprocess.py,
 // with the same result to the last bit. Where Python computes in float32, Math.fround rounds as it does.
 // Images are flat arrays, row by row. `settings` holds the constants of the Python module:
 //   side         pixels per side of the result (28)
@@ -30,7 +30,7 @@ export const inkFromCanvas = (rgba) => {
   return ink
 }
 
-// The smallest part of an image that has all its ink, or null where there is no ink.
+// Return the smallest part of an image that has all its ink, or null if there is no ink.
 const crop = ({ values, rows, columns }) => {
   let top = rows
   let bottom = -1
@@ -55,7 +55,7 @@ const crop = ({ values, rows, columns }) => {
   return { values: box, rows: height, columns: width }
 }
 
-// Widen hair-thin strokes, as of a ballpoint pen on paper; all others stay as they are.
+// Widen hair-thin strokes, such as those of a ballpoint pen on paper; leave all others unchanged.
 const thicken = (box, { digitSide, thin, widened }) => {
   const { values, rows, columns } = box
   const isSolid = (y, x) => y >= 0 && y < rows && x >= 0 && x < columns && values[y * columns + x] > 0.5
@@ -91,7 +91,7 @@ const thicken = (box, { digitSide, thin, widened }) => {
   return crop({ values: padded, rows: height, columns: wide })
 }
 
-// For each of `length` new pixels along one side: the old pixels that it averages, as Pillow's BOX filter.
+// For each of `length` new pixels along one side: the old pixels that it averages, as in Pillow's BOX filter.
 // The formulas are Pillow's own, since at the edge of a pixel the last bit decides.
 const boxFilter = (count, length) => {
   const step = count / length
@@ -131,7 +131,7 @@ const resize = ({ values, rows, columns }, height, width) => {
   return small
 }
 
-// Where `profile`, the ink per row or column, starts so that its mean is at the centre and all of it inside.
+// Return where `profile` (the ink per row or column) must start so that its mean is central and all of it fits.
 const offset = (profile, { side, centre }) => {
   let sum = 0
   let moment = 0
@@ -142,7 +142,7 @@ const offset = (profile, { side, centre }) => {
   return Math.max(0, Math.min(side - profile.length, roundHalfToEven(centre - moment / sum)))
 }
 
-// Ink, 0 to 1, of rows x columns -> side x side bytes, or null where nothing or only a dot was drawn.
+// Ink, 0 to 1, of rows x columns -> side x side bytes, or null if nothing or only a dot was drawn.
 export const prepare = (ink, rows, columns, settings) => {
   const { side, digitSide, smallest } = settings
   let box = crop({ values: ink, rows, columns })

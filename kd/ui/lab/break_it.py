@@ -17,9 +17,9 @@ def show() -> None:
         "Six classic bugs in distillation code. None raises an error: training goes on, the loss falls, and "
         "the student is merely worse than it could be. Choose one: three copies of a network, with the same "
         "initial weights and the same batches, learn side by side, one with **correct code**, one with the "
-        "**mistake**, and a **control** from labels alone. The second chart compares what reaches the "
-        "student: the length of the soft targets' gradient with the mistake, divided by that of correct "
-        "code ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
+        "**mistake**, and a **control** from labels alone. The second chart compares the gradient of the "
+        "soft targets: its length with the mistake, divided by its length with correct code ([Hinton, "
+        "Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 2)."
     )
     frame.FORM.widget(
         st.segmented_control,
@@ -53,7 +53,7 @@ def show() -> None:
     )
     if snap is None:
         slow = (
-            " This one takes a minute, because the teacher computes its outputs again for each batch."
+            " This one takes a minute, because the teacher recomputes its outputs for each batch."
             if mistake.name == "train-mode"
             else ""
         )
@@ -76,20 +76,20 @@ def _charts(snap: Snapshot) -> None:
     )
     st.caption(
         "This is one seed. On MNIST, differences under about 0.3 points are noise, and with all labels most "
-        "of these mistakes cost nothing that you could see. Dots are measured on all validation images, the "
-        "rest of the lines on 1,000 of them."
+        "of these mistakes make no visible difference. Dots are measured on all validation images, the rest "
+        "of each line on 1,000 of them."
     )
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _packed(run_id: str, version: int, _snap: Snapshot) -> bytes:
     last, epochs = _snap.rows[-1], _snap.config.epochs
-    said = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in lab.TAUGHT.items())
+    spoken = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in lab.TAUGHT.items())
     return frame.pack(
         {
             "mistake-cost": (
                 lab.wrong_shares(_snap.rows, epochs),
-                f"Validation error: {said}.",
+                f"Validation error: {spoken}.",
             ),
             "mistake-gradient": (
                 lab.gradient_ratio(_snap.rows, epochs),

@@ -42,19 +42,22 @@ def _curves(snap: Snapshot) -> None:
         if any(key.startswith("ece ") for key in snap.rows[-1]):
             frame.charts(_over_time(snap.id, snap.version, snap), "fidelity")
         else:
-            st.caption("This run was stored without its fidelity over time.")
+            st.caption("This run has no stored fidelity over time.")
     part = "glance" if snap.active else "validation"
     groups = _groups(snap.id, snap.version, part, snap)
     if groups:
         digits = getattr(shared.manager().source.mnist(), part)
-        off = ", ".join(f"{who} {classification.distance(found):.2%}" for who, found in groups.items())
+        errors = ", ".join(f"{who} {classification.distance(group):.2%}" for who, group in groups.items())
         frame.chart(
-            lab.reliability(groups), "reliability", f"Reliability; calibration errors: {off}.", "reliability"
+            lab.reliability(groups),
+            "reliability",
+            f"Reliability; calibration errors: {errors}.",
+            "reliability",
         )
         st.caption(
             f"All on validation images. The last chart groups {len(digits):,} of them by the model's "
             "confidence; on the dotted line a model is as sure as it should be. Larger marks stand for more "
-            f"images; small ones are noisy. ECE: {off}."
+            f"images; small ones are noisy. ECE: {errors}."
         )
 
 
@@ -70,31 +73,31 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
         }
         for row in _snap.rows
     ]
-    found = {}
+    charts = {}
     for what, title in MEASURES.items():
-        said = ", ".join(
+        spoken = ", ".join(
             f"{who} {rows[-1][f'{what} {who}']:.3f}"
             for who in ("student", "control")
             if f"{what} {who}" in rows[-1]
         )
-        if said:
-            found[what] = (
+        if spoken:
+            charts[what] = (
                 lab.fidelity(rows, _snap.config.total_epochs, what, title, share=what != "kl"),
-                f"{title}: {said}.",
+                f"{title}: {spoken}.",
             )
-    return frame.pack(found)
+    return frame.pack(charts)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
-    """Return the reliability of each model on a part of MNIST; empty before student and control began."""
+    """Return the reliability of each model on a part of MNIST; empty until student and control exist."""
     digits = getattr(shared.manager().source.mnist().to(training_device()), part)
-    said = snapshots.logits(_snap, digits.inputs())
-    if not said:
+    logits = snapshots.logits(_snap, digits.inputs())
+    if not logits:
         return {}
-    said = {"teacher": shared.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | said
+    logits = {"teacher": shared.manager().teacher(_snap.config.teacher).logits(digits).cpu()} | logits
     return {
-        who: classification.reliability(said[who], digits.labels.cpu())
-        for who in ("teacher", "student", "control")
-        if who in said
+        role: classification.reliability(logits[role], digits.labels.cpu())
+        for role in ("teacher", "student", "control")
+        if role in logits
     }

@@ -35,9 +35,8 @@ def restore() -> None:
     except UserError as error:
         notices.notify("error", str(error))
     if snapshots.shown_run():
-        st.session_state.pop(
-            session_keys.ADOPTED, None
-        )  # the link's other parameters are not the run's settings
+        # The link's other parameters are not the run's settings.
+        st.session_state.pop(session_keys.ADOPTED, None)
 
 
 def settings() -> LabSettings:
@@ -45,7 +44,7 @@ def settings() -> LabSettings:
 
 
 def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
-    """Let the page show a stored run of the lab's own on its next visit."""
+    """Make the Dark knowledge page show this run of the lab when it is next opened."""
     FORM.restore({})
     if isinstance(config, StudyConfig):
         FORM.put(panel=STUDY_PANELS[config.study])
@@ -55,12 +54,12 @@ def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
 
 
 def reset() -> None:
-    """Set all settings of the experiment on show back to their defaults."""
+    """Reset all settings of the current experiment to their defaults."""
     FORM.put(**LabSettings(panel=settings().panel).to_dict())
 
 
 def write_link() -> None:
-    """Put all settings and the runs on show into the URL."""
+    """Put all settings and the runs shown into the URL."""
     shown = {
         slot: st.session_state[slot]
         for slot in (session_keys.RUN, session_keys.LAB_RUN)
@@ -83,9 +82,9 @@ def chart(figure: Figure, key: str, label: str, picture: str) -> None:
     live_chart(figure | {"picture": picture}, f"lab_{key}", label)
 
 
-def pack(found: Mapping[str, tuple[Figure, str]]) -> bytes:
+def pack(figures: Mapping[str, tuple[Figure, str]]) -> bytes:
     """Pack several charts for the browser: name -> figure and a description. Each downloads as <name>.png."""
-    return packed({name: (figure | {"picture": name}, label) for name, (figure, label) in found.items()})
+    return packed({name: (figure | {"picture": name}, label) for name, (figure, label) in figures.items()})
 
 
 def charts(packed_charts: bytes, key: str) -> None:

@@ -18,28 +18,27 @@ from kd.ui.lab import frame, running
 from kd.ui.runs import snapshots
 from kd.ui.shell import shared
 
-UNITS = 32  # shown of the first layer
+UNITS = 32  # maximum number of first-layer units shown
 EVERY = 4  # every n-th of the 1,000 images is drawn on the map
-PICTURES = 12  # of the images on which student and control differ, shown
+PICTURES = 12  # maximum number of images shown on which student and control differ
 
 
 def show() -> None:
     st.markdown(
-        "Three looks into the networks while they train. The weights of the **first layer** as pictures: "
-        "orange: ink here raises the unit; blue: lowers it. A **map** of the same validation images for "
-        "teacher and student: the outputs of the last hidden layer, projected so that the largest "
-        "differences show (PCA). Soft targets ask the student to keep unlike digits as far apart as the "
-        "teacher keeps them; whether its hidden layer then looks like the teacher's is another question "
-        "([Stanton et al. 2021](https://arxiv.org/abs/2106.05945)). And the **images on which student and "
-        "control differ**, with the teacher's answer."
+        "Three looks into the networks while they train. First, the weights of the **first layer** as "
+        "pictures (orange: ink here raises the unit; blue: lowers it). Second, a **map** of the same "
+        "validation images for teacher and student: the outputs of the last hidden layer, projected so that "
+        "the largest differences show (PCA). Soft targets ask the student to match the teacher's outputs; "
+        "whether its hidden layer then looks like the teacher's is another question ([Stanton et al. "
+        "2021](https://arxiv.org/abs/2106.05945)). Third, the **images on which student and control "
+        "differ**, with the teacher's answer."
     )
     snap = running.distillation()
     if snap is not None:
         running.follow(running.SHARED, snap, _look)
     else:
-        _teacher_places(
-            MNIST.teacher, shared.manager().source.mnist().source
-        )  # made ready, so that the first map comes at once
+        # Computed now, so that the first map appears at once.
+        _teacher_places(MNIST.teacher, shared.manager().source.mnist().source)
 
 
 def _look(snap: Snapshot) -> None:
@@ -52,9 +51,9 @@ def _look(snap: Snapshot) -> None:
         st.caption("This network has no layer that sees the image itself.")
     frame.charts(maps, "maps")
     st.caption(
-        f"The plane in which 1,000 validation images differ most, one in {EVERY} of them drawn. The "
-        "student's map is turned to lie on the teacher's, so that it does not flip from one epoch to the "
-        "next."
+        "1,000 validation images, projected on the two directions in which they differ most; one in "
+        f"{EVERY} is drawn. The student's map is rotated or mirrored to match the teacher's, so that it "
+        "does not flip between epochs."
     )
     if snap.rows:
         _differences(snap)
@@ -62,7 +61,7 @@ def _look(snap: Snapshot) -> None:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
-    """Return the first layers of student and control, packed; empty where there are none."""
+    """Return the first layers of student and control, packed; empty if there are none."""
     seen = snapshots.read_models(_snap, lambda model: inside.first_layer(model, UNITS))
     return (
         frame.pack(
@@ -95,7 +94,7 @@ def _teacher_places(name: str, source: str) -> np.ndarray | None:
 def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
     """Return the maps of teacher and student, packed; the student's is aligned with the teacher's.
 
-    They are computed once per epoch: at every tick they would take as much time as the training.
+    They are computed once per epoch: at every update they would take as much time as training.
     """
     inputs = _glance().inputs()
     places = {"teacher": _teacher_places(_snap.config.teacher, source)}
@@ -119,10 +118,10 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
 def _differences(snap: Snapshot) -> None:
     st.header("Where student and control differ", anchor=False)
     digits = _glance()
-    said = snapshots.logits(snap, digits.inputs())
-    if "student" not in said or "control" not in said:
+    logits = snapshots.logits(snap, digits.inputs())
+    if "student" not in logits or "control" not in logits:
         return
-    guesses = {who: logits.argmax(1) for who, logits in said.items()}
+    guesses = {role: values.argmax(1) for role, values in logits.items()}
     labels = digits.labels.cpu()
     apart = (guesses["student"] != guesses["control"]).nonzero().squeeze(1)
     won, lost = (int((guesses[who] == labels)[apart].sum()) for who in ("student", "control"))
@@ -148,7 +147,7 @@ def _differences(snap: Snapshot) -> None:
 
 
 def _doubts(targets: Tensor) -> str:
-    """Return the teacher's first answer, and its second where it has one."""
+    """Return the teacher's most probable digit, and the second if it has a visible probability."""
     first, second = torch.topk(targets, 2).indices.tolist()
     return f"{first} ({targets[first]:.0%})" + (
         f" or {second} ({targets[second]:.0%})" if targets[second] >= 0.005 else ""

@@ -22,16 +22,17 @@ def show() -> None:
         "Labels are expensive; images are cheap. The **student** below learns from the teacher's soft "
         "targets on all the training images and **without a single label** (its teacher once needed all of "
         f"them). The **controls** are the same network and learn from 10 to {everything:,} labelled images "
-        "alone, as well as they can: each image is shifted at random each time it is used, and in a second "
-        "line also rotated and scaled. A soft target says far more about an image than a label: the paper's "
-        "speech recognizer kept nearly all its accuracy with soft targets on 3% of the data, where labels "
-        "alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), section 6)."
+        "alone. To learn as well as they can, they shift each image at random every time it is used; in a "
+        "second line they also rotate and scale it. A soft target says far more about an image than a "
+        "label: the paper's speech recognizer kept nearly all its accuracy with soft targets on 3% of the "
+        "data, where labels alone overfit ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), "
+        "section 6)."
     )
     snap = running.study("labels")
     if snap is None:
         st.info(
-            "Press **Start**: one small training after another, each a point of the chart. The first points "
-            "come at once; a seed takes a minute or two."
+            "Press **Start** to train one small network after another; each adds a point to the chart. The "
+            "first points appear at once; one seed takes a minute or two."
         )
         stored = study.stored("labels")
         if stored:
@@ -101,8 +102,8 @@ def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
         )
     st.caption(
         "Mean and standard deviation over the seeds so far, on the test set; the recipes were tuned on the "
-        "validation images. A hollow mark is a training in progress, on 1,000 validation images. Rotation "
-        "and scaling are knowledge too: that a digit stays the same when it is turned a little."
+        "validation images. A hollow mark is a network in training, measured on 1,000 validation images. "
+        "Rotation and scaling add knowledge too: a digit stays the same when it is turned a little."
     )
 
 

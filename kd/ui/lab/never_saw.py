@@ -59,11 +59,11 @@ def _listed(omitted: str) -> str:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _said(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
+def _logits(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Return logits of student and control on "glance", "validation" or "test", once for all viewers."""
     digits = getattr(shared.manager().source.mnist().to(training_device()), part)
-    said = snapshots.logits(_snap, digits.inputs())
-    return {who: said[who] for who in ("student", "control") if who in said}
+    logits = snapshots.logits(_snap, digits.inputs())
+    return {role: logits[role] for role in ("student", "control") if role in logits}
 
 
 def _labels(part: str) -> Tensor:
@@ -76,12 +76,12 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
     if chosen.offset_by == "frequency":
         return {
             who: never_saw.by_frequency(logits, omitted)
-            for who, logits in _said(snap.id, snap.version, "glance", snap).items()
+            for who, logits in _logits(snap.id, snap.version, "glance", snap).items()
         }
     if chosen.offset_by == "test" and not snap.active:
         return {
             who: class_offsets.by_labels(logits, _labels("test"), omitted)
-            for who, logits in _said(snap.id, snap.version, "test", snap).items()
+            for who, logits in _logits(snap.id, snap.version, "test", snap).items()
         }
     offset = chosen.offset if chosen.offset_by == "hand" else 0.0
     return {who: never_saw.by_hand(omitted, offset) for who in ("student", "control")}
@@ -106,12 +106,12 @@ def _with_an_offset(snap: Snapshot) -> None:
 
 def _bars(snap: Snapshot) -> None:
     omitted = snap.config.omitted
-    said = _said(snap.id, snap.version, "glance", snap)
-    if not said:
+    models = _logits(snap.id, snap.version, "glance", snap)
+    if not models:
         return
     labels, moved = _labels("glance"), _offsets(snap)
-    before = {who: never_saw.recall(logits, labels) for who, logits in said.items()}
-    now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in said.items()}
+    before = {who: never_saw.recall(logits, labels) for who, logits in models.items()}
+    now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in models.items()}
     out = [int(digit) for digit in omitted]
     spoken = ", ".join(
         f"{who} {now[who][out].mean():.0%} ({before[who][out].mean():.0%} before correction)" for who in now
@@ -141,7 +141,7 @@ def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -
         )
     elif snap.active:
         st.caption(
-            "When the run has ended, the app looks for the one offset with the fewest errors on the test set."
+            "When the run has ended, the app finds the single offset with the fewest errors on the test set."
         )
     else:
         st.caption(
@@ -166,39 +166,37 @@ def _draw(snap: Snapshot) -> None:
 
         def answer() -> None:
             now = snapshots.find(snap.id)
-            found = answers.answer(picture, now, snap.config.teacher)
-            moved = _offsets(now) if len(found.logits) > 1 else {}
+            shown = answers.answer(picture, now, snap.config.teacher)
+            moved = _offsets(now) if len(shown.logits) > 1 else {}
             answers.show_bars(
-                {who: logits + moved.get(who, 0) for who, logits in found.logits.items()}, 1.0, "lab_answers"
+                {who: logits + moved.get(who, 0) for who, logits in shown.logits.items()}, 1.0, "lab_answers"
             )
-            if not found.is_digit:
+            if not shown.is_digit:
                 answers.warn_not_a_digit()
 
         st.fragment(plainly()(answer), run_every=snap.pace if snap.active else None)()
 
 
-@st.cache_data(max_entries=24, show_spinner="Reading the test set…")
+@st.cache_data(max_entries=24, show_spinner="Evaluating on the test set…")
 def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
     """Return a row for each way of choosing the offset."""
     omitted, labels = _snap.config.omitted, _labels("test")
-    said, unlabelled = (
-        _said(run_id, _snap.version, "test", _snap),
-        _said(run_id, _snap.version, "validation", _snap),
-    )
+    logits = _logits(run_id, _snap.version, "test", _snap)
+    unlabelled = _logits(run_id, _snap.version, "validation", _snap)
     ways = {
         "no offset": lambda who: torch.zeros(MNIST.classes),
         "by class frequency": lambda who: never_saw.by_frequency(unlabelled[who], omitted),
-        "chosen on the test set": lambda who: class_offsets.by_labels(said[who], labels, omitted),
+        "chosen on the test set": lambda who: class_offsets.by_labels(logits[who], labels, omitted),
     }
     rows = []
     for way, find in ways.items():
-        found = {who: never_saw.errors(said[who] + find(who), labels, omitted) for who in said}
+        errors = {who: never_saw.errors(logits[who] + find(who), labels, omitted) for who in logits}
         rows.append(
             {"offset": way}
             | {
                 f"{who}, {name}": count
-                for who in found
-                for name, count in zip(("all", "left out"), found[who])
+                for who in errors
+                for name, count in zip(("all", "left out"), errors[who])
             }
         )
     return rows
@@ -210,12 +208,12 @@ def _on_the_test_set(snap: Snapshot) -> None:
     out = int(torch.isin(labels, torch.tensor([int(digit) for digit in snap.config.omitted])).sum())
     st.header("Errors on the test set", anchor=False)
     st.dataframe(rows, hide_index=True, width="stretch")
-    student = "The paper's student with two layers of 800 made"
+    student = "The paper's student with two layers of 800 units made"
     paper = {
         "3": (
-            f"{student} 206 errors, 133 of them on threes, and 109 and 14 with an offset chosen on the test "
-            "set."
+            f"{student} 206 errors, 133 of them on threes; with an offset chosen on the test set, it made "
+            "109, 14 of them on threes."
         ),
-        "01234569": f"{student} 47.3% errors, and 13.2% with an offset chosen on the test set.",
+        "01234569": f"{student} 47.3% errors, or 13.2% with an offset chosen on the test set.",
     }.get(snap.config.omitted, "")
-    st.caption(f"{out:,} of the {len(labels):,} test images show a digit left out. {paper}")
+    st.caption(f"{out:,} of the {len(labels):,} test images show a digit that was left out. {paper}")

@@ -1,4 +1,4 @@
-"""The run that an experiment of the lab shows: started, stopped and followed."""
+"""Start, stop and follow the run that an experiment of the lab shows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kd.ui.runs import progress, titles
 from kd.ui.runs.run_view import RunView
 from kd.ui.shell import session_keys
 
-#: A run of the Distil page's own, which is on show on all pages.
+#: The Distil page's run, which all pages can show.
 SHARED = RunView(session_keys.RUN, "lab", lambda kind: kind.page != "lab", "a run")
-#: A run of the lab's own: a study, or one with a mistake.
+#: The lab's own run: a study, or a run with a mistake.
 OWN = RunView(
     session_keys.LAB_RUN, "lab", lambda kind: kind.page == "lab", "a run", parameter=session_keys.LAB_RUN
 )
 
 
 def study(name: str) -> Snapshot | None:
-    """Draw seeds, Start and Stop of the study of this name; return the study on show, or None."""
+    """Draw the number of seeds, Start and Stop of a study; return the study shown, or None."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = frame.FORM.number("seeds", width=140)
     snap = OWN.find()
@@ -34,13 +34,13 @@ def study(name: str) -> Snapshot | None:
 
 
 def distillation() -> Snapshot | None:
-    """Draw Start and Stop of a run of the default settings; return the distillation on show, or None."""
+    """Draw Start and Stop of a run with the default settings; return the distillation shown, or None."""
     snap = SHARED.find()
     buttons(SHARED, DistilConfig(), snap)
     if snap is None or snap.kind != "distil":
         st.info(
-            "Press **Start** for a run of the usual settings, or choose another on the **Distil** or "
-            "**Runs** page: it stays on show here."
+            "Press **Start** for a run with the default settings, or open another run on the **Distil** or "
+            "**Runs** page: this page shows the same run."
         )
         return None
     st.caption(titles.title(snap))
@@ -48,16 +48,16 @@ def distillation() -> Snapshot | None:
 
 
 def buttons(view: RunView, config: Settings | None, snap: Snapshot | None) -> None:
-    """Draw Start of ``config``, Resume where the run was interrupted, and Stop."""
+    """Draw Start for ``config``, Resume if the run was interrupted, and Stop."""
     with st.container(horizontal=True):
         view.start_button(config, snap)
         if view.interrupted(snap):
             view.resume_button(icon=":material/resume:")
-        view.stop_button(snap, "Ends training; what was learned stays on show.")
+        view.stop_button(snap, "Ends training; the results so far stay on the page.")
 
 
 def follow(view: RunView, snap: Snapshot, draw: Callable[[Snapshot], None]) -> None:
-    """Show how the run ended, and call ``draw`` with it as it is now, again and again while it trains."""
-    with st.container():  # a message that comes must not shift the charts below
+    """Show how the run ended, and keep calling ``draw`` with its newest snapshot while it trains."""
+    with st.container():  # a message that appears must not shift the charts below
         progress.outcome(snap)
     view.follow(snap, draw)

@@ -26,21 +26,20 @@ SHOWN = 3  # digits in the strip
 
 def show() -> None:
     st.markdown(
-        "Student and control are trained on upright, centred digits. Here the **test digits** are turned, "
-        "moved, thickened, blurred or covered by noise, more and more. The best on clean digits is not "
-        "always the best here: the shipped teacher, trained on images that were turned and moved a little, "
-        "stays far ahead of both when digits are turned, but it breaks down first under blur and noise, "
-        "which it never trained on. Soft targets on clean digits tell a student what the teacher says about "
-        "those, and little about what it would say about others (corruptions after [Mu & Gilmer "
+        "Student and control are trained on upright, centred digits. Here the **test digits** are "
+        "rotated, shifted, thickened, blurred or covered with noise, in steps. The best on clean digits is "
+        "not always the best here: the shipped teacher, trained on images that were rotated and shifted a "
+        "little, stays far ahead of both when digits are rotated, but it breaks down first under blur and "
+        "noise, which it never trained on. Soft targets on clean digits teach a student how the teacher "
+        "answers clean digits, and little about how it answers others (corruptions after [Mu & Gilmer "
         "2019](https://arxiv.org/abs/1906.02337))."
     )
     snap = running.distillation()
     if snap is not None:
         _spoiled(snap)
     else:
-        _teacher(
-            MNIST.teacher, frame.settings().corruption, LIVE
-        )  # made ready, so that the first curves come at once
+        # Computed now, so that the first curves appear at once.
+        _teacher(MNIST.teacher, frame.settings().corruption, LIVE)
 
 
 @st.fragment
@@ -90,14 +89,14 @@ def _teacher(name: str, corruption: str, count: int) -> list[float]:
 def _students(
     run_id: str, version: int, corruption: str, count: int, _snap: Snapshot
 ) -> dict[str, list[float]]:
-    """Return the accuracy of student and control at each level; empty before they began."""
-    labels, found = _digits(count).labels, {}
+    """Return the accuracy of student and control at each level; empty until they exist."""
+    labels, accuracies = _digits(count).labels, {}
     for inputs in _spoil(CORRUPTIONS[corruption], count):
-        said = snapshots.logits(_snap, inputs)
-        for who in ("student", "control"):
-            if who in said:
-                found.setdefault(who, []).append(_share(said[who], labels))
-    return found
+        logits = snapshots.logits(_snap, inputs)
+        for role in ("student", "control"):
+            if role in logits:
+                accuracies.setdefault(role, []).append(_share(logits[role], labels))
+    return accuracies
 
 
 def _share(logits: Tensor, labels: Tensor) -> float:

@@ -21,7 +21,7 @@ from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 
 STRIP = 12  # images in a row
-DOUBTFUL = 100  # test images among which the ambiguous examples are
+DOUBTFUL = 100  # number of test images offered as ambiguous examples
 
 
 @st.fragment
@@ -30,9 +30,9 @@ def show() -> None:
     st.markdown(
         "A label only says '**2**'. The teacher also says how 3-like and 7-like it is – but at *T* = 1 "
         "those numbers are too tiny to learn from. Dividing the logits by a **temperature** makes them "
-        "large enough to teach with: *this 2 is shaped a little like a 3, that one like a 7* is what the "
-        "student learns and no label holds ([Hinton, Vinyals & Dean "
-        "2015](https://arxiv.org/abs/1503.02531), sections 1 and 2)."
+        "large enough to teach with. The student then learns what no label says: *this 2 is shaped a little "
+        "like a 3, that one like a 7* ([Hinton, Vinyals & Dean 2015](https://arxiv.org/abs/1503.02531), "
+        "sections 1 and 2)."
     )
     temperature = frame.FORM.widget(st.slider, "temperature", format="%.1f")
     _one_image(temperature)
@@ -50,28 +50,28 @@ def _one_image(temperature: float) -> None:
     st.header("One image", anchor=False)
     left, middle, right = st.columns([2, 4, 4], gap="medium")
     with left:
-        picture, said = _picture()
-    if said is None:
+        picture, logits = _picture()
+    if logits is None:
         with middle:
             st.info("**Draw a digit** with the mouse or a finger; the teacher says what it sees in it.")
         return
-    targets = soft_targets.soft_targets(said, temperature)
+    targets = soft_targets.soft_targets(logits, temperature)
     spoken = ", ".join(
         f"{'an' if digit == 8 else 'a'} {digit} ({targets[digit]:.0%})"
         for digit in targets.topk(3).indices.tolist()
     )
     with middle:
         frame.chart(
-            training.bars({"teacher": said}, temperature),
+            training.bars({"teacher": logits}, temperature),
             "bars",
             f"The teacher at temperature {temperature:g}: {spoken}.",
             "soft-target",
         )
     with right:
         frame.chart(
-            lab.entropy_curve(said, temperature),
+            lab.entropy_curve(logits, temperature),
             "entropy",
-            f"Entropy over the temperature; {_bits(targets)} here.",
+            f"Entropy by temperature; {_bits(targets)} at T = {temperature:g}.",
             "entropy",
         )
     st.caption(
@@ -85,7 +85,7 @@ def _bits(targets: Tensor) -> str:
 
 
 def _picture() -> tuple[np.ndarray | None, Tensor | None]:
-    """Return the picture on show and the teacher's logits (10,) for it."""
+    """Return the chosen picture and the teacher's logits (10,) for it; None for both if there is none."""
     way = frame.FORM.widget(
         st.segmented_control,
         "picture",
@@ -100,7 +100,7 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
             "teacher"
         ]
     test = shared.manager().source.mnist().to(training_device()).test
-    place = min(frame.settings().image, len(test) - 1)  # the sample has fewer
+    place = min(frame.settings().image, len(test) - 1)  # the sample has fewer images
     logits = teachers.find(MNIST.teacher).logits(test.take(slice(place, place + 1))).cpu()[0]
     picture = test.images[place].cpu().numpy()
     thumbnails.model_view(picture)
@@ -112,7 +112,7 @@ def _picture() -> tuple[np.ndarray | None, Tensor | None]:
         icon=":material/casino:",
         on_click=_next_doubtful,
         args=(place,),
-        help=f"The next of the {DOUBTFUL} test images of which the teacher is least sure.",
+        help=f"Shows the next of the {DOUBTFUL} test images about which the teacher is least sure.",
     )
     return picture, logits
 

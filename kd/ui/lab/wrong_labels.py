@@ -16,9 +16,9 @@ def show() -> None:
     st.markdown(
         "Some labels are wrong: here up to 60% of the training labels are replaced by another digit. The "
         "**control** learns from them alone. The **student**'s loss is 10% (wrong) labels, 90% teacher. "
-        "**The teacher was trained on correct labels**, and its soft targets outvote the wrong ones. So "
-        "this shows what a well-trained teacher saves you when new data are labelled badly, not that "
-        "distillation heals wrong labels by itself (soft and wrong labels mixed: [Li et al. "
+        "**The teacher was trained on correct labels**, and its soft targets outweigh the wrong labels. So "
+        "this shows how a well-trained teacher helps when new data are badly labelled, not that "
+        "distillation corrects wrong labels by itself (for a mix of soft and wrong labels, see [Li et al. "
         "2017](https://arxiv.org/abs/1703.02391))."
     )
     snap = running.study("noise")
@@ -67,6 +67,6 @@ def _curves(snap: Snapshot) -> None:
             f"**{student['mean']:.1%}**, the control's {most['mean']:.1%}."
         )
     st.caption(
-        "Mean and standard deviation over the seeds so far, on the test set, whose labels are right. Hollow "
-        "marks are a training in progress, on 1,000 validation images."
+        "Mean and standard deviation over the seeds so far, on the test set, whose labels are correct. "
+        "Hollow marks are networks in training, measured on 1,000 validation images."
     )

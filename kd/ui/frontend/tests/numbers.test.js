@@ -8,7 +8,7 @@ test("softmax sums to one and survives large logits", () => {
   assert.deepEqual(shares, [0.5, 0.5, 0])
 })
 
-test("the median leaves its argument as it was", () => {
+test("the median does not change its argument", () => {
   const values = [10, 9, 1]
   assert.equal(median(values), 9)
   assert.deepEqual(values, [10, 9, 1])
