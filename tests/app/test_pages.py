@@ -124,7 +124,7 @@ def test_link_restores_every_setting(app):
         ({"student": "<script>alert(1)</script>"}, "There is no architecture"),
         ({"epochs": "-3"}, "Epochs must be between"),
         ({"teacher": "nobody"}, "There is no teacher"),
-        ({"run": "../../etc"}, "not a valid run id"),
+        ({"run": "../../etc"}, "does not contain a valid run id"),
         ({"run": "20200101-000000-0123456789abcdef"}, "no longer there"),
     ],
 )
@@ -323,7 +323,7 @@ def test_runs_page_lists_an_interrupted_run(app, stored, interrupted):
     assert not at.exception
     assert list(at.dataframe[0].value["state"]) == ["interrupted", "done"]
     assert "The server stopped or failed during this run" in said(at) and {
-        "Open, to resume it",
+        "Open to resume it",
         "Discard it",
     } <= set(labels(at))
     at.button(key="open").click().run()

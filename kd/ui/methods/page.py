@@ -34,8 +34,8 @@ def show() -> None:
 
 
 def _in_percent(measured: Mapping[str, Any]) -> dict[str, str]:
-    """Return the accuracies of a control as they are written in a sentence."""
-    return {column: cells.shown(of, unit="%") for column, of in measured.items()}
+    """Return a control's accuracies, formatted for a sentence."""
+    return {column: cells.shown(statistic, unit="%") for column, statistic in measured.items()}
 
 
 # -- methods -----------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def _methods(measured: Mapping[str, Any] | None) -> None:
         },
     )
     if not measured:
-        st.caption(f"Their accuracies are measured by `{comparison.COMMAND}`.")
+        st.caption(f"To measure their accuracies, run `{comparison.COMMAND}`.")
         return
     control = _in_percent(measured["control"])
     st.caption(
@@ -103,14 +103,14 @@ def _family(method: Method) -> str:
 def _schemes(measured: Mapping[str, Any]) -> None:
     st.header("Who teaches whom", anchor=False)
     st.markdown(
-        "A *scheme* says who the teacher is. All but the first three do without a big teacher: networks of "
-        "the student's own kind teach it. Choose one under *Scheme* on the **Distil** page."
+        "A *scheme* says who the teacher is. All but the first three need no large teacher: the student "
+        "learns from networks of its own kind. Choose one under *Scheme* on the **Distil** page."
     )
     columns = {f"{measured['labels']} labels": "few", "all labels": "all"}
     st.dataframe(
         [
-            {"scheme": title, **{column: comparison.shown(of[key]) for column, key in columns.items()}}
-            for title, of in measured["schemes"].items()
+            {"scheme": title, **{column: comparison.shown(row[key]) for column, key in columns.items()}}
+            for title, row in measured["schemes"].items()
         ],
         hide_index=True,
         width="stretch",
@@ -118,11 +118,12 @@ def _schemes(measured: Mapping[str, Any]) -> None:
     )
     control = _in_percent(measured["control"])
     st.caption(
-        f"All learn from soft targets; the student is {measured['student']}, each stage {measured['epochs']} "
-        f"epochs, {measured['seeds']} seeds. The control, the same network trained on the labels alone, "
-        f"reaches {control['few']} with {measured['labels']} labels and {control['all']} with all. Schemes "
-        f"of several stages train longer than it. {measured['core_minutes']:.0f} core-minutes "
-        f"({measured['machine']}). Made by `{measured['command']}`."
+        f"All learn from soft targets. The student is {measured['student']}, trained for "
+        f"{measured['epochs']} epochs per stage with {measured['seeds']} seeds. The control, the same "
+        f"network trained on the labels alone, reaches {control['few']} with {measured['labels']} labels "
+        f"and {control['all']} with all. Schemes with several stages train longer than the control. "
+        f"{measured['core_minutes']:.0f} core-minutes ({measured['machine']}). Made by "
+        f"`{measured['command']}`."
     )
 
 
@@ -139,26 +140,26 @@ def _distilbert(measured: Mapping[str, Any]) -> None:
     )
     st.dataframe(
         [
-            {"the student": what, "ours": ours, "DistilBERT, of BERT": paper}
+            {"the student": what, "ours": ours, "DistilBERT vs BERT": paper}
             for what, ours, paper in distilbert.summary(measured)
         ],
         hide_index=True,
     )
-    begun = {"inherited": "the teacher's layers", "random": "random weights"}
+    start = {"inherited": "the teacher's layers", "random": "random weights"}
     teacher = {
-        "begun with": "itself the teacher",
-        "network": distilbert.TEACHER,
-        "% right": f"{measured['teacher']['accuracy']:.2f}",
-        "its control": "",
+        "initialised with": "",
+        "network": f"{distilbert.TEACHER} (teacher)",
+        "accuracy in %": f"{measured['teacher']['accuracy']:.2f}",
+        "control in %": "",
     }
     students = [
         {
-            "begun with": begun[row],
+            "initialised with": start[row],
             "network": distilbert.STUDENT,
-            "% right": cells.shown(of),
-            "its control": cells.shown(of["control"]),
+            "accuracy in %": cells.shown(statistic),
+            "control in %": cells.shown(statistic["control"]),
         }
-        for row, of in measured["rows"].items()
+        for row, statistic in measured["rows"].items()
     ]
     st.dataframe([teacher, *students], hide_index=True)
     st.caption(

@@ -22,7 +22,7 @@ def show(snap: Snapshot, label: str = "") -> None:
 
 
 def feed_message(snap: Snapshot, **more: str) -> bytes:
-    """Return progress and charts of a run as its spectators get them: the same for all of them."""
+    """Return the feed message of a run: its progress and charts, the same for all spectators."""
     share, text = progress.line(snap)
     news = {
         "version": snap.version,
@@ -34,10 +34,9 @@ def feed_message(snap: Snapshot, **more: str) -> bytes:
 
 
 def follow(snap: Snapshot) -> None:
-    """Show progress and charts of a run that somebody else commands.
+    """Show progress and charts of a run that somebody else controls.
 
-    The browser fetches what is new from the live feed by itself; when the run changes its state, the fragment
-    runs again.
+    The browser fetches updates from the live feed itself; when the run changes state, the fragment reruns.
     """
     live_charts(feed_message(snap, follow=broadcast.address(snap.id)), "charts", on_turn=lambda: None)
 
@@ -48,7 +47,7 @@ def _charts(
     """Pack both charts for the browser."""
     shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
     last = snap.rows[-1] if snap.rows else {}
-    said = training.last_accuracies(snap.rows)
+    accuracies = training.last_accuracies(snap.rows)
     losses = ", ".join(
         f"{key.removeprefix('loss ')} {value:.3g}"
         for key, value in last.items()
@@ -69,7 +68,7 @@ def _charts(
             ),
             "chart_accuracy": (
                 accuracy,
-                f"Accuracy on validation images{label}: {said or 'nothing measured yet'}.",
+                f"Accuracy on validation images{label}: {accuracies or 'nothing measured yet'}.",
             ),
         },
         news,
@@ -80,12 +79,12 @@ def _charts(
 def _charts_once(
     run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot
 ) -> bytes:
-    """Pack them once for all who look at the run."""
+    """Pack both charts, once for all viewers of the run."""
     return _charts(_snap, teacher_accuracy, label)
 
 
 def _level(snap: Snapshot) -> float | None:
-    """Return the teacher's accuracy, where the charts show it."""
+    """Return the teacher's accuracy if the charts show it, otherwise None."""
     kind = KINDS[snap.kind]
     if not (kind.replay and kind.has_teacher):
         return None

@@ -31,7 +31,7 @@ def show_interrupted(kept: checkpoints.Checkpoint) -> None:
     progress.outcome(snap)
     with st.container(horizontal=True):
         mine = snap.mine and snap.state == "interrupted"
-        _open_button(kept.id, kept.config, "Open, to resume it" if mine else "Open")
+        _open_button(kept.id, kept.config, "Open to resume it" if mine else "Open")
         if mine:
             progress.discard_button(snap)
     progress.bar(snap)
@@ -71,7 +71,7 @@ def _open_button(id: str, config: Settings, label: str = "Open") -> None:
         key="open",
         type="primary",
         icon=":material/open_in_new:",
-        help="Opens it on its page, with its settings.",
+        help="Opens the run with its settings, on the page for this kind of run.",
     ):
         _open(id, config)
 
@@ -129,12 +129,12 @@ def _downloads(run: runs.Run) -> None:
 
 
 def _owners_controls(run: runs.Run) -> None:
-    """Draw name, pin and Delete for those who may use them; for others, say who may."""
+    """Draw name, pin and Delete for visitors who may use them; tell others who may."""
     if run.owner is None:
         st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
         return
     if not permissions.allowed(visitor.digest()):
-        st.caption("Only the presenter renames and deletes runs here.")
+        st.caption("Only the presenter can rename or delete runs here.")
         return
     if run.owner != visitor.digest() and not permissions.presenter(visitor.digest()):
         st.caption("Somebody else's run: only they can rename or delete it.")
@@ -154,7 +154,7 @@ def _owners_controls(run: runs.Run) -> None:
             key=f"pin_{run.id}",
             on_change=_pin,
             args=(run,),
-            help="A pinned run is not offered for removal when the store is nearly full.",
+            help="Pinned runs are never suggested for removal when the store is nearly full.",
         )
         with st.popover("Delete", icon=":material/delete:"):
             st.write(f"Delete **{plain(run.name)}** and its weights? This cannot be undone.")

@@ -16,7 +16,7 @@ from kd.ui.runs import snapshots
 from kd.ui.shell import notices, shared, visitor
 
 
-@st.cache_data(show_spinner="Exporting, loading again and comparing…", max_entries=16)
+@st.cache_data(show_spinner="Exporting, reloading and comparing…", max_entries=16)
 def _exported(run_id: str, which: str, format: str) -> formats.Exported:
     return formats.export(
         snapshots.stored_model(run_id, which),
@@ -28,16 +28,16 @@ def _exported(run_id: str, which: str, format: str) -> formats.Exported:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _latency(architecture: str) -> float:
-    """Return the seconds per image on this server, in PyTorch; they depend on the architecture alone."""
+    """Return the seconds per image on this server, in PyTorch; they depend only on the architecture."""
     return latency.measure_latency(registry.build(architecture, 0).eval()).median
 
 
 def _run_here(run: runs.Run, which: str, model: bytes) -> None:
-    """Let the network answer in the visitor's own browser."""
+    """Draw a toggle that runs the network in the visitor's own browser."""
     if st.toggle(
         "Run it in this browser",
         key=f"in_browser_{run.id}",
-        help="Downloads 3.7 MB of ONNX Runtime from this server once; after that no server is asked.",
+        help="Downloads 3.7 MB of ONNX Runtime from this server once; then everything runs in your browser.",
     ):
         in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
@@ -60,9 +60,9 @@ def show(run: runs.Run, snap: Snapshot) -> None:
     """
     with st.expander("Export to deploy", icon=":material/package_2:"):
         st.markdown(
-            "The network as a file that runs without this app. Normalization is built in: it takes "
-            f"{MNIST.height}×{MNIST.width} pixels and returns {MNIST.classes} logits. The file is loaded "
-            "again and compared with the network before you get it."
+            "Download the network as a file that runs without this app. Normalization is built in: it takes "
+            f"{MNIST.height}×{MNIST.width} pixels and returns {MNIST.classes} logits. Before you get the "
+            "file, it is reloaded and compared with the network."
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             which = st.selectbox("Network", run.models, key=f"export_which_{run.id}")
@@ -72,24 +72,24 @@ def show(run: runs.Run, snap: Snapshot) -> None:
                 format_func=formats.FORMATS.get,
                 key=f"export_format_{run.id}",
             )
-            # In a callback, because a rerun right after the click would undo what the click itself sets.
+            # In a callback, because a rerun right after the click could discard what the click sets.
             st.button(
                 "Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,)
             )
         if st.session_state.get(f"exported_{run.id}") == (which, format):
-            found = _exported(run.id, which, format)
+            exported = _exported(run.id, which, format)
             st.download_button(
-                f"{found.name} ({len(found.content) / 1e3:,.0f} kB)",
-                found.content,
-                found.name,
+                f"{exported.name} ({len(exported.content) / 1e3:,.0f} kB)",
+                exported.content,
+                exported.name,
                 key="download_export",
                 icon=":material/download:",
                 type="primary",
                 on_click="ignore",
             )
             if format == "onnx":
-                _run_here(run, which, formats.part(found, "model.onnx"))
+                _run_here(run, which, formats.part(exported, "model.onnx"))
             st.caption(
-                f"Loaded again and compared on {found.images:,} test images: no logit differs by more than "
-                f"{found.difference:.1g}."
+                f"Reloaded and compared on {exported.images:,} test images: no logit differs by more than "
+                f"{exported.difference:.1g}."
             )

@@ -15,10 +15,11 @@ def show() -> None:
     """Take a file, check it and store it as a run; a notice says why a file cannot be used."""
     with st.expander("Import a network", icon=":material/upload_file:"):
         st.markdown(
-            "A student or teacher of one of the architectures here, trained anywhere, as a **safetensors** "
-            "file of its `state_dict()`. It is recognized by the names and shapes of its weights, checked, "
-            "measured on the test set and stored as a run of yours: draw for it, compare it, export it, or "
-            "use it as a teacher."
+            "Upload the `state_dict()` of a student or teacher as a **safetensors** file. The network may "
+            "be trained anywhere but must have one of this app's architectures, which is recognised by the "
+            "names and shapes of the weights. The app checks the file, measures the network on the test set "
+            "and stores it as one of your runs: draw digits for it, compare it, export it, or use it as a "
+            "teacher."
         )
         file = st.file_uploader(
             "Weights", type="safetensors", key="import_file", max_upload_size=importing.MAX_BYTES // 2**20 + 1
@@ -48,10 +49,10 @@ def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> No
         digest = runs.owner_digest(visitor.token())
         reference = shared.manager().teacher(ImportConfig.teacher)
         run = importing.store(file.getvalue(), role, name, shared.manager().source.mnist(), reference, digest)
-        found = run.measures["models"][role]["test_accuracy"]
+        accuracy = run.measures["models"][role]["test_accuracy"]
         notices.notify(
             "success",
-            f"{run.name} was imported: {run.architecture}, test accuracy {found:.2%}.",
+            f"{run.name} was imported: {run.architecture}, test accuracy {accuracy:.2%}.",
         )
     except UserError as error:
         notices.notify("error", str(error))

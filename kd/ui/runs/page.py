@@ -46,7 +46,7 @@ def _nothing_yet() -> None:
         key="replay_recorded",
         type="tertiary",
         icon=":material/history:",
-        help="Comes with the app: plays back a recorded training, and trains nothing.",
+        help="Plays back a recorded training that comes with the app. Nothing is trained.",
     ):
         if replaying.begin_last():
             st.switch_page(paths.page("distil"), query_params=url_state.mode())

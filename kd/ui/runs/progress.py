@@ -14,12 +14,12 @@ from kd.ui.shell import notices, session_keys, visitor
 
 
 def bar(snap: Snapshot) -> None:
-    """Show where the run is, in a bar and one line."""
+    """Show the run's progress as a bar with one line of text."""
     st.progress(*line(snap))
 
 
 def line(snap: Snapshot) -> tuple[float, str]:
-    """Return how much of the run is done, as a share and as a line of text."""
+    """Return how much of the run is done, as a fraction and as a line of text."""
     last = snap.rows[-1] if snap.rows else None
     share = last["step"] / snap.steps if last and snap.steps else 0.0
     parts = []
@@ -37,11 +37,11 @@ def line(snap: Snapshot) -> tuple[float, str]:
                 parts.append(f"{last['seconds'] / max(share, 1e-9) * (1 - share):.0f} s left")
         else:
             parts.append(f"{last['seconds']:.1f} s of training")
-            found = snap.measures.get("models", {})
+            models = snap.measures.get("models", {})
             tested = [
-                f"{name} {found[name]['test_accuracy']:.2%}"
+                f"{name} {models[name]['test_accuracy']:.2%}"
                 for name in ("student", "mistaken", "control", "teacher")
-                if name in found
+                if name in models
             ]
             parts.append(
                 f"{'test set' if snap.source == 'full' else 'held-out images'}: {', '.join(tested)}"
@@ -89,5 +89,5 @@ def discard_button(snap: Snapshot) -> None:
             notices.notify("error", str(error))
 
     with st.popover("Discard", icon=":material/delete:"):
-        st.write("Discard this run's checkpoint? The run cannot be resumed then.")
+        st.write("Discard this run's checkpoint? You will not be able to resume the run.")
         st.button("Discard it", key="discard", type="primary", on_click=confirmed)

@@ -16,7 +16,7 @@ from kd.ui.shell import layout, notices, present, session_keys, url_state, visit
 
 
 def begin(id: str, playing: bool) -> None:
-    """Let the Distil page show a run's replay on its next visit.
+    """Make the Distil page show a run's replay when it is next opened.
 
     Raises:
         UserError: it cannot be replayed.
@@ -30,7 +30,7 @@ def begin_last() -> bool:
     """Replay the last finished run, as a fallback when a live training fails on stage.
 
     Returns:
-        Whether it can be replayed; where not, a notice says why.
+        Whether it can be replayed; if not, a notice says why.
     """
     try:
         begin(replay.last_finished(runs.owner_digest(visitor.token())), playing=True)
@@ -41,7 +41,7 @@ def begin_last() -> bool:
 
 
 def wanted() -> replay.Recording | None:
-    """Return the recording to replay, at first the one in the link; None where there is none.
+    """Return the recording to replay, initially the one in the link; None if there is none.
 
     A notice says why a recording cannot be replayed.
     """
@@ -71,7 +71,7 @@ def _player() -> replay.Player:
 
 
 def _move(how: str, *arguments: float) -> None:
-    """Replace the player by the one that its method ``how`` returns."""
+    """Replace the player with the one that its method ``how`` returns."""
     st.session_state[session_keys.PLAYER] = getattr(_player(), how)(*arguments, time.monotonic())
 
 
@@ -97,7 +97,7 @@ def show(recording: replay.Recording) -> None:
 
 def _show(recording: replay.Recording, snap: Snapshot) -> None:
     label, about = f"Replay of a run recorded on {recording.day}", titles.title(snap)
-    still = "These are its stored measurements; nothing trains now."
+    still = "These are stored measurements; nothing is training now."
     if url_state.presenting():  # large enough for the last row, and in one line
         st.title(f":material/history: {label}", anchor=False)
         caption = f"{about}. {still}"
@@ -149,7 +149,7 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
             )
         else:
             st.button(
-                "Go on" if begun else "Play",
+                "Resume" if begun else "Play",
                 key="replay_play",
                 type="primary",
                 icon=":material/play_arrow:",
@@ -165,7 +165,7 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
             disabled=player.ended(now),
             on_click=_step,
             args=(recording,),
-            help="On to the next measurement.",
+            help="Moves to the next measurement.",
         )
         st.session_state["replay_speed"] = player.speed
         st.segmented_control(
@@ -195,7 +195,7 @@ def _buttons(recording: replay.Recording, playing: bool) -> None:
 
 
 def _as_of(recording: replay.Recording, snap: Snapshot, seconds: float) -> Snapshot:
-    """Return the run as it was after so many seconds."""
+    """Return the run as it was after ``seconds`` of training."""
     rows = recording.until(seconds)
     # Another id, because other charts are cached for the run itself.
     return dataclasses.replace(snap, id=f"replay of {snap.id}", version=len(rows), rows=rows)

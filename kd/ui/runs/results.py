@@ -17,13 +17,13 @@ def show(snap: Snapshot) -> None:
     """Show the results on the test set: student, control and teacher."""
     if not snap.measures:
         return
-    found: Mapping[str, Mapping[str, float]] = snap.measures["models"]
+    models: Mapping[str, Mapping[str, float]] = snap.measures["models"]
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
     st.header("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
-    names = sorted(found, key=training.order)
+    names = sorted(models, key=training.order)
     for column, name in zip(st.columns(len(names)), names):
-        model = found[name]
+        model = models[name]
         with column:
             st.metric(
                 f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}",
@@ -34,8 +34,8 @@ def show(snap: Snapshot) -> None:
                 f"{model['test_errors']:,.0f} errors in {count:,}"
                 + (f"; agrees with the teacher on {model['agreement']:.2%}" if name != "teacher" else "")
             )
-    if {"student", "control"} <= found.keys():  # a run stopped early in its scheme has only one of them
-        st.caption(_verdict(found["student"]["test_errors"], found["control"]["test_errors"], snap))
+    if {"student", "control"} <= models.keys():  # a run stopped early in its scheme has only one of them
+        st.caption(_verdict(models["student"]["test_errors"], models["control"]["test_errors"], snap))
 
 
 def _verdict(student: float, control: float, snap: Snapshot) -> str:

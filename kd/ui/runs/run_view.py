@@ -22,15 +22,15 @@ from kd.ui.shell.escape import plain
 
 @dataclass(frozen=True)
 class RunView:
-    """The run on show in one place of the app.
+    """The run that one part of the app shows.
 
     Args:
         slot: the session key that holds the run's id.
-        prefix: what the keys of the buttons begin with; empty on the Distil page, where they have shortcuts.
+        prefix: the prefix of the buttons' keys; empty on the Distil page, where they have shortcuts.
         shows: whether runs of a kind can be shown.
         noun: what such a run is called in a sentence, such as "a sweep".
         parameter: the link's parameter that holds the run's id.
-        elsewhere: returns what to say where the link's run is of a kind that cannot be shown.
+        elsewhere: returns the message for a link to a kind of run that cannot be shown here.
     """
 
     slot: str
@@ -45,7 +45,7 @@ class RunView:
     # -- which run ---------------------------------------------------------------------
 
     def find(self) -> Snapshot | None:
-        """Return the run that this visitor sees. Show why where it cannot be shown, and return None."""
+        """Return the run that this visitor sees; if it cannot be shown, show why and return None."""
         if self.slot == session_keys.RUN:
             id = snapshots.shown_run()
         else:
@@ -61,19 +61,19 @@ class RunView:
             return None
 
     def brings_settings(self, snap: Snapshot | None) -> bool:
-        """Whether the page shows this run for the first time, so that the widgets must take its settings."""
+        """Whether the page shows this run for the first time, so that the widgets must adopt its settings."""
         if snap is None or st.session_state.get(self.key("adopted")) == snap.id:
             return False
         self.keep_settings(snap.id)
         return True
 
     def keep_settings(self, id: str | None) -> None:
-        """Leave the widgets as they are, although the page shows this run."""
+        """Keep the widgets' own values although the page shows this run."""
         st.session_state[self.key("adopted")] = id
 
     @staticmethod
     def mine(snap: Snapshot | None) -> bool:
-        """Whether the run is active and this visitor's."""
+        """Whether the run is active and belongs to this visitor."""
         return snap is not None and snap.active and snap.mine
 
     @staticmethod
@@ -97,14 +97,14 @@ class RunView:
             notices.notify("error", str(error))
 
     def command(self, command: Callable[..., None], *arguments: Any) -> None:
-        """Give a command of the job manager to the run."""
+        """Call a command of the job manager, such as ``pause``, on the run."""
         try:
             command(st.session_state[self.slot], visitor.token(), *arguments)
         except UserError as error:
             notices.notify("error", str(error))
 
     def forget(self) -> None:
-        """Take the run off the page; an active one is stopped."""
+        """Remove the run from the page, and stop it if it is active."""
         snap = shared.manager().snapshot(st.session_state.get(self.slot) or "", visitor.token())
         if self.mine(snap):
             self.command(shared.manager().stop)
@@ -113,7 +113,7 @@ class RunView:
     # -- buttons -----------------------------------------------------------------------
 
     def key(self, name: str) -> str:
-        """Return the session key of a button, or of something else of this view."""
+        """Return the session key of a button or another value of this view."""
         return f"{self.prefix}_{name}" if self.prefix else name
 
     def _shortcut(self, letter: str) -> str | None:
@@ -126,10 +126,10 @@ class RunView:
         continuation: Settings | None = None,
         stop: str = "",
     ) -> None:
-        """Draw Start of ``config``, then Pause or Resume, and Stop.
+        """Draw Start for ``config``, then Pause or Resume, and Stop.
 
         Args:
-            continuation: settings of a run that continues a stopped one, where that is possible.
+            continuation: settings of a run that continues a stopped one, if that is possible.
             stop: the help text of Stop.
         """
         with st.container(horizontal=True):
@@ -149,7 +149,7 @@ class RunView:
         )
 
     def pause_button(self, snap: Snapshot | None, continuation: Settings | None = None) -> None:
-        """Draw Pause, or Resume where the run is paused, interrupted or can be continued."""
+        """Draw Pause, or Resume if the run is paused, is interrupted or can be continued."""
         if self.interrupted(snap) or (self.mine(snap) and snap.state == "paused"):
             self.resume_button()
         elif continuation is not None:
@@ -159,7 +159,7 @@ class RunView:
                 icon=":material/play_arrow:",
                 on_click=self.start,
                 args=(continuation,),
-                help="A new run with the same settings, which takes over what has ended.",
+                help="Starts a new run with the same settings that keeps the finished trainings.",
             )
         else:
             st.button(
@@ -195,7 +195,7 @@ class RunView:
         )
 
     def save_button(self, snap: Snapshot) -> None:
-        """Draw "Save again" where a finished run of this visitor could not be stored."""
+        """Draw "Save again" if a finished run of this visitor could not be stored."""
         if snap.mine and not snap.saved and snap.state in ("done", "stopped") and snap.rows:
             st.button(
                 "Save again",
@@ -207,8 +207,8 @@ class RunView:
     # -- what it shows -----------------------------------------------------------------
 
     def head(self, snap: Snapshot) -> None:
-        """Show the run's title, how it ended, and who commands it."""
-        with st.container():  # a message that comes must not shift what is below
+        """Show the run's title, how it ended, and who controls it."""
+        with st.container():  # a message that appears must not shift what is below
             st.caption(titles.title(snap))
             progress.outcome(snap)
             self.watching(snap)
@@ -232,15 +232,15 @@ class RunView:
         spectate: Callable[[Snapshot], Any] | None = None,
         changed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Show progress and call ``draw`` with the run as it is now, again and again while it trains.
+        """Show progress, and keep calling ``draw`` with the run's newest snapshot while it trains.
 
         Args:
-            spectate: called instead for spectators, where their browsers then follow the run by themselves.
-            changed: whether the whole page is to be drawn anew.
+            spectate: called instead, for spectators whose browsers follow the live feed.
+            changed: returns whether the whole page must be rerun.
         """
 
         def live() -> None:
-            # Each element here costs every viewer's tick.
+            # Each element here adds to the cost of every update of every viewer.
             try:
                 now = snapshots.find(snap.id) if snap.active else snap
             except UserError as error:

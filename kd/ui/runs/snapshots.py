@@ -28,7 +28,7 @@ def stored_model(run_id: str, which: str) -> nn.Module:
 
 
 def shown_run() -> str | None:
-    """Return the id of the run on show: from this session, otherwise from the link."""
+    """Return the id of the run to show, from this session or else from the link."""
     if session_keys.RUN not in st.session_state:
         linked = st.query_params.get("run")
         st.session_state[session_keys.RUN] = linked if runs.is_id(linked) else None
@@ -37,8 +37,8 @@ def shown_run() -> str | None:
         if linked and not runs.is_id(linked):
             notices.notify(
                 "error",
-                "The link's run is not a valid run id. Start a run of your own, or choose one on the Runs "
-                "page.",
+                "This link does not contain a valid run id. Start a run of your own, or choose one on the "
+                "Runs page.",
             )
     return st.session_state[session_keys.RUN]
 
@@ -65,7 +65,7 @@ def of_stored(run: runs.Run) -> Snapshot:
     message = run.message or {"done": "", "interrupted": "The server stopped during this run."}.get(
         run.state, STOPPED
     )
-    if message.startswith("Stopped "):  # as earlier versions worded it
+    if message.startswith("Stopped "):  # the wording of earlier versions
         message = STOPPED
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return Snapshot(
@@ -125,7 +125,7 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
 
 
 def read_models(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
-    """Return the result of ``read`` for student and control as they are now; empty before they began."""
+    """Return the result of ``read`` for the current student and control; empty until they exist."""
     live = shared.manager().look(snap.id, read)
     if live or not snap.saved:
         return live
@@ -138,7 +138,7 @@ def read_models(snap: Snapshot, read: Callable[[nn.Module], T]) -> dict[str, T]:
 
 
 def logits(snap: Snapshot, inputs: Tensor) -> dict[str, Tensor]:
-    """Return logits (N, 10) of a run's student and control as they are now; empty before they began."""
+    """Return logits (N, 10) of a run's current student and control; empty until they exist."""
     return read_models(
         snap, lambda model: inference.logits_in_chunks(model, inputs.to(training_device()), 512).cpu()
     )

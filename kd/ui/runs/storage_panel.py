@@ -1,4 +1,4 @@
-"""The used and the allowed storage, and the oldest runs to remove."""
+"""How much storage is used and allowed, and the oldest runs, which can be removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kd.ui.shell import notices, session_keys, visitor
 from kd.ui.shell.escape import plain
 
 OFFERED = 10  # runs at a time
-NEARLY = 0.9  # share of the limit from which on the panel is open
+NEARLY = 0.9  # fraction of the limit above which the panel is open
 
 
 def show(found: Sequence[runs.Run]) -> None:
@@ -25,7 +25,7 @@ def show(found: Sequence[runs.Run]) -> None:
     oldest = {run.id: run for run in quota.removable(found, visitor.digest())[:OFFERED]}
     with st.expander(f"Stored: {used}", icon=":material/hard_drive:", expanded=used.share >= NEARLY):
         st.caption(
-            "When the store is full, nothing new can start; stored runs stay until somebody deletes them. "
+            "When the store is full, no new run can start; stored runs stay until somebody deletes them. "
             "Pinned runs are not offered here."
         )
         if not oldest:

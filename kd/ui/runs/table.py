@@ -19,7 +19,7 @@ from kd.ui.shell import notices, visitor
 
 
 def show(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint]) -> None:
-    """Draw all runs, those that were interrupted first, and the visitor's kept drawings."""
+    """Draw the table of all runs, interrupted ones first, and the visitor's kept drawings."""
     pictures, labels = drawings.load(visitor.token())
     percent = st.column_config.NumberColumn(format="percent")
     st.dataframe(
@@ -44,7 +44,7 @@ def show(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint
                 width=48,
                 caption=[str(int(label)) for label in labels[-30:]],
             )
-            st.button("Forget them all", key="forget", on_click=_forget_drawings)
+            st.button("Delete all of them", key="forget", on_click=_forget_drawings)
 
 
 def when(moment: str) -> str:
@@ -53,9 +53,9 @@ def when(moment: str) -> str:
 
 
 def _one_temperature(config: Settings) -> float | None:
-    """Return the temperature of a run that has one, and not several."""
-    found = config.to_dict().get("temperature")
-    return found if isinstance(found, float) else None
+    """Return a run's temperature, or None unless it has exactly one."""
+    temperature = config.to_dict().get("temperature")
+    return temperature if isinstance(temperature, float) else None
 
 
 def _yours(owner: str | None) -> str:
@@ -91,7 +91,7 @@ def _row(run: runs.Run, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def _interrupted_row(kept: checkpoints.Checkpoint) -> dict[str, Any]:
-    """Return the same columns, without the measures taken at the end."""
+    """Return the same columns as ``_row`` for an interrupted run, without final measurements."""
     return {
         "name": kept.about.default_name(kept.config),
         "student": getattr(kept.config, "student", f"{kept.config.teacher} (teacher)"),
@@ -111,7 +111,7 @@ def _interrupted_row(kept: checkpoints.Checkpoint) -> dict[str, Any]:
 
 @st.cache_data(show_spinner="Scoring your drawings…", max_entries=256)
 def _score(run_id: str, which: str, digest: str, _pictures: Tensor, _labels: Tensor) -> int:
-    """Count the drawings that a model classifies correctly; the cache knows them by ``digest``."""
+    """Count the drawings that a model classifies correctly; ``digest`` identifies them in the cache."""
     logits = inference.logits_in_chunks(snapshots.stored_model(run_id, which), digits.normalize(_pictures))
     return int((logits.argmax(1) == _labels).sum())
 

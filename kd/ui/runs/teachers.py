@@ -19,15 +19,15 @@ from kd.ui.shell.escape import plain
 
 def choices() -> dict[str, str]:
     """Return the teachers to choose from: name or run id -> label."""
-    found = {name: f"{name} (shipped)" for name in catalogue.shipped()}
+    labels = {name: f"{name} (shipped)" for name in catalogue.shipped()}
     for run in runs.list_runs()[0]:
         if "teacher" in run.models and run.measures:
-            found[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
-    return names.distinct(found)
+            labels[run.id] = f"{run.name}, {run.measures['models']['teacher']['test_accuracy']:.2%}"
+    return names.distinct(labels)
 
 
 def find(name: str) -> CachedTeacher | MeanTeacher:
-    """Return the teacher called ``name``; where it is deleted or damaged, a shipped one, with a warning.
+    """Return the teacher called ``name``; if it is deleted or damaged, warn and return a shipped one.
 
     Raises:
         UserError: no teacher can be loaded.
@@ -37,9 +37,9 @@ def find(name: str) -> CachedTeacher | MeanTeacher:
     except UserError as error:
         for other in catalogue.shipped():
             with contextlib.suppress(UserError):
-                found = shared.manager().teacher(other)
-                st.warning(f"{plain(error)} The shipped teacher {other} answers instead.")
-                return found
+                teacher = shared.manager().teacher(other)
+                st.warning(f"{plain(error)} The shipped teacher {other} is used instead.")
+                return teacher
         raise
 
 

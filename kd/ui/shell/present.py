@@ -16,7 +16,7 @@ from kd.ui.shell import full_screen, session_keys, url_state
 #: Streamlit keeps C and R for itself. Keys do nothing while somebody types into a field.
 ON_DISTIL = {
     "S": "start",
-    "P": "pause or go on",
+    "P": "pause or resume",
     "T": "one step",
     "D": "test digit",
     "X": "clear the drawing",
