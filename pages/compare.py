@@ -63,14 +63,14 @@ table = st.dataframe(
     width="stretch",
     on_select="rerun",
     selection_mode="multi-row",
-    # Ticks are kept by row number, and must not wander to another run.
+    # Streamlit keeps ticks by row number; they must not move to another run.
     key=f"compare_{zlib.crc32(''.join(run.id for run in found).encode())}",
     column_config=table.COLUMNS,
     placeholder="",
 )
 chosen = [found[row] for row in table.selection.rows if row < len(found)]
 st.caption(
-    "The table's own buttons search it, hide columns and download it as CSV; click a heading to sort. Test "
+    "Use the table's buttons to search it, hide columns or download it as CSV; click a heading to sort. Test "
     "accuracy. No setting was tuned on the test set."
 )
 panels.picture(found, measured, batch, threads)

@@ -17,7 +17,7 @@ from kd.ui.lab import (
 )
 from kd.ui.shell import notices
 
-#: Experiment -> how it is shown, and whose run it is about.
+#: Experiment -> the function that shows it, and the view of its run if it has one.
 SHOW = {
     "soft-targets": (soft_targets.show, None),
     "never-saw": (never_saw.show, running.SHARED),
@@ -55,7 +55,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
         key="lab_reset",
         icon=":material/restart_alt:",
         on_click=reset,
-        help="Back to the experiment's defaults.",
+        help="Restores this experiment's defaults.",
     )
     st.caption("Copy the page's address to share exactly what you see.")
 show()

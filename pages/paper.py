@@ -18,12 +18,12 @@ if result is None:
     st.stop()
 
 
-def shown(line: dict, of: dict | None) -> str:
-    """Return mean and standard deviation, with the unit where it is not errors."""
-    if not of:
+def shown(line: dict, statistic: dict | None) -> str:
+    """Return mean and standard deviation, with the unit unless it is errors."""
+    if not statistic:
         return ""
     unit = "" if line["unit"] == "errors" else " " + line["unit"]
-    return cells.shown(of, 1, unit)
+    return cells.shown(statistic, 1, unit)
 
 
 def significant(line: dict) -> str:
@@ -64,7 +64,7 @@ st.dataframe(
 )
 minutes = result["core_minutes"]
 st.caption(
-    f"{result['seeds']} seeds. All were trained on the 60,000 training images, by teachers of their own, as "
+    f"{result['seeds']} seeds. All were trained on the 60,000 training images, with their own teachers, as "
     f"in the paper; no setting was tuned on the test set. {minutes['teachers']:.0f} core-minutes of training "
     f"for the teachers, {minutes['students']:.0f} for the students ({result['machine']}). Made by "
     f"`{result['command']}`."
@@ -73,7 +73,7 @@ students = paper.curve(result)
 if students:
     st.header("Which temperature?", anchor=False)
     st.markdown(
-        "A student of only 30 units cannot follow everything that a high temperature reveals of the "
+        "A student of only 30 units cannot follow everything that a high temperature reveals about the "
         "teacher. In the paper T of 2.5 to 4 was best for it; large students work at any T above 8."
     )
     control = next(iter(students.values()))["control"]

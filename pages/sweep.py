@@ -13,7 +13,7 @@ WAYS = {"sweep": grid_panel, "search": search_panel}
 
 
 def way() -> str:
-    """Return the panel to show: the chosen one, at first from the link or from the kind of its run."""
+    """Return the panel to show: the chosen one, initially from the link or the kind of its run."""
     if session_keys.WAY not in st.session_state:
         run, wanted = st.query_params.get("run"), st.query_params.get("way")
         if wanted not in WAYS:
@@ -46,6 +46,6 @@ st.segmented_control(
     label_visibility="collapsed",
     help="A grid tries every combination; a search proposes the next settings from the results so far.",
 )
-# A link's settings belong to the way that it names; older links may say "grid".
+# A link's settings belong to the panel that it names; older links may say "grid".
 named = query.get("way", "sweep").replace("grid", "sweep")
 WAYS[shown].show(query if named == shown else {})

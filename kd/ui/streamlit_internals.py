@@ -1,10 +1,9 @@
 """The only module that uses private names of Streamlit: a fix for a defect of version 1.67.
 
-A script run's messages wait in the server's event loop until they are sent. Where the run has ended while its
-messages still wait there, as on a busy server, the next request makes Streamlit begin another script runner,
-and from then on it drops the messages of the earlier one. The answer to a drawing then never appears, nor
-does what would repeat it. With the fix the next runner begins once the messages of the one that has ended are
-through.
+A script run's messages wait in the server's event loop until they are sent. On a busy server a run can end
+while its messages are still waiting. The next request then makes Streamlit start a new script runner, and
+from then on it drops the messages of the old one: the answer to a drawing never appears, nor does the
+fragment that would update it. With the fix the new runner starts once the old one's messages have been sent.
 
 tests/integration/test_streamlit_internals.py shows whether Streamlit still has the defect.
 """
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache  # once for the process
 def mend() -> None:
-    """Apply the fix; log a warning where this version of Streamlit is not built as the fix expects."""
+    """Apply the fix; log a warning if this version of Streamlit is not built as the fix expects."""
     try:
         _begin_in_turn()
     except (ImportError, AttributeError) as error:
@@ -41,7 +40,7 @@ def _begin_in_turn() -> None:
         ended = session._scriptrunner
         if ended is None:
             begin(session, request)
-        else:  # it takes no more requests: all its messages are on their way
+        else:  # it takes no more requests, and all its messages are queued
             session._event_loop.call_soon(go_on, session, ended, request)
 
     def go_on(session: AppSession, ended: Any, request: Any) -> None:
@@ -51,7 +50,9 @@ def _begin_in_turn() -> None:
         if now is None or now is ended:
             session._scriptrunner = None
             begin(session, request)
-        elif not now.request_rerun(request):  # two requests came at once, and the first has begun it
+        elif not now.request_rerun(
+            request
+        ):  # two requests came at once, and the first has started this runner
             begin_in_turn(session, request)
 
     AppSession._create_scriptrunner = begin_in_turn

@@ -71,7 +71,7 @@ def test_small_search_ends_with_its_best_trial(page: Page, server: Server) -> No
         lambda: page.evaluate("document.querySelector('.kd-chart.search_history')?.data?.[1].x.length"),
         "the trials in a chart",
     )
-    button(page, "Open the best in Distil").click()
+    button(page, "Open the best on the Distil page").click()
     until(page, lambda: run_id(page) not in (None, search), "the best's run in the address")
     expect(page.get_by_role("heading", name=re.compile("^Result"))).to_be_visible()
     assert points(page)

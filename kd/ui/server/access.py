@@ -10,17 +10,17 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_WRONG_HOST = "This server is not reached by that name. Add the name to server.allowedHosts to allow it."
-_WRONG_ORIGIN = "Pages of other sites may not use this address."
+_WRONG_HOST = "This server does not accept that host name. To allow it, add it to server.allowedHosts."
+_WRONG_ORIGIN = "Pages from other sites may not use this address."
 
 
 def host_is_allowed(host: str | None, allowed: Sequence[str]) -> bool:
     """Return whether a Host header names this server.
 
     Args:
-        host: the header's value, with or without a port; None where it is missing.
+        host: the header's value, with or without a port; None if it is missing.
         allowed: ``server.allowedHosts``: names, ``*.example.org`` for all subdomains, ``*`` for every name.
-            Without any, every name is allowed.
+            If empty, every name is allowed.
     """
     if not allowed:
         return True
@@ -38,7 +38,7 @@ def origin_is_allowed(origin: str | None, host: str | None, also: Sequence[str],
     """Return whether an Origin header belongs to a page of this server.
 
     Args:
-        origin: the header's value; None where it is missing, as for a plain GET from a page of the same
+        origin: the header's value; None if it is missing, as for a plain GET from a page of the same
             origin.
         host: the Host header's value.
         also: ``server.corsAllowedOrigins``.
@@ -50,10 +50,10 @@ def origin_is_allowed(origin: str | None, host: str | None, also: Sequence[str],
 
 
 def _name(address: str) -> str | None:
-    """Return the host name of an address in lower case; None where it is more than a host and a port."""
+    """Return the host name of an address in lower case; None if it has more than a host and a port."""
     try:
         parts = urlsplit(address)
-        parts.port  # noqa: B018  raises ValueError where it is not a number in range
+        parts.port  # noqa: B018  raises ValueError if it is not a number in range
     except ValueError:
         return None
     if (

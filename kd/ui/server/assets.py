@@ -33,7 +33,7 @@ class Asset:
 
     Attributes:
         content: the file, gzipped.
-        etag: of the file, with its quotes.
+        etag: the file's ETag, in quotes.
     """
 
     content: bytes
@@ -55,9 +55,9 @@ def serve(request: Request) -> Response:
     """
     path = ASSETS.get(request.path_params["name"])
     if path is None:
-        return PlainTextResponse("There is no file of this name here.", 404)
+        return PlainTextResponse("There is no file with this name here.", 404)
     try:
-        with _reading:  # several browsers that ask at once wait for one compression
+        with _reading:  # if several browsers ask at once, the file is compressed only once
             asset = _read(path)
     except OSError:
         return PlainTextResponse(f"{path.name} is not installed on this server. Run `make app` again.", 404)

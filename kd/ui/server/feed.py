@@ -17,14 +17,14 @@ _UNKNOWN = "No run with this id is in training here. Reload the page to see whet
 
 @functools.cache
 def feed() -> Feed:
-    """Return the process's one feed. Its drawing code is imported when the first spectator comes."""
+    """Return the feed, one per process. Its drawing code is imported for the first spectator."""
     from kd.store import runs
     from kd.ui.runs import curves
     from kd.ui.shell import shared
 
     def snapshot(run_id: str):
-        found = shared.manager().snapshot(run_id, counts=False) if runs.is_id(run_id) else None
-        return found if found is not None and KINDS[found.kind].page == "distil" else None
+        snap = shared.manager().snapshot(run_id, counts=False) if runs.is_id(run_id) else None
+        return snap if snap is not None and KINDS[snap.kind].page == "distil" else None
 
     return Feed(snapshot, curves.feed_message)
 
@@ -38,11 +38,11 @@ def _fresh(run_id: str) -> Message | None:
 
 
 async def serve(request: Request) -> Response:
-    """Answer with the run's charts and progress; status 304 where the browser has the newest.
+    """Answer with the run's charts and progress, or status 304 if the browser already has the newest.
 
-    Whoever knows a run's id may watch it, as on the pages. A recent message is answered at once, in the event
-    loop: with a thread for each request training kept 0.66 of its speed in a room of fifty, instead of 0.76.
-    Whatever waits for a lock or computes runs in a thread.
+    Anyone who knows a run's id may watch it, as on the pages. A recent message is sent directly from the
+    event loop; with a thread for each request, fifty viewers slowed training to 66% of its speed, not to 76%.
+    Anything that waits for a lock or computes runs in a thread.
     """
     run_id = request.path_params["run_id"]
     message = _fresh(run_id) or await run_in_threadpool(_newest, run_id)

@@ -14,7 +14,7 @@ from typing import Any
 
 from anyio import to_thread
 
-GRACE = 3.0  # seconds that clients have to disconnect, once everything is closed
+GRACE = 3.0  # seconds for clients to disconnect once everything is closed
 
 _closing: list[Callable[[], None]] = []
 _lock = threading.Lock()
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def at_end(close: Callable[[], None]) -> None:
-    """Have ``close`` called when the server ends."""
+    """Register ``close`` to be called when the server stops."""
     _closing.append(close)
 
 
 def close_all() -> None:
-    """Call what was given to ``at_end``, each once, the newest first. A second caller waits for the first."""
+    """Call each registered function once, newest first. A second caller waits for the first."""
     with _lock:
         while _closing:
             _closing.pop()()
@@ -35,12 +35,12 @@ def close_all() -> None:
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
-    """Stop the worker when the server ends, so that each run in training keeps a checkpoint.
+    """Stop the worker when the server stops, so that each run in training keeps a checkpoint.
 
-    The server ends itself by the signal that it received (exit code 143 for SIGTERM), so ``atexit`` handlers
-    do not run. It first waits for all clients to disconnect, without a limit: a phone that fell asleep during
-    a download would keep it from ever coming here. Therefore the signal itself closes everything, and the
-    process ends after ``GRACE`` seconds even if a client is still connected.
+    The server ends by re-raising the signal that it received (exit code 143 for SIGTERM), so ``atexit``
+    handlers do not run. Before that it waits for all clients to disconnect, without a time limit: with a
+    phone that fell asleep during a download, it would never get to the end of this function. So the signal
+    handler closes everything, and the process ends after ``GRACE`` seconds even if a client is connected.
     """
     try:
         with _closed_by_signals():
@@ -51,8 +51,8 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 
 @contextmanager
 def _closed_by_signals() -> Iterator[None]:
-    """Close everything as soon as SIGTERM or SIGINT comes; the server's own handler runs as well."""
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    """Close everything as soon as SIGTERM or SIGINT arrives; the server's own handler runs too."""
+    if threading.current_thread() is not threading.main_thread():  # handlers can only be set there
         yield
         return
     handlers: dict[int, Any] = {}
@@ -74,5 +74,5 @@ def _closed_by_signals() -> Iterator[None]:
 def _end(number: int) -> None:
     close_all()
     time.sleep(GRACE)
-    log.warning("A client is still connected after %g s; the server ends all the same.", GRACE)
+    log.warning("A client is still connected after %g s; the server stops anyway.", GRACE)
     os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Our own routes, all below ``/kd/``: requests that need no run of a page's script.
+"""Our own routes, all below ``/kd/``: requests that do not run a page's script.
 
 Streamlit applies neither its checks nor ``server.baseUrlPath`` to them; both are done here. Handlers that
 wait for a lock or compute are plain functions, which Starlette calls in a thread: an ``async def`` would
@@ -18,7 +18,7 @@ from kd.ui.server.access import AccessChecks
 
 
 def unknown(request: Request) -> Response:
-    """Answer any other address below ours, which Streamlit would answer with its page."""
+    """Answer any other address below ``/kd/`` with 404; Streamlit would return its HTML page."""
     return PlainTextResponse("There is nothing at this address.", 404)
 
 

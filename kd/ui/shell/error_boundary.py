@@ -18,7 +18,7 @@ T = TypeVar("T")
 def plainly() -> Iterator[None]:
     """Show a UserError in place of the content that raised it.
 
-    Wrap pages in it, and fragments too, because those run without their page.
+    Wrap pages in it, and fragments too, because a fragment reruns without its page.
     """
     try:
         yield

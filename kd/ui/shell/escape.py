@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# In a single line. Streamlit adds to Markdown: $formula$, :red[colours], :emoji: and links without brackets.
+# What has a meaning in one line of Markdown. Streamlit adds $formula$, :red[colours], :emoji: and bare links.
 _MEANS_SOMETHING = re.compile(
     r"[\\`*\[\]<~$]|(?<!\w)_|_(?!\w)|:(?=\S)|&(?=[#\w])|(?<=www)\.|^[#+>=-]", re.IGNORECASE
 )

@@ -1,6 +1,6 @@
 """A button for full screen mode.
 
-Browsers allow it only in answer to a click or key press on the page itself, so the server cannot ask for it.
+Browsers allow it only in response to a click or key press on the page, so the server cannot request it.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ _button = st.components.v2.component(
 
 
 def button(key: str) -> None:
-    """Show the button; the key ``key`` presses it too. It is hidden where the browser cannot do it."""
+    """Show the button, with ``key`` as its shortcut; it is hidden if the browser has no full screen."""
     _button(data={"key": key}, key="full_screen", width="content")

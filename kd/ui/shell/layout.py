@@ -9,9 +9,9 @@ from kd.ui.shell import url_state
 
 
 def side_by_side(both: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Return the places of the charts and of the digit.
+    """Return the containers for the charts and for the drawing.
 
-    They are below each other; on a stage, where there are both, side by side, to be seen at once.
+    They are stacked; in presenter mode, if both are used, they are side by side so that both are in view.
     """
     left, right = (
         st.columns([8, 5], gap="medium")

@@ -1,4 +1,4 @@
-"""The presenter's login, where the server has a password."""
+"""The presenter's login, for a server that has a password."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _PASSWORD = "presenter_password"
 
 
 def show() -> None:
-    """Say who may do what and ask for the password; show nothing where everybody may do everything."""
+    """Say who may do what and ask for the password; show nothing if everybody may do everything."""
     if not permissions.closed():
         return
     with st.container(horizontal=True, vertical_alignment="center", key="entrance"):
         if permissions.presenter(visitor.digest()):
-            st.caption(":material/co_present: You are the presenter: visitors only watch and draw.")
+            st.caption(":material/co_present: You are the presenter. Visitors can only watch and draw.")
             st.button(
                 "Leave",
                 key="presenter_leave",
@@ -27,7 +27,7 @@ def show() -> None:
             )
             return
         st.caption(
-            ":material/visibility: Only the presenter starts and deletes runs here. You can watch, look "
+            ":material/visibility: Only the presenter can start or delete runs here. You can watch, look "
             "around and draw."
         )
         with st.popover("I am the presenter", type="tertiary"):

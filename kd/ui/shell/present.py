@@ -12,8 +12,8 @@ import streamlit as st
 
 from kd.ui.shell import full_screen, session_keys, url_state
 
-#: Key -> what it does. Pages give the keys to their buttons through key(), so that none has two meanings.
-#: Streamlit keeps C and R for itself. Keys do nothing while somebody types into a field.
+#: Key -> what it does. Pages assign the keys to their buttons with key(), so that none has two meanings.
+#: Streamlit reserves C and R. Keys do nothing while somebody types into a field.
 ON_DISTIL = {
     "S": "start",
     "P": "pause or resume",
@@ -21,11 +21,11 @@ ON_DISTIL = {
     "D": "test digit",
     "X": "clear the drawing",
 }
-ANYWHERE = {"L": "replay the last run", "Q": "code to join", "F": "full screen", "N": "next page"}
+ANYWHERE = {"L": "replay the last run", "Q": "QR code", "F": "full screen", "N": "next page"}
 
 
 def key(letter: str) -> str | None:
-    """Return the shortcut of a button in presenter mode; outside it None."""
+    """Return a button's shortcut in presenter mode, otherwise None."""
     assert letter in ON_DISTIL | ANYWHERE
     return letter if url_state.presenting() else None
 
@@ -35,7 +35,7 @@ def _switch(on: bool) -> None:
 
 
 def offer() -> None:
-    """Draw a quiet button that begins presenter mode."""
+    """Draw an inconspicuous button that starts presenter mode."""
     if not url_state.presenting():
         st.button(
             "Present",
@@ -44,7 +44,7 @@ def offer() -> None:
             icon=":material/co_present:",
             on_click=_switch,
             args=(True,),
-            help="For a stage: large type, no menus, keyboard shortcuts, and a code by which the room joins.",
+            help="For a talk: large type, no menus, keyboard shortcuts and a QR code for the audience.",
         )
 
 
@@ -52,7 +52,7 @@ def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool
     """Draw what a presenter needs on each page, along its lower edge.
 
     Args:
-        replay_last: lets the first page replay the last run; returns whether there is one.
+        replay_last: makes the first page replay the last run; returns whether there is one.
     """
     url_state.keep_mode()
     if not url_state.presenting():
@@ -122,7 +122,7 @@ def _code(address: str) -> None:
 
 
 def unreachable(address: str) -> str:
-    """Return why phones cannot open an address, and what to do; empty where they may."""
+    """Return why phones cannot open an address and what to do; empty if nothing speaks against it."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     try:
@@ -134,17 +134,17 @@ def unreachable(address: str) -> str:
     ours = _address_in_network()
     there = f", probably http://{ours}:{parts.port or 80}" if ours else ""
     return (
-        f"Phones can't open {host} – that address means 'this computer'. Serve the room with `make app "
-        f"ARGS=--server.address=0.0.0.0`, and open the app at this machine's address in the network{there}."
+        f"Phones can't open {host} – that address means 'this computer'. Start the server with `make app "
+        f"ARGS=--server.address=0.0.0.0` and open the app at this machine's address in the network{there}."
     )
 
 
 def _address_in_network() -> str:
-    """Return this machine's address in its network, or nothing where it has none. Nothing is sent."""
+    """Return this machine's address in its network, or "" if it has none. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # an address reserved for examples
-            found = probe.getsockname()[0]
+            address = probe.getsockname()[0]
         except OSError:
             return ""
-    return "" if ipaddress.ip_address(found).is_loopback else found
+    return "" if ipaddress.ip_address(address).is_loopback else address

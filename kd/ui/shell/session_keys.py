@@ -2,9 +2,9 @@
 
 OWNER = "owner"
 OWNER_COMPONENT = "owner_component"
-RUN = "run"  # the id of the run on show
-LAB_RUN = "lab_run"  # the id of the lab's own run on show: a study, or a run with a mistake
-SETTINGS = "settings"  # mode -> dict of settings, kept over page changes
+RUN = "run"  # the id of the run shown
+LAB_RUN = "lab_run"  # the id of the lab's own run shown: a study, or a run with a mistake
+SETTINGS = "settings"  # mode -> dict of settings, kept when the page changes
 MODE = "mode"  # "distil" or "teacher"
 PRESET = "preset"
 NOTICE = "notice"  # (kind, sentence) to show once after a rerun
@@ -14,22 +14,22 @@ SHOW_AT = "show_at"  # temperature of the answer bars
 MODE_WIDGET = "mode_widget"
 LAB = "lab"  # dict of the lab's settings
 COMPRESS = "compress"  # dict of the Compress page's settings
-COMPRESS_RUN = "compress_run"  # the id of the fine-tuning on show
+COMPRESS_RUN = "compress_run"  # the id of the fine-tuning shown
 COMPRESS_ADOPTED = "compress_adopted"  # the id of the fine-tuning whose settings the widgets show
 WAY = "way"  # the panel of the Sweep page: "sweep" or "search"
 WAY_WIDGET = "way_widget"
-SEARCH = "search"  # dict of a search's settings, as the visitor wrote them
-SEARCH_RUN = "search_run"  # the id of the search on show
-GRID = "grid"  # dict of a sweep's settings, as the visitor wrote them
-GRID_RUN = "grid_run"  # the id of the sweep on show
+SEARCH = "search"  # dict of a search's settings, as the visitor entered them
+SEARCH_RUN = "search_run"  # the id of the search shown
+GRID = "grid"  # dict of a sweep's settings, as the visitor entered them
+GRID_RUN = "grid_run"  # the id of the sweep shown
 GRID_PICKED = "grid_picked"  # the heat map's cell whose numbers are shown
-GRID_CELLS = "grid_cells"  # how often the select box of cells got a new key
+GRID_CELLS = "grid_cells"  # how often the select box of cells has been given a new key
 GRID_TOUCHED = "grid_touched"  # the settings of the sweep in which the visitor picked a cell
 GRID_MEASURE = "grid_measure"  # the measure that the heat map's colours show
-GRID_GAIN = "grid_gain"  # whether it is the difference from the control
+GRID_GAIN = "grid_gain"  # whether they show the difference from the control
 GRID_SEED = "grid_seed"  # the seed whose network a click opens
-GRID_OPEN = "grid_open_clicked"  # whether the cell that was clicked is to be opened
-GRID_NEWS = "grid_news"  # whether a click has just picked another
+GRID_OPEN = "grid_open_clicked"  # whether to open the cell that was clicked
+GRID_NEWS = "grid_news"  # whether a click has just picked another cell
 MEASURE = "measure_runs"  # ids of the runs still to be measured
 PRESENT = "present"  # whether in presenter mode
 QR = "qr"  # whether the QR code of the page's address is shown
@@ -44,5 +44,5 @@ def setting(mode: str, name: str) -> str:
 
 
 def renewed(prefix: str) -> str:
-    """Return the key under which a form keeps how often its widgets got new keys."""
+    """Return the key of a form's counts of how often each widget has been given a new key."""
     return f"{prefix}_widgets"

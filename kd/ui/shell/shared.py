@@ -11,15 +11,15 @@ from kd.jobs.manager import JobManager
 from kd.ui.server import lifespan
 
 # Seconds after which a thread that runs Python yields to another. Page scripts and training take turns at
-# each operation; with its default, training waited 5 ms for each turn. Measured on two crowded cores with a
-# thread that runs Python all the time: training keeps 45% of its speed instead of 27%; shorter intervals gain
-# nothing.
+# each operation, and with Python's default training waited 5 ms for each turn. Measured on two busy cores
+# with a thread that runs Python all the time: training keeps 45% of its speed instead of 27%; shorter
+# intervals gain nothing.
 SWITCH = 0.0005
 
 
 @st.cache_resource(show_spinner="Loading the teacher and MNIST…")
 def manager() -> JobManager:
-    """Return the process's one job manager, with its data source."""
+    """Return the job manager, one per process, with its data source."""
     sys.setswitchinterval(SWITCH)
     made = JobManager(sources.Source())
     lifespan.at_end(made.close)

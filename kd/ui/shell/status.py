@@ -24,7 +24,7 @@ def strip() -> None:
                 "Downloading MNIST (11.6 MB) in the background. Until then everything works on a sample of "
                 "5,000 of its images.",
             )
-        elif url_state.presenting():  # the room needs to know no more
+        elif url_state.presenting():  # an audience needs no more than this
             st.container(key="kd_sample").caption(
                 "On 5,000 real MNIST images instead of all 70,000: students learn from 4,000 and are tested "
                 "on the other 1,000."

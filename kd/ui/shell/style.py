@@ -13,8 +13,8 @@ _PRESENTER = frontend.read("presenter.css")
 def apply(presenting: bool) -> None:
     """Add the rules to the page; in presenter mode with large type and without menus.
 
-    Streamlit sends an element of style rules alone later than the first captions. With another node
-    next to the rules it is an element like any other, and comes first.
+    Streamlit sends an element that has only style rules after the first captions. The empty span makes it an
+    ordinary element, which is sent first.
     """
     with st.container(key="kd_style"):
         st.html(f"<span></span><style>{_ALWAYS}{_PRESENTER if presenting else ''}</style>")

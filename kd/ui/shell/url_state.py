@@ -14,7 +14,7 @@ REPLAY = "replay"  # the stored run that is played back
 
 
 def presenting() -> bool:
-    """Return whether this session is in presenter mode: at first by its link, then by its buttons."""
+    """Return whether this session is in presenter mode, set first by its link, then by its buttons."""
     return st.session_state.setdefault(session_keys.PRESENT, st.query_params.get(PRESENT) == "1")
 
 
@@ -44,7 +44,7 @@ def keep_mode() -> None:
 
 
 def to_watch(first_page: bool) -> str:
-    """Return the address for spectators, as this browser sees it; empty where it has not reported it.
+    """Return the address for spectators, as this browser sees it; empty if it has not reported one.
 
     On the first page a run's id is enough: its settings come with it.
     """

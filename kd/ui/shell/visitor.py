@@ -28,7 +28,7 @@ def digest() -> str:
 
 
 def remember() -> None:
-    """Find or make this browser's token, and let the browser keep it."""
+    """Find or create this browser's token, and store it in the browser."""
     if session_keys.OWNER not in st.session_state:
         kept = st.context.cookies.get(COOKIE, "")
         st.session_state[session_keys.OWNER] = kept if _TOKEN.fullmatch(kept) else secrets.token_urlsafe(24)
@@ -38,7 +38,7 @@ def remember() -> None:
         on_token_change=lambda: None,
         height=1,
     )
-    told = result.get("token")
-    if isinstance(told, str) and _TOKEN.fullmatch(told) and told != token():
-        st.session_state[session_keys.OWNER] = told
+    reported = result.get("token")
+    if isinstance(reported, str) and _TOKEN.fullmatch(reported) and reported != token():
+        st.session_state[session_keys.OWNER] = reported
         st.rerun()

@@ -21,7 +21,7 @@ def method_title(name: str) -> str:
 
 
 def settings() -> GridConfig | None:
-    """Draw the widgets; return the config that they make. Where it is not valid, say why and return None."""
+    """Draw the widgets and return the resulting config; if it is invalid, say why and return None."""
     left, right = st.columns(2)
     with left:
         FORM.widget(
@@ -57,23 +57,25 @@ def settings() -> GridConfig | None:
 def forecast(config: GridConfig) -> None:
     """Say how many trainings there are, how long they take, and which networks are not kept."""
     controls = len(config.values("student")) * len(config.values("labels")) * config.seeds
-    said = (
+    sentence = (
         f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and "
         f"{many(controls, 'control')}, computed together in {many(len(grid_cells.groups(config)), 'group')}"
     )
     manager = shared.manager()
     try:
         if busy := manager.busy():
-            said += "" if grid_time.known(config) else ". The time is estimated when nothing else trains."
+            sentence += (
+                "" if grid_time.known(config) else ". The time is estimated once nothing else is training."
+            )
         if not busy or grid_time.known(config):
             seconds = grid_time.seconds(
                 config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy
             )
             if seconds is None:
-                said += ". They are too varied to estimate the time beforehand; it is shown soon after Start."
+                sentence += ". They differ too much to estimate the time now; you see it soon after Start."
             else:
-                said += f"; about **{duration(seconds)}** (estimated from a short trial)."
-        st.markdown(f"{said} {grid_weights.bound(grid_cells.cells(config))}")
+                sentence += f"; about **{duration(seconds)}** (estimated from a short trial)."
+        st.markdown(f"{sentence} {grid_weights.bound(grid_cells.cells(config))}")
     except UserError as error:
         st.error(plain(error))
 

@@ -33,7 +33,7 @@ def show(query: Mapping[str, str]) -> None:
     with st.container():
         notices.show()
     config = axes.settings()
-    told = st.container()  # filled in last, because the estimate takes a moment
+    estimate = st.container()  # filled in last, because it takes a moment
     stopped = (
         snap is not None
         and snap.state == "stopped"
@@ -49,7 +49,7 @@ def show(query: Mapping[str, str]) -> None:
     _sweep(snap) if snap is not None else _measured_before()
     run = st.session_state.get(session_keys.GRID_RUN)
     url_state.write(axes.FORM.query() | ({"run": run} if run else {}) | heat_map.link())
-    with told:
+    with estimate:
         if config is not None:
             axes.forecast(config)
 
@@ -72,7 +72,7 @@ def _sweep(snap: Snapshot) -> None:
 
 
 def _measured_before() -> None:
-    """Show sweeps that the command line measured, until somebody starts one."""
+    """Show stored sweeps from the command line, until the visitor starts one."""
     try:
         measured = grid_store.load()
     except UserError as error:
@@ -80,24 +80,24 @@ def _measured_before() -> None:
         return
     if not measured:
         return
-    st.subheader("Measured before", anchor=False)
-    names = [found["student"] for found in measured]
+    st.subheader("Measured earlier", anchor=False)
+    names = [sweep["student"] for sweep in measured]
     name = (
         st.segmented_control("Student", names, default=names[0], required=True, key="grid_stored")
         if len(names) > 1
         else names[0]
     )
-    found = next(found for found in measured if found["student"] == name)
-    how = heat_map.view(found["config"])
-    st.caption(f"The paper's claim: {found['claim']}")
-    heat_map.heat(found["config"], found["cells"], {}, how, "grid_stored_heat")
+    sweep = next(sweep for sweep in measured if sweep["student"] == name)
+    how = heat_map.view(sweep["config"])
+    st.caption(f"The paper's claim: {sweep['claim']}")
+    heat_map.heat(sweep["config"], sweep["cells"], {}, how, "grid_stored_heat")
     st.session_state.pop(session_keys.GRID_OPEN, None)  # shipped results have no networks
     if st.session_state.pop(session_keys.GRID_NEWS, False):
         st.rerun()
-    heat_map.result(found["config"], found["cells"])
-    st.markdown(found["summary"])
-    heat_map.picked(found["config"], found["cells"])
+    heat_map.result(sweep["config"], sweep["cells"])
+    st.markdown(sweep["summary"])
+    heat_map.picked(sweep["config"], sweep["cells"])
     st.caption(
-        f"Until you start a sweep of your own, this is the result of `{found['command']}` "
-        f"({found['machine']})."
+        f"Until you start a sweep of your own, this is the result of `{sweep['command']}` "
+        f"({sweep['machine']})."
     )

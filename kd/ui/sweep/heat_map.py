@@ -22,7 +22,7 @@ from kd.ui.shell import notices, session_keys, visitor
 
 
 def view(config: GridConfig) -> dict[str, Any]:
-    """Draw the widgets that choose the heat map's view, at first the link's; return the view."""
+    """Draw the widgets for the heat map's view, initially the link's; return the view."""
     if session_keys.GRID_MEASURE not in st.session_state and st.query_params.get("shows") in MEASURES:
         st.session_state[session_keys.GRID_MEASURE] = st.query_params["shows"]
     if session_keys.GRID_GAIN not in st.session_state and "gain" in st.query_params:
@@ -37,9 +37,9 @@ def view(config: GridConfig) -> dict[str, Any]:
             "Colour shows", list(MEASURES), key=session_keys.GRID_MEASURE, format_func=MEASURES.get
         )
         gain = st.toggle(
-            "Against the control",
+            "Difference from the control",
             key=session_keys.GRID_GAIN,
-            help="The difference from the control of the same seed, averaged over the seeds.",
+            help="Compares each network with the control of the same seed; averaged over the seeds.",
         )
     x, y = across[0], down[0]
     fixed = {name: config.values(name)[0] for name in AXES}
@@ -81,7 +81,9 @@ def heat(
         config, grid_summary.by_place(cells), grid_summary.under_way(config, live), **how
     ) | {"picture": "sweep", "picks": True}
     best = grid_summary.best(cells)
-    summary = grid_figures.verdict(best, grid_figures.named(config)) if best else "Nothing has ended yet."
+    summary = (
+        grid_figures.verdict(best, grid_figures.named(config)) if best else "No training has finished yet."
+    )
     label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {summary}"
     live_charts(packed({key: (figure, label)}), key, lambda point: _pick(config, how, point))
 
@@ -128,7 +130,7 @@ def held(snap: Snapshot) -> frozenset[int]:
 
 
 def open_clicked(snap: Snapshot, open_cells: frozenset[int]) -> None:
-    """Go to the run of the cell that was just clicked, where its network was kept."""
+    """Go to the run of the cell that was just clicked, if its network was kept."""
     if st.session_state.pop(session_keys.GRID_OPEN, False):
         cell = _cell(
             snap.config,
@@ -166,7 +168,7 @@ def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
     """Describe what a click on a cell does."""
     config, settings = (
         snap.config,
-        "Click a cell to see its numbers; its settings can be opened on the Distil page below.",
+        "Click a cell to see its numbers. **Open its settings** below shows them on the Distil page.",
     )
     bound = grid_weights.bound(grid_cells.cells(config))
     if open_cells:
@@ -189,7 +191,7 @@ def picked(
     snap: Snapshot | None = None,
     open_cells: frozenset[int] = frozenset(),
 ) -> None:
-    """Show one cell's numbers, seed by seed, and how to open it: as it was trained, or its settings alone."""
+    """Show one cell's numbers for each seed, and buttons to open its trained run or only its settings."""
     best = grid_summary.best(cells)
     if best is None:
         return
@@ -251,7 +253,7 @@ def picked(
             column_config=columns
             | {
                 "seconds": st.column_config.NumberColumn(
-                    format="%.2f", help="Its share of the time of its group."
+                    format="%.2f", help="This training's share of its group's training time."
                 )
             },
         )

@@ -32,8 +32,8 @@ def show(query: Mapping[str, str]) -> None:
     """Draw the whole panel; ``query`` holds the link's parameters for it."""
     st.markdown(
         "A grid tries everything. Here Optuna's sampler **proposes** the next method, temperature, soft "
-        "weight and learning rate from the results so far, and stops those that fall behind. It uses the "
-        "validation images alone; the best setting is trained once more and only then measured on the test "
+        "weight and learning rate from the results so far, and stops trials that fall behind. It uses "
+        "only the validation images; at the end the best setting is trained again and measured on the test "
         "set."
     )
     if FORM.restore(query):
@@ -44,9 +44,9 @@ def show(query: Mapping[str, str]) -> None:
     with st.container():
         notices.show()
     config = _settings()
-    told = st.container()  # filled in last, because the estimate takes a moment
+    estimate = st.container()  # filled in last, because it takes a moment
     VIEW.buttons(
-        config, snap, stop="Finished trials are kept: Start with the same settings continues from them."
+        config, snap, stop="Finished trials are kept. Start with the same settings to continue from them."
     )
     if snap is not None:
         VIEW.head(snap)
@@ -57,7 +57,7 @@ def show(query: Mapping[str, str]) -> None:
         _stored()
     run = st.session_state.get(session_keys.SEARCH_RUN)
     url_state.write({"way": "search"} | FORM.query() | ({"run": run} if run else {}))
-    with told:
+    with estimate:
         if config is not None:
             _forecast(config)
 
@@ -95,9 +95,9 @@ def _settings() -> SearchConfig | None:
 
 def _forecast(config: SearchConfig) -> None:
     """Say how large the search is, and estimate how long it takes at most."""
-    said = (
+    sentence = (
         f"**Up to {axes.many(config.trials, 'trial')}** of {axes.many(config.epochs, 'epoch')}, each a "
-        "student with its control, and the best once more"
+        "student with its control; the best is trained again at the end"
     )
     manager = shared.manager()
     try:
@@ -109,17 +109,17 @@ def _forecast(config: SearchConfig) -> None:
         st.error(plain(error))
         return
     if seconds is None:
-        st.markdown(f"{said}. The time is estimated when nothing else trains.")
+        st.markdown(f"{sentence}. The time is estimated once nothing else is training.")
     else:
         most = axes.duration(seconds * (config.trials + 2))
         st.markdown(
-            f"{said}; **at most about {most}** (estimated from a short trial). How many trials are stopped "
-            "early is not known beforehand."
+            f"{sentence}; **at most about {most}** (estimated from a short trial). It ends sooner if "
+            "trials are stopped early."
         )
 
 
 def _live(now: Snapshot) -> None:
-    """Show the trials so far while the search runs. Its result is shown below when it has ended."""
+    """Show the trials so far while the search runs. When it has ended, _outcome shows the result."""
     if now.measures.get("search"):
         return
     trials = search_results.read(now.config, now.rows)
@@ -127,10 +127,10 @@ def _live(now: Snapshot) -> None:
     so_far = (
         f"best validation accuracy so far {best['value']:.2%}, in trial {best['number'] + 1}"
         if best
-        else "none has ended yet"
+        else "no trial has finished yet"
     )
     if now.rows and now.rows[-1]["again"]:
-        doing = "All trials have ended; the best is trained once more"
+        doing = "All trials have ended; the best is being trained again"
     else:
         doing = "Before the first trial"
         if trials:
@@ -144,31 +144,31 @@ def _live(now: Snapshot) -> None:
     )
 
 
-def _outcome(found: Mapping[str, Any]) -> None:
+def _outcome(result: Mapping[str, Any]) -> None:
     """Show the result of a search in words and charts, and a button to open its best setting."""
-    st.markdown(search_results.summary(found))
-    if "best" in found and st.button(
-        "Open the best in Distil",
+    st.markdown(search_results.summary(result))
+    if "best" in result and st.button(
+        "Open the best on the Distil page",
         key="search_open",
         icon=":material/open_in_new:",
-        help="Opens its stored run; where there is none, its settings.",
+        help="Opens its stored run, or only its settings if no run was stored.",
     ):
         try:
-            controls.show_run(runs.load(found.get("run", "")).id)
+            controls.show_run(runs.load(result.get("run", "")).id)
         except UserError:  # a search that was stopped, or whose run was deleted
-            config = SearchConfig.from_dict(found["config"])
+            config = SearchConfig.from_dict(result["config"])
             controls.show(
                 config.distillation(
-                    {name: value for name, value in found["best"].items() if name != "validation_accuracy"}
+                    {name: value for name, value in result["best"].items() if name != "validation_accuracy"}
                 )
             )
         st.switch_page(paths.page("distil"))
-    label = f"The result of each trial. {search_results.summary(found)}"
-    charts = {"search_history": (history(found), label)}
-    if found["importances"]:
-        most = max(found["importances"], key=found["importances"].get)
+    label = f"The result of each trial. {search_results.summary(result)}"
+    charts = {"search_history": (history(result), label)}
+    if result["importances"]:
+        most = max(result["importances"], key=result["importances"].get)
         charts["search_importances"] = (
-            importances(found),
+            importances(result),
             f"How much each setting mattered; {most.replace('_', ' ')} most.",
         )
     live_charts(packed(charts), "search_charts")
@@ -178,45 +178,45 @@ def _outcome(found: Mapping[str, Any]) -> None:
             {
                 "trial": trial["number"] + 1,
                 **trial["params"],
-                "validation images": trial["value"],
-                "its control": trial.get("control"),
+                "validation accuracy": trial["value"],
+                "control": trial.get("control"),
                 "stopped early": trial["state"] != "complete",
             }
-            for trial in found["trials"]
+            for trial in result["trials"]
         ]
         st.dataframe(
             rows,
             hide_index=True,
             width="stretch",
             column_config={
-                "validation images": percent,
-                "its control": percent,
+                "validation accuracy": percent,
+                "control": percent,
                 "learning_rate": st.column_config.NumberColumn(format="%.4f"),
             },
         )
 
 
 def _stored() -> None:
-    """Show the searches that finished here before."""
-    found = search_results.stored()
-    if not found:
+    """Show earlier searches."""
+    searches = search_results.stored()
+    if not searches:
         st.info(
             "There is no search yet. Press **Start**, or run `python -m kd search --student mlp-30`; its "
             "result appears here."
         )
         return
-    st.subheader("Searched before", anchor=False)
-    by_command = {one["command"]: one for one in reversed(found)}
+    st.subheader("Earlier searches", anchor=False)
+    by_command = {search["command"]: search for search in reversed(searches)}
     commands = list(by_command)[::-1]
-    one = by_command[
+    search = by_command[
         st.selectbox("Search", commands, key="search_chosen") if len(commands) > 1 else commands[0]
     ]
-    _outcome(one)
-    # Shipped searches are results alone, without their study.
+    _outcome(search)
+    # Shipped searches have results but no Optuna study to continue.
     on = (
-        f"With more trials, the same settings continue from here: up to {STARTED_TRIALS} by Start, more on "
-        "the command line."
+        f"To continue this search, start the same settings with more trials: up to {STARTED_TRIALS} here, "
+        "more on the command line."
         if search_results.finished()
         else "It is shown until you run a search of your own."
     )
-    st.caption(f"Result of `{one['command']}` ({one['machine']}). {on}")
+    st.caption(f"Result of `{search['command']}` ({search['machine']}). {on}")
