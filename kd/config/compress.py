@@ -89,7 +89,7 @@ class CompressConfig(Config):
         0,
         "Labels",
         "How many training images have a label in fine-tuning, equally many per digit. "
-        "With few, the teacher matters more. 0: all have one.",
+        "With few, the teacher matters more. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,

@@ -130,7 +130,7 @@ class DistilConfig(Config):
         0,
         "Labels",
         "How many training images have a label, equally many per digit. The teacher answers for the others "
-        "too. 0: all have one.",
+        "too. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,

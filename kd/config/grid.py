@@ -31,35 +31,35 @@ _KINDS: dict[str, type] = {
 class GridConfig(Config):
     """Settings of a sweep: students for all combinations of the axes' values, each with its control.
 
-    An axis is its values with commas between them, each once and numbers in order. See kd.sweeps.grid.
+    An axis is a comma-separated list of its values, each once and numbers in order. See kd.sweeps.grid.
     """
 
     student: str = setting(
         "mlp-30",
         "Students",
-        "The networks that learn from the teacher, with commas between them, such as mlp-30,mlp-300.",
+        "The networks that learn from the teacher, separated by commas, such as mlp-30,mlp-300.",
     )
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
     )
-    method: str = setting("hinton", "Methods", "How the students are taught, with commas between them.")
+    method: str = setting("hinton", "Methods", "How the students are taught, separated by commas.")
     temperature: str = setting(
         "1,2,3,4,8,20",
         "Temperatures",
-        "Soften the teacher's answers: 1 to 20, with commas between them. "
+        "Soften the teacher's answers: 1 to 20, separated by commas. "
         "Methods without a temperature ignore them.",
     )
     soft_weight: str = setting(
         "0.5,0.9,1",
         "Soft weights",
-        "Shares of the loss that match the teacher's answers: 0 to 1, with commas between them. "
+        "Shares of the loss that match the teacher's answers: 0 to 1, separated by commas. "
         "0 is the control, which is trained anyway.",
     )
     labels: str = setting(
         "0",
         "Labels",
-        "How many training images have a label, with commas between them; the teacher answers for all. "
-        "0: all have one.",
+        "How many training images have a label, separated by commas; the teacher answers for all. 0 means "
+        "all.",
     )
     seeds: int = setting(
         3,

@@ -45,7 +45,7 @@ class MistakeConfig(Settings):
     labels: int = setting(
         100,
         "Labels",
-        "How many training images have a label. With few the teacher matters more. 0: all have one.",
+        "How many training images have a label. With few, the teacher matters more. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,

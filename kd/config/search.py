@@ -29,12 +29,12 @@ class SearchConfig(Settings):
     )
     trials: int = setting(30, "Trials", "The most settings that are tried.", 1, 1000, 1)
     methods: str = setting(
-        "hinton,dist,reverse-kl,jsd", "Methods", "The methods to choose among, with commas between them."
+        "hinton,dist,reverse-kl,jsd", "Methods", "The methods to choose from, separated by commas."
     )
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label. 0: all have one.",
+        "How many training images have a label. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,

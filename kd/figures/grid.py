@@ -199,8 +199,8 @@ def verdict(best: Mapping[str, Any], within: Sequence[str]) -> str:
     """
     accuracy, errors = best["validation_accuracy"], best["test_errors"]
     sentence = (
-        f"Best on the validation images, on which it may be chosen: **{title(best, within)}**, "
-        f"{shown(accuracy, 'validation_accuracy')} accuracy there; "
+        f"Best setting (chosen on validation): **{title(best, within)}** – "
+        f"validation accuracy {shown(accuracy, 'validation_accuracy')}; "
         f"on the test set **{shown(errors, 'test_errors')}**"
     )
     if "gain" in errors:

@@ -88,7 +88,7 @@ def test_best_is_chosen_on_validation_among_most_seeds():
     row = best(CELLS)
     assert (row["temperature"], row["n"]) == (4.0, 2)  # T = 1 has one seed so far
     assert grid.verdict(row, ["temperature"]).startswith(
-        "Best on the validation images, on which it may be chosen: **T = 4**, 94.30 ± 0.99% accuracy there; "
+        "Best setting (chosen on validation): **T = 4** – validation accuracy 94.30 ± 0.99%; "
         "on the test set **570.0 ± 99.0 errors**, −80.0 ± 28.3 errors compared with its control"
     )
     assert best(CELLS[:2]) is None

@@ -30,11 +30,18 @@ def settings() -> GridConfig | None:
             options=registry.students(),
             accept_new_options=True,
             placeholder="mlp-30, or a width of your own such as mlp-64",
+            help="The networks that learn from the teacher.",
         )
         FORM.text("temperature")
         FORM.text("soft_weight")
     with right:
-        FORM.widget(st.multiselect, "method", options=list(METHODS), format_func=method_title)
+        FORM.widget(
+            st.multiselect,
+            "method",
+            options=list(METHODS),
+            format_func=method_title,
+            help="How the students are taught.",
+        )
         FORM.text("labels")
         few, many = st.columns(2)
         with few:

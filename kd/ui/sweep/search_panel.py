@@ -66,7 +66,13 @@ def _settings() -> SearchConfig | None:
     left, right = st.columns(2)
     with left:
         FORM.widget(st.selectbox, "student", options=registry.students(), accept_new_options=True)
-        FORM.widget(st.multiselect, "methods", options=list(METHODS), format_func=axes.method_title)
+        FORM.widget(
+            st.multiselect,
+            "methods",
+            options=list(METHODS),
+            format_func=axes.method_title,
+            help="The methods to choose from.",
+        )
     with right:
         few, many = st.columns(2)
         with few:
