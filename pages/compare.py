@@ -19,12 +19,12 @@ st.markdown(
     "teacher and student in alternating rounds, each in its fastest form. Tick one run to look closer, or "
     "several to see them in one chart."
 )
-found = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
-if not found:
+stored = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
+if not stored:
     st.info("There is nothing to compare yet. Each run that finishes on the **Distil** page appears here.")
     st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
     st.stop()
-measured = {run.id: measures for run in found if (measures := comparison.stored(run))}
+measured = {run.id: measures for run in stored if (measures := comparison.stored(run))}
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     batch = st.segmented_control(
@@ -44,7 +44,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         key="compare_threads",
         help="Processor cores used per answer.",
     )
-    missing = [run for run in found if run.id not in measured]
+    missing = [run for run in stored if run.id not in measured]
     st.button(
         f"Measure {len(missing)} new" if missing else "All are measured",
         key="measure",
@@ -58,24 +58,24 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 place = st.empty()  # for the progress bar; what was measured before stays on the page below it
 notices.show()
 table = st.dataframe(
-    [table.row(run, measured.get(run.id), batch, threads) for run in found],
+    [table.row(run, measured.get(run.id), batch, threads) for run in stored],
     hide_index=True,
     width="stretch",
     on_select="rerun",
     selection_mode="multi-row",
     # Streamlit keeps ticks by row number; they must not move to another run.
-    key=f"compare_{zlib.crc32(''.join(run.id for run in found).encode())}",
+    key=f"compare_{zlib.crc32(''.join(run.id for run in stored).encode())}",
     column_config=table.COLUMNS,
     placeholder="",
 )
-chosen = [found[row] for row in table.selection.rows if row < len(found)]
+chosen = [stored[row] for row in table.selection.rows if row < len(stored)]
 st.caption(
     "Use the table's buttons to search it, hide columns or download it as CSV; click a heading to sort. Test "
     "accuracy. No setting was tuned on the test set."
 )
-panels.picture(found, measured, batch, threads)
+panels.picture(stored, measured, batch, threads)
 if len(chosen) == 1:
     panels.closer(chosen[0], measured)
 elif chosen:
     panels.beside(chosen)
-panels.measure(found, place)
+panels.measure(stored, place)

@@ -15,15 +15,15 @@ WAYS = {"sweep": grid_panel, "search": search_panel}
 def way() -> str:
     """Return the panel to show: the chosen one, initially from the link or the kind of its run."""
     if session_keys.WAY not in st.session_state:
-        run, wanted = st.query_params.get("run"), st.query_params.get("way")
-        if wanted not in WAYS:
+        run, name = st.query_params.get("run"), st.query_params.get("way")
+        if name not in WAYS:
             try:
                 snap = snapshots.find(run)
-                wanted = snap.kind if snap is not None and snap.kind in WAYS else "sweep"
+                name = snap.kind if snap is not None and snap.kind in WAYS else "sweep"
             except UserError:  # shown where the run would be
-                wanted = "sweep"
-        st.session_state[session_keys.WAY] = wanted
-        st.session_state.setdefault(WAYS[wanted].VIEW.slot, run)
+                name = "sweep"
+        st.session_state[session_keys.WAY] = name
+        st.session_state.setdefault(WAYS[name].VIEW.slot, run)
     for panel in WAYS.values():  # otherwise both would take the link's run
         st.session_state.setdefault(panel.VIEW.slot, None)
     return st.session_state[session_keys.WAY]

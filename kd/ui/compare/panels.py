@@ -40,7 +40,7 @@ def want(ids: list[str]) -> None:
         st.session_state[session_keys.MEASURE] = list(ids)
 
 
-def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
+def measure(stored: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
     """Measure the queued runs, one after the other, and store the result with each."""
     queued = st.session_state.get(session_keys.MEASURE)
     if not queued:
@@ -58,7 +58,7 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
         return shared.manager().busy()
 
     while queued:
-        run = next((run for run in found if run.id == queued[0]), None)
+        run = next((run for run in stored if run.id == queued[0]), None)
         if run is not None:
             tell(run)
             try:
@@ -77,10 +77,10 @@ def measure(found: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> 
 # -- all runs -----------------------------------------------------------------------------
 
 
-def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
+def picture(stored: list[runs.Run], measured: Measures, batch: int, threads: int) -> None:
     """Show accuracy against latency, and what the students gain."""
     shown = comparison.points(
-        {run.id: (run.name, measured[run.id]) for run in found if run.id in measured}, batch, threads
+        {run.id: (run.name, measured[run.id]) for run in stored if run.id in measured}, batch, threads
     )
     if not shown:
         return
@@ -94,7 +94,7 @@ def picture(found: list[runs.Run], measured: Measures, batch: int, threads: int)
         f"Measured on: {'; '.join(sorted(machines))}. The area of a mark is proportional to the network's "
         "size in bytes. Dashed line: best trade-offs (Pareto front)."
     )
-    headline, *prices = table.bought(found, measured, batch, threads) or [""]
+    headline, *prices = table.bought(stored, measured, batch, threads) or [""]
     if headline:
         st.markdown(headline)
         st.markdown("\n".join(f"- {price}" for price in prices))

@@ -75,9 +75,9 @@ def _kilobytes(count: int | None) -> float | None:
     return None if count is None else round(count / 1024, 1)
 
 
-def bought(found: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
+def bought(stored: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
     """Return sentences on the most accurate student that is faster, and the fastest that lose little."""
-    named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in found}
+    named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in stored}
     worth = {
         id: verdict
         for id in measured

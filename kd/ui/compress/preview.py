@@ -34,11 +34,11 @@ def whole(network: str) -> compression.SourceNetworks:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
+def _network(network: str, role: str, done: Amounts, source: str) -> nn.Module:
     """Return a network after these techniques, each applied to the result of the one before, int8 last."""
     if not done:
-        return whole(network).networks[who].eval()
-    before = _network(network, who, done[:-1], source)
+        return whole(network).networks[role].eval()
+    before = _network(network, role, done[:-1], source)
     images = _mnist().to(training_device()).validation.take(slice(CALIBRATION)).inputs()
     name, amount = done[-1]
     if name == "int8":
@@ -47,14 +47,14 @@ def _network(network: str, who: str, done: Amounts, source: str) -> nn.Module:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _row(network: str, who: str, done: Amounts, source: str) -> dict[str, Any]:
+def _row(network: str, role: str, done: Amounts, source: str) -> dict[str, Any]:
     """Return what a network costs after these techniques, and its validation accuracy."""
-    model, validation = _network(network, who, done, source), _mnist().validation
+    model, validation = _network(network, role, done, source), _mnist().validation
     device = next(model.parameters()).device
     guess = inference.logits_in_chunks(model, validation.inputs().to(device), 512).argmax(1).cpu()
     right = int((guess == validation.labels.cpu()).sum())
     return {
-        "who": who,
+        "who": role,
         "title": _title(done),
         **dataclasses.asdict(stored_size(model)),
         "accuracy": right / len(validation),
@@ -97,12 +97,12 @@ def rows(config: CompressConfig, batch: int) -> list[dict[str, Any]]:
     source = _mnist().source
     times = _timed(config.network, chain, batch, source) if not shared.manager().busy() else [{}] * len(chain)
     lines = []
-    for who in whole(config.network).networks:
+    for role in whole(config.network).networks:
         for done, took in zip(chain, times):
-            took = took if who == "student" else {}
+            took = took if role == "student" else {}
             lines.append(
                 {
-                    **_row(config.network, who, done, source),
+                    **_row(config.network, role, done, source),
                     "seconds": took.get("median"),
                     "iqr": took.get("iqr"),
                     "done": done,

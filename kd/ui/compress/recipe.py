@@ -18,13 +18,13 @@ FORM = Form(CompressConfig, session_keys.COMPRESS, "compress", always_valid=True
 
 def networks() -> dict[str, str]:
     """Return the networks that can be compressed, students first: name or run id -> label."""
-    found = [run for run in runs.list_runs()[0] if run.about.compressible and run.models and run.measures]
+    stored = [run for run in runs.list_runs()[0] if run.about.compressible and run.models and run.measures]
     students = {
         run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})"
-        for run in found
+        for run in stored
         if "student" in run.models
     }
-    teachers = {run.id: f"{run.name} (teacher)" for run in found if "teacher" in run.models}
+    teachers = {run.id: f"{run.name} (teacher)" for run in stored if "teacher" in run.models}
     return names.distinct(
         students | {name: f"{name} (shipped teacher)" for name in catalogue.shipped()} | teachers
     )

@@ -64,13 +64,13 @@ def layers(config: DistilConfig | TeacherConfig) -> None:
         shown = {"student": config.student}
         with contextlib.suppress(UserError):  # the page reports a missing teacher above
             shown = {"teacher": shared.manager().teacher(config.teacher).architecture} | shown
-    for (who, joined), column in zip(shown.items(), st.columns(2, gap="large")):
+    for (role, joined), column in zip(shown.items(), st.columns(2, gap="large")):
         other = next((other.split("+")[0] for other in shown.values() if other != joined), None)
         with column:
             for i, name in enumerate(dict.fromkeys(joined.split("+"))):
                 size = network_size(name)
-                st.markdown(f":{STREAMLIT_COLOURS[who]}[{MARKS[who]} {who}] **{name}**")
-                picture(diagrams.svg(name, training.COLOURS[who], other), f"network_{who}{i or ''}")
+                st.markdown(f":{STREAMLIT_COLOURS[role]}[{MARKS[role]} {role}] **{name}**")
+                picture(diagrams.svg(name, training.COLOURS[role], other), f"network_{role}{i or ''}")
                 st.caption(
                     f"{registry.architecture(name).purpose} {size.parameters:,} weights, "
                     f"{kilobytes(size.bytes)}, {macs(size.macs)} multiplications per image."

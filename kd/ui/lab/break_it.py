@@ -68,7 +68,7 @@ def _charts(snap: Snapshot) -> None:
         return
     frame.charts(_packed(snap.id, snap.version, snap), "break_it")
     last = snap.rows[-1]
-    right, mistaken, control = (last[f"validation {who}"] for who in lab.TAUGHT)
+    right, mistaken, control = (last[f"validation {role}"] for role in lab.TAUGHT)
     st.markdown(
         f"Validation accuracy: **{right:.2%}** with correct code, **{mistaken:.2%}** with the mistake "
         f"({100 * (mistaken - right):+.2f} points), {control:.2%} from labels alone. The mistake's gradient "
@@ -84,7 +84,7 @@ def _charts(snap: Snapshot) -> None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _packed(run_id: str, version: int, _snap: Snapshot) -> bytes:
     last, epochs = _snap.rows[-1], _snap.config.epochs
-    spoken = ", ".join(f"{name} {1 - last[f'validation {who}']:.2%}" for who, name in lab.TAUGHT.items())
+    spoken = ", ".join(f"{name} {1 - last[f'validation {role}']:.2%}" for role, name in lab.TAUGHT.items())
     return frame.pack(
         {
             "mistake-cost": (

@@ -47,7 +47,7 @@ def _curves(snap: Snapshot) -> None:
     groups = _groups(snap.id, snap.version, part, snap)
     if groups:
         digits = getattr(shared.manager().source.mnist(), part)
-        errors = ", ".join(f"{who} {classification.distance(group):.2%}" for who, group in groups.items())
+        errors = ", ".join(f"{role} {classification.distance(group):.2%}" for role, group in groups.items())
         frame.chart(
             lab.reliability(groups),
             "reliability",
@@ -67,18 +67,18 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
     rows = [
         row
         | {
-            f"unlike {who}": 1 - row[f"agreement {who}"]
-            for who in ("student", "control")
-            if f"agreement {who}" in row
+            f"unlike {role}": 1 - row[f"agreement {role}"]
+            for role in ("student", "control")
+            if f"agreement {role}" in row
         }
         for row in _snap.rows
     ]
     charts = {}
     for what, title in MEASURES.items():
         spoken = ", ".join(
-            f"{who} {rows[-1][f'{what} {who}']:.3f}"
-            for who in ("student", "control")
-            if f"{what} {who}" in rows[-1]
+            f"{role} {rows[-1][f'{what} {role}']:.3f}"
+            for role in ("student", "control")
+            if f"{what} {role}" in rows[-1]
         )
         if spoken:
             charts[what] = (

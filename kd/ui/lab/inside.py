@@ -66,12 +66,12 @@ def _weights(run_id: str, version: int, _snap: Snapshot) -> bytes:
     return (
         frame.pack(
             {
-                f"first-layer-{who}": (
-                    lab.weights(seen[who], who),
-                    f"Weights into the first units of the {who}.",
+                f"first-layer-{role}": (
+                    lab.weights(seen[role], role),
+                    f"Weights into the first units of the {role}.",
                 )
-                for who in ("student", "control")
-                if seen.get(who) is not None
+                for role in ("student", "control")
+                if seen.get(role) is not None
             }
         )
         if any(units is not None for units in seen.values())
@@ -105,12 +105,12 @@ def _maps(run_id: str, epochs: float, source: str, _snap: Snapshot) -> bytes:
     labels = _glance().labels.cpu()[::EVERY]
     return frame.pack(
         {
-            f"map-{who}": (
-                lab.feature_map(found[::EVERY], labels, who),
-                f"Map of {len(labels)} images by the {who}'s last hidden layer.",
+            f"map-{role}": (
+                lab.feature_map(coordinates[::EVERY], labels, role),
+                f"Map of {len(labels)} images by the {role}'s last hidden layer.",
             )
-            for who, found in places.items()
-            if found is not None
+            for role, coordinates in places.items()
+            if coordinates is not None
         }
     )
 
@@ -124,7 +124,7 @@ def _differences(snap: Snapshot) -> None:
     guesses = {role: values.argmax(1) for role, values in logits.items()}
     labels = digits.labels.cpu()
     apart = (guesses["student"] != guesses["control"]).nonzero().squeeze(1)
-    won, lost = (int((guesses[who] == labels)[apart].sum()) for who in ("student", "control"))
+    won, lost = (int((guesses[role] == labels)[apart].sum()) for role in ("student", "control"))
     st.markdown(
         f"They differ on **{len(apart)}** of {len(labels):,} validation images: the student is right on "
         f"{won} of them, the control on {lost}, and neither on {len(apart) - won - lost}."

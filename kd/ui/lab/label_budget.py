@@ -66,8 +66,8 @@ def _curves(snap: Snapshot) -> None:
 
 def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
     spoken = "; ".join(
-        f"{who} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve)
-        for who, curve in curves.items()
+        f"{role} " + ", ".join(f"{point['value']:g}: {point['mean']:.1%}" for point in curve)
+        for role, curve in curves.items()
     )
     frame.chart(
         figure,
@@ -76,8 +76,8 @@ def _draw(curves: Mapping[str, list[dict[str, Any]]], figure: Figure) -> None:
         "label-budget",
     )
     at = {
-        who: next((point for point in curve if point["value"] in (study.NO_LABEL, 100)), None)
-        for who, curve in curves.items()
+        role: next((point for point in curve if point["value"] in (study.NO_LABEL, 100)), None)
+        for role, curve in curves.items()
     }
     if at.get("student") and at.get("control"):
         st.markdown(

@@ -75,16 +75,16 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
     chosen, omitted = frame.settings(), snap.config.omitted
     if chosen.offset_by == "frequency":
         return {
-            who: never_saw.by_frequency(logits, omitted)
-            for who, logits in _logits(snap.id, snap.version, "glance", snap).items()
+            role: never_saw.by_frequency(logits, omitted)
+            for role, logits in _logits(snap.id, snap.version, "glance", snap).items()
         }
     if chosen.offset_by == "test" and not snap.active:
         return {
-            who: class_offsets.by_labels(logits, _labels("test"), omitted)
-            for who, logits in _logits(snap.id, snap.version, "test", snap).items()
+            role: class_offsets.by_labels(logits, _labels("test"), omitted)
+            for role, logits in _logits(snap.id, snap.version, "test", snap).items()
         }
     offset = chosen.offset if chosen.offset_by == "hand" else 0.0
-    return {who: never_saw.by_hand(omitted, offset) for who in ("student", "control")}
+    return {role: never_saw.by_hand(omitted, offset) for role in ("student", "control")}
 
 
 @st.fragment
@@ -110,11 +110,12 @@ def _bars(snap: Snapshot) -> None:
     if not models:
         return
     labels, moved = _labels("glance"), _offsets(snap)
-    before = {who: never_saw.recall(logits, labels) for who, logits in models.items()}
-    now = {who: never_saw.recall(logits + moved[who], labels) for who, logits in models.items()}
+    before = {role: never_saw.recall(logits, labels) for role, logits in models.items()}
+    now = {role: never_saw.recall(logits + moved[role], labels) for role, logits in models.items()}
     out = [int(digit) for digit in omitted]
     spoken = ", ".join(
-        f"{who} {now[who][out].mean():.0%} ({before[who][out].mean():.0%} before correction)" for who in now
+        f"{role} {now[role][out].mean():.0%} ({before[role][out].mean():.0%} before correction)"
+        for role in now
     )
     frame.chart(
         lab.recall_bars(now, before, omitted),
@@ -129,7 +130,8 @@ def _bars(snap: Snapshot) -> None:
 def _explain(way: str, moved: dict[str, Tensor], omitted: str, snap: Snapshot) -> None:
     """Say how the offsets were found, and what they are."""
     sizes = "; ".join(
-        f"{who} " + ", ".join(f"{digit}: {moved[who][int(digit)]:+.1f}" for digit in omitted) for who in moved
+        f"{role} " + ", ".join(f"{digit}: {moved[role][int(digit)]:+.1f}" for digit in omitted)
+        for role in moved
     )
     if way == "hand":
         st.caption("The offset is added to the logits of the digits left out, for student and control alike.")
@@ -169,7 +171,9 @@ def _draw(snap: Snapshot) -> None:
             shown = answers.answer(picture, now, snap.config.teacher)
             moved = _offsets(now) if len(shown.logits) > 1 else {}
             answers.show_bars(
-                {who: logits + moved.get(who, 0) for who, logits in shown.logits.items()}, 1.0, "lab_answers"
+                {role: logits + moved.get(role, 0) for role, logits in shown.logits.items()},
+                1.0,
+                "lab_answers",
             )
             if not shown.is_digit:
                 answers.warn_not_a_digit()
@@ -184,19 +188,19 @@ def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
     logits = _logits(run_id, _snap.version, "test", _snap)
     unlabelled = _logits(run_id, _snap.version, "validation", _snap)
     ways = {
-        "no offset": lambda who: torch.zeros(MNIST.classes),
-        "by class frequency": lambda who: never_saw.by_frequency(unlabelled[who], omitted),
-        "chosen on the test set": lambda who: class_offsets.by_labels(logits[who], labels, omitted),
+        "no offset": lambda role: torch.zeros(MNIST.classes),
+        "by class frequency": lambda role: never_saw.by_frequency(unlabelled[role], omitted),
+        "chosen on the test set": lambda role: class_offsets.by_labels(logits[role], labels, omitted),
     }
     rows = []
     for way, find in ways.items():
-        errors = {who: never_saw.errors(logits[who] + find(who), labels, omitted) for who in logits}
+        errors = {role: never_saw.errors(logits[role] + find(role), labels, omitted) for role in logits}
         rows.append(
             {"offset": way}
             | {
-                f"{who}, {name}": count
-                for who in errors
-                for name, count in zip(("all", "left out"), errors[who])
+                f"{role}, {name}": count
+                for role in errors
+                for name, count in zip(("all", "left out"), errors[role])
             }
         )
     return rows

@@ -109,7 +109,7 @@ def _curves(snap: Snapshot) -> None:
     shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count)} | _students(
         snap.id, snap.version, corruption.name, count, snap
     )
-    spoken = ", ".join(f"{who} {values[-1]:.0%}" for who, values in shares.items())
+    spoken = ", ".join(f"{role} {values[-1]:.0%}" for role, values in shares.items())
     figure = lab.severity(shares, list(corruption.levels), corruption.unit, corruption.name)
     frame.chart(
         figure,

@@ -43,8 +43,8 @@ def _found(run_id: str, version: int, _snap: Snapshot) -> tuple[dict, str, str]:
     ended = any(key.startswith("test ") for key in last)
     figure = lab.wrong_labels(curves, growing if _snap.active and not ended else {})
     spoken = "; ".join(
-        f"{who} " + ", ".join(f"{point['value']:.0%} wrong: {point['mean']:.1%}" for point in curve)
-        for who, curve in curves.items()
+        f"{role} " + ", ".join(f"{point['value']:.0%} wrong: {point['mean']:.1%}" for point in curve)
+        for role, curve in curves.items()
     )
     return curves, json.dumps(figure), spoken
 

@@ -1,4 +1,4 @@
-"""The run that a page shows: found by the link, started, commanded and followed."""
+"""The run that a page shows: find it from the link, start it, control it and follow it."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ OFFERED = 10  # runs at a time
 NEARLY = 0.9  # fraction of the limit above which the panel is open
 
 
-def show(found: Sequence[runs.Run]) -> None:
+def show(stored: Sequence[runs.Run]) -> None:
     """Show how much is stored and offer runs for removal, the oldest unpinned ones first."""
     try:
         used = quota.usage()
     except UserError as error:
         st.error(plain(error))
         return
-    oldest = {run.id: run for run in quota.removable(found, visitor.digest())[:OFFERED]}
+    oldest = {run.id: run for run in quota.removable(stored, visitor.digest())[:OFFERED]}
     with st.expander(f"Stored: {used}", icon=":material/hard_drive:", expanded=used.share >= NEARLY):
         st.caption(
             "When the store is full, no new run can start; stored runs stay until somebody deletes them. "
