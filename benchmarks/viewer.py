@@ -51,7 +51,7 @@ class Viewer:
         self.said: dict[str, int] = {}  # of the drawing, by model
         self.mentioned: set[str] = set()  # ids of runs
         self.received = 0  # bytes
-        self.epoch: float | None = None  # of the run on show, as the page says it
+        self.epoch: float | None = None  # of the run shown, as the page says it
         self._page = ""
         self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
         self._followed: tuple[str, str] | None = (
@@ -92,7 +92,7 @@ class Viewer:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two requests for the run, or None where nothing is repeated."""
+        """Seconds between two requests for the run, or None if nothing is repeated."""
         if self._followed:
             return self._every
         return min((interval for interval, _ in self._fragments.values()), default=None)

@@ -43,6 +43,11 @@ PHRASES = {
     r"the digits alike": "labels, the digits alike",
     r"to its best\b": "trained to its best",
     r"brings along": "what it brings along",
+    r"\bon show\b": "the run on show",
+    r"\b(none|empty|nothing) where\b": "None where it is not valid",
+    r"drawn anew": "whether the page is to be drawn anew",
+    r"with commas between": "numbers with commas between them",
+    r"all have one\b": "0: all have one.",
 }
 
 
