@@ -74,7 +74,7 @@ if students:
     st.header("Which temperature?", anchor=False)
     st.markdown(
         "A student of only 30 units cannot follow everything that a high temperature reveals about the "
-        "teacher. In the paper T of 2.5 to 4 was best for it; large students work at any T above 8."
+        "teacher. In the paper, T = 2.5 to 4 was best for it; large students work at any T above 8."
     )
     control = next(iter(students.values()))["control"]
     spoken = "; ".join(f"{point['mean']:.0f} at T = {t:g}" for t, point in students.items())

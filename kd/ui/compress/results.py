@@ -98,7 +98,7 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
             f"Time for {at}", f"{1e3 * last['seconds']:.3g} ms", change, delta_color=colour, delta_arrow="off"
         )
     else:
-        time.metric("Time", "–", "measured when nothing trains", delta_color="off", delta_arrow="off")
+        time.metric("Time", "–", "measured when nothing is training", delta_color="off", delta_arrow="off")
     right.metric(
         "Validation accuracy",
         f"{last['accuracy']:.2%}",

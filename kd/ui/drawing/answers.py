@@ -59,7 +59,7 @@ def _teacher_answer(teacher_name: str, _inputs: Tensor, picture: bytes) -> tuple
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def familiar(teacher_name: str) -> familiarity.Familiar:
-    """Return the test of whether a picture looks like a digit to the teacher, the first one if several.
+    """Return the test of whether a picture looks like a digit to the teacher (the first of several).
 
     Its threshold is set on validation images.
     """

@@ -46,5 +46,5 @@ def show(model: bytes, server: float, key: str) -> None:
         "preprocessing": preprocess.constants(),
         "classes": MNIST.class_names,
     }
-    # Bytes are sent as they are; a dictionary would be written as JSON twice.
+    # Streamlit sends bytes unchanged; it would serialise a dictionary to JSON twice.
     _panel(data=json.dumps(data).encode(), key=key)

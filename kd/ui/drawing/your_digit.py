@@ -78,8 +78,8 @@ def your_digit(
         now = (
             shared.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
         )
-        # At the pace for the number of viewers now, not when the page was opened. Spectators get answers half
-        # as often: each drawing costs one script run per look, while the charts are the same for all.
+        # The interval suits the number of viewers now, not the number when the page was opened. Spectators
+        # get answers half as often: each drawing costs one script run per update, but all share the charts.
         again = now.pace * (2 if now.followed else 1) if now is not None and now.active else None
         st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
 

@@ -48,7 +48,7 @@ def _look(snap: Snapshot) -> None:
     if weights:
         frame.charts(weights, "weights")
     elif snap.rows:
-        st.caption("This network has no layer that sees the image itself.")
+        st.caption("This network has no layer that reads the image directly.")
     frame.charts(maps, "maps")
     st.caption(
         "1,000 validation images, projected on the two directions in which they differ most; one in "

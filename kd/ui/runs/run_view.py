@@ -159,7 +159,7 @@ class RunView:
                 icon=":material/play_arrow:",
                 on_click=self.start,
                 args=(continuation,),
-                help="Starts a new run with the same settings that keeps the finished trainings.",
+                help="Starts a new run with the same settings; finished trainings are kept.",
             )
         else:
             st.button(

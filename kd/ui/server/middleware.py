@@ -10,8 +10,8 @@ class QuietDisconnects:
     """Drop messages to a client whose websocket is gone, instead of raising an error.
 
     When a client disconnects during a send, Starlette closes its side of the websocket. Streamlit, which is
-    waiting for a message at that time, then reports a text frame that nobody sent and logs a traceback. Here
-    the failed send goes unnoticed, and Streamlit ends the session when it receives the disconnect message
+    waiting for a message at that time, then reports a text frame that nobody sent and logs a traceback. This
+    middleware ignores the failed send, and Streamlit ends the session when it receives the disconnect message
     that follows.
     """
 

@@ -9,7 +9,7 @@ from kd.ui.shell.escape import plain
 
 
 def notify(kind: str, sentence: str) -> None:
-    """Keep a sentence to be shown once, as it stands, after the next rerun.
+    """Keep a sentence to be shown once, unformatted, after the next rerun.
 
     Args:
         kind: "error", "warning", "success" or "info".

@@ -122,7 +122,7 @@ def _code(address: str) -> None:
 
 
 def unreachable(address: str) -> str:
-    """Return why phones cannot open an address and what to do; empty if nothing speaks against it."""
+    """Return why phones cannot open an address and what to do; empty unless the address is local."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     try:
