@@ -51,7 +51,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         type="primary" if missing else "secondary",
         icon=":material/timer:",
         disabled=not missing,
-        on_click=panels.want,
+        on_click=panels.queue,
         args=([run.id for run in missing],),
         help="A few seconds per run. Nothing else should run on the machine.",
     )
@@ -75,7 +75,7 @@ st.caption(
 )
 panels.picture(stored, measured, batch, threads)
 if len(chosen) == 1:
-    panels.closer(chosen[0], measured)
+    panels.details(chosen[0], measured)
 elif chosen:
-    panels.beside(chosen)
+    panels.overlay(chosen)
 panels.measure(stored, place)

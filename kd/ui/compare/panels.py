@@ -26,7 +26,7 @@ MOST = 4  # runs in one chart
 # -- measuring ---------------------------------------------------------------------------
 
 
-def want(ids: list[str]) -> None:
+def queue(ids: list[str]) -> None:
     """Queue these runs for measuring. Use as a callback, so that no rerun discards the queue."""
     if not permissions.allowed(visitor.digest()):
         notices.notify("error", permissions.ONLY.format("measure runs"))
@@ -94,7 +94,7 @@ def picture(stored: list[runs.Run], measured: Measures, batch: int, threads: int
         f"Measured on: {'; '.join(sorted(machines))}. The area of a mark is proportional to the network's "
         "size in bytes. Dashed line: best trade-offs (Pareto front)."
     )
-    headline, *prices = table.bought(stored, measured, batch, threads) or [""]
+    headline, *prices = table.gains(stored, measured, batch, threads) or [""]
     if headline:
         st.markdown(headline)
         st.markdown("\n".join(f"- {price}" for price in prices))
@@ -103,7 +103,7 @@ def picture(stored: list[runs.Run], measured: Measures, batch: int, threads: int
 # -- one run --------------------------------------------------------------------------------
 
 
-def closer(run: runs.Run, measured: Measures) -> None:
+def details(run: runs.Run, measured: Measures) -> None:
     """Show one run: its latencies, confusion matrices, and training curves next to its teacher's."""
     st.header(plain(run.name), anchor=False)
     measures = measured.get(run.id)
@@ -111,7 +111,7 @@ def closer(run: runs.Run, measured: Measures) -> None:
         "Measure again" if measures else "Measure",
         key="measure_one",
         icon=":material/timer:",
-        on_click=want,
+        on_click=queue,
         args=([run.id],),
     )
     if measures:
@@ -188,7 +188,7 @@ def _curve(name: str) -> tuple[list[dict[str, float]], str]:
 # -- several runs ---------------------------------------------------------------------------
 
 
-def beside(chosen: list[runs.Run]) -> None:
+def overlay(chosen: list[runs.Run]) -> None:
     """Show several runs in one chart, and the settings in which they differ."""
     pair = chosen[:MOST]
     st.header(" and ".join(plain(run.name) for run in pair), anchor=False)
@@ -207,7 +207,9 @@ def beside(chosen: list[runs.Run]) -> None:
     except UserError as error:
         st.error(plain(error))
     st.dataframe(
-        table.apart(pair) or [{"setting": "They have the same settings."}], hide_index=True, width="stretch"
+        table.differing_settings(pair) or [{"setting": "They have the same settings."}],
+        hide_index=True,
+        width="stretch",
     )
     if len(chosen) > len(pair):
         st.caption(f"Only the first {len(pair)} ticked runs are shown.")

@@ -75,7 +75,7 @@ def _kilobytes(count: int | None) -> float | None:
     return None if count is None else round(count / 1024, 1)
 
 
-def bought(stored: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
+def gains(stored: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
     """Return sentences on the most accurate student that is faster, and the fastest that lose little."""
     named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in stored}
     worth = {
@@ -122,7 +122,7 @@ def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def apart(pair: list[runs.Run]) -> list[dict[str, str]]:
+def differing_settings(pair: list[runs.Run]) -> list[dict[str, str]]:
     """Return the settings in which any of the runs differ, one column per run."""
     settings = {f"{place}. {run.name}": run.config.to_dict() for place, run in enumerate(pair, 1)}
     labels = {

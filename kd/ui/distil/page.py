@@ -25,7 +25,7 @@ VIEW = RunView(
 
 def show() -> None:
     """Draw the whole page."""
-    if recording := replaying.wanted():
+    if recording := replaying.chosen():
         replaying.show(recording)
         st.stop()
     mode = controls.restore()

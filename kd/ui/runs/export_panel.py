@@ -42,7 +42,7 @@ def _run_here(run: runs.Run, which: str, model: bytes) -> None:
         in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
 
-def _want(run_id: str) -> None:
+def _request(run_id: str) -> None:
     if not permissions.allowed(visitor.digest()):
         notices.notify("error", permissions.ONLY.format("export networks"))
         return
@@ -74,7 +74,7 @@ def show(run: runs.Run, snap: Snapshot) -> None:
             )
             # In a callback, because a rerun right after the click could discard what the click sets.
             st.button(
-                "Prepare the file", key="export", icon=":material/build:", on_click=_want, args=(run.id,)
+                "Prepare the file", key="export", icon=":material/build:", on_click=_request, args=(run.id,)
             )
         if st.session_state.get(f"exported_{run.id}") == (which, format):
             exported = _exported(run.id, which, format)

@@ -40,7 +40,7 @@ def begin_last() -> bool:
         return False
 
 
-def wanted() -> replay.Recording | None:
+def chosen() -> replay.Recording | None:
     """Return the recording to replay, initially the one in the link; None if there is none.
 
     A notice says why a recording cannot be replayed.
