@@ -51,7 +51,7 @@ const when = (check, done) => {
 }
 const named = name => [...document.querySelectorAll('button')].find(b => b.innerText.trim().endsWith(name))
 const mainText = () => document.querySelector('[data-testid=stMain]')?.innerText || ''
-const answered = () => /teacher\\s+\\d\\s+\\(/.test(mainText())
+const answered = () => /teacher\\s+\\d\\s+[\\d.]+%/.test(mainText())
 const idle = () => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState == 'notRunning'
 window.kd = { usable: null, firstPoint: null, answer: null }
 when(() => named('Start') && !named('Start').disabled && idle(), now => { kd.usable = now })

@@ -1,13 +1,12 @@
 """A viewer without a browser: one Streamlit session over a websocket.
 
-Does what Streamlit's front end does for a page that is only watched: it opens the
-page, repeats the fragments that ask for it at their interval, tells the server which
-messages it keeps, presses buttons, and sends drawings as the canvas does. And it does
-what kd/ui/charts/chart.py does in a browser: it fetches what is new of a run that it follows. It shows
-nothing and reads only what that takes, so that many viewers cost little of the cores
-that they share with the server: half a millisecond a tick. The values of widgets that
-a browser sends along are left out, but for the drawing's; they made no difference to
-the server's work that could be measured.
+Does what Streamlit's front end does for a page that is only watched: it opens the page, repeats the fragments
+that ask for it at their interval, tells the server which messages it keeps, presses buttons, and sends
+drawings as the canvas does. And it does what kd/ui/frontend/chart.js does in a browser: it fetches what is
+new of a run that it follows, and of the answers to its drawing. It shows nothing and reads only what that
+takes, so that many viewers cost little of the cores that they share with the server: half a millisecond a
+tick. The values of widgets that a browser sends along are left out, but for the drawing's; they made no
+difference to the server's work that could be measured.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -29,8 +29,24 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 _HEAD = 4096  # bytes, at most, before the figures of a run that is followed
 _KEPT = 2  # runs of its script that a message is kept for, as in Streamlit's front end
-_SAID = re.compile(r"(teacher|student|control)\] \*\*(\d)\*\*")
+_SAID = re.compile(r'"role": "(\w+)"[^{}]*"digit": "(\d)"')
+_FOLLOW = re.compile(rb'"follow": "([^"]+)"')
 _ENDED = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
+
+
+_REST = 0.25  # seconds between two looks whether there is something to follow
+_CHARTS = {"_run": b"chart_loss", "_answers": b"chart_answers"}
+
+
+@dataclass
+class _Followed:
+    """Charts that the browser fetches again by itself."""
+
+    address: str
+    fragment: str  # that shows them
+    every: float = 0.0  # seconds between two requests; 0 ends them
+    seen: tuple[int, str] = (-1, "")  # the version and the state that were fetched last
+    etag: str = ""
 
 
 class Viewer:
@@ -54,12 +70,9 @@ class Viewer:
         self.epoch: float | None = None  # of the run shown, as the page says it
         self._page = ""
         self._fragments: dict[str, tuple[float, asyncio.Task]] = {}  # id -> interval in seconds, its timer
-        self._followed: tuple[str, str] | None = (
-            None  # the address of the run's live feed, and the fragment that shows it
-        )
-        self._seen = (-1, "")  # the version and the state of the run that was fetched last
-        self._every = 0.0  # seconds between two requests
-        self._follower: asyncio.Task | None = None
+        self._run: _Followed | None = None  # by its live feed
+        self._answers: _Followed | None = None  # to the drawing
+        self._followers: list[asyncio.Task] = []
         self._kept: dict[str, int] = {}  # hash of a message -> the run that it came with
         self._runs = 0
         self.buttons: dict[str, str] = {}  # key -> id
@@ -80,8 +93,8 @@ class Viewer:
 
     async def __aexit__(self, *_: object) -> None:
         self._forget_fragments()
-        if self._follower:
-            self._follower.cancel()
+        for follower in self._followers:
+            follower.cancel()
         await self._socket.close()
         await self._listener
 
@@ -92,9 +105,9 @@ class Viewer:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two requests for the run, or None if nothing is repeated."""
-        if self._followed:
-            return self._every
+        """Seconds between two requests for the run, or None where nothing is repeated."""
+        if self._run:
+            return self._run.every
         return min((interval for interval, _ in self._fragments.values()), default=None)
 
     async def until(self, check: Callable[[], Any], what: str, seconds: float = 120.0) -> None:
@@ -203,17 +216,18 @@ class Viewer:
             if self.polling:
                 await self._repeat(fragment)
 
-    async def _follow(self) -> None:
-        """Poll the followed run at the pace that the server sets, over one connection like a browser."""
+    async def _follow(self, which: Callable[[], _Followed | None]) -> None:
+        """Fetch ``which`` at the pace that the server sets, over one connection like a browser."""
         due = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             reader = writer = None
             while True:
-                due = max(due + self._every, time.monotonic())
+                target = which()
+                due = max(due + (target.every if target else _REST), time.monotonic())
                 await asyncio.sleep(due - time.monotonic())
-                if not self.polling or not self._followed:
+                target = which()
+                if not self.polling or not target or not target.every:
                     continue
-                address, fragment = self._followed
                 try:
                     if writer is None or reader.at_eof():
                         reader, writer = await asyncio.open_connection(
@@ -222,33 +236,37 @@ class Viewer:
                         stack.callback(writer.close)
                     writer.write(
                         (
-                            f"GET /{address} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
-                            "Accept-Encoding: gzip\r\n\r\n"
+                            f"GET /{target.address} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
+                            f"If-None-Match: {target.etag}\r\nAccept-Encoding: gzip\r\n\r\n"
                         ).encode()
                     )
                     head = await reader.readuntil(b"\r\n\r\n")
-                    content = await reader.readexactly(
-                        int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1])
-                    )
+                    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                    content = await reader.readexactly(int(length[1]) if length else 0)
                 except (OSError, asyncio.IncompleteReadError):  # the next look may succeed
                     writer = None
                     continue
                 self.received += len(head) + len(content)
                 if b" 200 " in head.split(b"\r\n", 1)[0]:
-                    before = self._seen
-                    self._look(zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _HEAD))
-                    if self._seen[1] != before[1]:
-                        await self._repeat(fragment, automatic=False)
-                self.ticks.append(time.monotonic())
+                    target.etag = re.search(rb"etag: (\S+)", head, re.IGNORECASE)[1].decode()
+                    if b"content-encoding: gzip" in head.lower():
+                        content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _HEAD)
+                    before = target.seen
+                    self._look(target, content)
+                    if target.seen[1] != before[1]:
+                        await self._repeat(target.fragment, automatic=False)
+                if target is self._run:
+                    self.ticks.append(time.monotonic())
                 self._news.set()
 
-    def _look(self, content: bytes) -> None:
+    def _look(self, target: _Followed, content: bytes) -> None:
         """Read the part of a response before its figures."""
-        told = json.loads(content[: content.index(b', "figures": ')] + b"}")
-        self._every = told["every"]
-        if told["version"] > self._seen[0]:
-            self._seen = told["version"], told["state"]
-            self._progress(told["progress"]["text"].encode())
+        news = json.loads(content[: content.index(b', "plotly": ')] + b"}")
+        target.every = news["every"]
+        if news["version"] > target.seen[0]:
+            target.seen = news["version"], news["state"]
+            if "progress" in news:
+                self._progress(news["progress"]["text"].encode())
 
     async def _listen(self) -> None:
         try:
@@ -286,12 +304,21 @@ class Viewer:
 
     def _read(self, payload: bytes, message: ForwardMsg) -> None:
         """The little that is read of the page itself."""
-        if found := re.search(rb'"follow": "([^"]+)"', payload):
-            self._followed, self._seen = (found[1].decode(), message.delta.fragment_id), (-1, "")
-            self._look(message.delta.new_element.bidi_component.bytes)
-            self._follower = self._follower or asyncio.create_task(self._follow())
-        elif b"chart_loss" in payload:
-            self._followed = None
+        if not self._followers:
+            for which in (lambda: self._run, lambda: self._answers):
+                self._followers.append(asyncio.create_task(self._follow(which)))
+        for chart in ("_run", "_answers"):
+            if _CHARTS[chart] not in payload:
+                continue
+            target = None
+            if found := _FOLLOW.search(payload):
+                target = _Followed(found[1].decode(), message.delta.fragment_id)
+                self._look(target, message.delta.new_element.bidi_component.bytes)
+            setattr(self, chart, target)
+            if chart == "_answers":
+                self.said |= {
+                    role: int(digit) for role, digit in _SAID.findall(payload.decode(errors="replace"))
+                }
         if len(payload) > 4000:  # a chart
             return
         self._progress(payload)
@@ -307,8 +334,6 @@ class Viewer:
             self.told.append(element.alert.body)
         elif element.WhichOneof("type") == "exception":
             self.told.append(f"{element.exception.type}: {element.exception.message}")
-        elif element.WhichOneof("type") == "markdown":
-            self.said |= {name: int(digit) for name, digit in _SAID.findall(element.markdown.body)}
 
     def _progress(self, text: bytes) -> None:
         if found := re.search(rb"epoch ([\d.]+) of", text):

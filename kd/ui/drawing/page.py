@@ -6,26 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
-import torch
 
 from kd.data.task import MNIST
 from kd.device import training_device
 from kd.drawing import preprocess
 from kd.errors import UserError
-from kd.figures import training
 from kd.jobs.snapshot import Snapshot
 from kd.metrics.latency import Latency, measure_latency
 from kd.models import inference, registry
 from kd.store import drawings, runs
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
-from kd.ui.charts import roles
-from kd.ui.charts.chart import live_chart
 from kd.ui.drawing import answers, thumbnails
 from kd.ui.drawing.canvas import canvas
 from kd.ui.runs import names, snapshots, teachers
 from kd.ui.shell import notices, shared, visitor
-from kd.ui.shell.error_boundary import plainly
 from kd.ui.shell.escape import plain
 
 
@@ -74,9 +69,8 @@ def show() -> None:
         if picture is not None:
             thumbnails.model_view(picture)
     with right:
-        again = max(0.5, snap.pace) if snap is not None and snap.active else None
-        # Only the browser enforces a widget's bounds.
-        st.fragment(_answers, run_every=again)(picture, models, min(20.0, max(1.0, temperature)))
+        # A widget's bounds are enforced by the browser alone.
+        _answers(picture, models, min(20.0, max(1.0, temperature)))
         if picture is not None and way != "Test set":
             _keep_form(picture)
 
@@ -170,39 +164,32 @@ def _most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[in
 # -- the answers -------------------------------------------------------------------------
 
 
-@plainly()
 def _answers(picture: np.ndarray | None, models: _Models, temperature: float) -> None:
     if picture is None:
         st.info("**Draw a digit** with the mouse or a finger, or take a picture from the test set or a file.")
         return
     snap = models.snap
-    if snap is not None and snap.active and snapshots.find(snap.id).state != snap.state:
-        st.rerun()
-    answer = answers.answer(picture, snap, models.teacher.name)
-    if not answer.is_digit:
+    result = answers.answer(picture, snap, models.teacher.name)
+    if not result.is_digit:
         answers.warn_not_a_digit()
-    for column, (name, logits) in zip(st.columns(len(answer.logits)), answer.logits.items()):
-        with column:
-            shares = torch.softmax(logits.double(), 0)
-            digit = int(shares.argmax())
-            st.metric(
-                f":{roles.STREAMLIT_COLOURS[name]}[{roles.MARKS[name]}] {name}",
-                str(digit),
-                f"{shares[digit]:.1%} at T=1",
-                delta_color="off",
-                delta_arrow="off",
-            )
-            figure = training.bars({name: logits}, temperature)
-            figure["layout"] |= {"showlegend": False, "height": 220}
-            live_chart(figure, f"draw_{name}", f"{name} says {digit}.")
-            if shared.manager().busy():
-                st.caption("Latency is measured when nothing is training.")
-            else:
-                took = _latency(models.architecture(name))
-                st.caption(
-                    f"{took.median * 1e6:,.0f} µs per image (median of {took.rounds} timings, IQR "
-                    f"{took.iqr * 1e6:,.0f} µs)"
-                )
+    answers.show(
+        result.logits,
+        temperature,
+        "draw_answers",
+        apart=True,
+        captions={role: _speed(models.architecture(role)) for role in result.logits},
+        live=(snap, picture) if snap is not None else None,
+    )
+
+
+def _speed(architecture: str) -> str:
+    if shared.manager().busy():
+        return "Latency is measured when nothing is training."
+    took = _latency(architecture)
+    return (
+        f"{took.median * 1e6:,.0f} µs per image (median of {took.rounds} timings, IQR "
+        f"{took.iqr * 1e6:,.0f} µs)"
+    )
 
 
 @st.cache_data(show_spinner="Measuring latency…", max_entries=64)

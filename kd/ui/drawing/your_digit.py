@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from kd.jobs.snapshot import Snapshot
@@ -74,14 +73,19 @@ def your_digit(
                 f"{'' if snap else 'The teacher answers at once. ' + alone}"
             )
             return
-        # While a student learns, only the answers are updated, and only if there is a picture.
+        # The browser asks for the answers again by itself; this fragment does not run for it.
         now = (
-            shared.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else None
+            shared.manager().snapshot(snap.id, visitor.token()) if snap is not None and snap.active else snap
         )
-        # The interval suits the number of viewers now, not the number when the page was opened. Spectators
-        # get answers half as often: each drawing costs one script run per update, but all share the charts.
-        again = now.pace * (2 if now.followed else 1) if now is not None and now.active else None
-        st.fragment(_answers, run_every=again)(picture, snap, teacher, temperature if softened else 1.0)
+        result = answers.answer(picture, now, teacher)
+        answers.show(
+            result.logits,
+            temperature if softened else 1.0,
+            "chart_answers",
+            live=(now, picture) if now is not None else None,
+        )
+        if not result.is_digit:
+            answers.warn_not_a_digit()
 
 
 def _take_test_digit() -> None:
@@ -90,11 +94,3 @@ def _take_test_digit() -> None:
     st.session_state[session_keys.TEST_DIGITS] = taken + 1
     place = (7 + 317 * taken) % len(test)
     show(test.images[place].cpu().numpy(), f"Test picture {place + 1:,}, a {int(test.labels[place])}.")
-
-
-@plainly()
-def _answers(picture: np.ndarray, snap: Snapshot | None, teacher: str, temperature: float) -> None:
-    answer = answers.answer(picture, snap, teacher)
-    answers.show_bars(answer.logits, temperature, "chart_answers")
-    if not answer.is_digit:
-        answers.warn_not_a_digit()

@@ -70,16 +70,49 @@ const addChart = (box, name) => {
   button.className = "kd-picture " + name
   button.type = "button"
   button.textContent = "⤓ Picture"
+  const headline = document.createElement("p")
+  headline.className = "kd-headline"
+  const caption = document.createElement("p")
+  caption.className = "kd-caption"
   const frame = document.createElement("div")
   frame.className = "kd-frame"
-  frame.append(div, button)
+  frame.append(headline, div, button, caption)
   box.append(frame)
   prepareNode(div)
   return div
 }
 
+const span = (className, text) => {
+  const node = document.createElement("span")
+  node.className = className
+  node.textContent = text
+  return node
+}
+
+// Each model's answer in words, such as "● student 7 98%".
+const answerNodes = ({ role, mark, colour, digit, share }) => {
+  const answer = span("kd-answer", "")
+  answer.append(
+    span("kd-role " + colour, mark + " " + role), " ", span("kd-digit", digit), " ", span("kd-share", share),
+  )
+  return answer
+}
+
+const showWords = (frame, { headline, caption, apart }) => {
+  frame.classList.toggle("apart", Boolean(apart))
+  const above = frame.querySelector(".kd-headline")
+  above.hidden = !headline
+  if (headline) above.replaceChildren(...headline.map(answerNodes))
+  const below = frame.querySelector(".kd-caption")
+  // The page knows a caption, the route that sends newer figures does not.
+  if (caption) below.textContent = caption
+  below.hidden = !below.textContent
+}
+
 const showFigure = (box, name, figure) => {
   const div = box.querySelector(".kd-chart." + name) ?? addChart(box, name)
+  div.parentElement.hidden = false
+  showWords(div.parentElement, figure)
   div.latest = figure
   div.pick = figure.picks ? box.pick : undefined
   div.style.height = figure.layout.height / 16 + "rem"
@@ -95,6 +128,10 @@ const showFigure = (box, name, figure) => {
 }
 
 const showAll = (box, { figures, progress }) => {
+  // A model that no longer answers takes its chart along.
+  for (const div of box.querySelectorAll(".kd-chart")) {
+    if (![...div.classList].some((name) => name in figures)) div.parentElement.hidden = true
+  }
   const line = box.parentElement.querySelector(".kd-progress")
   line.hidden = !progress
   if (progress) {
@@ -117,11 +154,12 @@ const fetchEvery = (box, seconds) => {
 
 const fetchLatest = async (box) => {
   if (!box.isConnected) return fetchEvery(box, 0)
-  // The browser revalidates with the ETag each time and uses its own copy if nothing is new.
-  const response = await fetch(new URL("./" + box.followed, document.baseURI), { cache: "no-cache" })
+  const followed = box.followed
+  // Revalidated with the ETag each time: where nothing is new, the browser takes what it has.
+  const response = await fetch(new URL("./" + followed, document.baseURI), { cache: "no-cache" })
   if (!response.ok) return
   const latest = await response.json()
-  if (!box.every) return // no longer followed
+  if (!box.every || box.followed !== followed) return // no longer followed, or another drawing
   fetchEvery(box, latest.every)
   if (latest.version <= box.version) return
   box.version = latest.version

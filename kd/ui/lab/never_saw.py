@@ -170,7 +170,7 @@ def _draw(snap: Snapshot) -> None:
             now = snapshots.find(snap.id)
             shown = answers.answer(picture, now, snap.config.teacher)
             moved = _offsets(now) if len(shown.logits) > 1 else {}
-            answers.show_bars(
+            answers.show(
                 {role: logits + moved.get(role, 0) for role, logits in shown.logits.items()},
                 1.0,
                 "lab_answers",

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from kd.ui.server import assets, feed
+from kd.ui.server import answers, assets, feed
 from kd.ui.server.access import AccessChecks
 
 
@@ -37,6 +37,7 @@ def routes(base: str | None = None) -> list[Mount]:
             routes=[
                 Route("/assets/{name}", assets.serve),
                 Route("/feed/{run_id}", feed.serve),
+                Route("/answers/{run_id}", answers.serve),
                 Route("/{rest:path}", unknown),
             ],
             middleware=[Middleware(AccessChecks)],
