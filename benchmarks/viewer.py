@@ -105,7 +105,7 @@ class Viewer:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two requests for the run, or None where nothing is repeated."""
+        """Seconds between two requests for the run, or None if nothing is repeated."""
         if self._run:
             return self._run.every
         return min((interval for interval, _ in self._fragments.values()), default=None)
