@@ -7,6 +7,7 @@ runtime that it is for, and its logits are compared with the model's, before it 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from kd.models import inference, registry
 #: Classifies a picture of one digit: light ink on dark or dark ink on light, evenly coloured paper.
 SCRIPT = paths.EXPORT_SCRIPT
 _exporting = threading.Lock()  # PyTorch's exporter is not thread-safe
+BATCHES = (1, 7, 512)  # the batch sizes on which every file is compared with the model
 TOLERANCE = 1e-3  # largest allowed difference between the logits of the exported model and of the model
 
 
@@ -63,6 +65,27 @@ class Exported:
 LogitsFunction = Callable[[np.ndarray], np.ndarray]  # pixels (N, 28, 28) uint8 -> logits (N, 10)
 
 
+@contextlib.contextmanager
+def _plain_failures(format: str) -> Iterator[None]:
+    """Turn any failure of an exporter or a runtime into a UserError that names the ``format``."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ImportError as error:
+        missing = error.name or "a package"
+        raise UserError(
+            f"The {format} format needs {missing}, which is not installed here. Install it with `pip install "
+            f"{missing}`, or choose another format."
+        ) from error
+    except Exception as error:  # noqa: BLE001 - exporters and runtimes raise nearly anything
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"This network cannot be exported as {format} ({lines[0][:120].rstrip('.')}). Choose another "
+            "format."
+        ) from error
+
+
 # -- formats ---------------------------------------------------------------------------
 
 
@@ -76,8 +99,17 @@ def _own_copy(model: nn.Module) -> nn.Module:
 
 
 def to_onnx(model: nn.Module) -> bytes:
-    """Return the model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32."""
-    with _exporting, tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    """Return the model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32.
+
+    Raises:
+        UserError: the network cannot be exported.
+    """
+    with (
+        _plain_failures("onnx"),
+        _exporting,
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         path = Path(folder) / "model.onnx"
@@ -106,9 +138,13 @@ def run_onnx(content: bytes, threads: int = 0) -> LogitsFunction:
 
 
 def to_torch_export(model: nn.Module) -> bytes:
-    """Return the model as a torch.export file, which runs without this program's code."""
+    """Return the model as a torch.export file, which runs without this program's code.
+
+    Raises:
+        UserError: the network cannot be exported.
+    """
     pixels, content = torch.zeros(2, MNIST.height, MNIST.width, dtype=torch.uint8), io.BytesIO()
-    with _exporting, warnings.catch_warnings():
+    with _plain_failures("pt2"), _exporting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights in channels_last are views, which are not "complete"
         program = torch.export.export(
             _own_copy(model), (pixels,), dynamic_shapes=[{0: torch.export.Dim("N")}]
@@ -169,6 +205,25 @@ FORMATS = {
 }
 
 
+def _onnx(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], LogitsFunction]:
+    content = to_onnx(model)
+    return {"model.onnx": content, "classify.py": SCRIPT.read_bytes()}, run_onnx(content)
+
+
+def _safetensors(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], LogitsFunction]:
+    content = to_safetensors(model)
+    described = json.dumps(description(architecture), indent=1).encode()
+    return {"model.safetensors": content, "model.json": described}, run_safetensors(content, architecture)
+
+
+def _torch_export(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], LogitsFunction]:
+    content = to_torch_export(model)
+    return {"model.pt2": content}, run_torch_export(content)
+
+
+#: Each makes the files of a format by name, and a function that runs them: see FORMATS.
+_MAKE = {"onnx": _onnx, "safetensors": _safetensors, "pt2": _torch_export}
+
 # -- the file that is handed out -----------------------------------------------------------
 
 
@@ -182,25 +237,14 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
         digits: the images on which the logits of file and model are compared.
 
     Raises:
-        UserError: there is no such format, or the file's logits differ from the model's by more
-            than TOLERANCE.
+        UserError: there is no such format, the network cannot be exported in it, or the file's logits
+            differ from the model's by more than TOLERANCE.
     """
-    files: dict[str, bytes] = {}
-    if format == "onnx":
-        files = {"model.onnx": to_onnx(model), "classify.py": SCRIPT.read_bytes()}
-        run = run_onnx(files["model.onnx"])
-    elif format == "safetensors":
-        files = {
-            "model.safetensors": to_safetensors(model),
-            "model.json": json.dumps(description(architecture), indent=1).encode(),
-        }
-        run = run_safetensors(files["model.safetensors"], architecture)
-    elif format == "pt2":
-        files = {"model.pt2": to_torch_export(model)}
-        run = run_torch_export(files["model.pt2"])
-    else:
+    if format not in FORMATS:
         raise UserError(f"There is no format called {format[:40]!r}; choose one of {', '.join(FORMATS)}.")
-    difference = compare(run, model, digits)
+    with _plain_failures(format):
+        files, run = _MAKE[format](model, architecture)
+        difference = compare(run, model, digits)
     if not difference < TOLERANCE:
         raise UserError(
             f"The {format} file's logits differ from the model's by {difference:.2g}, so you cannot "
@@ -214,10 +258,15 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
 
 
 def compare(run: LogitsFunction, model: nn.Module, digits: Digits) -> float:
-    """Return the largest absolute difference between the logits of ``run`` and ``model`` on ``digits``."""
+    """Return the largest absolute difference between the logits of ``run`` and ``model`` on ``digits``.
+
+    ``run`` gets batches of BATCHES first, because an exporter may fix the batch size.
+    """
     ours = inference.logits_in_chunks(model.cpu(), digits.inputs().cpu(), 512).numpy()
-    theirs = np.concatenate([run(part.cpu().numpy()) for part in digits.images.split(512)])
-    return float(np.abs(ours - theirs).max())
+    images, largest = digits.images.cpu().numpy(), max(BATCHES)
+    parts = [slice(0, count) for count in BATCHES]
+    parts += [slice(start, start + largest) for start in range(largest, len(digits), largest)]
+    return float(np.max([np.abs(run(images[part]) - ours[part]).max() for part in parts]))
 
 
 def part(exported: Exported, name: str) -> bytes:

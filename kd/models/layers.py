@@ -128,7 +128,8 @@ class Patches(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.embed(images).flatten(2).transpose(1, 2)
-        return torch.cat([self.class_token.expand(len(images), -1, -1), patches], 1) + self.positions
+        # Not len(images): while a network is exported, that turns the batch size into a constant.
+        return torch.cat([self.class_token.expand(images.shape[0], -1, -1), patches], 1) + self.positions
 
 
 class Attention(nn.Module):
