@@ -164,9 +164,10 @@ def run_torch_export(content: bytes) -> LogitsFunction:
     return run
 
 
-def to_safetensors(model: nn.Module) -> bytes:
-    """Return the model's weights as a safetensors file."""
-    return save_safetensors({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
+def to_safetensors(model: nn.Module, architecture: str) -> bytes:
+    """Return the model's weights as a safetensors file that names the architecture in its metadata."""
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    return save_safetensors(weights, {"architecture": architecture})
 
 
 def description(architecture: str) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def _onnx(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], Logits
 
 
 def _safetensors(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], LogitsFunction]:
-    content = to_safetensors(model)
+    content = to_safetensors(model, architecture)
     described = json.dumps(description(architecture), indent=1).encode()
     return {"model.safetensors": content, "model.json": described}, run_safetensors(content, architecture)
 

@@ -1,13 +1,15 @@
 """Import a visitor's own weights: check them first, then store them like a run.
 
-Only safetensors files are read; they hold numbers and no code that could run.
+Only safetensors files are read, alone or in a zip as kd.export.formats makes it; they hold numbers and no
+code that could run.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import re
+import zipfile
 
 import torch
 import torchvision
@@ -20,6 +22,7 @@ from kd.config.imported import ImportConfig
 from kd.data import digits
 from kd.device import training_device
 from kd.errors import UserError
+from kd.export.recognition import plain_names, recognized
 from kd.metrics import classification
 from kd.models import inference, registry
 from kd.store import quota, runs
@@ -27,28 +30,35 @@ from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 
 MAX_BYTES = 32 * 1024 * 1024  # the largest network that can be built here has 28 MB
+SUFFIXES = (".safetensors", ".zip")
 _MAX_HEADER_BYTES = 1024 * 1024
+_FLOATS = ("F32", "F16", "BF16")
 _NOT_SAFETENSORS = "This is not a safetensors file, or it is damaged. Choose another one."
+_PICKLED = "(Pickled files such as .pt are never read: they can run code.)"
 
 
 def read(content: bytes) -> tuple[str, nn.Module]:
-    """Return the architecture that a safetensors file belongs to, and the network with its weights.
+    """Return the architecture that weights belong to, and the network with them.
+
+    Args:
+        content: a safetensors file, or a zip with one, as kd.export.formats.export() makes it. Weights may be
+            float32, float16 or bfloat16, and their names may have the prefixes of kd.export.recognition.
 
     Raises:
-        UserError: the file is not safetensors, is too large, or does not hold the finite float32
-            weights of a known network.
+        UserError: the file is neither, is too large, or does not hold the finite weights of a known network.
     """
+    claimed = None
+    if content[:4] == b"PK\x03\x04":
+        content, claimed = _unzipped(content)
     if len(content) > MAX_BYTES:
-        raise UserError(
-            f"The file is {len(content) / 1e6:,.0f} MB; no network in this program needs more than "
-            f"{MAX_BYTES / 1e6:,.0f} MB. Choose another file."
-        )
-    shapes = _shapes(content)
-    name = recognized(shapes)
-    if name is None:
+        raise _too_large(len(content))
+    shapes, named = _shapes(content)
+    names = plain_names(list(shapes))
+    name = recognized({names[key]: shape for key, shape in shapes.items()}, claimed or named)
+    if name is None or len(set(names.values())) < len(names):
         raise UserError(
             "These are not the weights of a network that this program knows: the names and shapes in the "
-            "file match none of its architectures, nor an MLP with up to "
+            "file match none of its architectures, compressed or not, nor an MLP with up to "
             f"{registry.MAX_LAYERS} hidden layers. Build the network with kd.models.registry.build and save "
             "its state_dict()."
         )
@@ -56,25 +66,83 @@ def read(content: bytes) -> tuple[str, nn.Module]:
         state = load(content)
     except (SafetensorError, ValueError, RuntimeError, KeyError):
         raise UserError(_NOT_SAFETENSORS) from None
-    return name, registry.with_weights(name, state, "The file")
+    weights = {
+        names[key]: value.float() if value.is_floating_point() else value for key, value in state.items()
+    }
+    return name, registry.with_weights(name, weights, "The file")
 
 
-def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
-    """Return name -> shape from the file's header alone, so that nothing is allocated for false claims."""
-    refused = UserError(f"{_NOT_SAFETENSORS} (Pickled files such as .pt are never read: they can run code.)")
+def _too_large(size: int) -> UserError:
+    return UserError(
+        f"The file is {size / 1e6:,.0f} MB; no network in this program needs more than "
+        f"{MAX_BYTES / 1e6:,.0f} MB. Choose another file."
+    )
+
+
+def _unzipped(content: bytes) -> tuple[bytes, str | None]:
+    """Return the safetensors file in a zip, and the architecture that the zip names.
+
+    Raises:
+        UserError: it is damaged, or does not hold exactly one safetensors file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            weights = [name for name in names if name.endswith(".safetensors")]
+            if len(weights) == 1:
+                return _member(archive, weights[0]), _named_in_zip(archive)
+    except UserError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged archives raise nearly anything
+        raise UserError("This zip is damaged, or it needs a password. Choose another file.") from None
+    if any(name.endswith(".pkl") for name in names):
+        raise UserError(f"{_NOT_SAFETENSORS} {_PICKLED}")
+    raise UserError(
+        f"This zip holds {len(weights) or 'no'} safetensors files; exactly one is needed. Export the network "
+        "in the format safetensors, and import that."
+    )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a file of a zip, whose size may be false, without reading more than MAX_BYTES."""
+    with archive.open(name) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise _too_large(max(len(content), archive.getinfo(name).file_size))
+    return content
+
+
+def _named_in_zip(archive: zipfile.ZipFile) -> str | None:
+    """Return the architecture in a zip's model.json; None if there is none."""
+    descriptions = [name for name in archive.namelist() if name.endswith("model.json")]
+    if len(descriptions) != 1:
+        return None
+    try:
+        named = json.loads(_member(archive, descriptions[0]))["architecture"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return named if isinstance(named, str) else None
+
+
+def _shapes(content: bytes) -> tuple[dict[str, tuple[int, ...]], str | None]:
+    """Return name -> shape of a file's weights, and the architecture that it names.
+
+    They come from the header alone, so that nothing is allocated for false claims.
+    """
+    refused = UserError(f"{_NOT_SAFETENSORS} {_PICKLED}")
     size = int.from_bytes(content[:8], "little") if len(content) > 8 else 0
     if not 2 <= size <= min(_MAX_HEADER_BYTES, len(content) - 8):
         raise refused
     try:
         header = json.loads(content[8 : 8 + size])
+        named = (header.pop("__metadata__", None) or {}).get("architecture")
         shapes = {}
         for name, entry in header.items():
-            if name == "__metadata__":
-                continue
             shape, dtype = tuple(entry["shape"]), entry["dtype"]
-            if dtype != "F32" and not (dtype == "I64" and name.endswith("num_batches_tracked")):
+            if dtype not in _FLOATS and not (dtype == "I64" and name.endswith("num_batches_tracked")):
                 raise UserError(
-                    f"The weights {name[:60]!r} have the type {str(dtype)[:10]}; save the network in float32."
+                    f"The weights {name[:60]!r} have the type {str(dtype)[:10]}; save the network in "
+                    "float32, float16 or bfloat16."
                 )
             if (
                 not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape)
@@ -82,40 +150,11 @@ def _shapes(content: bytes) -> dict[str, tuple[int, ...]]:
             ):
                 raise refused
             shapes[name] = shape
-        return shapes
+        return shapes, named if isinstance(named, str) else None
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise refused from None
-
-
-def recognized(shapes: dict[str, tuple[int, ...]]) -> str | None:
-    """Return the architecture whose weights have these names and shapes, or None."""
-    for name in registry.ARCHITECTURES:
-        if shapes == _shapes_of(name):
-            return name
-    widths = [
-        shapes[key][0]
-        for key in sorted(shapes, key=_layer_number)
-        if re.fullmatch(r"\d{1,2}\.weight", key) and len(shapes[key]) == 2
-    ][:-1]
-    if not 1 <= len(widths) <= registry.MAX_LAYERS:
-        return None
-    if not all(1 <= width <= registry.MAX_WIDTH for width in widths):
-        return None
-    own = registry.own_name(tuple(widths))
-    return own if shapes == _shapes_of(own) else None
-
-
-def _shapes_of(architecture: str) -> dict[str, tuple[int, ...]]:
-    state = registry.skeleton(architecture).state_dict()
-    return {key: tuple(value.shape) for key, value in state.items()}
-
-
-def _layer_number(key: str) -> int:
-    """Return the number at the start of a weight's name, or -1."""
-    number = key.split(".")[0]
-    return int(number) if number.isdecimal() and len(number) < 5 else -1
 
 
 def store(
@@ -129,7 +168,7 @@ def store(
     """Check a network's weights, measure it on the test set and store it as a run.
 
     Args:
-        content: a safetensors file.
+        content: a safetensors file, or a zip with one.
         role: what the network is used as, "student" or "teacher".
         name: the run's name.
         mnist: the data.

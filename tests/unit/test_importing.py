@@ -1,8 +1,11 @@
 """A visitor's own weights are recognized, checked before use, and refused with a clear message otherwise."""
 
+import io
 import json
 import pickle
 import struct
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +15,13 @@ from safetensors.torch import save
 
 from kd.data import digits
 from kd.errors import UserError
-from kd.export import importing
+from kd.export import formats, importing
 from kd.models import inference, registry
 from kd.store import runs
 from kd.teachers import catalogue
 from tests.helpers import identical, small_teacher
+
+CASES = Path(__file__).parents[1] / "cases"
 
 
 def file(name, change=lambda state: None):
@@ -29,6 +34,100 @@ def file(name, change=lambda state: None):
 def test_weights_identify_their_architecture(name):
     architecture, model = importing.read(file(name))
     assert architecture == name and identical(model, registry.build(name, 3)) and not model.training
+
+
+COMPRESSED = [
+    "mlp-30_neurons-50",
+    "mlp-800x2_rank-40",
+    "mlp-1200x2_neurons-50_rank-30",
+    "cnn-tiny_neurons-50_rank-30",
+    "cnn_neurons-30_neurons-20",
+    "cnn-separable_neurons-25_rank-50",
+    "vit-half_neurons-50",
+    "vit-half_rank-60",
+    "mlp-64-32_rank-50",
+]
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_compressed_weights_are_recognized_by_shape(name):
+    architecture, model = importing.read(file(name))
+    assert identical(model, registry.build(name, 3))
+    own = registry.own_widths(architecture.partition("_")[0]) is not None
+    assert architecture.partition("_")[0] == name.partition("_")[0] or own and name.startswith("mlp")
+
+
+def zipped(**files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in files.items():
+            archive.writestr(name.replace("_", ".", 1), part)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["linear", "vit", *COMPRESSED])
+def test_exported_zip_is_imported_under_its_name(name, mnist):
+    model = registry.build(name, 3)
+    exported = formats.export(model, name, "safetensors", mnist.test)
+    for content in (exported.content, formats.part(exported, "model.safetensors")):
+        architecture, again = importing.read(content)
+        assert architecture == name and identical(again, model)
+
+
+def test_zip_that_names_another_network_is_recognized():
+    for named in ('{"architecture": "cnn"}', '{"architecture": 5}', "[", '{"architecture": "cnn+cnn+cnn"}'):
+        assert importing.read(zipped(model_safetensors=file("mlp-30"), model_json=named))[0] == "mlp-30"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped(model_onnx=b"x"), "holds no safetensors files.*in the format safetensors"),
+        (zipped(a_safetensors=b"x", b_safetensors=b"y"), "holds 2 safetensors files; exactly one"),
+        (zipped(data_pkl=b"x"), "Pickled files such as .pt are never read"),
+        (zipped(a_safetensors=b"x" * 100), "not a safetensors file"),
+        (zipped(a_safetensors=bytes(importing.MAX_BYTES + 1)), "no network in this program needs more than"),
+        (zipped(a_safetensors=file("linear"))[:-30], "This zip is damaged"),
+    ],
+    ids=["onnx", "two", "pickle", "junk", "bomb", "cut"],
+)
+def test_zip_without_usable_weights_is_refused(content, message):
+    with pytest.raises(UserError, match=message):
+        importing.read(content)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "module._orig_mod.", "model.module."])
+def test_prefixes_of_other_programs_are_removed(prefix):
+    state = {
+        prefix + key: value.contiguous() for key, value in registry.build("cnn-tiny", 3).state_dict().items()
+    }
+    architecture, model = importing.read(save(state))
+    assert architecture == "cnn-tiny" and identical(model, registry.build("cnn-tiny", 3))
+
+
+def test_prefix_of_one_compiled_layer_is_removed():
+    state = registry.build("mlp-30", 3).state_dict()
+    state["1._orig_mod.weight"] = state.pop("1.weight")
+    assert identical(importing.read(save(state))[1], registry.build("mlp-30", 3))
+
+
+def test_file_of_a_compiled_network_is_imported():
+    architecture, model = importing.read((CASES / "orig-mod-prefix.safetensors").read_bytes())
+    assert architecture == "mlp-4" and not model.training
+
+
+def test_two_weights_of_one_plain_name_are_refused():
+    state = registry.build("mlp-30", 3).state_dict()
+    state["1._orig_mod.weight"] = state["1.weight"].clone()
+    with pytest.raises(UserError, match="not the weights of a network"):
+        importing.read(save(state))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_widened(dtype):
+    model = registry.build("cnn-tiny", 3).to(dtype)
+    architecture, read = importing.read(save({k: v.contiguous() for k, v in model.state_dict().items()}))
+    assert architecture == "cnn-tiny" and identical(read, model.float())
 
 
 def header(entries, data=b""):
@@ -50,7 +149,7 @@ HUGE = {"1.weight": {"dtype": "F32", "shape": [10, 784], "data_offsets": [0, 10*
         (header({"1.weight": {"dtype": "F32", "shape": [-1, 784]}}), "not a safetensors file"),
         (header({"1.weight": {"dtype": "F32", "shape": [10**9, 10**9]}}), "not a safetensors file"),
         (header({"1.weight": {"dtype": "F32", "shape": [True, 784]}}), "not a safetensors file"),
-        (header({"1.weight": {"dtype": "F16", "shape": [10, 784]}}), "save the network in float32"),
+        (header({"1.weight": {"dtype": "I8", "shape": [10, 784]}}), "save the network in float32"),
         (
             header({"a": {"dtype": "F32", "shape": [10, 784]}}),
             "not the weights of a network that this program knows",

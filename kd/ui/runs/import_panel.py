@@ -15,14 +15,17 @@ def show() -> None:
     """Take a file, check it and store it as a run; a notice says why a file cannot be used."""
     with st.expander("Import a network", icon=":material/upload_file:"):
         st.markdown(
-            "Upload the `state_dict()` of a student or teacher as a **safetensors** file. The network may "
-            "be trained anywhere but must have one of this app's architectures, which is recognised by the "
-            "names and shapes of the weights. The app checks the file, measures the network on the test set "
-            "and stores it as one of your runs: draw digits for it, compare it, export it, or use it as a "
-            "teacher."
+            "Upload the `state_dict()` of a student or teacher as a **safetensors** file, or the zip of an "
+            "export. The network may be trained anywhere but must have one of this app's architectures, "
+            "compressed or not, which is recognised by the names and shapes of the weights. The app checks "
+            "the file, measures the network on the test set and stores it as one of your runs: draw digits "
+            "for it, compare it, export it, or use it as a teacher."
         )
         file = st.file_uploader(
-            "Weights", type="safetensors", key="import_file", max_upload_size=importing.MAX_BYTES // 2**20 + 1
+            "Weights",
+            type=list(importing.SUFFIXES),
+            key="import_file",
+            max_upload_size=importing.MAX_BYTES // 2**20 + 1,
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             role = st.segmented_control(
@@ -45,10 +48,19 @@ def show() -> None:
 
 def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> None:
     try:
-        name = file.name.removesuffix(".safetensors")[: runs.NAME_LENGTH]
+        name = file.name
+        for suffix in importing.SUFFIXES:
+            name = name.removesuffix(suffix)
         digest = runs.owner_digest(visitor.token())
         reference = shared.manager().teacher(ImportConfig.teacher)
-        run = importing.store(file.getvalue(), role, name, shared.manager().source.mnist(), reference, digest)
+        run = importing.store(
+            file.getvalue(),
+            role,
+            name[: runs.NAME_LENGTH],
+            shared.manager().source.mnist(),
+            reference,
+            digest,
+        )
         accuracy = run.measures["models"][role]["test_accuracy"]
         notices.notify(
             "success",
