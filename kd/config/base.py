@@ -1,9 +1,8 @@
-"""Settings of a run: frozen, self-checking, and converted by one mechanism.
+"""Base classes for the settings of a run: immutable and validated.
 
-Every field carries its own range, label and help text, and from these come the
-validation, the command line, the URL query and the widgets of the app. Values out
-of range are refused with a sentence that says what to do; nothing is clamped
-silently.
+Every field carries its range, label and help text. Validation, the command line, the
+URL query and the app's widgets are all derived from them. A value out of range raises
+a UserError that says what to do; nothing is clamped silently.
 """
 
 from __future__ import annotations
@@ -39,7 +38,10 @@ def setting(
     step: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """Return a field of Settings: a number with low, high and its widget's step, or a name with choices."""
+    """Return a dataclass field for Settings.
+
+    A number has a range, from ``low`` to ``high``, and the ``step`` of its widget; a name has ``choices``.
+    """
     return field(
         default=default,
         metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
@@ -50,7 +52,7 @@ def finite_number(value: Any, kind: type, label: str) -> int | float:
     """Return ``value`` as a finite int or float.
 
     Raises:
-        UserError: it is not such a number. The message names the setting.
+        UserError: ``value`` is not a finite number, or not a whole one where ``kind`` is int.
     """
     try:
         if isinstance(value, bool):
@@ -59,8 +61,8 @@ def finite_number(value: Any, kind: type, label: str) -> int | float:
         if not math.isfinite(number) or (kind is int and number != int(number)):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        wanted = "a whole number" if kind is int else "a number"
-        raise UserError(f"{label} must be {wanted}, not {shown(value)}.") from None
+        noun = "a whole number" if kind is int else "a number"
+        raise UserError(f"{label} must be {noun}, not {shown(value)}.") from None
     return kind(number)
 
 
@@ -74,7 +76,7 @@ def shown(value: Any) -> str:
     try:
         return repr(str(value)[:40])
     except ValueError:  # Python refuses to write out integers of thousands of digits
-        return "so large a number"
+        return "a number with thousands of digits"
 
 
 def _text(spec: dataclasses.Field, value: Any) -> str:
@@ -84,7 +86,7 @@ def _text(spec: dataclasses.Field, value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base class of all settings: validation from the fields' metadata, and the conversions."""
+    """Base class of all settings, which validates and converts values by the fields' metadata."""
 
     #: Names of the architecture settings, checked against kd.models.registry.
     _architectures: ClassVar[tuple[str, ...]] = ()
@@ -120,7 +122,7 @@ class Settings:
         return {**spec.metadata, "default": spec.default}
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with other values, which are checked."""
+        """Return a copy with some settings changed. The new values are validated."""
         return dataclasses.replace(self, **changes)
 
     def reads(self, name: str) -> bool:
@@ -128,10 +130,10 @@ class Settings:
         return True
 
     def for_visitors(self) -> None:
-        """Check that the run is not larger than a visitor of the app may start.
+        """Check that visitors of the app may start a run of this size.
 
         Raises:
-            UserError: it is larger.
+            UserError: the run is too large.
         """
 
     # -- dict ------------------------------------------------------------------
@@ -146,7 +148,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the config with these settings and the defaults of all others.
+        """Return the config with these settings, and defaults for all others.
 
         Raises:
             UserError: a setting is unknown or not valid.
@@ -172,7 +174,7 @@ class Settings:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Self:
-        """Return the config of a URL's parameters. Unknown parameters are ignored."""
+        """Return the config given by URL parameters. Unknown parameters are ignored."""
         known = {spec.name for spec in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in query.items() if name in known})
 
@@ -195,13 +197,13 @@ class Settings:
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> Self:
-        """Return the config of parsed options."""
+        """Return the config given by parsed command-line options."""
         return cls(**{spec.name: getattr(arguments, spec.name) for spec in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Settings that all trainings have in common."""
+    """Settings that several kinds of run share."""
 
     epochs: int = setting(
         5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
@@ -209,7 +211,7 @@ class Config(Settings):
     batch_size: int = setting(
         128,
         "Batch size",
-        "Images per optimizer step. Smaller learns more per image, larger is faster.",
+        "Images per optimizer step. Small batches learn more per image; large ones are faster.",
         1,
         4096,
         1,
@@ -217,8 +219,8 @@ class Config(Settings):
     learning_rate: float = setting(
         4e-3,
         "Learning rate",
-        "The peak of the optimizer's step size; it warms up, then falls to zero. "
-        "SGD needs about ten times AdamW's.",
+        "The optimizer's peak step size, reached after a warm-up; it then falls to zero. "
+        "SGD needs about ten times as much as AdamW.",
         1e-6,
         1.0,
         1e-4,
@@ -226,7 +228,7 @@ class Config(Settings):
     optimizer: str = setting(
         "adamw",
         "Optimizer",
-        "adamw learns fast; sgd, with momentum, needs more epochs, and its networks often generalize better.",
+        "adamw learns fast; sgd (with momentum) needs more epochs but often generalizes better.",
         choices=tuple(OPTIMIZERS),
     )
     seed: int = setting(
@@ -240,7 +242,7 @@ class Config(Settings):
 
     @property
     def total_epochs(self) -> int:
-        """The epochs of all stages of training together."""
+        """The total number of epochs over all stages of training."""
         return self.epochs
 
 
@@ -253,7 +255,7 @@ def check_teacher(name: str) -> None:
             "or several joined by +."
         )
     if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
-        raise UserError(f"Teacher can be up to {MAX_TEACHERS} different ones joined by +.")
+        raise UserError(f"Teacher can combine up to {MAX_TEACHERS} different teachers, joined by +.")
 
 
 def check_augmentation(name: str) -> None:

@@ -23,13 +23,13 @@ class CompressConfig(Config):
     network: str = setting(
         MNIST.teacher,
         "Network",
-        "The network to compress: a shipped teacher by its name, or a run by its id.",
+        "The network to compress: the name of a shipped teacher or the id of a run.",
     )
     neurons: int = setting(
         50,
         "Neurons, by weight",
-        "Percent of the neurons of each hidden layer, or channels of each convolution, to remove: "
-        "those with the smallest weights.",
+        "Percentage of neurons to remove from each hidden layer, or of channels from each convolution, "
+        "starting with the smallest weights.",
         0,
         99,
         1,
@@ -37,7 +37,8 @@ class CompressConfig(Config):
     activation: int = setting(
         0,
         "Neurons, by activation",
-        "Percent of the remaining neurons to remove: those least active on 1,000 validation images.",
+        "Percentage of the remaining neurons to remove, starting with those least active on 1,000 "
+        "validation images.",
         0,
         99,
         1,
@@ -45,7 +46,8 @@ class CompressConfig(Config):
     rank: int = setting(
         0,
         "Low rank",
-        "Percent of each layer's weights to save by splitting it into two thin ones; the last layer stays.",
+        "Percentage of each layer's weights to save by splitting the layer into two thin ones. "
+        "The last layer is not split.",
         0,
         99,
         1,
@@ -53,8 +55,8 @@ class CompressConfig(Config):
     weights: int = setting(
         0,
         "Weights",
-        "Percent of all weights to set to zero: the smallest. This makes nothing faster, "
-        "and only a zipped file smaller.",
+        "Percentage of all weights to set to zero, starting with the smallest. The network does not get "
+        "faster, and its file only gets smaller when zipped.",
         0,
         99,
         1,
@@ -62,8 +64,8 @@ class CompressConfig(Config):
     int8: str = setting(
         "off",
         "int8",
-        "Linear layers in 8-bit integers, after fine-tuning: dynamic scales each image by itself, "
-        "static all alike.",
+        "Converts linear layers to 8-bit integers after fine-tuning: dynamic computes a scale per image, "
+        "static uses one for all.",
         choices=quantization.INT8,
     )
     teacher: str = setting(
@@ -72,7 +74,7 @@ class CompressConfig(Config):
     temperature: float = setting(
         4.0,
         "Temperature",
-        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
         1.0,
         20.0,
         0.5,
@@ -88,8 +90,8 @@ class CompressConfig(Config):
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label in fine-tuning, equally many per digit. "
-        "With few, the teacher matters more. 0 means all.",
+        "How many training images are labelled in fine-tuning, the same number per digit. "
+        "The fewer there are, the more the teacher helps. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,
@@ -100,7 +102,7 @@ class CompressConfig(Config):
     learning_rate: float = setting(
         1e-3,
         "Learning rate",
-        "The peak of the optimizer's step size: lower than for an untrained network.",
+        "The optimizer's peak step size, lower than for an untrained network.",
         1e-6,
         1.0,
         1e-4,
@@ -113,7 +115,7 @@ class CompressConfig(Config):
                 "Network and teacher must each be the name of a shipped teacher or the id of a run."
             )
         if 0 < self.labels < MNIST.classes:
-            raise UserError(f"Labels must be at least {MNIST.classes}, one a digit, or 0 for all.")
+            raise UserError(f"Labels must be at least {MNIST.classes}, one per digit, or 0 for all.")
 
     @property
     def percents(self) -> dict[str, int]:
@@ -126,7 +128,7 @@ class CompressConfig(Config):
 
 
 def _title(config: CompressConfig, named: Callable[[str], str]) -> str:
-    taken = ", ".join(
+    techniques = ", ".join(
         f"{config.setting(name)['label'].lower()} −{percent}%"
         for name, percent in config.percents.items()
         if percent
@@ -135,17 +137,17 @@ def _title(config: CompressConfig, named: Callable[[str], str]) -> str:
     soft = settings_line({"temperature": config.temperature, "soft_weight": config.soft_weight})
     labels = f"{config.labels:,}" if config.labels else "all"
     return (
-        f"{named(config.network)}: {taken}{int8}; fine-tuning with {named(config.teacher)}, {soft}, "
+        f"{named(config.network)}: {techniques}{int8}; fine-tuning with {named(config.teacher)}, {soft}, "
         f"{labels} labels, {config.epochs} epochs, seed {config.seed}"
     )
 
 
 def _default_name(config: CompressConfig) -> str:
     network = "a run" if is_id(config.network) else config.network[:20]
-    taken = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent]
+    techniques = [f"{name} -{percent}%" for name, percent in config.percents.items() if percent]
     if config.int8 != "off":
-        taken.append(f"int8 {config.int8}")
-    return f"{network} compressed: {', '.join(taken)}"[:NAME_LENGTH]
+        techniques.append(f"int8 {config.int8}")
+    return f"{network} compressed: {', '.join(techniques)}"[:NAME_LENGTH]
 
 
 def _models(config: CompressConfig, measures: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ COMPRESS = Kind(
     name="compress",
     config=CompressConfig,
     experiment="kd.experiments.compression:FineTuning",
-    help="make a trained network smaller, and fine-tune it with a teacher and from labels alone",
+    help="compress a trained network, then fine-tune it with a teacher and, as its control, on labels alone",
     default_name=_default_name,
     title=_title,
     stages=True,
@@ -171,7 +173,7 @@ COMPRESS = Kind(
     comparable=True,
     taught_by="compressed",
     control_note=lambda config: (
-        "Both began as the same compressed network and saw the same batches, "
-        "but the control only with the labels."
+        "Both started from the same compressed network and saw the same batches, "
+        "but the control learned from the labels alone."
     ),
 )

@@ -20,7 +20,7 @@ Change = tuple[int, str, float]
 LIVE_SETTINGS = ("temperature", "soft_weight")
 #: The initial weights of student and control: see kd.experiments.base.Distillation.
 INITIALIZATIONS = ("random", "teacher")
-MAX_STEPS = 200 * MNIST.train_images  # of the longest run: the most epochs, all of MNIST, one image per batch
+MAX_STEPS = 200 * MNIST.train_images  # of the longest run: 200 epochs of all of MNIST, one image per batch
 MAX_CHANGES = 1000
 #: The settings that only some schemes or methods read.
 SCHEME_SETTINGS = tuple(dict.fromkeys(name for scheme in SCHEMES.values() for name in scheme.settings))
@@ -38,19 +38,21 @@ class DistilConfig(Config):
         MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
     )
     method: str = setting("hinton", "Method", "How the student is taught.")
-    scheme: str = setting("teacher", "Scheme", "Who the student's teacher is.")
+    scheme: str = setting("teacher", "Scheme", "Which network teaches the student.")
     assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
-    generations: int = setting(2, "Generations", "How often a new copy learns from the one before.", 1, 5, 1)
+    generations: int = setting(
+        2, "Generations", "How many copies are trained in turn, each taught by the one before.", 1, 5, 1
+    )
     initialization: str = setting(
         "random",
         "Initial weights",
-        "Of student and control: random, or teacher for every second block of the teacher's, "
-        "which needs a Transformer of half its depth.",
+        "Initial weights of student and control: random, or teacher to copy every second of its blocks, "
+        "which needs a Transformer student of half the teacher's depth.",
     )
     temperature: float = setting(
         4.0,
         "Temperature",
-        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
         1.0,
         20.0,
         0.5,
@@ -73,12 +75,17 @@ class DistilConfig(Config):
         0.1,
     )
     target_weight: float = setting(
-        1.0, "Target weight", "Weight of how sure the teacher is of the right class.", 0.0, 10.0, 0.5
+        1.0,
+        "Target weight",
+        "Weight of matching the teacher's confidence in the correct class.",
+        0.0,
+        10.0,
+        0.5,
     )
     nontarget_weight: float = setting(
         2.0,
         "Non-target weight",
-        "Weight of how the teacher compares the other classes with each other.",
+        "Weight of matching how the teacher spreads probability over the other classes.",
         0.0,
         10.0,
         0.5,
@@ -86,7 +93,8 @@ class DistilConfig(Config):
     intra_weight: float = setting(
         1.0,
         "Intra-class weight",
-        "Weight of ranking the images of a class as the teacher does, in addition to an image's classes.",
+        "Weight of ranking the images for each class as the teacher does, "
+        "in addition to the classes for each image.",
         0.0,
         10.0,
         0.5,
@@ -110,7 +118,7 @@ class DistilConfig(Config):
     certainty: float = setting(
         0.99,
         "Certainty",
-        "The probability that the virtual teacher gives the label; the other classes share the rest.",
+        "The probability that the virtual teacher assigns to the label; the other classes share the rest.",
         0.15,
         0.999,
         0.001,
@@ -119,7 +127,7 @@ class DistilConfig(Config):
         "none",
         "Augmentation",
         "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) "
-        "or affine (also turned and scaled; slow).",
+        "or affine (also rotated and scaled; slow).",
     )
     omitted: str = setting(
         "",
@@ -129,8 +137,8 @@ class DistilConfig(Config):
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label, equally many per digit. The teacher answers for the others "
-        "too. 0 means all.",
+        "How many training images are labelled, the same number per digit. The student learns the teacher's "
+        "answers for the others too. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,
@@ -173,7 +181,7 @@ class DistilConfig(Config):
         check_augmentation(self.augmentation)
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         if 0 < self.labels < MNIST.classes:
-            raise UserError(f"Labels must be at least {MNIST.classes}, one a digit, or 0 for all.")
+            raise UserError(f"Labels must be at least {MNIST.classes}, one per digit, or 0 for all.")
         if self.label_noise and len(self.omitted) == MNIST.classes - 1:
             raise UserError(
                 "With nine digits left out, there is no other digit to replace a label with; "
@@ -197,19 +205,19 @@ class DistilConfig(Config):
         method = METHODS[self.method]
         if not method.teacher:
             raise UserError(
-                f"The method {self.method} has no teacher, so no scheme can replace it; "
+                f"The method {self.method} uses no teacher, so there is none to replace; "
                 "choose the scheme teacher."
             )
         if self.initialization != "random":
             raise UserError(
-                "Only a student that the teacher itself teaches can begin with its layers; "
+                "Only a student taught directly by the teacher can start with the teacher's layers; "
                 "choose the scheme teacher."
             )
         if self.scheme in ("mutual", "exits") and method.feature_view:
-            who = "Students who teach each other" if self.scheme == "mutual" else "Exits"
+            learners = "Students that teach each other" if self.scheme == "mutual" else "Exits"
             raise UserError(
-                f"{who} learn from answers alone, but the method {self.method} compares hidden layers; "
-                "choose another."
+                f"{learners} learn from outputs alone, but the method {self.method} compares hidden layers; "
+                "choose another method."
             )
         if self.scheme == "exits":
             feature_matching.check_exits(self.student)
@@ -245,25 +253,27 @@ def checked_omitted(digits: str) -> str:
     """Return the digits to leave out, in order and once each.
 
     Raises:
-        UserError: they are not digits, or all ten.
+        UserError: ``digits`` has other characters than digits, or all ten digits.
     """
     if not set(digits) <= set(MNIST.class_names) or len(set(digits)) >= MNIST.classes:
-        raise UserError(
-            f"Left out must be digits such as 3 or 0169, and not all ten; {shown(digits)} is not."
-        )
+        raise UserError(f"Left out must be digits such as 3 or 0169, but not all ten (got {shown(digits)}).")
     return "".join(sorted(set(digits)))
 
 
 def unread(name: str, where: str) -> str:
-    """Return a sentence for a setting that the method or scheme called ``where`` does not use."""
+    """Return the message for a setting that ``where``, a method or scheme, does not use."""
     label, kind = DistilConfig.setting(name)["label"], "method" if where in METHODS else "scheme"
     used = (METHODS if where in METHODS else SCHEMES)[where].settings
-    which = f", which has {', '.join(used)}" if used else ""
+    which = f", which uses {', '.join(used)}" if used else ""
     return f"{label} plays no part in the {kind} {where}{which}; leave it out or choose another {kind}."
 
 
 def check_live(name: str, value: Any) -> float:
-    """Return ``value`` checked for a setting that may change during training, or raise a UserError."""
+    """Return ``value``, validated for a setting that may change during training.
+
+    Raises:
+        UserError: the value is not valid.
+    """
     return getattr(DistilConfig(**{name: value}), name)
 
 
@@ -282,7 +292,7 @@ def parse_schedule(text: str) -> list[tuple[str, str, str]]:
 
 
 def format_schedule(schedule: tuple[Change, ...]) -> str:
-    """Return a schedule as parse_schedule() reads it."""
+    """Return a schedule as text, in the form that parse_schedule() reads."""
     return ";".join(f"{step}:{name}={value}" for step, name, value in schedule)
 
 
@@ -296,7 +306,7 @@ def _title(config: DistilConfig, named: Callable[[str], str]) -> str:
         f"{config.student} {taught}: {method.title}{through}",
         settings_line({name: getattr(config, name) for name in method.settings}),
         *(f"{name} {getattr(config, name)}" for name in scheme.settings),
-        "begun with the teacher's layers" if config.initialization == "teacher" else "",
+        "started with the teacher's layers" if config.initialization == "teacher" else "",
         f"no {', '.join(config.omitted)}" if config.omitted else "",
         f"{config.labels:,} labels" if config.labels else "",
         f"{config.label_noise:.0%} of the labels wrong" if config.label_noise else "",
@@ -316,7 +326,7 @@ def _default_name(config: DistilConfig) -> str:
 def _models(config: DistilConfig, measures: Mapping[str, Any]) -> tuple[str, ...]:
     if not measures:
         return ("student", "control")
-    # One of a chain that was stopped early lacks some.
+    # A chain of generations that was stopped early lacks some of them.
     return tuple(name for name in ("student", "control") if name in measures["models"])
 
 
@@ -325,11 +335,11 @@ def _check_teacher(config: DistilConfig, architecture: str) -> None:
 
 
 def _control_note(config: DistilConfig) -> str:
-    note = "The control had the same initial weights and the same batches, but only the labels."
+    note = "The control had the same initial weights and the same batches, but learned from the labels alone."
     if config.initialization == "teacher":
         note += (
-            " Both began with the teacher's layers, so the gap is what its answers add to them; "
-            "what the layers bring shows in a run with random initial weights."
+            " Both started with the teacher's layers, so the gap is what its answers add. "
+            "To see what the layers add, compare with a run with random initial weights."
         )
     return note
 
@@ -338,7 +348,7 @@ DISTIL = Kind(
     name="distil",
     config=DistilConfig,
     experiment="kd.experiments.base:Distillation",
-    help="distil a student from a teacher, with its control, and store the run",
+    help="distil a student from a teacher, train its control, and store the run",
     default_name=_default_name,
     title=_title,
     check_teacher=_check_teacher,

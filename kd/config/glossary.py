@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 TERMS: dict[str, str] = {
-    "teacher": "The large trained network that the student learns from. It does not change meanwhile.",
+    "teacher": (
+        "The large trained network that the student learns from. It does not change during distillation."
+    ),
     "student": "The small network that is trained to match the teacher.",
     "control": (
         "The same network as the student, with the same initial weights and the same batches, trained on the "

@@ -1,4 +1,4 @@
-"""The settings of a sweep: several values for some of a distillation's settings, and the number of seeds."""
+"""The settings of a sweep: lists of values for some settings of a distillation, and the number of seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kd.objectives import METHODS
 
 MAX_CELLS = 2_000
 MAX_VALUES = 50  # per axis
-#: The settings with several values, in the order in which cells are counted: the last varies first.
+#: The settings that can have several values, in the order of the cells: the last one varies fastest.
 AXES = ("student", "labels", "method", "temperature", "soft_weight")
 _KINDS: dict[str, type] = {
     "student": str,
@@ -31,7 +31,8 @@ _KINDS: dict[str, type] = {
 class GridConfig(Config):
     """Settings of a sweep: students for all combinations of the axes' values, each with its control.
 
-    An axis is a comma-separated list of its values, each once and numbers in order. See kd.sweeps.grid.
+    An axis is a comma-separated list of values without duplicates, numbers in ascending order.
+    See kd.sweeps.grid.
     """
 
     student: str = setting(
@@ -42,7 +43,7 @@ class GridConfig(Config):
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
     )
-    method: str = setting("hinton", "Methods", "How the students are taught, separated by commas.")
+    method: str = setting("hinton", "Methods", "The methods to teach with, separated by commas.")
     temperature: str = setting(
         "1,2,3,4,8,20",
         "Temperatures",
@@ -53,18 +54,18 @@ class GridConfig(Config):
         "0.5,0.9,1",
         "Soft weights",
         "Shares of the loss that match the teacher's answers: 0 to 1, separated by commas. "
-        "0 is the control, which is trained anyway.",
+        "0 is the control, which is always trained.",
     )
     labels: str = setting(
         "0",
         "Labels",
-        "How many training images have a label, separated by commas; the teacher answers for all. 0 means "
-        "all.",
+        "Numbers of labelled training images, separated by commas. The students learn the teacher's "
+        "answers for all images. 0 means all.",
     )
     seeds: int = setting(
         3,
         "Seeds",
-        "How often everything is repeated, with other initial weights and another order of the images.",
+        "How many times everything is trained, with different initial weights and order of the images.",
         1,
         100,
         1,
@@ -72,14 +73,16 @@ class GridConfig(Config):
     epochs: int = setting(
         3, "Epochs", "How many times each training goes through all the training images.", 1, 200, 1
     )
-    seed: int = setting(0, "First seed", "The seeds are this one and those after it.", 0, 2**31 - 101, 1)
+    seed: int = setting(
+        0, "First seed", "The first of the seeds, which are consecutive numbers.", 0, 2**31 - 101, 1
+    )
     continues: str = setting(
         "",
         "Continues",
-        "The id of a stopped sweep with the same settings, whose finished cells are taken over.",
+        "The id of a stopped sweep with the same settings. Its finished cells are reused.",
     )
 
-    #: A sweep counts its progress as one epoch.
+    #: The progress of a whole sweep is counted as one epoch.
     total_epochs: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -93,35 +96,34 @@ class GridConfig(Config):
             )
         for student in self.values("student"):
             for method in self.values("method"):
-                DistilConfig(student=student, method=method)  # raises a UserError for those that do not fit
+                DistilConfig(student=student, method=method)  # raises a UserError if they do not fit
         if self.count > MAX_CELLS:
             raise UserError(
-                f"This grid has {self.count:,} cells, controls included, and at most {MAX_CELLS:,} are "
-                "trained at once; take fewer values or seeds, or split it by the first seed."
+                f"This sweep has {self.count:,} cells, controls included; the maximum is {MAX_CELLS:,}. "
+                "Use fewer values or seeds, or several sweeps with different first seeds."
             )
 
     def _checked(self, name: str) -> list[Any]:
-        """Return the values of an axis, checked."""
+        """Return the validated values of an axis."""
         label, kind = self.setting(name)["label"], _KINDS[name]
-        given = [part.strip() for part in getattr(self, name).split(",") if part.strip()]
-        if not given:
+        parts = [part.strip() for part in getattr(self, name).split(",") if part.strip()]
+        if not parts:
             raise UserError(
                 f"{label} must have at least one value, "
                 f"such as {self.setting(name)['default'].split(',')[0]}."
             )
-        if len(given) > MAX_VALUES:
-            raise UserError(f"{label} can have at most {MAX_VALUES} values, not {len(given)}.")
+        if len(parts) > MAX_VALUES:
+            raise UserError(f"{label} can have at most {MAX_VALUES} values, not {len(parts)}.")
         if kind is str:
-            for value in given if name == "student" else []:
+            for value in parts if name == "student" else []:
                 registry.architecture(value)
-            if name == "method" and (unknown := [value for value in given if value not in METHODS]):
+            if name == "method" and (unknown := [value for value in parts if value not in METHODS]):
                 raise UserError(
                     f"There is no method called {unknown[0][:40]!r}; the methods are {', '.join(METHODS)}."
                 )
-            return list(dict.fromkeys(given))
-        return sorted(
-            {getattr(DistilConfig(**{name: value}), name) for value in given}
-        )  # with the range and the message of a single value
+            return list(dict.fromkeys(parts))
+        # Validated like a single value: the same range and the same message.
+        return sorted({getattr(DistilConfig(**{name: value}), name) for value in parts})
 
     def values(self, axis: str) -> list[Any]:
         """Return the values of one of AXES: names, or numbers in order."""
@@ -130,11 +132,11 @@ class GridConfig(Config):
     @property
     def command(self) -> str:
         """The command that trains this sweep."""
-        told = {
+        explicit = {
             name: getattr(self, name) for name in ("student", "temperature", "soft_weight", "seeds")
         } | self.to_query()
         options = [
-            f"--{name.replace('_', '-')} {value}" for name, value in told.items() if name != "continues"
+            f"--{name.replace('_', '-')} {value}" for name, value in explicit.items() if name != "continues"
         ]
         return " ".join(["python -m kd sweep", *options, "--json"])
 
@@ -175,9 +177,7 @@ SWEEP = Kind(
     name="sweep",
     config=GridConfig,
     experiment="kd.sweeps.grid:Grid",
-    help=(
-        "students for all combinations of temperature, soft weight and other settings, many of them at once"
-    ),
+    help="train students for all combinations of temperature, soft weight and other settings, many at once",
     default_name=lambda config: f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH],
     title=_title,
     few_learners=False,

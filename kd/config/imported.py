@@ -20,7 +20,7 @@ class ImportConfig(Settings):
     role: str = setting(
         "student",
         "Used as",
-        "Whether it is a student or can teach.",
+        "Whether the network is used as a student or as a teacher.",
         choices=("student", "teacher"),
     )
 

@@ -33,12 +33,12 @@ def architecture_of_student(config: Any, measures: Mapping[str, Any]) -> str:
 
 
 def epochs_kept(rows: Sequence[Mapping[str, float]]) -> str:
-    """Return how much a checkpoint holds, such as "2 epochs"."""
+    """Return how much training a checkpoint holds, such as "2 epochs"."""
     return f"{int(rows[-1]['epoch'])} epochs"
 
 
 def share_kept(what: str) -> Callable[[Sequence[Mapping[str, float]]], str]:
-    """Return a function that tells how much a checkpoint holds as a share, such as "50% of the sweep"."""
+    """Return a function that formats how much a checkpoint holds, such as "50% of the sweep"."""
     return lambda rows: f"{rows[-1]['epoch']:.0%} of the {what}"
 
 
@@ -50,53 +50,52 @@ class Kind:
     """
 
     # -- what it is --------------------------------------------------------------------
-    name: str  #: on disk, and the command of ``python -m kd`` that starts and resumes it
+    name: str  #: used on disk, and as the ``python -m kd`` command that starts and resumes it
     config: type[Settings]
-    #: The class that trains it, "module:name", imported when it is built; empty: nothing trains it here.
+    #: The class that trains it, as "module:name", imported when needed. Empty: it is not trained here.
     experiment: str = ""
     help: str = ""  #: one line for ``python -m kd --help``; empty: no command trains it
     default_name: Callable[[Any], str]
-    #: A run's settings in a line. The second argument returns what to call a teacher's name or run id.
+    #: Return a run's settings in one line. The second argument maps a teacher's name or run id to its title.
     title: Callable[[Any, Callable[[str], str]], str]
 
     # -- how it trains -----------------------------------------------------------------
-    has_teacher: bool = True  #: a trained teacher that its config names
-    #: Raise a UserError where a teacher of this architecture does not suit the config.
+    has_teacher: bool = True  #: its config names a trained teacher
+    #: Raise a UserError if a teacher of this architecture does not fit the config.
     check_teacher: Callable[[Any, str], None] = no_check
     live: bool = False  #: temperature and soft weight can change while it trains
     distributed: bool = False  #: several processes can train it together
     few_learners: bool = True  #: a progress line has room for all of its networks
 
     # -- what it stores ----------------------------------------------------------------
-    columns: tuple[str, ...] = ()  #: of each row of its metrics, beyond those of every kind
-    stages: bool = False  #: its measures tell what each network costs and scores at each stage
-    #: The networks that a run stores, from its config and measures, which are empty if it was interrupted.
+    columns: tuple[str, ...] = ()  #: of its metrics, in addition to those of every kind
+    stages: bool = False  #: its measures hold size, latency and accuracy at each stage
+    #: Return the names of the stored networks. The measures are empty if the run was interrupted.
     models: Callable[[Any, Mapping[str, Any]], tuple[str, ...]] = student_and_control
     architecture: Callable[[Any, Mapping[str, Any]], str] = architecture_of_student
-    kept: Callable[[Sequence[Mapping[str, float]]], str] = (
-        epochs_kept  #: what a checkpoint with these rows holds
-    )
+    #: Return how much training a checkpoint with these rows of metrics holds.
+    kept: Callable[[Sequence[Mapping[str, float]]], str] = epochs_kept
 
     # -- how it is shown ---------------------------------------------------------------
     page: str = ""  #: "distil", "lab", "sweep" or "compress"; empty: no page of its own
-    elsewhere: str = ""  #: the end of "This run ..." on the Distil page, where another page shows it
-    progress: str = ""  #: what its progress is a share of, such as "sweep"; empty: it counts epochs
+    elsewhere: str = ""  #: completes "This run ..." on the Distil page if another page shows it
+    progress: str = ""  #: shown as "50% of the ...", such as "sweep"; empty: progress is in epochs
     replay: bool = False  #: its curves are loss and accuracy over the epochs, and can be played back
-    leaves_student: bool = False  #: it can have a student that answers drawings
+    leaves_student: bool = False  #: it can store a student that classifies drawings
     comparable: bool = False  #: its networks can be measured and compared with those of other runs
     compressible: bool = False  #: its networks can be compressed
     taught_by: str = ""  #: the method shown in a table, where the config has none
-    #: How student and control relate, in a sentence or two.
+    #: Return a sentence or two on how the control differs from the student.
     control_note: Callable[[Any], str] = lambda config: ""
 
     def build(self, config: Settings, mnist: Any, teacher: Any) -> Any:
         """Return the experiment that ``config`` describes, an instance of kd.experiments.base.Experiment.
 
         Args:
-            teacher: the one that the config names; ignored where ``has_teacher`` is False.
+            teacher: the teacher that the config names; ignored if ``has_teacher`` is False.
 
         Raises:
-            UserError: as the experiment's class does.
+            UserError: the experiment cannot be built from this config, data and teacher.
         """
         module, _, name = self.experiment.partition(":")
         experiment = getattr(importlib.import_module(module), name)
@@ -110,11 +109,11 @@ class Kind:
 
 
 def short(name: str) -> str:
-    """Return a setting's name for where there is little room."""
+    """Return the short name of a setting."""
     return SHORT.get(name, name.replace("_", " "))
 
 
-#: Settings with a shorter name than their own.
+#: The short names that differ from the names of the fields.
 SHORT = {"temperature": "T", "nontarget_weight": "non-target weight", "jsd_mix": "mix"}
 
 

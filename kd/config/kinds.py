@@ -18,7 +18,7 @@ KINDS: dict[str, Kind] = {
 }
 #: The format in which runs and checkpoints are written.
 FORMAT = 2
-#: What kinds were called in earlier formats: format -> name then -> name now.
+#: The names of kinds in earlier formats: format -> old name -> current name.
 _RENAMED = {1: {"sweep": "study", "grid": "sweep"}}
 
 
@@ -31,10 +31,10 @@ def of(config: Settings) -> Kind:
 
 
 def stored(name: str, format: int) -> Kind:
-    """Return the kind that a file of the format calls ``name``.
+    """Return the kind that is called ``name`` in files of this format.
 
     Raises:
-        KeyError, TypeError: no kind was called so then, or there is no such format.
+        KeyError, TypeError: the format is unknown, or has no kind of that name.
     """
     if format == FORMAT:
         return KINDS[name]

@@ -21,7 +21,7 @@ class MistakeConfig(Settings):
 
     _architectures: ClassVar = ("student",)
 
-    mistake: str = setting("no-t2", "Mistake", "What is done wrong.", choices=tuple(MISTAKES))
+    mistake: str = setting("no-t2", "Mistake", "The mistake to make.", choices=tuple(MISTAKES))
     student: str = setting("mlp-128", "Student", "The architecture of all three networks.")
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
@@ -29,7 +29,7 @@ class MistakeConfig(Settings):
     temperature: float = setting(
         8.0,
         "Temperature",
-        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
         1.0,
         20.0,
         0.5,
@@ -45,7 +45,7 @@ class MistakeConfig(Settings):
     labels: int = setting(
         100,
         "Labels",
-        "How many training images have a label. With few, the teacher matters more. 0 means all.",
+        "How many training images are labelled. The fewer, the more the teacher helps. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,

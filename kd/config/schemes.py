@@ -14,7 +14,7 @@ class Scheme:
     purpose: str  # one line
     paper: str
     settings: tuple[str, ...] = ()
-    teacher: bool = True  # whether the config's teacher teaches
+    teacher: bool = True  # whether it uses the config's teacher
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -26,7 +26,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "assistant",
             "Through an assistant",
-            "The teacher teaches a network of middle size, which then teaches the student.",
+            "The teacher teaches a medium-sized network, which then teaches the student.",
             "Mirzadeh et al. 2020 (TAKD)",
             ("assistant",),
         ),
@@ -42,7 +42,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "mutual",
             "Two students together",
-            "No teacher: two students with other initial weights teach each other as they learn.",
+            "No teacher: two students with different initial weights teach each other as they learn.",
             "Zhang et al. 2018 (deep mutual learning)",
             teacher=False,
         ),

@@ -1,4 +1,4 @@
-"""The settings of a search: the methods to choose among, and the settings of all trials."""
+"""The settings of a search: the methods to choose from, and the settings of all trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
 
-#: Limits of a search that a visitor starts in the app, where all share one worker.
+#: Limits of a search that is started in the app, where all visitors share one worker.
 STARTED_TRIALS, STARTED_EPOCHS = 100, 1_000
 
 
@@ -27,14 +27,14 @@ class SearchConfig(Settings):
     teacher: str = setting(
         MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
     )
-    trials: int = setting(30, "Trials", "The most settings that are tried.", 1, 1000, 1)
+    trials: int = setting(30, "Trials", "The maximum number of settings to try.", 1, 1000, 1)
     methods: str = setting(
         "hinton,dist,reverse-kl,jsd", "Methods", "The methods to choose from, separated by commas."
     )
     labels: int = setting(
         0,
         "Labels",
-        "How many training images have a label. 0 means all.",
+        "How many training images are labelled. 0 means all.",
         0,
         MNIST.train_images,
         MNIST.classes,
@@ -52,13 +52,13 @@ class SearchConfig(Settings):
     seed: int = setting(
         0,
         "Seed",
-        "Fixes the proposals, and each trial's initial weights and order of the images.",
+        "Fixes the proposed settings, and each trial's initial weights and order of the images.",
         0,
         2**31 - 1,
         1,
     )
 
-    #: A search counts its progress as one epoch.
+    #: The progress of a whole search is counted as one epoch.
     total_epochs: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -70,13 +70,13 @@ class SearchConfig(Settings):
         for name in names:
             self.distillation({"method": name})  # raises a UserError for a method that does not fit
 
-    def distillation(self, found: Mapping[str, Any]) -> DistilConfig:
-        """Return the config of a trial."""
+    def distillation(self, proposed: Mapping[str, Any]) -> DistilConfig:
+        """Return the config of a trial with these proposed settings."""
         common = {
             name: getattr(self, name)
             for name in ("student", "teacher", "labels", "epochs", "batch_size", "optimizer", "seed")
         }
-        return DistilConfig(**common | dict(found))
+        return DistilConfig(**common | dict(proposed))
 
     def for_visitors(self) -> None:
         if self.trials > STARTED_TRIALS:
@@ -88,7 +88,7 @@ class SearchConfig(Settings):
             raise UserError(
                 f"{self.trials} trials of {self.epochs} epochs are {self.trials * self.epochs:,} epochs, "
                 f"and a search that is started here can have at most {STARTED_EPOCHS:,}; "
-                f"take fewer of either. {_BY_COMMAND.capitalize()}"
+                f"reduce one of them. {_BY_COMMAND.capitalize()}"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""The settings of a study: many small trainings in a row."""
+"""The settings of a study: many small trainings, one after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StudyConfig(Settings):
     study: str = setting(
         "labels",
         "Study",
-        "The setting that varies: labels, how many there are; noise, the share of them that is wrong.",
+        "What varies: labels, the number of labels; or noise, the share of wrong ones.",
         choices=("labels", "noise"),
     )
     student: str = setting("mlp-128", "Student", "The architecture of student and control.")
@@ -30,16 +30,21 @@ class StudyConfig(Settings):
     temperature: float = setting(
         4.0,
         "Temperature",
-        "Softens the teacher's answers: at 1 nearly one-hot, higher shows what else it saw.",
+        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
         1.0,
         20.0,
         0.5,
     )
     seeds: int = setting(
-        5, "Seeds", "How often everything is repeated, with other initial weights and other images.", 1, 20, 1
+        5,
+        "Seeds",
+        "How many times everything is trained, with different initial weights and images.",
+        1,
+        20,
+        1,
     )
 
-    #: A study counts its progress as one epoch.
+    #: The progress of a whole study is counted as one epoch.
     epochs: ClassVar[int] = 1
     total_epochs: ClassVar[int] = 1
 
@@ -55,7 +60,7 @@ STUDY = Kind(
     name="study",
     config=StudyConfig,
     experiment="kd.experiments.study:Study",
-    help="many small trainings in a row: students and controls with more and more labels, or with wrong ones",
+    help="train students and controls with more and more labels, or with more and more wrong ones",
     default_name=lambda config: f"{config.study} study, {config.student} ×{config.seeds}",
     title=_title,
     columns=("value", "seed"),

@@ -21,7 +21,7 @@ class TeacherConfig(Config):
         "affine",
         "Augmentation",
         "How training images are varied: none, jitter (shifts of up to 2 px) "
-        "or affine (also turned and scaled).",
+        "or affine (also rotated and scaled).",
     )
 
     def __post_init__(self) -> None:

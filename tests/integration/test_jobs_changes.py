@@ -93,7 +93,7 @@ def test_bad_change_is_refused_and_changes_nothing(manager):
 
 def test_change_that_the_method_does_not_read_is_refused(manager):
     id = manager.start(SHORT.replace(method="mse"), ME, paused=True)
-    with pytest.raises(UserError, match="Temperature plays no part in the method mse, which has soft_weight"):
+    with pytest.raises(UserError, match="plays no part in the method mse, which uses soft_weight"):
         manager.change(id, ME, "temperature", 8.0)
     manager.change(id, ME, "soft_weight", 0.5)
     assert step(manager, id).changes == ((0, "soft_weight", 0.5),)

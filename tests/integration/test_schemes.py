@@ -235,13 +235,13 @@ def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnis
         ({"scheme": "exits"}, "needs a student with two hidden layers or more, and mlp-128 has fewer"),
         (
             {"scheme": "exits", "student": "cnn-tiny", "method": "pkt"},
-            "Exits learn from answers alone, but the method pkt compares hidden layers",
+            "Exits learn from outputs alone, but the method pkt compares hidden layers",
         ),
         (
             {"scheme": "mutual", "method": "cosine"},
-            "learn from answers alone, but the method cosine compares hidden layers",
+            "learn from outputs alone, but the method cosine compares hidden layers",
         ),
-        ({"scheme": "mutual", "method": "label-smoothing"}, "The method label-smoothing has no teacher"),
+        ({"scheme": "mutual", "method": "label-smoothing"}, "The method label-smoothing uses no teacher"),
         ({"scheme": "born-again", "initialization": "teacher"}, "choose the scheme teacher"),
         (
             {"scheme": "mutual", "generations": 3},

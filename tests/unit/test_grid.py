@@ -98,11 +98,11 @@ def test_only_batchable_cells_share_a_group(monkeypatch):
         ({"student": "mlp-30,resnet"}, "There is no"),
         ({"method": "hinton,magic"}, "There is no method called 'magic'; the methods are hinton"),
         ({"student": "mlp-30", "method": "attention"}, "compares feature maps"),
-        ({"labels": "5"}, "Labels must be at least 10, one a digit, or 0 for all."),
+        ({"labels": "5"}, "Labels must be at least 10, one per digit, or 0 for all."),
         ({"seeds": 0}, "Seeds must be between 1 and 100, not 0."),
         (
             {"temperature": ",".join(map(str, range(1, 21))), "soft_weight": "0.5,1", "seeds": 49},
-            "This grid has 2,009 cells, controls included, and at most 2,000",
+            "This sweep has 2,009 cells, controls included; the maximum is 2,000.",
         ),
         ({"soft_weight": ",".join(["0.5"] * 51)}, "Soft weights can have at most 50 values, not 51."),
     ],

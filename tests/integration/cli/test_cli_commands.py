@@ -184,7 +184,7 @@ def test_sweep_prints_cells_and_means_and_stores_the_run(run):
     [
         (
             ["--seeds", "100", "--temperature", ",".join(map(str, range(1, 21)))],
-            "kd: This grid has 6,100 cells, controls included, and at most 2,000 are trained at once;",
+            "kd: This sweep has 6,100 cells, controls included; the maximum is 2,000.",
         ),
         (["--temperature", "0.5,1"], "kd: Temperature must be between 1 and 20, not 0.5."),
         (["--soft-weight", ""], "kd: Soft weights must have at least one value, such as 0.5."),

@@ -97,7 +97,7 @@ def test_app_and_command_line_give_the_same_weights(run, quick):
         (["distil", "--initialization", "zeros"], "Initial weights must be random or teacher."),
         (
             ["distil", "--method", "mse", "--temperature", "8"],
-            "Temperature plays no part in the method mse, which has soft_weight; leave it",
+            "Temperature plays no part in the method mse, which uses soft_weight; leave it",
         ),
         (
             ["distil", "--method", "attention"],
@@ -109,7 +109,7 @@ def test_app_and_command_line_give_the_same_weights(run, quick):
         ),
         (
             ["distil", "--method", "rkd", "--teacher", "cnn+cnn"],
-            "Teacher can be up to 5 different ones joined by +.",
+            "Teacher can combine up to 5 different teachers, joined by +.",
         ),
         (["distil", "--schedule", "later"], "A schedule is written like"),
         (["teacher", "--augmentation", "mixup"], "Augmentation must be none, jitter or affine."),
