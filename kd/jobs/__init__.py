@@ -1,1 +1,1 @@
-"""Training in the background: one worker, a queue, and what pages may see and command."""
+"""Training in the background: one worker, a queue, and the commands and snapshots for pages."""

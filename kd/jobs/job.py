@@ -17,16 +17,16 @@ from kd.store import checkpoints, runs
 from kd.training.loop import Record
 
 MAX_ROWS = 1200  # records of a job kept for its charts
-WATCHING = 1.5 * GLANCE  # seconds after a request during which somebody counts as a viewer
-BEFORE_FIRST_STEP = -1  # as Commands.steps: pause as soon as it is the job's turn
+WATCHING = 1.5 * GLANCE  # seconds for which a request counts somebody as a viewer
+BEFORE_FIRST_STEP = -1  # a value of Commands.steps: pause when the job's turn comes
 
 
 @dataclass
 class Commands:
     """The owner's commands, which the worker follows between two optimizer steps."""
 
-    stop: str = ""  # why the job is to end; empty: it goes on
-    steps: int = 0  # to make before a pause; 0: no limit; or BEFORE_FIRST_STEP
+    stop: str = ""  # why the job should end; empty: it continues
+    steps: int = 0  # left to make before a pause; 0: no limit; or BEFORE_FIRST_STEP
     settings: dict[str, float] = field(default_factory=dict)  # new values, from the next step on
     attention: bool = False  # whether the worker should look at the commands before the next record is due
 
@@ -39,28 +39,28 @@ class Viewers:
     requests: dict[str | None, float] = field(default_factory=dict)  # digest of a viewer's token -> last time
 
     def look(self, viewer: str | None, now: float) -> None:
-        """Count a request of ``viewer``, the digest of their token."""
+        """Count a request by the viewer whose token has this digest."""
         self.last_seen = self.requests[viewer] = now
 
     def count(self, now: float) -> int:
-        """Return how many people had a request lately."""
+        """Return how many people sent a request recently."""
         self.requests = {viewer: last for viewer, last in self.requests.items() if now - last < WATCHING}
         return len(self.requests)
 
 
 @dataclass
 class Progress:
-    """How far the training is."""
+    """The progress of the training, with the settings that it uses now."""
 
     rows: list[dict[str, float]] = field(default_factory=list)  # one per record
     last: Record | None = None
-    steps: int = 0  # in the whole training
+    steps: int = 0  # of the whole training
     changes: list[Change] = field(default_factory=list)  # made by the owner or by the schedule
-    settings: dict[str, float] = field(default_factory=dict)  # in force
+    settings: dict[str, float] = field(default_factory=dict)  # the current values
     source: str | None = None  # of the data: full, sample, or None before the start
 
     def add(self, record: Record) -> None:
-        """Add a record, and take over the schedule's changes up to its step."""
+        """Add a record, and apply the scheduled changes up to its step."""
         self.last, self.steps = record, record.steps
         self.rows.append(record.row())
         if len(self.rows) > MAX_ROWS:  # keep every second row, the ends of epochs and the newest row
@@ -70,7 +70,7 @@ class Progress:
                 self.settings[name] = value
 
     def change(self, step: int, settings: dict[str, float]) -> None:
-        """Note that the owner changed ``settings`` after ``step`` optimizer steps."""
+        """Record that the owner changed ``settings`` after ``step`` optimizer steps."""
         self.changes += [(step, name, value) for name, value in settings.items()]
         self.settings.update(settings)
 
@@ -94,9 +94,9 @@ class Job:
 
     Args:
         owner: digest of the owner's token.
-        keeper: keeps its checkpoint.
-        viewers: who watches it; it ends when nobody does.
-        resumed: whether it begins from its checkpoint.
+        keeper: writes its checkpoints.
+        viewers: the people who watch it; if there are none for some time, the job ends.
+        resumed: whether training starts from the checkpoint.
     """
 
     id: str
@@ -113,8 +113,8 @@ class Job:
     commands: Commands = field(default_factory=Commands)
     progress: Progress = field(default_factory=Progress)
     outcome: Outcome = field(default_factory=Outcome)
-    experiment: Experiment | None = None  # from its beginning until it is stored
-    records: Generator[Record, None, None] | None = None  # from its beginning to its end
+    experiment: Experiment | None = None  # from the start of training until the run is stored
+    records: Generator[Record, None, None] | None = None  # from the start of training to its end
     published: PublishedModels = field(default_factory=PublishedModels)
 
     @property
@@ -123,7 +123,7 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """Return whether it trains, is paused or waits."""
+        """Return whether the job is queued, running or paused."""
         return self.state in ACTIVE
 
     @property
@@ -142,7 +142,7 @@ class Job:
 
     @property
     def config_so_far(self) -> Settings:
-        """Return the settings, with the owner's changes in their schedule."""
+        """Return the settings, with the owner's changes added to the schedule."""
         if not self.kind.live:
             return self.config
         return self.config.replace(schedule=tuple(self.progress.changes))
@@ -153,10 +153,11 @@ class Job:
         self.version += 1
 
     def snapshot(self, viewer: str | None, place: int, now: float) -> Snapshot:
-        """Return the job as ``viewer``, the digest of a token, may see it.
+        """Return the state of the job for one viewer.
 
         Args:
-            place: in the queue, from 1; 0 if it does not wait.
+            viewer: the digest of the viewer's token.
+            place: the place in the queue, from 1; 0 if the job is not queued.
         """
         progress, outcome = self.progress, self.outcome
         return Snapshot(
@@ -182,7 +183,7 @@ class Job:
         """Store the run and delete its checkpoint.
 
         Raises:
-            UserError: it could not be written.
+            UserError: the run could not be written.
         """
         assert self.experiment is not None
         runs.save(

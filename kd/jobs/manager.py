@@ -1,13 +1,12 @@
-"""The one place where pages and routes start, command and watch training in the background.
+"""The interface through which pages and routes start, control and watch background training.
 
-One thread trains, a short queue waits for it, and a job that nobody watches ends. The thread
-never touches Streamlit. Pages give commands, which it follows between two optimizer steps, and
-read snapshots. A job is found by its id, which cannot be guessed and may be shared; only the
-holder of the owner's token can command it.
+One thread trains the jobs of a short queue, and a job that nobody watches ends. The thread
+never touches Streamlit: pages read snapshots and give commands, which the thread follows
+between two optimizer steps. A job's id cannot be guessed and may be shared, to let others
+watch; only the holder of the owner's token can control the job.
 
-A job that did not end, because the server was killed or told to end or because its training
-failed, stays as its checkpoint, from which its owner can resume it. One that ended by itself or
-was stopped is stored as a run and has no checkpoint.
+If the server stops or training fails, the checkpoint is kept, and the owner can resume the
+run from it. A job that finishes or is stopped is stored as a run, without a checkpoint.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class JobManager:
     """Starts, queues and commands jobs and shows them to pages. Any thread may call it.
 
     Args:
-        source: of the data.
+        source: where the data come from.
         tick: seconds between records.
         lease: seconds after which an unwatched job ends; None: never.
         patience: seconds that a paused job keeps the worker while others wait.
@@ -57,7 +56,7 @@ class JobManager:
         patience: float = PATIENCE,
     ):
         self.source = source
-        self._changed = threading.Condition()  # the lock of all jobs, notified of each command
+        self._changed = threading.Condition()  # guards all jobs; notified of each command
         self._queue = JobQueue(lease, patience)
         self._teachers = TeacherCache()
         self._worker = Worker(self._queue, self._changed, source, self._teachers, tick)
@@ -71,11 +70,11 @@ class JobManager:
 
         Args:
             token: the owner's secret.
-            paused: pause it before its first step, as soon as it is its turn.
+            paused: whether to pause before the first step, when the run's turn comes.
 
         Raises:
-            UserError: the queue or the store is full, this owner has enough jobs in it, only the
-                presenter may start runs, or there is no such teacher.
+            UserError: the queue or the store is full, this owner has too many active jobs, only the
+                presenter may start runs, or the teacher does not exist or does not fit the config.
         """
         owner = runs.owner_digest(token)
         if owner is None:
@@ -83,8 +82,9 @@ class JobManager:
         permissions.check(owner, "start runs")
         config.for_visitors()
         quota.check(self.active())
-        teacher = self._teachers.of(config)  # a wrong name is reported now
-        if teacher is not None:  # and so is a teacher that does not suit the config
+        # Report a teacher that does not exist or does not fit the config now, not when training starts.
+        teacher = self._teachers.of(config)
+        if teacher is not None:
             kinds.of(config).check_teacher(config, teacher.architecture)
         id = runs.new_id()
         job = Job(id, config, owner, checkpoints.Keeper(id, owner), Viewers(time.monotonic()))
@@ -100,7 +100,7 @@ class JobManager:
         keeper = checkpoints.Keeper(id, owner)
         keeper.claim()
         try:
-            kept = checkpoints.owned(id, token)  # again: another process could resume it until the claim
+            kept = checkpoints.owned(id, token)  # again: another process could change it before the claim
             data, teacher = self.source.mnist(), self._teachers.of(kept.config)
             kept.check(data.digest, teacher.digest if teacher else None)
             job = Job(id, kept.config, owner, keeper, Viewers(time.monotonic()), resumed=True)
@@ -122,11 +122,11 @@ class JobManager:
     # -- watching --------------------------------------------------------------------
 
     def snapshot(self, id: str, token: str | None = None, counts: bool = True) -> Snapshot | None:
-        """Return the job as it is now, or None if there is none.
+        """Return the current state of the job, or None if there is no such job.
 
         Args:
-            token: the viewer's.
-            counts: count the request as a viewer's and renew the job's lease.
+            token: the viewer's secret.
+            counts: whether to count the request as a viewer's and renew the job's lease.
         """
         with self._changed:
             job = self._queue.jobs.get(id)
@@ -138,12 +138,12 @@ class JobManager:
             return job.snapshot(viewer, self._queue.place(job), now)
 
     def active(self) -> int:
-        """Return how many jobs train, are paused or wait."""
+        """Return how many jobs are queued, running or paused."""
         with self._changed:
             return self._queue.active()
 
     def busy(self) -> bool:
-        """Return whether a job trains or is about to, so that no time measured now could be trusted."""
+        """Return whether a job trains now or is about to; it would distort measured times."""
         with self._changed:
             return self._queue.busy()
 
@@ -157,7 +157,7 @@ class JobManager:
         return job.published.read(read) if job else {}
 
     def predict(self, id: str, inputs: Tensor) -> dict[str, Tensor]:
-        """Return the logits (N, 10) for ``inputs`` (N, 1, 28, 28) of the job's models, as look() does."""
+        """Return the logits (N, 10) of each of the job's models, by name, for ``inputs`` (N, 1, 28, 28)."""
         return self.look(id, lambda model: model(inputs.to(next(model.parameters()).device)).cpu())
 
     def teacher(self, name: str) -> CachedTeacher | MeanTeacher:
@@ -176,11 +176,12 @@ class JobManager:
             self._queue.pause(job, time.monotonic())
 
     def resume(self, id: str, token: str) -> None:
-        """Let a paused job go on, or an interrupted one from its checkpoint.
+        """Continue a paused job, or resume an interrupted one from its checkpoint.
 
         Raises:
-            UserError: the checkpoint is missing, damaged, somebody else's, in use or does not fit
-                the data; or as start() does.
+            UserError: the checkpoint is missing, damaged, somebody else's, in use or does not match the
+                data or the teacher; the queue is full, the owner has too many active jobs, or only the
+                presenter may resume runs.
         """
         with self._changed:
             job = self._queue.jobs.get(id)
@@ -196,7 +197,7 @@ class JobManager:
             self._queue.step(job)
 
     def stop(self, id: str, token: str) -> None:
-        """End the job; what it has learned is measured and stored."""
+        """End the job, and measure and store its networks as they are."""
         with self._commanded(id, token) as job:
             self._queue.stop(job, STOPPED)
 
@@ -204,7 +205,7 @@ class JobManager:
         """Change the temperature or the soft_weight from the next step on.
 
         Raises:
-            UserError: the setting cannot change or the method does not read it, or the value is out of range.
+            UserError: the setting cannot change, the method does not use it, or the value is out of range.
         """
         if name not in LIVE_SETTINGS:
             raise UserError(f"Only {' and '.join(LIVE_SETTINGS)} can change during training.")
@@ -215,11 +216,11 @@ class JobManager:
             config: Any = job.config
             if not config.reads(name):
                 raise UserError(unread(name, config.method))
-            asked = job.commands.settings
-            if len(job.progress.changes) + len({*asked, name}) > MAX_CHANGES:
+            requested = job.commands.settings
+            if len(job.progress.changes) + len({*requested, name}) > MAX_CHANGES:
                 raise UserError(f"A run can hold at most {MAX_CHANGES} changes.")
-            if job.progress.settings.get(name) != value or name in asked:
-                asked[name] = value
+            if job.progress.settings.get(name) != value or name in requested:
+                requested[name] = value
 
     def save_again(self, id: str, token: str) -> None:
         """Try again to store a finished run that could not be stored.
@@ -235,13 +236,13 @@ class JobManager:
 
     @contextlib.contextmanager
     def _commanded(self, id: str, token: str) -> Iterator[Job]:
-        """Give the job, under the lock, to a command of its owner; then tell the worker."""
+        """Check that the token is the owner's, yield the job under the lock, then notify the worker."""
         with self._changed:
             job = self._queue.jobs.get(id)
             if job is None:
                 raise UserError("This run is no longer there; press Reset.")
             if job.owner != runs.owner_digest(token):
-                raise UserError("Only the person who started this run can command it.")
+                raise UserError("Only the person who started this run can control it.")
             yield job
             job.commands.attention = True
             self._changed.notify_all()
@@ -249,8 +250,8 @@ class JobManager:
     # -- the end ---------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop the worker and wait for it; it keeps a checkpoint of each job that has begun."""
+        """Stop the worker and wait until it has written a checkpoint of each job that has begun."""
         self._worker.close()
-        self.source.close()  # which ends the worker's waiting for data
+        self.source.close()  # so that the worker does not wait for data
         self._worker.join(5)
         atexit.unregister(self.close)

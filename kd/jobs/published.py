@@ -1,4 +1,4 @@
-"""Copies of a job's models that pages may read while the originals train."""
+"""Copies of a job's models that pages can read during training."""
 
 from __future__ import annotations
 

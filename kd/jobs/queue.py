@@ -1,4 +1,4 @@
-"""The queue of jobs, one training and others waiting or paused, as plain data without threads.
+"""The queue of jobs as plain data without threads: one job trains, others wait or are paused.
 
 Callers hold the manager's lock and pass the time in, as seconds of a monotonic clock.
 """
@@ -14,24 +14,24 @@ LEASE = 180.0  # seconds without a viewer after which a job ends; hidden tabs po
 PATIENCE = 120.0  # seconds that a paused job keeps the worker while others wait
 MAX_WAITING = 8
 MAX_PER_OWNER = 3
-# Of all owners: paused jobs do not wait but keep their memory, and a visitor can make any number of owners.
+# Over all owners: paused jobs keep their memory, and one visitor can appear as any number of owners.
 MAX_ACTIVE = 24
 MAX_REMEMBERED = 20  # finished jobs kept in memory
 
 STOPPED = "Stopped."
 UNWATCHED = "Ended because nobody was watching."
-GAVE_WAY = "Paused; others are training meanwhile. Resume puts it back into the queue."
+GAVE_WAY = "Paused so that others can train. Resume puts this run back in the queue."
 
 
 class JobQueue:
-    """All jobs of this process: the current one, which has the worker, those that wait, and all others.
+    """All jobs of this process: the current one, which has the worker, the queued ones and all others.
 
-    A job goes from queued to running when its turn comes, and between running and paused at its
-    owner's command. While others wait, a paused job keeps the worker only until ``patience`` is
-    over; after that, resuming puts it back into the queue.
+    A job goes from queued to running when its turn comes; its owner can pause and resume it. While
+    others wait, a paused job keeps the worker for at most ``patience`` seconds; after that,
+    resuming puts it back in the queue.
 
     Args:
-        lease: seconds without a viewer after which a job ends; None: it goes on unwatched.
+        lease: seconds without a viewer after which a job ends; None: never.
         patience: seconds that a paused job keeps the worker while others wait.
     """
 
@@ -45,7 +45,7 @@ class JobQueue:
         """Put a job at the end of the queue.
 
         Raises:
-            UserError: the queue is full, or the job's owner has enough jobs in it.
+            UserError: the queue is full, or the job's owner has too many active jobs.
         """
         active = [other for other in self.jobs.values() if other.active]
         if sum(other.owner == job.owner for other in active) >= MAX_PER_OWNER:
@@ -68,17 +68,17 @@ class JobQueue:
             del self.jobs[job.id]
 
     def place(self, job: Job) -> int:
-        """Return the job's place in the queue: 1 is next, 0 means that it does not wait."""
+        """Return the job's place in the queue: 1 is next, 0 if it is not queued."""
         return self._waiting.index(job) + 1 if job in self._waiting else 0
 
     def active(self) -> int:
-        """Return how many jobs train, are paused or wait."""
+        """Return how many jobs are queued, running or paused."""
         return sum(job.active for job in self.jobs.values())
 
     def busy(self) -> bool:
-        """Return whether a job trains or is about to.
+        """Return whether a job trains now or is about to.
 
-        Paused jobs compute nothing, unless they are to be measured and stored.
+        Paused jobs compute nothing, unless they are being stopped: then they are measured and stored.
         """
         return any(
             job.active and (job.state != "paused" or bool(job.commands.stop)) for job in self.jobs.values()
@@ -87,7 +87,7 @@ class JobQueue:
     # -- commands of the owner -------------------------------------------------------
 
     def pause(self, job: Job, now: float) -> None:
-        """Pause a job that trains; one that waits pauses as soon as it is its turn."""
+        """Pause a running job. A queued one is paused when its turn comes."""
         if job.state == "running":
             job.commands.steps = 0
             self._set_paused(job, now)
@@ -95,21 +95,21 @@ class JobQueue:
             job.commands.steps = BEFORE_FIRST_STEP
 
     def resume(self, job: Job) -> None:
-        """Let a paused job go on."""
+        """Continue a paused job."""
         job.commands.steps = 0
         if job.state == "paused":
             self._go_on(job)
 
     def step(self, job: Job) -> None:
         """Let a job make one more optimizer step, then pause it."""
-        pauses_first = job.commands.steps == BEFORE_FIRST_STEP  # it waits for its turn, to pause there
+        pauses_first = job.commands.steps == BEFORE_FIRST_STEP  # queued, to be paused when its turn comes
         if job.state in ("paused", "running") or pauses_first:
             job.commands.steps = max(0, job.commands.steps) + 1
         if job.state == "paused":
             self._go_on(job)
 
     def _go_on(self, job: Job) -> None:
-        """Set a paused job to running, or back into the queue if another one has the worker."""
+        """Set a paused job to running, or put it back in the queue if another job has the worker."""
         if job.commands.stop:
             return
         if self._current is job:
@@ -119,11 +119,11 @@ class JobQueue:
             self._waiting.append(job)
 
     def stop(self, job: Job, why: str) -> None:
-        """End an active job. The first reason counts.
+        """End an active job. If it is already being stopped, the first reason is kept.
 
         A job that has begun but does not have the worker goes to the front of the queue, to be
         measured and stored between two records of the current job. A job that has not begun ends
-        at once; if it was to be resumed, it stays interrupted.
+        at once; if it was queued to resume from a checkpoint, it is interrupted again.
         """
         if not job.active or job.commands.stop:
             return
@@ -140,7 +140,7 @@ class JobQueue:
                 job.set("stopped", why)
         job.commands.attention = True
 
-    # -- what the worker asks and reports --------------------------------------------
+    # -- for the worker --------------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """End the jobs that nobody watches any more."""
@@ -151,9 +151,9 @@ class JobQueue:
                 self.stop(job, UNWATCHED)
 
     def next(self, now: float) -> Job | None:
-        """Return the job that the worker should go on with, or None.
+        """Return the job that the worker should train next, or None.
 
-        If no job has the worker, or a paused one has kept it for too long, the first that waits gets it.
+        If no job has the worker, or a paused one has kept it for too long, the next in the queue gets it.
         """
         if self._waiting and self._waiting[0].commands.stop:
             return self._waiting.popleft()
@@ -168,14 +168,14 @@ class JobQueue:
         self._current = self._waiting.popleft() if self._waiting else None
         if self._current is not None:
             self._current.set("running")
-            for waiting in self._waiting:  # whose places have changed
+            for waiting in self._waiting:  # their places in the queue have changed
                 waiting.version += 1
         return self._current
 
     def may_go_on(self, job: Job, now: float) -> bool:
-        """Return whether the worker may go on with ``job``: it is not paused, or it is to end.
+        """Return whether the worker may continue ``job``: it is not paused, or it is being stopped.
 
-        A job that was to pause as soon as it is its turn is paused here.
+        A job that should pause when its turn comes is paused here.
         """
         if job.commands.steps == BEFORE_FIRST_STEP and not job.commands.stop:
             job.commands.steps = 0
@@ -186,14 +186,14 @@ class JobQueue:
         return True
 
     def step_done(self, job: Job, now: float) -> None:
-        """Count down the steps that ``job`` was to make, and pause it after the last one."""
+        """Count a step of ``job``, and pause the job if it was the last of a limited number."""
         if job.commands.steps > 0:
             job.commands.steps -= 1
             if job.commands.steps == 0 and job.state == "running":
                 self._set_paused(job, now)
 
     def end(self, job: Job, state: str, message: str) -> None:
-        """Set the final state of ``job``, and take the worker from it if it has it."""
+        """Set the final state of ``job``, and free the worker if the job has it."""
         job.set(state, message)
         if self._current is job:
             self._current = None

@@ -13,15 +13,15 @@ from kd.config.distil import Change
 TICK = 0.25  # seconds between the records of a job
 GLANCE = 45.0  # seconds between two requests of a spectator who follows a run's live feed
 
-#: States are strings, since stored objects outlive reloads of this module.
+#: States are strings, not an Enum, because objects in memory outlive a reload of this module.
 ACTIVE = ("queued", "running", "paused")
 
 
 def pace(viewers: int) -> float:
-    """Return the seconds between two requests of each of ``viewers`` who watch one run.
+    """Return how many seconds each viewer of a run waits between two requests.
 
-    Grows with the square root of their number, and so does the work for all of them: 4 requests
-    a second for one viewer, 13 for ten, 28 for fifty.
+    The interval grows with the square root of the number of viewers, and so does the total rate
+    of requests: 4 per second for one viewer, 13 for ten, 28 for fifty.
     """
     return TICK * math.sqrt(max(1, viewers))
 
@@ -41,19 +41,19 @@ class Snapshot:
     message: str  # a plain sentence, or empty
     place: int  # in the queue: 1 is next; 0 if not queued
     mine: bool
-    version: int  # grows with each change
+    version: int  # increases with each change
     rows: tuple[dict[str, float], ...]
-    steps: int  # in the whole training
+    steps: int  # of the whole training
     changes: tuple[Change, ...]  # made by the owner or by the schedule
     settings: Mapping[str, float]
     saved: bool
     measures: Mapping[str, Any]
     source: str | None  # of the data: full, sample, or None before the start
-    viewers: int = 1  # with a recent request
+    viewers: int = 1  # people who sent a request recently
 
     @property
     def active(self) -> bool:
-        """Return whether the job trains, is paused or waits."""
+        """Return whether the job is queued, running or paused."""
         return self.state in ACTIVE
 
     @property
@@ -63,8 +63,8 @@ class Snapshot:
 
     @property
     def pace(self) -> float:
-        """Return the seconds until the next request.
+        """Return the seconds until the viewer's next request.
 
-        The owner sees the run live, however many people watch.
+        The owner's interval does not depend on the number of viewers.
         """
         return TICK if self.mine else pace(self.viewers)

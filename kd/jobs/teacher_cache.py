@@ -40,6 +40,6 @@ class TeacherCache:
         """Return the teacher that ``config`` names; None if runs of its kind have none.
 
         Raises:
-            UserError: as get() does.
+            UserError: as for get().
         """
         return self.get(config.teacher) if kinds.of(config).has_teacher else None

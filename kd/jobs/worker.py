@@ -27,7 +27,7 @@ class Worker:
     Args:
         queue: the jobs, read and changed under ``changed``.
         changed: the manager's lock, notified of each command.
-        source: of the data.
+        source: where the data come from.
         tick: seconds between records.
     """
 
@@ -46,13 +46,13 @@ class Worker:
         self.closed = False
 
     def ensure_started(self) -> None:
-        """Start the thread if it does not run. To be called under the lock."""
+        """Start the thread if it is not running. Call it under the lock."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="kd-worker", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Ask the thread to keep a checkpoint of each job that has begun, and to end."""
+        """Tell the thread to write a checkpoint of each job that has begun, and to end."""
         with self._changed:
             self.closed = True
             for job in self._queue.jobs.values():
@@ -83,7 +83,7 @@ class Worker:
             job.keeper.leave(ended=False)
 
     def _wait_for_job(self) -> Job | None:
-        """Return the job to go on with; None once the worker is to close."""
+        """Wait for a job to train, and return it; return None if the worker is closing."""
         with self._changed:
             self._queue.expire(time.monotonic())
             while not self.closed and (job := self._queue.next(time.monotonic())) is None:
@@ -104,17 +104,17 @@ class Worker:
             return
         self._follow_changes(job)
         last = job.progress.last
-        # The very first record comes after one step, so that the charts begin at once.
+        # The first record comes after a single step, so that the charts start at once.
         self._due_at = time.monotonic() + (self._tick if last else 0)
         try:
             record = next(job.records)
         except StopIteration:
             self._finish(job, "done", "")
             return
-        except Diverged as error:  # it would diverge again, so the run ends as it was at its last record
+        except Diverged as error:  # it would diverge again: end at the last record
             if last is None:
                 raise
-            self._finish(job, "stopped", f"{error} What it had learned by step {last.step:,} is kept.")
+            self._finish(job, "stopped", f"{error} The networks of step {last.step:,} are kept.")
             return
         job.published.publish(job.experiment.trained)
         with self._changed:
@@ -122,13 +122,13 @@ class Worker:
             job.version += 1
             self._queue.step_done(job, time.monotonic())
             paused = job.state == "paused"
-        # From its first record on, a run that is interrupted can be resumed.
+        # Write a checkpoint at the first record, so that the run can be resumed from then on.
         first = last is None and record.step < record.steps
         if not job.commands.stop and (paused or first or job.keeper.due(record)):
             self._keep_checkpoint(job)
 
     def _begin(self, job: Job) -> None:
-        """Build the experiment, and restore it if the job begins from its checkpoint."""
+        """Build the experiment, and restore its checkpoint if the job is resumed."""
         mnist = self._source.mnist()
         kept = checkpoints.load(job.id) if job.resumed else None
         experiment = job.kind.build(job.config, mnist, self._teachers.of(job.config))
@@ -153,7 +153,7 @@ class Worker:
         return commands.steps > 0 or commands.attention or self.closed or time.monotonic() >= self._due_at
 
     def _follow_changes(self, job: Job) -> None:
-        """Make the changes that the owner asked for since the last record."""
+        """Apply the changes that the owner requested since the last record."""
         assert job.experiment is not None and job.experiment.training is not None
         training = job.experiment.training
         with self._changed:
@@ -168,7 +168,7 @@ class Worker:
         assert job.experiment is not None
         problem = job.keeper.keep(job.experiment, job.config_so_far, job.progress.rows)
         if problem:
-            problem += " Training goes on, but what is not saved is lost if the server ends."
+            problem += " Training continues, but unsaved progress is lost if the server stops."
         with self._changed:
             if problem and not job.warning:
                 log.warning("run %s: %s", job.id, problem)
@@ -178,10 +178,10 @@ class Worker:
     # -- the end of a job ------------------------------------------------------------
 
     def _finish(self, job: Job, state: str, message: str) -> None:
-        """Measure and store a job that has ended by itself or was stopped."""
+        """Measure and store a job that has finished or was stopped."""
         assert job.records is not None and job.experiment is not None
         job.records.close()
-        if job.progress.last is None:  # stopped before it learned anything: nothing to store
+        if job.progress.last is None:  # stopped before its first record: nothing to store
             self._end(job, "stopped", message)
             return
         with self._changed:
@@ -224,5 +224,5 @@ class Worker:
 
 
 def _last_record(row: dict[str, float], steps: int) -> Record:
-    """Return the last record of a resumed training, as far as a row of its checkpoint tells it."""
+    """Return the last record of a resumed training, as far as its row in the checkpoint holds it."""
     return Record(int(row["step"]), steps, row["epoch"], row["seconds"], 0.0, {}, {}, {}, False)

@@ -161,7 +161,7 @@ def test_only_the_owner_can_command_a_job(manager, steps):
     commands.append(lambda id, token: manager.change(id, token, "temperature", 9))
     for token in (OTHER, "", None, runs.owner_digest(ME)):
         for command in commands:
-            with pytest.raises(UserError, match="Only the person who started this run can command it"):
+            with pytest.raises(UserError, match="Only the person who started this run can control it"):
                 command(id, token)
     snap = manager.snapshot(id, OTHER)
     assert not snap.mine and not manager.snapshot(id).mine and snap.state == "paused" and len(steps) == 0

@@ -72,7 +72,7 @@ def test_diverged_run_is_stored_as_of_its_last_record(manager, mnist, home):
     assert (
         "diverged" in run.message
         and "lower learning rate" in run.message
-        and run.message.endswith("What it had learned by step 3 is kept.")
+        and run.message.endswith("The networks of step 3 are kept.")
     )
     published = manager._queue.jobs[id].published.models
     assert same_as(run, {which: weights(model) for which, model in published.items()})
@@ -112,7 +112,7 @@ def test_failed_checkpoint_is_reported_and_training_continues(manager, mnist, mo
         for _ in range(3):
             message = step(manager, id).message
         assert message.startswith("A checkpoint was not saved because the disk is full: free some space in")
-        assert message.endswith("Training goes on, but what is not saved is lost if the server ends.")
+        assert message.endswith("Training continues, but unsaved progress is lost if the server stops.")
         assert caplog.text.count("the disk is full") == 1 and not checkpoints.exists(id)
     step(manager, id)
     wait_until(

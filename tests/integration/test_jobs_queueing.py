@@ -89,7 +89,7 @@ def test_paused_job_gives_way_and_later_ends_with_same_weights(manage, mnist):
     snap = manager.snapshot(first, ME)
     assert (
         snap.state == "paused"
-        and snap.message == "Paused; others are training meanwhile. Resume puts it back into the queue."
+        and snap.message == "Paused so that others can train. Resume puts this run back in the queue."
     )
     third = manager.start(LONG, OTHER)
     wait_for(manager, third, "running")
