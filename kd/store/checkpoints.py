@@ -3,8 +3,8 @@
     <home>/<id>.checkpoint   .<id>.lock
 
 A checkpoint is replaced atomically. The process that trains a run holds its lock, which the
-operating system releases when the process ends, in whatever way: a checkpoint without a lock
-holder is an interrupted run. A run that ends leaves neither file.
+operating system releases however the process ends, so a checkpoint whose lock is free is an
+interrupted run. When a run is stored, both files are deleted.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-EVERY = 10.0  # the least number of seconds between the checkpoints of a run
-#: The formats that resume to the same weights as without an interruption. Only the newest is written.
+EVERY = 10.0  # minimum number of seconds between two checkpoints of a run
+#: The formats from which a run resumes to exactly the same weights. Only the newest is written.
 READABLE = (1, kinds.FORMAT)
-ABANDONED = 3600.0  # seconds after which a temporary file is left over; writing one takes seconds
+ABANDONED = 3600.0  # seconds after which a temporary file counts as left over; writing takes a few
 ELSEWHERE = (
-    "This run is in training elsewhere: in another server, or from the command line, with the same folder."
+    "This run is being trained by another process that uses the same folder: a server or the command line."
 )
 _TEMPORARY = re.compile(r"\.([0-9a-f-]+)\.(checkpoint\.tmp|tmp|deleted)")
-_SAFETENSORS = re.compile(r"\.tmp\w{6}")  # what safetensors itself writes to before it renames
+_SAFETENSORS = re.compile(r"\.tmp\w{6}")  # temporary files of safetensors itself
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,15 @@ class Checkpoint:
         """Check that data and teacher match the checkpoint's digests.
 
         Raises:
-            UserError: they do not. The checkpoint stays.
+            UserError: they do not match. The checkpoint is kept.
         """
         if self.data != data:
-            raise UserError("This run was started on other data. Set KD_DATA_DIR to what it was then.")
+            raise UserError(
+                "This run was started with different data. Set KD_DATA_DIR to the folder used then."
+            )
         if self.teacher != teacher:
             raise UserError(
-                "This run's teacher has other weights than when the run was started. "
+                "The weights of this run's teacher have changed since the run was started. "
                 "Restore them, or start a new run."
             )
 
@@ -99,7 +101,7 @@ class Resumable(Protocol):
 
 
 class Keeper:
-    """Writes the checkpoints of one run and holds its lock, so that nobody else can resume it meanwhile.
+    """Writes the checkpoints of one run and holds its lock, so that no other process can resume it.
 
     Args:
         owner: the digest of the owner's token.
@@ -109,22 +111,25 @@ class Keeper:
         self._id, self._owner = id, owner
         self._lock: BinaryIO | None = None
         self._tried = time.monotonic()
-        self._took = 0.0  # seconds that writing the last one took
+        self._took = 0.0  # seconds to write the last checkpoint
 
     def due(self, record: Record) -> bool:
-        """Return whether a checkpoint is due: at the end of an epoch but the last, and not too soon."""
+        """Return whether a checkpoint is due: after each epoch but the last, if EVERY seconds have passed."""
         return (
             record.whole_validation and record.step < record.steps and time.monotonic() - self._tried >= EVERY
         )
 
     @property
     def cheap(self) -> bool:
-        """Whether one more takes at most a tenth of the time; those of a sweep grow with its networks."""
+        """Whether writing another checkpoint now would take at most a tenth of the time.
+
+        The checkpoints of a sweep grow with the number of its networks.
+        """
         return time.monotonic() - self._tried >= 9 * self._took
 
     @property
     def kept(self) -> bool:
-        """Whether it holds the lock, and there is a checkpoint."""
+        """Whether there is a checkpoint and this keeper holds its lock."""
         return self._lock is not None and os.path.exists(_path(self._id))
 
     def claim(self) -> None:
@@ -136,17 +141,15 @@ class Keeper:
         try:
             self._lock = self._lock or _locked(_lock_path(self._id))
         except OSError as error:
-            raise UserError(
-                runs.cannot_save(error, "The claim to resume the run", " and try again")
-            ) from None
+            raise UserError(runs.cannot_save(error, "The lock of the run", " and try again")) from None
         if self._lock is None:
             raise UserError(ELSEWHERE)
 
     def keep(self, experiment: Resumable, config: Settings, rows: Sequence[Mapping[str, float]]) -> str:
-        """Replace the checkpoint by one of ``experiment`` as it is now. Call it between two records.
+        """Write a checkpoint of the current state of ``experiment``. Call it between two records.
 
         Returns:
-            An empty string, or a sentence on why it could not be written, which is no reason to end training.
+            An empty string, or a message if it could not be written. Training can continue in both cases.
         """
         about = {
             "format": kinds.FORMAT,
@@ -180,10 +183,10 @@ class Keeper:
         return ""
 
     def leave(self, ended: bool) -> None:
-        """Release the lock, and delete the checkpoint of a run that has ended. It may be called twice."""
+        """Release the lock, and delete the checkpoint if the run has ended. Further calls do nothing."""
         if self._lock is None:
             return
-        with contextlib.suppress(OSError):  # what is left over is tidied up at the next start
+        with contextlib.suppress(OSError):  # tidy() deletes the leftovers at the next start
             if ended:
                 _path(self._id).unlink(missing_ok=True)
             _lock_path(self._id).unlink(missing_ok=True)
@@ -195,13 +198,13 @@ def load(id: str, state: bool = True) -> Checkpoint:
     """Return the checkpoint of the unfinished run with this id.
 
     Args:
-        state: read the weights too.
+        state: whether to read the state of the training too.
 
     Raises:
         UserError: there is none, it is damaged, or another version of the program wrote it.
     """
     if not runs.is_id(id):
-        raise UserError("That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.")
+        raise UserError("That is not the id of a run; ids look like 20260131-120000-0123456789abcdef.")
     path = _path(id)
     if not exists(id):
         raise UserError(
@@ -229,9 +232,9 @@ def load(id: str, state: bool = True) -> Checkpoint:
             safe_files.plain(about["saved"]),
             tensors,
         )
-    except UserError:  # also of the config: a setting that this version does not know
+    except UserError:  # also raised by the config for a setting that this version does not know
         raise UserError(
-            f"The checkpoint {path} is of another version of the program. "
+            f"The checkpoint {path} was written by another version of the program. "
             "Resume it with that version, or start a new run."
         ) from None
     except (
@@ -250,13 +253,13 @@ def load(id: str, state: bool = True) -> Checkpoint:
 
 
 def exists(id: str) -> bool:
-    """Return whether the run is unfinished. A stored run is not, whatever a crash right afterwards left."""
+    """Return whether the run is unfinished. A stored run is finished, even if a crash left its checkpoint."""
     path = _path(id)
     return runs.is_id(id) and path.is_file() and not path.is_symlink() and not (paths.home() / id).exists()
 
 
 def in_training(id: str) -> bool:
-    """Return whether a process, this one or another, trains the run."""
+    """Return whether a process, this one or another, is training the run."""
     path = _lock_path(id)
     if not path.exists():
         return False
@@ -271,7 +274,7 @@ def in_training(id: str) -> bool:
 
 def list_interrupted() -> tuple[list[Checkpoint], list[str]]:
     """Return the interrupted runs, newest first, and a sentence for each that cannot be read."""
-    found, problems = [], []
+    interrupted, problems = [], []
     try:
         names = sorted(os.listdir(paths.home()), reverse=True)
     except OSError:
@@ -280,14 +283,14 @@ def list_interrupted() -> tuple[list[Checkpoint], list[str]]:
         if not exists(id) or in_training(id):
             continue
         try:
-            found.append(load(id, state=False))
+            interrupted.append(load(id, state=False))
         except UserError as error:
             problems.append(str(error))
-    return found, problems
+    return interrupted, problems
 
 
 def owned(id: str, token: str | None) -> Checkpoint:
-    """Return the checkpoint for its owner, without the weights.
+    """Return the checkpoint, without the state of the training, if the token is its owner's.
 
     Raises:
         UserError: as for load(), or the run is somebody else's.
@@ -319,7 +322,7 @@ def discard(id: str, token: str | None) -> None:
 
 
 def tidy() -> None:
-    """Delete what killed processes left half done, but nothing that a running process may still need."""
+    """Delete the leftovers of killed processes, but nothing that a running process may still need."""
     with contextlib.suppress(OSError):
         for path in list(paths.home().iterdir()):
             with contextlib.suppress(OSError):
@@ -327,9 +330,9 @@ def tidy() -> None:
 
 
 def _tidy(path: Path) -> None:
-    half = _TEMPORARY.fullmatch(path.name)
+    temporary = _TEMPORARY.fullmatch(path.name)
     if (
-        half and runs.is_id(half[1]) or _SAFETENSORS.fullmatch(path.name)
+        temporary and runs.is_id(temporary[1]) or _SAFETENSORS.fullmatch(path.name)
     ) and time.time() - path.lstat().st_mtime > ABANDONED:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     id = path.name.removesuffix(".checkpoint").removeprefix(".").removesuffix(".lock")
@@ -365,9 +368,8 @@ def _locked(path: Path, look: bool = False) -> BinaryIO | None:
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 fcntl.flock(file, (fcntl.LOCK_SH if look else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            if os.path.samestat(
-                os.fstat(file.fileno()), os.stat(path)
-            ):  # else its holder has just deleted it
+            # The files differ if the previous holder has just deleted the path.
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
         except (BlockingIOError, PermissionError, FileNotFoundError):
             pass

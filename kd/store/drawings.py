@@ -33,10 +33,10 @@ def _folder(token: str) -> Path:
 def _files(token: str) -> list[tuple[Path, int]]:
     """Return the kept files and their labels, oldest first."""
     try:
-        found = [(path, _NAME.fullmatch(path.name)) for path in sorted(_folder(token).iterdir())]
+        matches = [(path, _NAME.fullmatch(path.name)) for path in sorted(_folder(token).iterdir())]
     except OSError:
         return []
-    return [(path, int(match[2])) for path, match in found if match]
+    return [(path, int(match[2])) for path, match in matches if match]
 
 
 def keep(pixels: np.ndarray, label: int, token: str) -> int:
@@ -44,7 +44,7 @@ def keep(pixels: np.ndarray, label: int, token: str) -> int:
 
     Raises:
         UserError: the label is not a digit, there are too many drawings, the store is full, the disk cannot
-            be written to, or only the presenter may.
+            be written to, or only the presenter may keep drawings.
     """
     permissions.check(runs.owner_digest(token), "keep drawings")
     quota.check()

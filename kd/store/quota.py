@@ -39,7 +39,7 @@ class Usage:
 
 
 def usage() -> Usage:
-    """Return what is stored now: finished and unfinished runs, and the bytes of all files in their folder."""
+    """Return the number of finished and unfinished runs, and the bytes of all files in their folder."""
     count = 0
     try:
         with os.scandir(paths.home()) as entries:
@@ -67,7 +67,7 @@ def _bytes(folder: os.PathLike[str] | str) -> int:
                         if entry.is_dir(follow_symlinks=False)
                         else entry.stat(follow_symlinks=False).st_size
                     )
-                except OSError:  # it has just gone
+                except OSError:  # deleted meanwhile
                     continue
     except OSError:
         pass
@@ -98,15 +98,15 @@ def check(pending: int = 0) -> None:
     """
     now = usage()
     if now.runs + pending >= now.max_runs or now.bytes >= now.max_bytes:
-        coming = f" and {pending} under way" if pending else ""
+        under_way = f" and {pending} under way" if pending else ""
         raise UserError(
-            f"The store is full ({now}{coming}), so no new run can start; nothing is lost. "
-            "Delete runs on the Runs page, which offers the oldest, "
-            "or ask who runs this server to raise KD_MAX_RUNS or KD_MAX_BYTES."
+            f"The store is full ({now}{under_way}), so no new run can start; nothing is lost. "
+            "Delete runs on the Runs page, which suggests the oldest, "
+            "or ask whoever runs this server to raise KD_MAX_RUNS or KD_MAX_BYTES."
         )
 
 
-def removable(found: Sequence[Run], owner: str | None) -> list[Run]:
+def removable(stored: Sequence[Run], owner: str | None) -> list[Run]:
     """Return the unpinned runs that this visitor can delete, the oldest first.
 
     Args:
@@ -114,7 +114,7 @@ def removable(found: Sequence[Run], owner: str | None) -> list[Run]:
     """
     mine = [
         run
-        for run in found
+        for run in stored
         if run.owner is not None and not run.pinned and (run.owner == owner or permissions.presenter(owner))
     ]
     return sorted(mine, key=lambda run: run.id)

@@ -1,6 +1,6 @@
-"""Replays of stored runs: the player's position, and the records that were there at that time.
+"""Replays of stored runs: the player's position, and the records up to that time.
 
-Pure, and without a worker or a model: a replay needs only what the run stored.
+A replay is computed from the stored run alone, without a worker or a model.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ class Player:
         return self.since is not None and not self.ended(now)
 
     def play(self, now: float) -> Self:
-        """Return the player playing; from the beginning if it had ended."""
+        """Return the player set to play, from the beginning if it was at the end."""
         return dataclasses.replace(self, at=0.0 if self.ended(now) else self.position(now), since=now)
 
     def pause(self, now: float) -> Self:
-        """Return the player paused where it is."""
+        """Return the player paused at its position."""
         return dataclasses.replace(self, at=self.position(now), since=None)
 
     def seek(self, seconds: float, now: float) -> Self:
-        """Return the player at another position, still playing or paused. It is limited to the recording."""
+        """Return the player moved to ``seconds``, within the recording, playing or paused as before."""
         seconds = min(self.length, max(0.0, seconds)) if math.isfinite(seconds) else 0.0
         return dataclasses.replace(self, at=seconds, since=None if self.since is None else now)
 
     def at_speed(self, speed: float, now: float) -> Self:
-        """Return the player at one of SPEEDS.
+        """Return the player with another speed.
 
         Raises:
-            UserError: it is none of them.
+            UserError: ``speed`` is not one of SPEEDS.
         """
         if speed not in SPEEDS:
             raise UserError(f"The speed of a replay must be one of {', '.join(f'{s:g}' for s in SPEEDS)}.")
@@ -86,7 +86,7 @@ class Recording:
         return f"{moment.day} {moment:%B %Y, %H:%M}"
 
     def until(self, seconds: float) -> tuple[Row, ...]:
-        """Return the records that were there after so many seconds of training."""
+        """Return the records of the first ``seconds`` of training."""
         return self.rows[: bisect.bisect_right(self.rows, seconds, key=lambda row: row["seconds"])]
 
     def next(self, seconds: float) -> float:
@@ -103,10 +103,7 @@ def load(id: str) -> Recording:
     """
     run = runs.load(id)
     if not run.about.replay:
-        raise UserError(
-            "A run of this kind has no curves over time that could be replayed; "
-            "choose another on the Runs page."
-        )
+        raise UserError("A run of this kind has no curves to replay; choose another on the Runs page.")
     rows = run.metrics()
     moments = [row.get(name, math.nan) for row in rows for name in ("seconds", "step", "epoch")]
     ordered = (
@@ -137,6 +134,6 @@ def last_finished(owner: str | None) -> str:
     Raises:
         UserError: there is none, and the shipped one is damaged.
     """
-    found = [run for run in runs.list_runs()[0] if run.about.replay and run.state == "done"]
-    mine = [run for run in found if owner is not None and run.owner == owner]
-    return next((run.id for run in mine + found), None) or runs.recorded().id
+    finished = [run for run in runs.list_runs()[0] if run.about.replay and run.state == "done"]
+    mine = [run for run in finished if owner is not None and run.owner == owner]
+    return next((run.id for run in mine + finished), None) or runs.recorded().id

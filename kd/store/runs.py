@@ -2,7 +2,7 @@
 
     <home>/<id>/config.json  metrics.csv  measures.json  student.safetensors  control.safetensors
 
-A run is written under a temporary name and then renamed, so it is there whole or not at all.
+A run is written under a temporary name and then renamed, so it is either complete or absent.
 kd/store/checkpoints.py keeps the runs that have not finished.
 """
 
@@ -42,16 +42,16 @@ from kd.store import safe_files, validation
 FROM_SWEEP = "This is a cell of the sweep"
 MESSAGE_LENGTH = 500
 STATES = ("done", "stopped", "interrupted")
-#: The recorded run that ships with the program. It is read, never written, and no list shows it.
+#: The recorded run that ships with the program. It is never changed, and not listed.
 RECORDED = paths.RECORDED
 _numbering = threading.Lock()
-_newest = datetime.datetime.min  # of the ids that this process returned
+_newest = datetime.datetime.min  # latest time in the ids that this process returned
 
 
 def new_id() -> str:
     """Return a new id that sorts by time and cannot be guessed.
 
-    Within a process, a later id always sorts later, even when the clock is put back.
+    Within a process, a later id always sorts later, even if the clock is set back.
     """
     global _newest
     with _numbering:
@@ -94,7 +94,7 @@ class Run:
     config: Settings
     measures: Mapping[str, Any]
     folder: Path
-    message: str = ""  # how it ended, unless it simply finished
+    message: str = ""  # a sentence to show with it, such as why it ended early; or empty
     pinned: bool = False  # not offered for removal
 
     @property
@@ -157,14 +157,14 @@ def save(
     message: str = "",
     tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Run:
-    """Store a run, whole or not at all.
+    """Store a run completely or, if that fails, not at all.
 
     Args:
-        records: rows of metrics.csv, flat.
+        records: the rows of metrics.csv.
         owner: the digest of the owner's token.
-        name: by default it is made from the settings.
-        message: how it ended, in a sentence, unless it simply finished.
-        tensors: more safetensors files, by name.
+        name: the run's name; by default it is derived from the settings.
+        message: a sentence to show with the run, such as why it ended early; or empty.
+        tensors: the contents of further safetensors files, by file name without suffix.
 
     Raises:
         UserError: the name is not valid, or the disk is full or cannot be written to.
@@ -183,7 +183,7 @@ def save(
     }
     folder, temporary = home() / id, home() / f".{id}.tmp"
     try:
-        if temporary.exists():  # a process was killed while it stored this run, which was then resumed
+        if temporary.exists():  # a process was killed while storing the run, which was resumed
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         _write_json(temporary / "config.json", about)
@@ -194,11 +194,11 @@ def save(
             writer.writeheader()
             writer.writerows(records)
         weights = {which: model.state_dict() for which, model in trained.items()} | {
-            which: found for which, found in (tensors or {}).items() if found
+            which: contents for which, contents in (tensors or {}).items() if contents
         }
-        for which, found in weights.items():
+        for which, contents in weights.items():
             save_file(
-                {key: value.cpu().contiguous() for key, value in found.items()},
+                {key: value.cpu().contiguous() for key, value in contents.items()},
                 temporary / f"{which}.safetensors",
             )
         for path in temporary.iterdir():
@@ -294,23 +294,23 @@ def recorded() -> Run:
 
 def list_runs() -> tuple[list[Run], list[str]]:
     """Return all stored runs, newest first, and a sentence for each that cannot be read."""
-    found, problems = [], []
+    stored, problems = [], []
     try:
         names = sorted(os.listdir(home()), reverse=True)
     except OSError:
         return [], []
     for name in filter(is_id, names):
         try:
-            found.append(load(name))
+            stored.append(load(name))
         except UserError as error:
             problems.append(str(error))
-    return found, problems
+    return stored, problems
 
 
 def _owned(id: str, token: str | None) -> Run:
-    """Return the run if the visitor may change it: its owner, or the presenter.
+    """Return the run if the visitor is its owner or the presenter.
 
-    A run that was started from the command line is changed in its folder alone.
+    A run that was started from the command line can only be changed in its folder.
 
     Raises:
         UserError: the visitor may not change it.
@@ -318,7 +318,9 @@ def _owned(id: str, token: str | None) -> Run:
     permissions.check(owner_digest(token), "rename, pin or delete runs")
     run = load(id)
     if run.owner is None:
-        raise UserError(f"{run.name} was made from the command line; manage it in its folder, {run.folder}.")
+        raise UserError(
+            f"{run.name} was started from the command line; manage it in its folder, {run.folder}."
+        )
     if run.owner != owner_digest(token) and not permissions.presenter(owner_digest(token)):
         raise UserError(f"{run.name} belongs to somebody else; only they can rename or delete it.")
     return run

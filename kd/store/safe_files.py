@@ -10,7 +10,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-LARGEST = 16 * 2**20  # bytes of a text file; those of the longest runs have less than 1 MB
+LARGEST = 16 * 2**20  # maximum bytes of a text file; the longest runs write less than 1 MB
 
 
 def on_disk(path: Path) -> None:
@@ -38,7 +38,7 @@ def read_text(path: Path) -> str:
     Raises:
         OSError, ValueError: the file is missing, a symbolic link, too large, or not text.
     """
-    # The flags that this system has. With O_NONBLOCK, a named pipe does not block.
+    # Not every system has all of these flags. O_NONBLOCK prevents a named pipe from blocking.
     flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     with open(os.open(path, os.O_RDONLY | flags), encoding="utf-8", newline="") as file:
         status = os.fstat(file.fileno())
@@ -60,7 +60,7 @@ def parsed(text: str) -> Any:
     """Parse JSON in which all numbers are finite.
 
     Raises:
-        ValueError: it is not such JSON.
+        ValueError: ``text`` is not such JSON.
     """
 
     def refuse(constant: str) -> None:
@@ -76,6 +76,6 @@ def plain(text: Any) -> str:
     """Return the first 2,000 characters of ``text`` without invisible ones.
 
     Raises:
-        TypeError: it is not text.
+        TypeError: ``text`` is not a string.
     """
     return "".join(c for c in text[:2000] if unicodedata.category(c)[0] != "C")

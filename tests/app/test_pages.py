@@ -314,7 +314,7 @@ def test_run_training_in_another_process_cannot_be_resumed(app, interrupted):
     keeper.claim()
     at = app(run=interrupted)
     keeper.leave(ended=False)
-    assert not at.exception and "in training elsewhere" in said(at)
+    assert not at.exception and "being trained by another process" in said(at)
     assert not {"Resume", "Discard it"} & set(labels(at))
 
 

@@ -148,7 +148,7 @@ def test_two_servers_never_train_the_same_run(manage, often):
     assert checkpoints.in_training(id) and checkpoints.list_interrupted() == ([], [])
     for command in (second.resume, checkpoints.discard):
         with pytest.raises(
-            UserError, match="in training elsewhere: in another server, or from the command line"
+            UserError, match="being trained by another process that uses the same folder: a server or the"
         ):
             command(id, ME)
     first.close()
@@ -177,17 +177,19 @@ def test_checkpoint_that_does_not_fit_is_refused_and_stays(manage, mnist, home, 
         other.setattr(
             second.source, "_mnist", dataclasses.replace(mnist, train=mnist.train.take(slice(0, 500)))
         )
-        with pytest.raises(UserError, match="was started on other data. Set KD_DATA_DIR"):
+        with pytest.raises(UserError, match="was started with different data. Set KD_DATA_DIR"):
             second.resume(id, ME)
     second._teachers._loaded.clear()
     with monkeypatch.context() as other:
         other.setattr("kd.teachers.catalogue.load", lambda name, device="cpu": small_teacher(seed=8))
-        with pytest.raises(UserError, match="teacher has other weights than when the run was started"):
+        with pytest.raises(
+            UserError, match="weights of this run's teacher have changed since the run was started"
+        ):
             second.resume(id, ME)
     second._teachers._loaded.clear()
     with monkeypatch.context() as other:
         other.setattr(checkpoints, "READABLE", (99,))
-        with pytest.raises(UserError, match="is of another version of the program"):
+        with pytest.raises(UserError, match="was written by another version of the program"):
             second.resume(id, ME)
     path.write_bytes(content[:-100])
     with pytest.raises(UserError, match="is damaged and cannot be resumed"):

@@ -73,8 +73,8 @@ def test_checkpoint_loads_as_it_was_saved(kept, home, mnist):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"format": 0}, "of another version of the program"),
-        ({"config": {"student": "mlp-30", "of_the_future": 1}}, "of another version of the program"),
+        ({"format": 0}, "written by another version of the program"),
+        ({"config": {"student": "mlp-30", "of_the_future": 1}}, "written by another version of the program"),
         ({"rows": []}, "is damaged"),
         ({"rows": [{"step": "x"}]}, "is damaged"),
         ({"rows": [{"step": 1}]}, "is damaged"),
@@ -134,7 +134,7 @@ def test_lock_is_released_when_its_process_is_killed(kept, home):
         assert process.stdout.readline() == "held\n"
         assert checkpoints.in_training(kept) and checkpoints.list_interrupted() == ([], [])
         checkpoints.tidy()
-        with pytest.raises(UserError, match="in training elsewhere"):
+        with pytest.raises(UserError, match="being trained by another process"):
             checkpoints.Keeper(kept).claim()
         process.kill()
         process.wait()

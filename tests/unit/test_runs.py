@@ -186,7 +186,7 @@ def test_command_line_run_is_managed_in_its_folder(save, home, token):
     before = content(home)
     for command in (lambda: runs.rename(run.id, "mine now", token), lambda: runs.delete(run.id, token)):
         with pytest.raises(
-            UserError, match=f"was made from the command line; manage it in its folder, {run.folder}"
+            UserError, match=f"was started from the command line; manage it in its folder, {run.folder}"
         ):
             command()
     assert content(home) == before

@@ -82,12 +82,12 @@ def test_run_that_cannot_be_resumed_is_refused(run, home, unfinished, quick, mni
     other = "20260101-000000-0123456789abcdef"
     assert run("distil", "--resume", "latest")[0::2] == (
         2,
-        "kd: That is not the id of a run; it looks like 20260131-120000-0123456789abcdef.\n",
+        "kd: That is not the id of a run; ids look like 20260131-120000-0123456789abcdef.\n",
     )
     assert f"There is no unfinished run {other}" in run("distil", "--resume", other)[2]
     assert "resume it with the command that it was started with" in run("teacher", "--resume", unfinished)[2]
     quick._mnist = replace(mnist, train=mnist.train.take(slice(0, 500)))
-    assert "was started on other data" in run("distil", "--resume", unfinished)[2]
+    assert "was started with different data" in run("distil", "--resume", unfinished)[2]
     path = home / f"{unfinished}.checkpoint"
     path.write_bytes(path.read_bytes()[:1000])
     assert "is damaged and cannot be resumed" in run("distil", "--resume", unfinished)[2]
