@@ -64,7 +64,7 @@ METHODS: dict[str, Method] = {
         Method(
             "dkd",
             "Decoupled (DKD)",
-            "Weigh separately how confident the teacher is and how it ranks the other classes.",
+            "Weight the teacher's confidence and its ranking of the other classes separately.",
             "Zhao et al. 2022",
             dkd,
             (*_SOFT, "target_weight", "nontarget_weight"),
@@ -88,7 +88,7 @@ METHODS: dict[str, Method] = {
         Method(
             "reverse-kl",
             "Reverse KL",
-            "Avoid classes that the teacher rules out; its less likely alternatives may be ignored.",
+            "Avoid classes that the teacher rules out, even if some of its less likely classes are missed.",
             "Gu et al. 2024",
             reverse_kl,
             _SOFT,
@@ -135,7 +135,7 @@ METHODS: dict[str, Method] = {
         Method(
             "similarity",
             "Similarity-preserving (SP)",
-            "Also find the same images of a batch similar as the teacher does.",
+            "Also match which images of a batch the teacher finds similar.",
             "Tung & Mori 2019",
             similarity,
             _FEATURES,
@@ -153,7 +153,7 @@ METHODS: dict[str, Method] = {
         Method(
             "pkt",
             "Neighbourhoods (PKT)",
-            "Also give each image the same neighbours as the teacher does, as probabilities.",
+            "Also match how the teacher distributes probability over the neighbours of each image.",
             "Passalis & Tefas 2018",
             pkt,
             _FEATURES,

@@ -27,8 +27,8 @@ class Method:
     """A way to teach a student.
 
     Attributes:
-        name: as in links and on the command line.
-        title: as on screen.
+        name: its name in links and on the command line.
+        title: its name on screen.
         purpose: one line, shown in the app.
         paper: its source, as authors and year.
         objective: its loss.
@@ -72,8 +72,8 @@ def soft_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float
         temperature: T > 0; both softmaxes divide their logits by it.
 
     Returns:
-        A scalar in nats, times T^2. The factor keeps the size of the gradient when T changes,
-        since the gradient of the KL divergence itself falls as 1/T^2.
+        A scalar in nats, times T^2. The gradient of the KL divergence falls as 1/T^2, so the factor
+        keeps the size of the gradient about the same at every temperature.
     """
     return _SoftLoss.apply(student_logits, teacher_logits, temperature)
 
@@ -108,7 +108,7 @@ def _soft_with_gradient(
 
 
 def _hard_with_gradient(logits: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """Return weight * cross_entropy() and its gradient, by the operations that autograd would call."""
+    """Return weight * cross_entropy() and its gradient, with the operators that autograd uses."""
     log_probabilities = F.log_softmax(logits, dim=1)
     loss, count = torch.ops.aten.nll_loss_forward(log_probabilities, labels, None, _MEAN, UNLABELLED)
     gradient = torch.ops.aten.nll_loss_backward(
@@ -130,7 +130,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def with_label_term(
     soft: Mapping[str, Tensor], student: Outputs, labels: Tensor, settings: Settings
 ) -> Terms:
-    """Return soft_weight * each of the terms ``soft``, and (1 - soft_weight) * CE(labels) as "hard"."""
+    """Return the terms ``soft`` times soft_weight, and (1 - soft_weight) * CE(labels) as "hard"."""
     weight = settings["soft_weight"]
     terms = {name: weight * term for name, term in soft.items()}
     terms["hard"] = (1 - weight) * cross_entropy(student.logits, labels)
@@ -145,7 +145,7 @@ def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: 
     Args:
         student: logits (N, C).
         teacher: logits (N, C), without gradient.
-        labels: (N,) class numbers, UNLABELLED where there is none.
+        labels: class indices (N,), UNLABELLED for images without a label.
         settings: temperature and soft_weight.
 
     Raises:
@@ -158,17 +158,17 @@ def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: 
 def hinton_with_gradient(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, settings: Settings
 ) -> tuple[Terms, Tensor]:
-    """Return the terms of hinton(), and the gradient of their sum by the student's logits (N, C)."""
+    """Return the terms of hinton(), and their sum's gradient with respect to the student's logits (N, C)."""
     weight = settings["soft_weight"]
-    soft, by_soft = _soft_with_gradient(student_logits, teacher_logits, settings["temperature"])
-    hard, by_hard = _hard_with_gradient(student_logits, labels, 1 - weight)
-    return {"soft": weight * soft, "hard": hard}, by_soft.mul_(weight).add_(by_hard)
+    soft, soft_gradient = _soft_with_gradient(student_logits, teacher_logits, settings["temperature"])
+    hard, hard_gradient = _hard_with_gradient(student_logits, labels, 1 - weight)
+    return {"soft": weight * soft, "hard": hard}, soft_gradient.mul_(weight).add_(hard_gradient)
 
 
 def labels_only_with_gradient(student_logits: Tensor, labels: Tensor) -> tuple[Terms, Tensor]:
     """Return the term of labels_only(), and its gradient with respect to the student's logits (N, C)."""
-    hard, by_hard = _hard_with_gradient(student_logits, labels, 1.0)
-    return {"hard": hard}, by_hard
+    hard, gradient = _hard_with_gradient(student_logits, labels, 1.0)
+    return {"hard": hard}, gradient
 
 
 def labels_only(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:

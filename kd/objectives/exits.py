@@ -9,10 +9,12 @@ from kd.objectives.base import Objective, Settings, Terms, labels_only
 
 
 def self_distillation(objective: Objective) -> Objective:
-    """Return an objective: the last layer learns from labels, and each exit learns from it by ``objective``.
+    """Return an objective that trains the last layer on labels, and each exit on the last layer.
 
-    The student's features are the logits (N, C) of its exits. The last layer's logits are detached
-    as a target: it does not adapt to its exits, but the layers below learn from all of them.
+    Exits learn from the last layer's logits by ``objective``, as a student learns from its teacher.
+    The student's features are the logits (N, C) of its exits. As targets, the last layer's logits
+    are detached, so the last layer does not adapt to the exits; the layers shared with the exits
+    learn from all of them.
 
     Source: Zhang et al. 2019 (Be Your Own Teacher, arXiv 1905.08094), equations 3 and 4,
     without the hint between features (equation 5).

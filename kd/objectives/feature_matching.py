@@ -1,4 +1,4 @@
-"""Choose the hidden layers of student and teacher to compare, their views, and projections between them."""
+"""Choose which hidden layers of student and teacher to compare, and project between them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kd.models.inference import Outputs
 from kd.objectives import Method
 from kd.randomness import generator
 
-#: Feature maps are averaged over the cells of a grid with this side, which limits the memory of a teacher's
-#: features. With 100 labels and no soft targets, relations teach mlp-128 more with finer grids: at sides 1, 2
-#: and 4, accuracy on the sample's validation images was 76.7%, 83.0% and 85.7% (similarity) and 81.6%, 87.3%
-#: and 88.9% (pkt); the control reached 79.0%.
+#: Feature maps are average-pooled to at most GRID x GRID values per channel, to limit the memory that a
+#: teacher's features take. Finer grids teach more: on the sample with 100 labels and no soft targets, mlp-128
+#: reached a validation accuracy of 76.7%, 83.0% and 85.7% (similarity) and of 81.6%, 87.3% and 88.9% (pkt)
+#: with grids of side 1, 2 and 4; the control reached 79.0%.
 GRID = 4
 
 Shapes = Sequence[tuple[int, ...]]
@@ -31,7 +31,7 @@ class View:
 
     Attributes:
         layers: indices of the features.
-        sides: for each of ``layers``, the side of the grid over which a feature map is averaged.
+        sides: for each of ``layers``, the side of the grid to which a feature map is average-pooled.
         attention: whether to reduce a feature map to the sum of squares over its channels.
     """
 
@@ -70,26 +70,26 @@ class Connection:
     def __init__(self, student: View, teacher: View, projection: nn.ModuleList | None):
         self.student, self.teacher, self.projection = student, teacher, projection
 
-    def to(self, where: torch.device) -> Connection:
-        """Return the connection with its projection on a device."""
-        return Connection(self.student, self.teacher, self.projection and self.projection.to(where))
+    def to(self, device: torch.device) -> Connection:
+        """Return the connection with its projection moved to ``device``."""
+        return Connection(self.student, self.teacher, self.projection and self.projection.to(device))
 
-    def __call__(self, said: Outputs) -> Outputs:
-        """Return the student's outputs with projected vectors, (N, D), in place of its features."""
-        vectors = self.student(said.features)
+    def __call__(self, outputs: Outputs) -> Outputs:
+        """Return the student's outputs with its features replaced by (projected) vectors, (N, D)."""
+        vectors = self.student(outputs.features)
         if self.projection is not None:
             vectors = tuple(project(vector) for project, vector in zip(self.projection, vectors))
-        return Outputs(said.logits, vectors)
+        return Outputs(outputs.logits, vectors)
 
 
-def check(method: Method, who: str, architecture: str) -> None:
+def check(method: Method, role: str, architecture: str) -> None:
     """Check that a network has the hidden layers that ``method`` compares.
 
     Args:
-        who: "student" or "teacher".
+        role: what the network is, such as "student" or "teacher".
 
     Raises:
-        UserError: the network does not have them.
+        UserError: the network lacks them.
     """
     if method.feature_view is None:
         return
@@ -103,11 +103,11 @@ def check(method: Method, who: str, architecture: str) -> None:
     if not shapes:
         missing = "hidden layers"
     elif method.feature_view == "maps" and not any(map(_is_map, shapes)):
-        missing = "feature maps (which convolutions make)"
+        missing = "feature maps (the outputs of convolutions)"
     if missing:
         raise UserError(
-            f"The method {method.name} compares {missing}, and the {who} {architecture} has none; "
-            f"choose another {who} or method."
+            f"The method {method.name} compares {missing}, but the {role} {architecture} has none; "
+            f"choose another {role} or method."
         )
 
 
@@ -124,15 +124,16 @@ def connect(method: Method, student: str, teacher: str, seed: int) -> Connection
     if method.feature_view is None:
         return None
     ours, theirs = registry.feature_shapes(student), registry.feature_shapes(teacher)
-    said, taught = (
+    student_view, teacher_view = (
         _maps(ours, theirs)
         if method.feature_view == "maps"
         else (_layer(method.feature_view, ours), _layer(method.feature_view, theirs))
     )
     projection = None
     if method.projection:
-        projection = _projection(list(zip(said.widths(ours), taught.widths(theirs))), seed, "projection")
-    return Connection(said, taught, projection)
+        widths = list(zip(student_view.widths(ours), teacher_view.widths(theirs)))
+        projection = _projection(widths, seed, "projection")
+    return Connection(student_view, teacher_view, projection)
 
 
 def check_exits(student: str) -> None:
@@ -143,7 +144,7 @@ def check_exits(student: str) -> None:
     """
     if len(registry.feature_shapes(student)) < 2:
         raise UserError(
-            f"The scheme exits needs a student with two hidden layers or more, and {student} has fewer; "
+            f"The scheme exits needs a student with at least two hidden layers, but {student} has fewer; "
             "choose another student or scheme."
         )
 
@@ -172,23 +173,27 @@ def _is_map(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3
 
 
-def _layer(which: str, shapes: Shapes) -> View:
+def _layer(position: str, shapes: Shapes) -> View:
     """Return a view of the "last" or the "middle" hidden layer."""
-    layer = len(shapes) - 1 if which == "last" else (len(shapes) - 1) // 2
+    layer = len(shapes) - 1 if position == "last" else (len(shapes) - 1) // 2
     return View((layer,), (min(GRID, shapes[layer][-1]),))
 
 
 def _maps(ours: Shapes, theirs: Shapes) -> tuple[View, View]:
     """Pair the student's deepest feature map of each size with a feature map of the teacher.
 
-    The teacher's is its deepest of the same size; if there is none, of the next larger; else of its largest.
+    From the teacher, choose the deepest map of the same size, else of the next larger size, else of
+    its largest size.
     """
-    mine, its = (
+    our_maps, their_maps = (
         {shape[-1]: layer for layer, shape in enumerate(shapes) if _is_map(shape)}
         for shapes in (ours, theirs)
     )
-    found = {side: min((other for other in its if other >= side), default=max(its)) for side in mine}
-    sides = tuple(min(pair) for pair in found.items())
-    return View(tuple(mine.values()), sides, attention=True), View(
-        tuple(its[other] for other in found.values()), sides, attention=True
+    their_sides = {
+        side: min((other for other in their_maps if other >= side), default=max(their_maps))
+        for side in our_maps
+    }
+    sides = tuple(min(pair) for pair in their_sides.items())
+    return View(tuple(our_maps.values()), sides, attention=True), View(
+        tuple(their_maps[side] for side in their_sides.values()), sides, attention=True
     )

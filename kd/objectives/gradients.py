@@ -1,4 +1,4 @@
-"""Gradients of an objective with respect to a network's outputs, from which its backward pass continues."""
+"""Gradients of an objective with respect to a network's outputs: where its backward pass starts."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ def output_gradients(
         student: the network's outputs, detached; logits are (N, C).
         teacher: the teacher's outputs, or None.
         labels: (N,).
-        settings: what the objective reads.
+        settings: the values that the objective reads, such as temperature.
         connection: selects and projects the student's hidden layers, if the objective compares them.
 
     Returns:
-        The terms, detached; the gradients with respect to ``student``, in its shapes, None for
-        features that do not matter; and those with respect to the projection's parameters.
+        The terms, detached; the gradients with respect to the logits and features of ``student``, in
+        the same shapes (None for a feature that the objective does not use); and the gradients with
+        respect to the projection's parameters.
     """
     if connection is None and objective is hinton:
         terms, gradient = hinton_with_gradient(
@@ -66,11 +67,11 @@ def output_gradients(
         list(terms.values()), [leaf.logits, *leaf.features, *weights], allow_unused=True
     )
     count = 1 + len(leaf.features)
-    by_logits, *by_features = gradients[:count]
-    if by_logits is None:
-        by_logits = torch.zeros_like(leaf.logits)
+    logits_gradient, *feature_gradients = gradients[:count]
+    if logits_gradient is None:
+        logits_gradient = torch.zeros_like(leaf.logits)
     return (
         {name: term.detach() for name, term in terms.items()},
-        Outputs(by_logits, tuple(by_features)),
+        Outputs(logits_gradient, tuple(feature_gradients)),
         gradients[count:],
     )

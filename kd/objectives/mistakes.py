@@ -28,14 +28,14 @@ class Mistake:
     """A mistake in distillation code.
 
     Attributes:
-        name: as in configs and links.
-        title: as shown in the lab.
+        name: its name in configs and links.
+        title: its name in the lab.
         code: the wrong code; s and t are the logits of student and teacher.
         right: the correct code.
         told: the explanation shown in the lab.
         loss: the soft loss with the mistake.
-        answers: makes the wrong teacher logits, from the teacher, the number of training images and the
-            batch size; None if the logits are correct.
+        answers: takes the teacher, the number of training images and the batch size, and returns a
+            function that computes wrong teacher logits; None if the mistake is in the loss.
     """
 
     name: str
@@ -78,11 +78,14 @@ def swapped(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def in_train_mode(teacher: nn.Module, images: int, batch_size: int) -> Answers:
-    """Return the teacher in training mode: with dropout, batch statistics and their running updates."""
+    """Return a function that computes the logits of a copy of the teacher in training mode.
+
+    Dropout is active, and batch normalization uses batch statistics and updates its running ones.
+    """
     teacher = copy.deepcopy(teacher).train()
 
     @torch.no_grad()
-    def answers(digits: Digits) -> Tensor:
+    def logits(digits: Digits) -> Tensor:
         return torch.cat(
             [
                 teacher(part.contiguous(memory_format=torch.channels_last))
@@ -90,19 +93,22 @@ def in_train_mode(teacher: nn.Module, images: int, batch_size: int) -> Answers:
             ]
         )
 
-    return answers
+    return logits
 
 
 def by_position(teacher: nn.Module, images: int, batch_size: int) -> Answers:
-    """Return logits by place in the first epoch; later epochs have other images at the same places."""
-    kept: list[Tensor] = []
-    at = 0
+    """Return a function that caches logits by their position in the first epoch.
+
+    In later epochs, other images have these positions.
+    """
+    cache: list[Tensor] = []
+    position = 0
 
     @torch.inference_mode()
-    def answers(digits: Digits) -> Tensor:
-        nonlocal at
-        if sum(map(len, kept)) < images:
-            kept.append(
+    def cached_logits(digits: Digits) -> Tensor:
+        nonlocal position
+        if sum(map(len, cache)) < images:
+            cache.append(
                 torch.cat(
                     [
                         teacher(part.contiguous(memory_format=torch.channels_last))
@@ -110,12 +116,12 @@ def by_position(teacher: nn.Module, images: int, batch_size: int) -> Answers:
                     ]
                 )
             )
-            return kept[-1].clone()
-        found = torch.cat(kept)[at : at + len(digits)].clone()
-        at = (at + len(digits)) % images
-        return found
+            return cache[-1].clone()
+        logits = torch.cat(cache)[position : position + len(digits)].clone()
+        position = (position + len(digits)) % images
+        return logits
 
-    return answers
+    return cached_logits
 
 
 MISTAKES: dict[str, Mistake] = {
@@ -138,8 +144,8 @@ MISTAKES: dict[str, Mistake] = {
             "F.kl_div(…, reduction='mean') * T**2",
             "reduction='batchmean'",
             "PyTorch's default divides by the number of elements, and so by the number of classes too: the "
-            "teacher has a tenth of its weight. PyTorch's documentation warns of this, and so does a "
-            "warning at run time.",
+            "teacher has a tenth of its weight. PyTorch warns about this in its documentation and at run "
+            "time.",
             loss=mean_over_classes,
         ),
         Mistake(
@@ -147,9 +153,9 @@ MISTAKES: dict[str, Mistake] = {
             "Teacher in train mode",
             "teacher.train(); t = teacher(x)",
             "teacher.eval()",
-            "Dropout adds noise to its logits, and batch normalization makes them depend on the other "
-            "images of the batch. Much of the noise averages out, but the run cannot be repeated and the "
-            "teacher's own statistics drift.",
+            "Dropout adds noise to the teacher's logits, and batch normalization makes them depend on the "
+            "other images of the batch. Much of the noise averages out, but the run cannot be repeated and "
+            "the teacher's own statistics drift.",
             answers=in_train_mode,
         ),
         Mistake(

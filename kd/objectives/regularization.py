@@ -13,9 +13,10 @@ from kd.objectives.base import Settings, Terms, soft_loss, with_label_term
 
 
 def label_smoothing(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Return the cross-entropy with targets of (1 - s) * one-hot label + s / C for C classes; s = smoothing.
+    """Return "smoothed", the cross-entropy with the targets (1 - s) * one_hot(label) + s / C.
 
-    A scalar in nats, the mean over labelled images.
+    s is the setting smoothing, C the number of classes. The term is a scalar in nats, averaged over the
+    labelled images.
     Source: Szegedy et al. 2016 (arXiv 1512.00567), section 7.
     """
     return {
@@ -30,13 +31,13 @@ def virtual_teacher(student: Outputs, teacher: Outputs | None, labels: Tensor, s
 
     The constructed teacher gives the label the probability ``certainty`` and shares the rest
     equally among the other classes. It is softened like any teacher: its logits are divided by T,
-    and the term has the factor T^2. The authors' code has other factors there; soft_weight is the
-    paper's alpha.
+    and the term has the factor T^2. The authors' code scales the term differently; soft_weight is
+    the paper's alpha.
     Source: Yuan et al. 2020 (Tf-KD_reg, arXiv 1909.11723), section 4.
     """
     labelled, certainty = labels != UNLABELLED, settings["certainty"]
     classes = student.logits.shape[1]
-    ahead = math.log(certainty / (1 - certainty) * (classes - 1))  # the label's logit; the others are 0
-    teacher_logits = ahead * F.one_hot(labels[labelled], classes).to(student.logits.dtype)
+    label_logit = math.log(certainty / (1 - certainty) * (classes - 1))  # the other logits are 0
+    teacher_logits = label_logit * F.one_hot(labels[labelled], classes).to(student.logits.dtype)
     soft = soft_loss(student.logits[labelled], teacher_logits, settings["temperature"])
     return with_label_term({"virtual teacher": soft}, student, labels, settings)

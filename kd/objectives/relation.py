@@ -1,4 +1,4 @@
-"""Methods that compare relations between the images of a batch: Hinton's loss and feature_weight * terms.
+"""Methods that compare relations between the images of a batch: Hinton's loss plus feature_weight * terms.
 
 They compare similarities or distances between images in the last hidden layers of both networks,
 (N, D) and (N, E), so the widths may differ and no projection is needed. As in
@@ -17,8 +17,10 @@ from torch import Tensor
 from kd.models.inference import Outputs
 from kd.objectives.base import Settings, Terms, hinton, require_teacher
 
-SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0  # the factors of feature_weight
-MAX_ANGLE_IMAGES = 48  # images of a batch whose angles are compared: N images have N^3 angles
+#: Fixed factors, multiplied by feature_weight.
+SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0
+#: Angles are compared between at most this many images of a batch, since N images have N^3 angles.
+MAX_ANGLE_IMAGES = 48
 
 
 def similarity(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -36,12 +38,12 @@ def similarity(student: Outputs, teacher: Outputs | None, labels: Tensor, settin
 
 
 def rkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Return hinton()'s terms, "distance" between pairs of images, and "angle" at triplets.
+    """Return hinton()'s terms, "distance" for pairs of images, and "angle" for triplets.
 
     Both are Huber losses between the student's and the teacher's values. Distances are divided by
-    their mean over the batch. The terms are means over all pairs, and over all ordered triplets of
-    the batch's first MAX_ANGLE_IMAGES images, a random sample of it. The paper sums over both, and
-    weights angles twice as much.
+    their mean over the batch. The terms are averaged over all pairs, and over all ordered triplets of
+    the first MAX_ANGLE_IMAGES images, which are a random sample because batches are shuffled. The
+    paper sums over both, and weights angles twice as much.
     Source: Park et al. 2019 (arXiv 1904.05068), sections 3.2.1 and 3.2.2.
     """
     ours, theirs = student.features[0], require_teacher(teacher).features[0]
@@ -53,7 +55,7 @@ def rkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
         reduction="sum",
     ) / max(1, pairs)
     count = min(len(ours), MAX_ANGLE_IMAGES)
-    triplets = max(1, count * (count - 1) * (count - 2))  # all others have equal angles
+    triplets = max(1, count * (count - 1) * (count - 2))  # triplets with a repeated image add 0 to the loss
     angle = (
         F.smooth_l1_loss(
             _cosines(ours[:count], our_distances[:count, :count]),
@@ -77,14 +79,14 @@ def _distances(points: Tensor) -> Tensor:
     points = points - points.mean(0)
     inner = points @ points.t()
     squares = inner.diagonal().unsqueeze(0) + inner.diagonal().unsqueeze(1) - 2 * inner
-    tiny = 1e-6 * squares.detach().mean() + 1e-30  # what rounding may leave of 0
+    tiny = 1e-6 * squares.detach().mean() + 1e-30  # anything smaller is a rounding error
     return squares.clamp_min(tiny).sqrt() * (squares > tiny)
 
 
 def _cosines(points: Tensor, distances: Tensor) -> Tensor:
     """Return the cosines (N, N, N) of the angles between points (N, D).
 
-    Entry [j, i, k] is that of the angle at j between i and k; 0 if two of the points are equal.
+    Entry [j, i, k] is the cosine of the angle at j between i and k, or 0 if two of the points are equal.
     """
     points = points - points.mean(0)
     inner = points @ points.t()
@@ -98,9 +100,9 @@ def pkt(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
     """Return hinton()'s terms and "neighbours": KL(teacher || student) of the images' neighbourhoods.
 
     An image's neighbourhood is a probability distribution over the other images of the batch,
-    proportional to their similarity (cosine + 1) / 2. Two departures from the authors' code: an
-    image is no neighbour of itself here, while the authors keep the diagonal; and the divergence,
-    in nats, is averaged over the images, while the authors sum.
+    proportional to their similarity (cosine + 1) / 2. This differs from the authors' code in two
+    ways: an image is not a neighbour of itself (the authors keep the diagonal), and the divergence,
+    in nats, is averaged over the images (the authors sum it).
     Source: Passalis & Tefas 2018 (PKT, arXiv 1803.10837), section 3: the cosine kernel and the KL divergence.
     """
     ours, theirs = _neighbours(student.features[0]), _neighbours(require_teacher(teacher).features[0])

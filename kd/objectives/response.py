@@ -1,12 +1,12 @@
 """Methods that compare the two networks' logits, or the probabilities computed from them.
 
-Each replaces the soft term of Hinton's loss by another, so that soft_weight keeps its meaning:
+Each replaces the soft term of Hinton's loss with another, so that soft_weight keeps its meaning:
 
     soft_weight * (the method's terms) + (1 - soft_weight) * CE(labels)
 
 Terms are scalars, summed over classes and averaged over the batch. Divergences at a temperature T
-are in nats times T^2, since their gradients fall as 1/T^2. All methods here take logits (N, C) of
-student and teacher, and raise ValueError without a teacher.
+are in nats and multiplied by T^2, because their gradients fall as 1/T^2. All methods here take
+logits (N, C) of student and teacher, and raise ValueError without a teacher.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mse(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
 
     The division by twice the number of classes C makes it the limit of Hinton's soft term at an
     infinite temperature (for logits that sum to zero): the gradient is (student - teacher) / C.
-    It compares logits, not probabilities, whose gradient would vanish.
+    It compares logits because the gradient of a squared error between probabilities would vanish.
     Source: Kim et al. 2021 (arXiv 2105.08919), the loss L_MSE; Hinton et al. 2015, equation 4.
     """
     difference = student.logits - require_teacher(teacher).logits
@@ -47,7 +47,8 @@ def dkd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
     part says how likely the target class is, the second how the other classes compare. In Hinton's
     soft term the second is weighted by 1 - the teacher's probability of the target, so it vanishes
     where the teacher is confident. The paper's alpha and beta are target_weight and
-    nontarget_weight; its weight of the labels is 1, here it is 1 - soft_weight, as in all methods.
+    nontarget_weight. The paper weights the label term by 1; all methods here weight it by
+    1 - soft_weight.
     For an unlabelled image, the target is the class that the teacher predicts.
     Source: Zhao et al. 2022 (arXiv 2203.08679), equations 5 to 7.
     """
@@ -66,8 +67,8 @@ def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Split logits (N, C) at the target classes (N, 1).
 
     Returns:
-        Log-probabilities (N, 2) of the target and of all other classes together; and (N, C - 1) of
-        each other class among the others.
+        Log-probabilities (N, 2) of the target and of all other classes combined; and log-probabilities
+        (N, C - 1) of the other classes, given that it is not the target.
     """
     others = torch.ones_like(logits, dtype=torch.bool).scatter_(1, target, False)
     log_probabilities = F.log_softmax(logits, 1)
@@ -79,12 +80,14 @@ def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def dist(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
     """Return "inter-class" and "intra-class", 16 * (1 - correlation) each, and "hard".
 
-    Pearson's correlation of the probabilities at T: the first over the classes of an image,
-    averaged over the batch; the second over the images for a class, averaged over the classes and
-    weighted by intra_weight. A student that ranks as the teacher does need not match its values.
-    The authors' code has the factor T^2 instead of 16 (their T is 4): a correlation does not
-    depend on scale, so its gradient does not fall with T, and T^2 would make it grow. Their beta
-    is soft_weight here, their gamma soft_weight * intra_weight.
+    Both use Pearson's correlation between the student's and the teacher's probabilities at T.
+    "inter-class" correlates the classes of each image and is averaged over the batch; "intra-class"
+    correlates the images for each class, is averaged over the classes and weighted by intra_weight.
+    The student need not match the teacher's values: both terms are also 0 if its probabilities are an
+    increasing linear function of the teacher's.
+    The authors' code has the factor T^2, with T = 4, instead of 16. A correlation does not depend on
+    scale, so its gradient does not fall with T, and a factor T^2 would make it grow. Their beta is
+    soft_weight here, and their gamma is soft_weight * intra_weight.
     Source: Huang et al. 2022 (arXiv 2205.10536), section 4, the losses L_inter and L_intra.
     """
     ours = (student.logits / settings["temperature"]).softmax(1)
@@ -106,7 +109,7 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
 def standardized(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
     """Return Hinton's terms on z-scores: each image's logits minus their mean, over their standard deviation.
 
-    The student need not reach the teacher's range of logits, only its shape. The standard
+    The student only has to match the shape of the teacher's logits, not their range. The standard
     deviation divides by the number of classes C, as layer normalization does; the authors' code
     divides by C - 1, which makes their z-scores smaller by sqrt(1 - 1/C), as if T were larger.
     Source: Sun et al. 2024 (arXiv 2403.01427), algorithm 1.
@@ -121,7 +124,8 @@ def standardized(student: Outputs, teacher: Outputs | None, labels: Tensor, sett
 def reverse_kl(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
     """Return "reverse KL", T^2 * KL(student_T || teacher_T), and "hard".
 
-    The student may omit classes that the teacher finds possible, but adds none.
+    The student may ignore classes that the teacher finds possible, but it is penalized for
+    predicting classes that the teacher rules out.
     Source: Gu et al. 2024 (MiniLLM, arXiv 2306.08543), section 2.1; Agarwal et al. 2024 (GKD,
     arXiv 2306.13649), section 2.
     """
@@ -136,14 +140,15 @@ def jsd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
 
     T^2 / (m (1 - m)) * [m KL(teacher_T || mixture) + (1 - m) KL(student_T || mixture)], with
     m = jsd_mix and the mixture m teacher_T + (1 - m) student_T. The paper does not divide by
-    m (1 - m). With it, the gradient near the teacher is that of the KL divergence for every m, and
-    m = 0 gives KL(teacher || student), m = 1 KL(student || teacher), instead of 0.
+    m (1 - m). With the division, the gradient near the teacher is that of the KL divergence for every
+    m, and the limits are KL(teacher || student) at m = 0 and KL(student || teacher) at m = 1; without
+    it, both are 0.
     Source: Agarwal et al. 2024 (GKD, arXiv 2306.13649), section 2, the generalized JSD.
     """
     mix, temperature = settings["jsd_mix"], settings["temperature"]
     ours = F.log_softmax(student.logits / temperature, 1)
     theirs = F.log_softmax(require_teacher(teacher).logits / temperature, 1)
-    if mix < 1e-3:  # too close to 0 for the difference of two small numbers
+    if mix < 1e-3:  # so near 0, KL(student || mixture) / m loses precision
         divergence = kl(theirs, ours)
     elif mix > 1 - 1e-3:
         divergence = kl(ours, theirs)

@@ -16,13 +16,13 @@ from kd.objectives.base import Objective, hinton, labels_only
 class StackedLosses:
     """The gradients of L objectives with respect to the logits of L students.
 
-    Those of Hinton's loss, and of controls, whose soft weight is 0, are analytic and computed
-    together. Other objectives are computed one after the other, by autograd.
+    The gradients of Hinton's loss and of controls (which have a soft weight of 0) are analytic and
+    computed together. Those of other objectives are computed one after the other, by autograd.
 
     Args:
         objectives: one per student; they compare logits only.
-        settings: what each objective reads.
-        device: where the logits will be.
+        settings: for each objective, the values that it reads, such as temperature.
+        device: the device of the logits.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class StackedLosses:
         self._objectives, self._settings = list(objectives), list(settings)
         self._by_autograd = [i for i, o in enumerate(objectives) if o not in (hinton, labels_only)]
         weights, temperatures = [], []
-        for objective, own in zip(objectives, settings):
-            weight = own["soft_weight"] if objective is hinton else 0.0
+        for objective, own_settings in zip(objectives, settings):
+            weight = own_settings["soft_weight"] if objective is hinton else 0.0
             weights.append(weight)
-            temperatures.append(own["temperature"] if weight else 1.0)
+            temperatures.append(own_settings["temperature"] if weight else 1.0)
         distinct = sorted(set(temperatures))
         self._classes = torch.arange(MNIST.classes, device=device).unsqueeze(1)
         self._which_temperature = torch.tensor([distinct.index(t) for t in temperatures], device=device)

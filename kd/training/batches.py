@@ -19,15 +19,15 @@ from kd.training.distributed import Ranks
 from kd.training.records import Plan
 from kd.training.threads import LearnerThreads
 
-#: About how many images are gathered and normalized at once, so that they fit the processor's cache.
+#: Approximate number of images gathered and normalized at once, small enough for the processor's cache.
 BLOCK = 2048
 
 Batch = tuple[Tensor, Tensor, Outputs | None]  # images (N, C, H, W), labels (N,), the teacher's outputs
-Block = tuple[int, int, Tensor, int]  # epoch, number in it, rows of the images, batches already done
+Block = tuple[int, int, Tensor, int]  # epoch, index in the epoch, rows of the images, batches to skip
 
 
 class Teacher(Protocol):
-    """The interface of a teacher in a training. Outputs are in the order of the given digits."""
+    """The interface that a training needs from a teacher. Outputs are in the order of the given digits."""
 
     def logits(self, digits: Digits) -> Tensor:
         """Return raw logits (N, C)."""
@@ -39,18 +39,18 @@ class Teacher(Protocol):
 class Batches:
     """All batches of a training, the same for every learner.
 
-    If only some images have labels, each batch is followed by a second one of labelled images:
-    by chance alone, most batches would have none.
+    If only some images have labels, random labelled images are appended to each batch. Without them,
+    most batches would have no label.
 
     Args:
         train: the training images.
         plan: sets batch size, seed, augmentation and epochs.
-        teacher: asked about the images of each batch as it comes; None if there is none.
+        teacher: computes the outputs for each batch when the batch is gathered; None without a teacher.
         view: the teacher's hidden layers that an objective compares; None if there are none.
         ranks: the processes that share each batch.
 
     Attributes:
-        per_epoch: batches, and so optimizer steps, in an epoch.
+        per_epoch: batches (and thus optimizer steps) per epoch.
         extra: labelled images that are added to each batch.
     """
 
@@ -67,10 +67,11 @@ class Batches:
 
         They are gathered in blocks of several batches. Random numbers depend only on seed, epoch
         and block, so that training can resume at any step. The next block is gathered while the
-        learners use the current one, unless the teacher has to process the images: for that it
-        gets all threads. All blocks, including the first, are gathered with the same number of
-        threads: with another number, matrix products may sum in another order, and a resumed
-        training starts with another block.
+        learners use the current one. If the teacher has to process the images, the next block is
+        gathered after the current one instead, so that the teacher can use all threads. All
+        blocks, including the first, are gathered with the same number of threads. The number can
+        change the order in which a matrix product sums, and a resumed training starts at another
+        block.
         """
         teacher_runs = self._teacher is not None and (
             self._plan.augmentation != "none" or self._view is not None
@@ -99,7 +100,7 @@ class Batches:
                     yield epoch, block, rows, max(0, done - first)
 
     def _gather(self, epoch: int, block: int, rows: Tensor, done: int) -> list[Batch]:
-        """Return the batches of a block without the first ``done``."""
+        """Return the batches of a block except the first ``done``."""
         plan = self._plan
         groups = list(rows.split(plan.batch_size))
         if self.extra:
@@ -117,8 +118,8 @@ class Batches:
         elif self._teacher:
             parts.append(self._teacher.logits(digits))
         batches: list[Batch] = []
-        for images, labels, *taught in zip(*(part.split(sizes) for part in parts)):
-            batches.append((images, labels, Outputs(taught[0], tuple(taught[1:])) if taught else None))
+        for images, labels, *teacher in zip(*(part.split(sizes) for part in parts)):
+            batches.append((images, labels, Outputs(teacher[0], tuple(teacher[1:])) if teacher else None))
         return batches[done:]
 
     def _labelled_rows(self, random: torch.Generator) -> Tensor:

@@ -1,11 +1,13 @@
-"""One training spread over the processes that torchrun started, with the result of one process.
+"""Train in the processes that torchrun started, with the same result as in a single process.
 
-All processes start with the same weights and go through the same batches, of which each computes
-its share. Whatever depends on the whole batch is summed over them: gradients, the statistics of
-batch normalization, the numbers in the charts. Random numbers depend on an image's position in the
-whole batch. PyTorch's DistributedDataParallel does the same, but averages what ``backward()`` leaves
-in ``.grad``, while kd.training.loop computes gradients as a list for an optimizer that is a function.
-It also sends while backward still runs, which pays only for networks of many megabytes.
+All processes start from the same weights. They split each batch between them, and everything that
+depends on the whole batch is summed over the processes: gradients, the statistics of batch
+normalization and the values in the charts. Random numbers depend on an image's position in the whole
+batch.
+
+PyTorch's DistributedDataParallel is not used: it averages the gradients that ``backward()``
+stores in ``.grad``, while kd.training.loop passes a list of gradients to functional optimizers. It
+also overlaps communication with the backward pass, which pays off only for networks of many megabytes.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from kd.errors import UserError
 
 
 class Ranks:
-    """The processes of a training, and this one's part in it. With one process, nothing here changes a value.
+    """The processes that share a training. If there is only one, no method here changes a value.
 
     Attributes:
-        rank: this process's number, from 0.
+        rank: the index of this process, from 0.
         size: the number of processes.
-        whole: the images in the current batch, of all processes.
+        whole: the number of images in the current batch, over all processes.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,7 @@ class Ranks:
         self.whole = 0
 
     def total(self, tensor: Tensor) -> Tensor:
-        """Return the sum of the processes' tensors of one shape, with the same bits in all processes."""
+        """Return the sum of ``tensor`` (same shape everywhere) over all processes, bitwise equal in each."""
         if self.size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
@@ -55,7 +57,7 @@ class Ranks:
             replacement = _WHOLE_BATCH.get(type(layer))
             if replacement is not None:
                 layer.__class__ = replacement  # the same weights under the same names
-                layer.ranks = self  # type: ignore[assignment]  # a plain attribute, no submodule
+                layer.ranks = self  # type: ignore[assignment]  # a plain attribute, not a submodule
 
     def share(self, digits: Digits, sizes: list[int]) -> tuple[Digits, list[int]]:
         """Return this process's share of consecutive batches.
@@ -74,25 +76,25 @@ class Ranks:
         return digits.take(torch.cat(own).to(digits.labels.device)), [len(part) for part in own]
 
     def begin(self, images: Tensor) -> int:
-        """Note this process's share of a batch; return the number of images in the whole batch."""
+        """Store and return the number of images in the whole batch, of which this process has ``images``."""
         self.whole = len(images)
         if self.size > 1:
             self.whole = int(self.total(torch.tensor(len(images), device=images.device)))
         return self.whole
 
     def weighted(self, terms: dict[str, Tensor], images: int) -> dict[str, Tensor]:
-        """Return means over this process's ``images`` as parts whose sum is the mean over the batch."""
+        """Scale means over this process's ``images`` so that they sum to the means over the whole batch."""
         if self.size == 1:
             return terms
         weight = images / self.whole
-        if not images:  # the mean over no image is NaN, but adds nothing to the batch
+        if not images:  # the mean over no images is NaN; count it as 0
             return {name: term.nan_to_num() * weight for name, term in terms.items()}
         return {name: term * weight for name, term in terms.items()}
 
     def summed(self, gradients: list[Tensor], images: int) -> list[Tensor]:
-        """Return the gradients of means over the batch, from those of means over this process's ``images``.
+        """Combine gradients of means over each process's ``images`` into those of means over the batch.
 
-        They are sent as one tensor.
+        The gradients are sent as one tensor.
         """
         if self.size == 1:
             return gradients
@@ -105,7 +107,7 @@ class Ranks:
 
 
 class _Dropout(nn.Dropout):
-    """Dropout that draws for the whole batch, as one process would, and keeps its own images' masks."""
+    """Dropout that draws the mask of the whole batch, as a single process would, and applies its share."""
 
     ranks: Ranks
 
@@ -119,7 +121,7 @@ class _Dropout(nn.Dropout):
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization by the whole batch's statistics; also on the CPU, unlike nn.SyncBatchNorm."""
+    """Batch normalization with statistics of the whole batch. Unlike nn.SyncBatchNorm, runs on the CPU."""
 
     ranks: Ranks
     running_mean: Tensor
@@ -161,12 +163,12 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         inputs, weight, mean, scale = ctx.saved_tensors
         normal = (inputs - _per_channel(mean)) * _per_channel(scale)
-        by_bias, by_weight = gradient.sum((0, 2, 3)), (gradient * normal).sum((0, 2, 3))
-        own = torch.stack([by_bias, by_weight])
+        bias_gradient, weight_gradient = gradient.sum((0, 2, 3)), (gradient * normal).sum((0, 2, 3))
+        own = torch.stack([bias_gradient, weight_gradient])
         total = ctx.ranks.total(own) / ctx.count
         centred = gradient - _per_channel(total[0]) - normal * _per_channel(total[1])
-        by_inputs = _per_channel(weight * scale) * centred
-        return by_inputs, own[1], own[0], None, None, None
+        inputs_gradient = _per_channel(weight * scale) * centred
+        return inputs_gradient, own[1], own[0], None, None, None
 
 
 _WHOLE_BATCH: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: _Dropout, nn.BatchNorm2d: _BatchNorm2d}
@@ -181,7 +183,7 @@ def _per_channel(values: Tensor) -> Tensor:
 
 
 def rank() -> int | None:
-    """Return this process's number, from 0, among several that torchrun started; None if it is alone."""
+    """Return this process's rank if torchrun started several processes, else None."""
     if "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         return int(os.environ["RANK"])
     return None
@@ -217,7 +219,7 @@ def agree(digest: str) -> None:
     """Check that all processes have data with the same digest.
 
     Raises:
-        UserError: they do not.
+        UserError: the digests differ.
     """
     if dist.is_initialized():
         digests = [""] * dist.get_world_size()

@@ -1,8 +1,8 @@
 """Forward and backward passes of networks in training.
 
-At a batch size of 128, most of a small network's time goes into starting operations, not into
-arithmetic. Multilayer perceptrons therefore have analytic gradients here, without autograd;
-several perceptrons of one shape start each operation once for all of them. Other networks use
+At a batch size of 128, a small network spends most of its time on launching operations, not on
+arithmetic. Multilayer perceptrons therefore bypass autograd and compute analytic gradients, and
+several perceptrons of the same shape are batched into single operations. Other networks use
 autograd.
 """
 
@@ -30,7 +30,7 @@ def has_dropout(model: nn.Module) -> bool:
 
 
 class Autograd:
-    """The passes of any network, by autograd.
+    """Forward and backward passes of any network, using autograd.
 
     Attributes:
         parameters: the model's own parameters.
@@ -39,14 +39,14 @@ class Autograd:
     def __init__(self, model: nn.Module):
         self._model, self._has_dropout = model, has_dropout(model)
         self.parameters = list(model.parameters())
-        self._outputs = Outputs(torch.empty(0))  # with its graph
+        self._outputs = Outputs(torch.empty(0))  # of the last batch, with their graph
 
     def outputs(self, images: Tensor, key: Key, features: bool = False) -> Outputs:
         """Return the network's outputs, detached.
 
         Args:
             images: (N, C, H, W).
-            key: the only thing that dropout masks depend on.
+            key: seeds the dropout masks, which depend on nothing else.
             features: whether to return hidden layers too.
         """
         if self._has_dropout:
@@ -60,7 +60,7 @@ class Autograd:
         """Return the gradient of the loss with respect to each of ``parameters``.
 
         Args:
-            output_gradients: the loss's gradients with respect to the last outputs, in their
+            output_gradients: the loss's gradients with respect to the last outputs, in the same
                 shapes; None for a feature that the loss does not depend on.
         """
         ends, gradients = [self._outputs.logits], [output_gradients.logits]
@@ -75,21 +75,22 @@ class Autograd:
 class _AnalyticPerceptrons:
     """One or several multilayer perceptrons of the same shape, with analytic gradients.
 
-    The models' weights become views of one flat tensor, the only entry of ``parameters``: training
-    it trains the models, weights loaded into a model appear in it, and the optimizer handles one
-    tensor. Activations are (..., features, N), so that no gradient has to be transposed.
+    The models' weights become views of one flat tensor, the only entry of ``parameters``, so that the
+    optimizer handles a single tensor. Updating that tensor updates the models, and loading weights
+    into a model updates the tensor. Activations are (..., features, N), so that no gradient has to be
+    transposed.
     """
 
     def __init__(self, models: list[nn.Module]):
         layers = list(zip(*(_linear_layers(model) for model in models)))
         stacked = []
-        for same in layers:
-            stacked.append(torch.stack([layer.weight.detach() for layer in same]))  # (L, out, in)
-            stacked.append(torch.stack([layer.bias.detach() for layer in same]).unsqueeze(2))
+        for group in layers:
+            stacked.append(torch.stack([layer.weight.detach() for layer in group]))  # (L, out, in)
+            stacked.append(torch.stack([layer.bias.detach() for layer in group]).unsqueeze(2))
         flat = torch.cat([tensor.flatten() for tensor in stacked])
         self._weights = _views(flat, stacked)
-        for same, weights, biases in zip(layers, self._weights[::2], self._weights[1::2]):
-            for layer, weight, bias in zip(same, weights, biases):
+        for group, weights, biases in zip(layers, self._weights[::2], self._weights[1::2]):
+            for layer, weight, bias in zip(group, weights, biases):
                 layer.weight.data, layer.bias.data = weight, bias.squeeze(1)
         self.parameters = [flat]
         self._flat_gradient = torch.empty_like(flat)
@@ -120,20 +121,22 @@ class _AnalyticPerceptrons:
         return hidden
 
     @torch.no_grad()
-    def backward(self, by_logits: Tensor, by_hidden: Sequence[Tensor | None] = ()) -> list[Tensor]:
+    def backward(
+        self, logits_gradient: Tensor, hidden_gradients: Sequence[Tensor | None] = ()
+    ) -> list[Tensor]:
         """Return the gradient of the loss with respect to the flat tensor. The next call overwrites it.
 
         Args:
-            by_logits: the loss's gradient with respect to the last logits, (..., C, N).
-            by_hidden: and with respect to each hidden layer, (..., D, N) or None.
+            logits_gradient: the loss's gradient with respect to the last logits, (..., C, N).
+            hidden_gradients: its gradient with respect to each hidden layer, (..., D, N) or None.
         """
-        gradient = by_logits
+        gradient = logits_gradient
         for i in range(len(self._layer_inputs) - 1, 0, -1):
             inputs, weight = self._layer_inputs[i], self._weights[2 * i]
             self._product(gradient, inputs.mT, out=self._gradients[2 * i])
             torch.sum(gradient, -1, keepdim=True, out=self._gradients[2 * i + 1])
             gradient = self._product(weight.mT, gradient)
-            hidden = by_hidden[i - 1] if by_hidden else None
+            hidden = hidden_gradients[i - 1] if hidden_gradients else None
             if hidden is not None:
                 gradient += hidden
             gradient = torch.ops.aten.threshold_backward(gradient, inputs, 0)
@@ -143,7 +146,7 @@ class _AnalyticPerceptrons:
 
 
 class Perceptron(_AnalyticPerceptrons):
-    """The passes of one multilayer perceptron."""
+    """Forward and backward passes of one multilayer perceptron."""
 
     def __init__(self, model: nn.Module):
         super().__init__([model])
@@ -157,8 +160,10 @@ class Perceptron(_AnalyticPerceptrons):
 
     def gradients(self, output_gradients: Outputs) -> list[Tensor]:
         """Return the gradient with respect to the flat tensor. The next call overwrites it."""
-        by_hidden = [None if gradient is None else gradient.t() for gradient in output_gradients.features]
-        return self.backward(output_gradients.logits.t(), by_hidden)
+        hidden_gradients = [
+            None if gradient is None else gradient.t() for gradient in output_gradients.features
+        ]
+        return self.backward(output_gradients.logits.t(), hidden_gradients)
 
     def _first_layer(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.addmm(bias, weight, images.t())  # (D, N)
@@ -174,11 +179,12 @@ class Perceptron(_AnalyticPerceptrons):
 
 
 class WidePerceptrons(_AnalyticPerceptrons):
-    """The passes of L multilayer perceptrons, whose first layers form the matrix of one wide network.
+    """Forward and backward passes of L multilayer perceptrons, whose first layers are computed as one.
 
-    Measured with 32 networks mlp-30 and one thread, compared with activations of (N, features):
-    softmax over neighbouring images takes 32 instead of 710 microseconds, the second layer 43
-    instead of 210. Results may differ in the last bits from those of each network by itself.
+    The weights of the L first layers form one matrix. With 32 mlp-30 networks and one thread, storing
+    activations as (features, N) instead of (N, features) reduces the time of the softmax from 710 to
+    32 microseconds and of the second layer from 210 to 43. Results may differ in the last bits from
+    those of networks trained separately.
     """
 
     def _first_layer(self, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

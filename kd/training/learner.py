@@ -28,10 +28,10 @@ class Learner:
     Attributes:
         name: "student", "control" or "teacher", or a name that a scheme gives.
         model: trained in place.
-        objective: the terms of its loss.
+        objective: computes the terms of its loss.
         connection: compares its hidden layers with the teacher's; its projection is trained too.
         peer: the name of the learner that teaches it instead of the teacher, or "".
-        settings: what its objective reads instead of the training's settings.
+        settings: the values that its objective reads; None for those of the training.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Step(NamedTuple):
 
     Attributes:
         images: (N, C, H, W), normalized.
-        labels: (N,) class numbers, UNLABELLED where there is none.
+        labels: class indices (N,), UNLABELLED for images without a label.
         teacher: the teacher's outputs for the images, or None.
         key: seeds the step's dropout masks.
-        settings: what the objectives read.
-        learning_rate: of this step.
+        settings: the values that the objectives read, such as temperature.
+        learning_rate: the learning rate of this step.
     """
 
     images: Tensor
@@ -63,11 +63,11 @@ class Step(NamedTuple):
 
 
 class Trainable(Protocol):
-    """One learner, or many learners as one batch, that a Training updates at each step."""
+    """One learner, or many learners computed as one batch, updated by a Training at each step."""
 
     @property
     def name(self) -> str:
-        """Names its part of a checkpoint."""
+        """The name of its tensors in a checkpoint."""
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -79,7 +79,7 @@ class Trainable(Protocol):
 
     @property
     def moments(self) -> list[Tensor]:
-        """The optimizer's state, to be copied from and into."""
+        """The tensors of the optimizer's state, for saving and for restoring in place."""
 
     def step(self, step: Step) -> None:
         """Take one optimizer step."""
@@ -105,7 +105,7 @@ class LearnerState:
 
     @property
     def moments(self) -> list[Tensor]:
-        """The optimizer's state, to be copied from and into."""
+        """The tensors of the optimizer's state, for saving and for restoring in place."""
         return self._optimizer.state
 
     def step(self, step: Step) -> None:
@@ -122,7 +122,7 @@ class LearnerState:
     def update(self, outputs: Outputs, teacher: Outputs | None, step: Step) -> None:
         """Take one optimizer step from the model's last ``outputs`` and those of its teacher or peer."""
         learner, count = self._learner, len(step.images)
-        terms, by_outputs, by_projection = output_gradients(
+        terms, outputs_gradient, projection_gradients = output_gradients(
             learner.objective,
             outputs,
             teacher,
@@ -130,7 +130,7 @@ class LearnerState:
             learner.settings or step.settings,
             learner.connection,
         )
-        gradients = [*self._passes.gradients(by_outputs), *by_projection]
+        gradients = [*self._passes.gradients(outputs_gradient), *projection_gradients]
         self._optimizer.step(self._ranks.summed(gradients, count), step.learning_rate)
         self.means.add(self._ranks.weighted(terms, count), outputs.logits, step.labels)
 
@@ -138,8 +138,8 @@ class LearnerState:
 class RunningMeans:
     """The means of a learner's losses, and its training accuracy, since the last record.
 
-    Steps only store their values. They are summed STEPS_PER_SUM at a time, so that no step waits
-    for a result.
+    add() only stores the values of a step. They are summed once every STEPS_PER_SUM steps, so that no
+    step waits for a result.
     """
 
     def __init__(self, name: str):
@@ -178,12 +178,12 @@ class RunningMeans:
         """Return the mean losses and the training accuracy.
 
         Args:
-            total: adds up one tensor over all processes.
+            total: sums a tensor over all processes.
 
         Returns:
-            The mean of each loss term, by "<learner> <term>"; and the accuracy on the labelled
-            images (from 0 to 1), by learner. The second is empty if no image had a label, and both
-            are if there was no step.
+            The mean of each loss term, keyed by "<learner> <term>"; and the accuracy on the labelled
+            images (from 0 to 1), keyed by learner. The accuracy is left out if no image had a label;
+            both dicts are empty if there was no step.
         """
         if not self._steps:
             return {}, {}

@@ -51,9 +51,9 @@ class Training:
         learners: the models; at most one is connected with the teacher's hidden layers.
         mnist: the training and validation images. The test images are not read.
         plan: the settings that stay fixed.
-        settings: what the objectives read, such as temperature and soft_weight.
-        teacher: asked about the images of each batch as it comes, and about the validation
-            images; None if no objective needs one.
+        settings: the values that the objectives read, such as temperature and soft_weight.
+        teacher: computes the outputs for each batch when the batch is gathered, and the logits of
+            the validation images; None if no objective needs a teacher.
 
     Attributes:
         settings: the current ones; may be updated between two records.
@@ -63,7 +63,7 @@ class Training:
         seconds: time spent on training and evaluation, without pauses.
 
     Raises:
-        UserError: the batch size is larger than the training set, or memory does not suffice.
+        UserError: the batch size is larger than the training set, or there is not enough memory.
     """
 
     def __init__(
@@ -94,8 +94,9 @@ class Training:
             self._ranks.spread(learner.model)
         self._trainables = self._make_trainables()
         self._has_peers = any(learner.peer for learner in learners)
-        # Peers wait for each other's outputs, dropout draws from one global random generator,
-        # processes have one core each, and a GPU runs operations in parallel by itself.
+        # Learners do not train in parallel threads if they are peers (they need each other's outputs),
+        # use dropout (it draws from one global generator), run in several processes (each has one
+        # core) or on a GPU (which runs operations in parallel by itself).
         self._parallel = device.type == "cpu" and not (
             self._has_peers or any(has_dropout(learner.model) for learner in learners) or self._ranks.size > 1
         )
@@ -107,7 +108,7 @@ class Training:
         self._saved_weights: list[dict[str, Tensor]] = [{} for _ in learners]
 
     def _make_trainables(self) -> Sequence[Trainable]:
-        """Return what is updated at each step: every learner by itself, with its own optimizer."""
+        """Return the objects to update at each step: one per learner, each with its own optimizer."""
         return [LearnerState(learner, self.plan.optimizer, self._ranks) for learner in self.learners]
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
@@ -116,7 +117,7 @@ class Training:
         Yields a Record at the end of each epoch and after every step for which
         ``due(step)`` is true. Updating ``settings`` between two records, as in
         ``training.settings.update(temperature=8.0)``, takes effect from the next step on.
-        Between the records models are in training mode.
+        Models are left in training mode between records.
 
         Raises:
             Diverged: a loss or a weight is not finite; checked before each record.
@@ -133,8 +134,8 @@ class Training:
                     threads.wait()
                     losses, train_accuracy = self._means()
                     self._check_finite(losses)
-                    judged = self.mnist.validation if epoch_ends else self.mnist.glance
-                    validation_accuracy, fidelity = self._evaluate(judged)
+                    digits = self.mnist.validation if epoch_ends else self.mnist.glance
+                    validation_accuracy, fidelity = self._evaluate(digits)
                     elapsed = time.perf_counter() - started
                     self.seconds += elapsed
                     record = Record(
@@ -171,11 +172,11 @@ class Training:
                 saved[key] = saved[key].copy_(value) if key in saved else value.clone()
 
     def _check_finite(self, losses: Mapping[str, float]) -> None:
-        """Raise Diverged, with the weights of the last record, if a loss or a weight is not finite."""
+        """Restore the weights of the last record and raise Diverged if a loss or a weight is not finite."""
         # A step can spoil the weights, or the statistics of batch normalization, before any loss shows it.
-        learned = [weight for trainable in self._trainables for weight in trainable.parameters]
-        learned += [buffer for learner in self.learners for buffer in learner.model.buffers()]
-        if all(map(math.isfinite, losses.values())) and _all_finite(learned):
+        tensors = [weight for trainable in self._trainables for weight in trainable.parameters]
+        tensors += [buffer for learner in self.learners for buffer in learner.model.buffers()]
+        if all(map(math.isfinite, losses.values())) and _all_finite(tensors):
             return
         for learner, weights in zip(self.learners, self._saved_weights):
             learner.model.load_state_dict(weights)
@@ -185,7 +186,7 @@ class Training:
         )
 
     def _evaluate(self, digits: Digits) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the accuracy by learner; and its calibration error and fidelity to the teacher."""
+        """Return each learner's accuracy; and its calibration error and fidelity to the teacher."""
         inputs = digits.inputs()
         accuracies: dict[str, float] = {}
         fidelity: dict[str, float] = {}
@@ -198,14 +199,14 @@ class Training:
                 measures |= classification.fidelity(logits, teacher_logits)
             measures["ece"] = classification.ece(logits, digits.labels)
             for name, value in measures.items():
-                if math.isfinite(value):  # logits may be NaN shortly before training is found to diverge
+                if math.isfinite(value):  # logits may be NaN before divergence is detected
                     fidelity[f"{name} {learner.name}"] = value
         return accuracies, fidelity
 
     def _train(self, batch: Batch, threads: LearnerThreads[Step]) -> int:
         """Start one optimizer step of each learner; return the number of images in the whole batch.
 
-        The steps are done, at the latest, when ``threads.wait()`` returns.
+        The steps may still be running; ``threads.wait()`` waits for them.
         """
         images, labels, teacher = batch
         whole = self._ranks.begin(images)
@@ -256,24 +257,24 @@ class Training:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what state() returned, in a Training that was made with the same arguments.
+        """Resume from a state() of a Training with the same arguments.
 
         Raises:
             UserError: it is the state of another training.
         """
 
-        def under(prefix: str) -> dict[str, Tensor]:
+        def with_prefix(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
         try:
             for learner in self.learners:
-                learner.model.load_state_dict(under(f"weights.{learner.name}."))
+                learner.model.load_state_dict(with_prefix(f"weights.{learner.name}."))
             for name, projection in self._projections.items():
-                projection.load_state_dict(under(f"projection.{name}."))
+                projection.load_state_dict(with_prefix(f"projection.{name}."))
             for trainable in self._trainables:
                 for i, value in enumerate(trainable.moments):
                     value.copy_(state[f"moments.{trainable.name}.{i}"])
-            self.settings = {name: value.item() for name, value in under("setting.").items()}
+            self.settings = {name: value.item() for name, value in with_prefix("setting.").items()}
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (KeyError, RuntimeError) as error:
             raise UserError(

@@ -14,10 +14,10 @@ from kd.errors import UserError
 #: Copies of a network's weights that a training holds: the network, its gradient, the optimizer's
 #: two moments, the weights of the last record, and those that pages predict from.
 WEIGHT_COPIES = 6
-#: Memory for the layers' outputs, as a multiple of their size. Measured peaks over the sum of the
-#: outputs: 0.9 (mlp-128) to 1.4 (cnn-tiny).
+#: Memory for the layers' outputs, as a multiple of their total size. The measured peak was 0.9 (mlp-128)
+#: to 1.4 (cnn-tiny) times that size.
 OUTPUT_COPIES = 1.3
-#: The files in which Linux control groups, of both versions, state a container's limit and use.
+#: The files that contain a container's memory limit and usage, for Linux control groups v2 and v1.
 CGROUP_FILES = [
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -29,7 +29,7 @@ OUT_OF_MEMORY = (
 
 
 def needed(networks: Sequence[nn.Module], images: int) -> int:
-    """Return about how many bytes a training of ``networks`` takes at most.
+    """Estimate the peak memory of training ``networks`` together, in bytes.
 
     Args:
         images: the batch size.
@@ -64,7 +64,7 @@ def _output_bytes(network: nn.Module) -> int:
 
 
 def available(device: torch.device) -> int | None:
-    """Return the free bytes on ``device``, or None if the system does not tell."""
+    """Return the free bytes on ``device``, or None if the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -85,7 +85,7 @@ def check(networks: Sequence[nn.Module], images: int, device: torch.device) -> N
     """Check that a training of ``networks`` on batches of ``images`` fits into memory.
 
     Raises:
-        UserError: it does not; the message says what to change.
+        UserError: there is not enough free memory; the message says what to change.
     """
     free = available(device)
     need = needed(networks, images)

@@ -1,7 +1,8 @@
-"""OPTIMIZERS: torch.optim's functions without the bookkeeping of its classes.
+"""Optimizers by name (OPTIMIZERS), which call torch.optim's functions directly.
 
-For a small network, that bookkeeping takes longer than the arithmetic. Both optimizers update each
-weight independently, so networks trained together get the same weights as when trained alone.
+For a small network, the bookkeeping of torch.optim's classes takes longer than the arithmetic. Both
+optimizers update each weight independently, so networks trained together get the same weights as when
+trained alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Optimizer(Protocol):
 
     @property
     def state(self) -> list[Tensor]:
-        """All tensors that it keeps between steps, to be copied from and into."""
+        """All tensors that it keeps between steps, for saving and for restoring in place."""
 
     def step(self, gradients: list[Tensor], learning_rate: float) -> None:
         """Update the parameters with their gradients, in the same order and shapes."""
@@ -72,7 +73,7 @@ class Sgd:
 
     def __init__(self, parameters: list[Tensor]):
         self._parameters = parameters
-        # From 0, the first step equals that of PyTorch, which starts from the first gradient.
+        # Starting from 0 gives the same first step as PyTorch, which starts from the first gradient.
         self._momenta: list[Tensor | None] = [torch.zeros_like(p) for p in parameters]
 
     @property

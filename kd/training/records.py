@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kd.errors import UserError
 
-WARM_UP = 0.2  # the part of the steps in which the learning rate rises
+WARM_UP = 0.2  # the fraction of steps during which the learning rate rises
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Record:
         epoch: epochs done.
         seconds: time spent on training and evaluation, without pauses.
         images_per_second: throughput since the last record.
-        losses: the mean of each loss term since the last record, by "<learner> <term>".
+        losses: the mean of each loss term since the last record, keyed by "<learner> <term>".
         train_accuracy: accuracy on the labelled images since the last record (0 to 1), by learner.
         validation_accuracy: accuracy on validation images (0 to 1), by learner.
-        whole_validation: whether on all validation images, or on a fixed part of them.
-        fidelity: "agreement <learner>", "kl <learner>" and "ece <learner>" on the same images.
+        whole_validation: whether accuracy and fidelity are measured on all validation images or on a
+            fixed subset.
+        fidelity: agreement and KL divergence with the teacher, and calibration error, on the same
+            images; keyed by "agreement <learner>", "kl <learner>" and "ece <learner>".
     """
 
     step: int
@@ -78,7 +80,7 @@ class Record:
 
 
 class Diverged(UserError):
-    """A loss or a weight is not finite. The models have the weights of the last record."""
+    """A loss or a weight is not finite. The models' weights have been reset to those of the last record."""
 
 
 def learning_rate_at(step: int, steps: int, peak: float) -> float:
@@ -86,7 +88,7 @@ def learning_rate_at(step: int, steps: int, peak: float) -> float:
 
     Args:
         step: from 0 to ``steps`` - 1.
-        steps: steps in the whole training; the first 20% of them rise.
+        steps: steps in the whole training; the learning rate rises during the first 20%.
         peak: the highest learning rate.
     """
     rise = max(1, round(WARM_UP * steps))
@@ -96,7 +98,7 @@ def learning_rate_at(step: int, steps: int, peak: float) -> float:
 
 
 def every_epoch(step: int) -> bool:
-    """Ask for no records but those at the ends of epochs."""
+    """Request no records except those at the end of each epoch."""
     return False
 
 

@@ -1,8 +1,8 @@
 """A chain of trainings, in which earlier networks may teach later ones.
 
 An objective defines what a student learns from a teacher's outputs; a scheme defines the
-teacher. A scheme is a list of stages with the same settings. Each stage is one training by
-kd.training.loop of some learners, and may use the networks of earlier stages.
+teacher. A scheme is a list of stages with the same settings. Each stage trains some learners
+with kd.training.loop, and may use the networks of earlier stages.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Chain:
     Args:
         stages: at least one.
         mnist: the training and validation images.
-        plan: of each stage; its schedule counts the steps of all stages.
-        settings: what the objectives read.
+        plan: the plan of each stage, except that steps in its schedule are counted over all stages.
+        settings: the values that the objectives read, such as temperature.
     """
 
     def __init__(self, stages: list[Stage], mnist: Mnist, plan: Plan, settings: Mapping[str, float]):
@@ -43,7 +43,7 @@ class Chain:
     def _begin(self, stage: int, settings: Mapping[str, float]) -> None:
         self._stage = stage
         self._earlier_steps = stage * self._steps_per_stage
-        # Changes before this stage are already in the settings.
+        # The settings already include the changes scheduled before this stage.
         schedule = tuple(
             (step - self._earlier_steps, name, value)
             for step, name, value in self._plan.schedule
@@ -74,7 +74,7 @@ class Chain:
         return self._earlier | {learner.name: learner.model for learner in self._training.learners}
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
-        """Train through all stages, as Training.records; steps and epochs count on from stage to stage."""
+        """Train all stages, as Training.records does; steps and epochs are counted over all stages."""
         while True:
             for record in self._training.records(lambda step: due(self._earlier_steps + step)):
                 yield self._in_chain(record)
@@ -89,8 +89,8 @@ class Chain:
         self._earlier = self.trained
         for model in self._earlier.values():
             for weight in model.parameters():
-                # It may be a view of the training's flat tensor, and matrix products may round
-                # differently from other memory positions.
+                # A weight may be a view of the training's flat tensor. Copy it, since matrix products may
+                # round differently for operands at another memory alignment.
                 weight.data = weight.data.clone()
 
     def _in_chain(self, record: Record) -> Record:
@@ -104,7 +104,7 @@ class Chain:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that is needed to resume, as Training.state, with the networks of finished stages."""
+        """Return all that is needed to resume: Training.state() and the networks of finished stages."""
         state = self._training.state()
         for name, model in self._earlier.items():
             for key, value in model.state_dict().items():
@@ -114,7 +114,7 @@ class Chain:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what state() returned.
+        """Resume from a state() of a Chain with the same arguments.
 
         Raises:
             UserError: it is the state of another training.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
-#: The most items that one thread may be ahead of another, since waiting items take memory.
+#: How many items one thread may be ahead of another; queued items take memory.
 MAX_AHEAD = 64
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class LearnerThreads(Generic[T]):
-    """Call several independent functions with each item that is broadcast, in order. A context manager.
+    """Context manager that calls several independent functions with each broadcast item, in order.
 
     With two networks on two cores, the threads wait for each other once per record instead of
     within each matrix product. Measured with mlp-128 and its control, at a batch size of 128,
@@ -27,8 +27,8 @@ class LearnerThreads(Generic[T]):
 
     Args:
         functions: functions of one item that share no state with each other.
-        parallel: whether they may run at the same time. If so, they are dealt out to as many
-            threads as PyTorch uses (``torch.get_num_threads()``), which share PyTorch's own
+        parallel: whether they may run at the same time. If so, they are distributed over at most
+            ``torch.get_num_threads()`` threads, and each of these uses an equal part of PyTorch's
             threads. Otherwise they run one after the other in the calling thread, and each
             matrix product uses all of PyTorch's threads.
     """
@@ -46,7 +46,7 @@ class LearnerThreads(Generic[T]):
         self._others = [PooledThread.acquire() for _ in self._other_functions]
         for other, functions in zip(self._others, self._other_functions):
             other.begin(functions, self._threads_each)
-        # The other threads have set their own numbers, and a new thread would inherit the last one.
+        # The other threads' numbers of threads also became the default for new threads: restore it.
         torch.set_num_threads(self._total_threads)
         return self
 
@@ -79,11 +79,11 @@ class LearnerThreads(Generic[T]):
             other.wait()
 
     def submit(self, function: Callable[[], R]) -> Callable[[], R]:
-        """Start ``function`` in another thread, if there is one, before the next item.
+        """Queue ``function`` in another thread, if there is one, ahead of the next item.
 
         Returns:
-            A function that waits, and then returns or raises what ``function`` does. If there is
-            no other thread, this is ``function`` itself.
+            A function that waits for the result of ``function`` and returns or raises it; ``function``
+            itself if there is no other thread.
         """
         return self._others[-1].submit(function) if self._others else function
 
@@ -120,7 +120,7 @@ class PooledThread(threading.Thread):
         self._functions, self._error, self._cancelled = functions, None, False
 
         def set_threads() -> None:
-            torch.get_num_threads()  # the first call in a thread would undo a number set before it
+            torch.get_num_threads()  # the first call in a thread resets the number, so make it first
             torch.set_num_threads(torch_threads)
 
         self.submit(set_threads)()
@@ -148,7 +148,7 @@ class PooledThread(threading.Thread):
             raise self._error
 
     def submit(self, function: Callable[[], R]) -> Callable[[], R]:
-        """Queue ``function``; return a function that waits, and then returns or raises what it does."""
+        """Queue ``function``; return a function that waits for its result and returns or raises it."""
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
 
         def task() -> None:
@@ -161,7 +161,7 @@ class PooledThread(threading.Thread):
         return future.result
 
     def release(self) -> None:
-        """Drop the queued items and return the thread to the pool."""
+        """Discard the queued items and return the thread to the pool."""
         self._cancelled = True
         self.submit(lambda: None)()
         self._functions = ()

@@ -43,7 +43,7 @@ def test_every_method_shows_its_settings_and_purpose(app):
 def test_start_is_disabled_for_a_student_without_features(app):
     at = app()
     at.selectbox(key="distil_method").set_value("attention").run()
-    assert "compares feature maps (which convolutions make), and the student mlp-128 has none" in said(at)
+    assert "compares feature maps (the outputs of convolutions), but the student mlp-128 has none" in said(at)
     assert at.button(key="start").disabled and not at.exception
     at.selectbox(key="distil_student").set_value("cnn-tiny").run()
     assert not at.error and not at.button(key="start").disabled and chosen(at).method == "attention"

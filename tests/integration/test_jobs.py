@@ -93,7 +93,7 @@ def test_start_with_an_unknown_teacher_is_refused(manager, monkeypatch):
 
 def test_start_with_a_teacher_without_feature_maps_is_refused(manager):
     with pytest.raises(
-        UserError, match="The method attention compares feature maps .* and the teacher mlp-30 has none"
+        UserError, match="The method attention compares feature maps .* but the teacher mlp-30 has none"
     ):
         manager.start(SHORT.replace(method="attention", student="cnn-tiny"), ME)
     assert not manager.active()

@@ -232,7 +232,7 @@ def test_with_few_labels_the_student_is_better_than_its_control(name, gain, mnis
             {"scheme": "none"},
             "no scheme called 'none'; the schemes are teacher, assistant, born-again, mutual, exits",
         ),
-        ({"scheme": "exits"}, "needs a student with two hidden layers or more, and mlp-128 has fewer"),
+        ({"scheme": "exits"}, "needs a student with at least two hidden layers, but mlp-128 has fewer"),
         (
             {"scheme": "exits", "student": "cnn-tiny", "method": "pkt"},
             "Exits learn from outputs alone, but the method pkt compares hidden layers",

@@ -294,13 +294,13 @@ def test_schedule_may_only_change_settings_of_the_method():
         (
             "attention",
             "mlp-128",
-            "The method attention compares feature maps (which convolutions make), "
-            "and the student mlp-128 has none",
+            "The method attention compares feature maps (the outputs of convolutions), "
+            "but the student mlp-128 has none",
         ),
         (
             "fitnets",
             "linear",
-            "The method fitnets compares hidden layers, and the student linear has none; "
+            "The method fitnets compares hidden layers, but the student linear has none; "
             "choose another student or method.",
         ),
     ],

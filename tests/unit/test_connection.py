@@ -380,7 +380,7 @@ def test_unsupported_network_is_refused_before_training():
     with pytest.raises(
         UserError,
         match=(
-            r"compares feature maps \(which convolutions make\), and the teacher mlp-32 has none; "
+            r"compares feature maps \(the outputs of convolutions\), but the teacher mlp-32 has none; "
             r"choose another teacher"
         ),
     ):

@@ -101,11 +101,11 @@ def test_app_and_command_line_give_the_same_weights(run, quick):
         ),
         (
             ["distil", "--method", "attention"],
-            "The method attention compares feature maps (which convolutions make), and the student",
+            "The method attention compares feature maps (the outputs of convolutions), but the student",
         ),
         (
             ["distil", "--method", "attention", "--student", "cnn-tiny"],
-            "The method attention compares feature maps (which convolutions make), and the teacher",
+            "The method attention compares feature maps (the outputs of convolutions), but the teacher",
         ),
         (
             ["distil", "--method", "rkd", "--teacher", "cnn+cnn"],
