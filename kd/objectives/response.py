@@ -11,8 +11,6 @@ logits (N, C) of student and teacher, and raise ValueError without a teacher.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -84,7 +82,8 @@ def dist(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Se
     "inter-class" correlates the classes of each image and is averaged over the batch; "intra-class"
     correlates the images for each class, is averaged over the classes and weighted by intra_weight.
     The student need not match the teacher's values: both terms are also 0 if its probabilities are an
-    increasing linear function of the teacher's.
+    increasing linear function of the teacher's. A term is 0 too if the teacher's values are all equal,
+    as those of the only image of a batch: there is nothing to correlate with.
     The authors' code has the factor T^2, with T = 4, instead of 16. A correlation does not depend on
     scale, so its gradient does not fall with T, and a factor T^2 would make it grow. Their beta is
     soft_weight here, and their gamma is soft_weight * intra_weight.
@@ -93,17 +92,21 @@ def dist(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Se
     ours = (student.logits / settings["temperature"]).softmax(1)
     theirs = (require_teacher(teacher).logits / settings["temperature"]).softmax(1)
     soft = {
-        "inter-class": 16 * (1 - _correlation(ours, theirs)).mean(),
-        "intra-class": 16 * settings["intra_weight"] * (1 - _correlation(ours.t(), theirs.t())).mean(),
+        "inter-class": 16 * _lost_correlation(ours, theirs).mean(),
+        "intra-class": 16 * settings["intra_weight"] * _lost_correlation(ours.t(), theirs.t()).mean(),
     }
     return with_label_term(soft, student, labels, settings)
 
 
-def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Return Pearson's correlation (N,) of each pair of rows of (N, C); 0 where a row is constant."""
-    return F.cosine_similarity(
-        first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True), dim=1
+def _lost_correlation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return 1 - Pearson's correlation (N,) of each pair of rows of (N, C).
+
+    It is 0 where the teacher's row is constant, which ranks nothing; it is 1 where only the student's is.
+    """
+    correlation = F.cosine_similarity(
+        student - student.mean(1, keepdim=True), teacher - teacher.mean(1, keepdim=True), dim=1
     )
+    return (1 - correlation).masked_fill(teacher.amax(1) == teacher.amin(1), 0)
 
 
 def standardized(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -146,13 +149,23 @@ def jsd(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Set
     Source: Agarwal et al. 2024 (GKD, arXiv 2306.13649), section 2, the generalized JSD.
     """
     mix, temperature = settings["jsd_mix"], settings["temperature"]
-    ours = F.log_softmax(student.logits / temperature, 1)
-    theirs = F.log_softmax(require_teacher(teacher).logits / temperature, 1)
-    if mix < 1e-3:  # so near 0, KL(student || mixture) / m loses precision
-        divergence = kl(theirs, ours)
-    elif mix > 1 - 1e-3:
-        divergence = kl(ours, theirs)
-    else:
-        mixture = torch.logaddexp(theirs + math.log(mix), ours + math.log(1 - mix))
-        divergence = kl(theirs, mixture) / (1 - mix) + kl(ours, mixture) / mix
+    ours = F.log_softmax(student.logits.double() / temperature, 1)
+    theirs = F.log_softmax(require_teacher(teacher).logits.double() / temperature, 1)
+    divergence = _jensen_shannon(theirs, ours, mix).to(student.logits.dtype)
     return with_label_term({"divergence": temperature**2 * divergence}, student, labels, settings)
+
+
+def _jensen_shannon(teacher: Tensor, student: Tensor, mix: float) -> Tensor:
+    """Return the divided divergence of jsd() for log-probabilities (N, C) in double precision: a scalar.
+
+    The mixture is expressed by its ratio to the student and to the teacher. For a small m it almost
+    equals the student, and the logarithms of both, rounded and divided by m, would differ by chance.
+    """
+    if mix < 1e-12:
+        return kl(teacher, student)
+    if mix > 1 - 1e-12:
+        return kl(student, teacher)
+    ratio = (teacher - student).clamp(-700, 700)  # beyond, exp() overflows and the term is 0
+    by_teacher = teacher.exp() * torch.log1p((1 - mix) * torch.expm1(-ratio)) / (1 - mix)
+    by_student = student.exp() * torch.log1p(mix * torch.expm1(ratio)) / mix
+    return -(by_teacher + by_student).sum(1).mean()

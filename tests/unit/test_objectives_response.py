@@ -126,6 +126,27 @@ def test_dist_ignores_linear_changes_of_probabilities(share):
     assert share > 0.95 or hintons(mixed, TEACHER) > 1e-3
 
 
+def test_dist_of_one_image_has_no_correlation_over_images():
+    one = [x[:1] for x in (STUDENT, TEACHER, LABELS)]
+    found = terms(dist, *one, intra_weight=1.0)
+    assert found["intra-class"] == 0
+    # A batch of the same image many times has none either, so that its other terms are equal.
+    many = terms(dist, *(np.repeat(x, 3, 0) for x in one), intra_weight=1.0)
+    assert many == pytest.approx(found, rel=1e-12)
+
+
+def test_dist_adds_nothing_where_the_teacher_is_constant():
+    flat = np.zeros_like(TEACHER)
+    assert set(terms(dist, STUDENT, flat, intra_weight=1.0).values()) == {0.0}
+    assert terms(dist, flat, TEACHER, intra_weight=1.0)["inter-class"] == pytest.approx(16)
+    never = TEACHER.copy()
+    never[:, 4] = -1e5  # a class of probability 0 everywhere
+    rest = [k for k in range(10) if k != 4]
+    p, q = softmax(never), softmax(STUDENT)
+    columns = sum(1 - np.corrcoef(p[:, k], q[:, k])[0, 1] for k in rest) / 10
+    assert terms(dist, STUDENT, never, intra_weight=1.0)["intra-class"] == pytest.approx(16 * columns)
+
+
 # -- standardized logits -----------------------------------------------------------------------------
 
 
@@ -192,6 +213,58 @@ def test_jsd_is_symmetric_at_a_half_and_bounded():
         "divergence"
     ]
     assert 2 < apart <= 4 * math.log(2) + 1e-9
+
+
+ENDS = [0.0, 1e-6, 0.0011, 0.002, 0.01, 0.05, 0.5, 0.9989, 1 - 1e-6, 1.0]
+
+
+def exact_jsd(student, teacher, temperature, mix):
+    """Return the divergence and its gradient by the student's logits, with long doubles."""
+    student, teacher, mix = student.astype(np.longdouble), teacher.astype(np.longdouble), np.longdouble(mix)
+    student, teacher = student / temperature, teacher / temperature
+    q, p = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (student, teacher))
+    mixture = mix * p + (1 - mix) * q
+    parts = np.zeros_like(p)
+    # The derivative of each class's part by q: of KL(p || mixture) / (1 - m) and of KL(q || mixture) / m.
+    if mix < 1:
+        parts += p * np.log(p / mixture) / (1 - mix)
+        by_q = -p / mixture
+    else:
+        by_q = np.log(q / p) + 1
+    if 0 < mix:
+        parts += q * np.log(q / mixture) / mix
+    if 0 < mix < 1:
+        by_q = by_q + (np.log(q / mixture) + 1 - (1 - mix) * q / mixture) / mix
+    scale = temperature**2 / len(student)
+    gradient = q * (by_q - (q * by_q).sum(1, keepdims=True)) * scale / temperature
+    return float(parts.sum() * scale), gradient.astype(float)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+@pytest.mark.parametrize("mix", ENDS)
+def test_jsd_is_accurate_in_float32_near_the_teacher(mix, temperature):
+    random = np.random.default_rng(2)
+    for distance in (0.02, 0.002):
+        for count in (1, 16):
+            teacher = random.normal(0, 4, (count, 10)).astype(np.float32)
+            student = teacher + random.uniform(-distance, distance, (count, 10)).astype(np.float32)
+            value, slope = exact_jsd(student, teacher, temperature, mix)
+            given = {"temperature": temperature, "soft_weight": 1.0, "jsd_mix": mix}
+            leaf = torch.tensor(student, requires_grad=True)
+            labels = torch.zeros(count, dtype=torch.int64)
+            term = jsd(Outputs(leaf), Outputs(torch.tensor(teacher)), labels, given)["divergence"]
+            assert term.item() == pytest.approx(value, rel=0.01) and value > 0
+            found = torch.autograd.grad(term, leaf)[0].numpy()
+            np.testing.assert_allclose(found, slope, rtol=0.01, atol=1e-3 * np.abs(slope).max())
+
+
+@pytest.mark.parametrize("mix", ENDS)
+def test_jsd_is_finite_for_logits_in_the_thousands(mix):
+    student, teacher = 3000 * np.eye(10)[:8], 3000 * np.eye(10)[2:]
+    found = terms(jsd, student, teacher, jsd_mix=mix, temperature=1.0)["divergence"]
+    bound = sum(math.log(1 / share) / (1 - share) for share in (mix, 1 - mix)) if 0 < mix < 1 else 3000
+    assert found == pytest.approx(bound, rel=1e-6)
+    assert np.isfinite(gradient(jsd, student, teacher, jsd_mix=mix, temperature=1.0)).all()
 
 
 def test_gradients_agree_near_the_teacher_for_every_mix():
