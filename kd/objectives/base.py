@@ -101,7 +101,7 @@ def _soft_with_gradient(
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    probabilities, scale = teacher.exp(), temperature / len(student)
+    probabilities, scale = teacher.exp(), temperature / max(1, len(student))
     # Average over the batch only; a mean over all elements would divide by N * C.
     loss = teacher.sub_(student).mul_(probabilities).sum() * (scale * temperature)
     return loss, student.exp_().sub_(probabilities).mul_(scale)
@@ -111,6 +111,7 @@ def _hard_with_gradient(logits: Tensor, labels: Tensor, weight: float) -> tuple[
     """Return weight * cross_entropy() and its gradient, with the operators that autograd uses."""
     log_probabilities = F.log_softmax(logits, dim=1)
     loss, count = torch.ops.aten.nll_loss_forward(log_probabilities, labels, None, _MEAN, UNLABELLED)
+    loss = loss.where(count > 0, 0)
     gradient = torch.ops.aten.nll_loss_backward(
         torch.full_like(loss, weight), log_probabilities, labels, None, _MEAN, UNLABELLED, count
     )
@@ -122,9 +123,14 @@ def _hard_with_gradient(logits: Tensor, labels: Tensor, weight: float) -> tuple[
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of logits (N, C) with labels (N,), in nats: the mean over labelled images.
 
-    It is NaN if no image has a label.
+    It is 0 if no image has a label.
     """
-    return F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
+    return zero_without_labels(F.cross_entropy(logits, labels, ignore_index=UNLABELLED), labels)
+
+
+def zero_without_labels(mean: Tensor, labels: Tensor) -> Tensor:
+    """Return ``mean``, a mean over labelled images; 0 if no image has a label, when it is 0 / 0."""
+    return mean.where((labels != UNLABELLED).any(), 0)
 
 
 def with_label_term(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, soft_loss, with_label_term
+from kd.objectives.base import Settings, Terms, soft_loss, with_label_term, zero_without_labels
 
 
 def label_smoothing(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -19,11 +19,10 @@ def label_smoothing(student: Outputs, teacher: Outputs | None, labels: Tensor, s
     labelled images.
     Source: Szegedy et al. 2016 (arXiv 1512.00567), section 7.
     """
-    return {
-        "smoothed": F.cross_entropy(
-            student.logits, labels, ignore_index=UNLABELLED, label_smoothing=settings["smoothing"]
-        )
-    }
+    smoothed = F.cross_entropy(
+        student.logits, labels, ignore_index=UNLABELLED, label_smoothing=settings["smoothing"]
+    )
+    return {"smoothed": zero_without_labels(smoothed, labels)}
 
 
 def virtual_teacher(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:

@@ -64,7 +64,7 @@ class StackedLosses:
         """
         labelled = labels != UNLABELLED
         one_hot = (labels == self._classes).float()  # (C, N)
-        result = logits.softmax(1).sub_(one_hot).mul_(labelled * (self._hard / labelled.sum()))
+        result = logits.softmax(1).sub_(one_hot).mul_(labelled * (self._hard / labelled.sum().clamp_min(1)))
         if teacher_logits is not None:
             targets = (teacher_logits.t() * self._distinct_inverses).softmax(1)
             own_targets = targets.index_select(0, self._which_temperature)

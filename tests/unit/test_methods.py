@@ -139,6 +139,20 @@ def test_only_labelled_images_count_in_hard_terms(method):
         assert total(one) != total(two), "soft targets must cover unlabelled images too"
 
 
+@every
+@pytest.mark.parametrize("count", [1, N])
+def test_batch_without_labels_learns_from_the_teacher_alone(method, count):
+    student, teacher = (Outputs(who.logits[:count], (who.features[0][:count],)) for who in (said(0), said(1)))
+    none = torch.full((count,), -1)
+    given = settings(method)
+    loss, found = gradients(method, student, teacher, none, **given)
+    terms = method.objective(student, teacher, none, given)
+    for name in {"hard", "smoothed", "virtual teacher"} & set(terms):
+        assert terms[name] == 0
+    assert loss.isfinite() and all(gradient.isfinite().all() for gradient in found)
+    assert (loss > 0 and found[0].any()) if method.teacher else not (loss or found[0].any())
+
+
 @taught
 def test_student_equal_to_its_teacher_learns_only_from_labels(method):
     teacher = said(1)

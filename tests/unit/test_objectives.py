@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from kd.objectives import Outputs, hinton, labels_only, soft_loss
+from kd.objectives.gradients import output_gradients
+from kd.objectives.stacked import StackedLosses
 
 TEMPERATURES = [1.0, 2.5, 4.0, 20.0]
 
@@ -177,3 +179,25 @@ def test_labels_only_is_the_mean_cross_entropy(batch):
     assert list(terms) == ["hard"]
     by_hand = -(F.softmax(student, 1)[range(len(labels)), labels]).log().mean()
     assert terms["hard"].item() == pytest.approx(by_hand.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("objective", [hinton, labels_only])
+def test_analytic_gradients_are_finite_without_labels(batch, objective):
+    student, teacher, _ = batch
+    none = torch.full((len(student),), -1)
+    for soft_weight in (0.9, 1.0):
+        terms, by_outputs, _ = output_gradients(
+            objective, Outputs(student), Outputs(teacher), none, settings(4.0, soft_weight)
+        )
+        assert terms["hard"] == 0
+        soft = soft_weight * gradient(student, teacher, 4.0) if objective is hinton else 0 * student
+        torch.testing.assert_close(by_outputs.logits, soft, rtol=1e-12, atol=1e-15)
+
+
+def test_stacked_gradients_are_finite_without_labels(batch):
+    student, teacher = (logits.float() for logits in batch[:2])
+    losses = StackedLosses([hinton, labels_only], [settings()] * 2, torch.device("cpu"))
+    none = torch.full((len(student),), -1)
+    found = losses.gradient(torch.stack([student.t()] * 2), teacher, none)
+    torch.testing.assert_close(found[0].t(), 0.9 * gradient(student, teacher, 4.0), rtol=1e-4, atol=1e-6)
+    assert not found[1].any()
