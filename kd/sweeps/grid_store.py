@@ -10,6 +10,7 @@ from kd import paths
 from kd.config.grid import GridConfig
 from kd.errors import UserError
 from kd.sweeps.grid_summary import by_place, place, spread
+from kd.tables.cells import rounded
 
 FOLDER = paths.MEASURED
 #: Student -> what Hinton, Vinyals & Dean 2015, section 3, say of their networks with two hidden layers.
@@ -102,5 +103,8 @@ def _change(cells: list[dict[str, Any]], settings: dict[str, Any], low: float, h
 
 
 def _spread(statistic: dict[str, Any], sign: str = "") -> str:
-    mean = f"{statistic['mean']:{sign}.0f}".replace("-", "−")
-    return mean if statistic["sd"] is None else f"{mean} ± {statistic['sd']:.0f}"
+    mean = rounded(statistic["mean"], 0)
+    if sign and not mean.startswith("-"):
+        mean = sign + mean
+    mean = mean.replace("-", "−")
+    return mean if statistic["sd"] is None else f"{mean} ± {rounded(statistic['sd'], 0)}"

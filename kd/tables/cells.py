@@ -7,6 +7,7 @@ continues from its checkpoint.
 from __future__ import annotations
 
 import concurrent.futures
+import decimal
 import hashlib
 import json
 import multiprocessing
@@ -28,6 +29,7 @@ from kd import paths
 from kd.config.base import Config
 from kd.data import sources
 from kd.data.digits import Mnist
+from kd.device import cores
 from kd.errors import UserError
 from kd.experiments.base import Experiment
 
@@ -140,7 +142,7 @@ def compute(
         needs: returns the cells that must be stored before a cell can begin.
         workers: processes at once; one per core if None.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     shares = {cell: float(where(cell).exists()) for cell in cost}
     waiting = [cell for cell in cost if not shares[cell]]
     context = multiprocessing.get_context("spawn")
@@ -218,23 +220,32 @@ def command(full_command: str, seeds: int, usual: int) -> str:
     return full_command if seeds == usual else full_command.replace(" --json", f" --seeds {seeds} --json")
 
 
-def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
-    """Return the mean and the standard deviation (0 for one value)."""
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean and the standard deviation (0 for one value).
+
+    They are not rounded to what is shown: a number that is rounded twice may be off by one in its last digit.
+    """
     return {
-        "mean": round(statistics.mean(values), digits),
-        "sd": round(statistics.stdev(values), digits) if len(values) > 1 else 0.0,
+        "mean": round(statistics.mean(values), 6),
+        "sd": round(statistics.stdev(values), 6) if len(values) > 1 else 0.0,
     }
 
 
 def shown(statistic: Mapping[str, float], digits: int = 2, unit: str = "") -> str:
     """Format a spread() as "97.12 ± 0.10", or without deviation for one seed."""
-    deviation = f" ± {statistic['sd']:.{digits}f}" if statistic["sd"] else ""
-    return f"{statistic['mean']:.{digits}f}{deviation}{unit}"
+    deviation = f" ± {rounded(statistic['sd'], digits)}" if statistic["sd"] else ""
+    return f"{rounded(statistic['mean'], digits)}{deviation}{unit}"
+
+
+def rounded(value: float, digits: int) -> str:
+    """Return a number with ``digits`` decimals; halves are rounded up, away from zero."""
+    step = decimal.Decimal(1).scaleb(-digits)
+    return str(decimal.Decimal(repr(value)).quantize(step, decimal.ROUND_HALF_UP))
 
 
 def machine() -> str:
     """Return a description of this machine: cores, processor and PyTorch version."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
+    return f"{cores()} cores, {platform.machine()}, torch {torch.__version__}"
 
 
 def stored(file: Path, command: str) -> dict[str, Any] | None:

@@ -176,7 +176,7 @@ def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str,
                 for stage in cell["stages"][name]:
                     by_network.setdefault((stage["who"], stage["stage"]), []).append(stage["test_errors"])
             errors[name] = {
-                f"{role} {stage}": cells.spread(values, 1)
+                f"{role} {stage}": cells.spread(values)
                 for (role, stage), values in by_network.items()
                 if stage != "original"
             }
@@ -203,7 +203,7 @@ def table(outcomes: list[dict[str, Any]], latencies: Mapping[str, list[dict[str,
             "latency": latencies["base"],
             **{key: first[key] for key in ("parameters", "nonzero", "file_bytes", "zipped_bytes")},
             **{
-                role: cells.spread([cell["models"][role]["test_errors"] for cell in base], 1)
+                role: cells.spread([cell["models"][role]["test_errors"] for cell in base])
                 for role in ("student", "control")
             },
         },
