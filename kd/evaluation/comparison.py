@@ -7,7 +7,6 @@ import datetime
 import functools
 import json
 import math
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import nn
 
 from kd.data.digits import Mnist
 from kd.data.task import MNIST
-from kd.device import training_device
+from kd.device import cores, training_device
 from kd.errors import UserError
 from kd.export import formats
 from kd.metrics import classification, size
@@ -140,7 +139,7 @@ def latency(
 
 def machine() -> str:
     """Return a description of this machine: cores, processor, device and PyTorch version."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, {training_device()}, torch {torch.__version__}"
+    return f"{cores()} cores, {platform.machine()}, {training_device()}, torch {torch.__version__}"
 
 
 def _file_bytes(run: runs.Run, name: str) -> int | None:

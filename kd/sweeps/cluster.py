@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kd import paths
 from kd.data.digits import Digits, Mnist
+from kd.device import cores
 from kd.errors import UserError
 from kd.objectives import METHODS
 from kd.sweeps import grid_groups
@@ -156,7 +157,7 @@ def packed(mnist: Mnist, teacher: Any, config: Any) -> dict[str, Any]:
     parts = {name: getattr(mnist, name) for name in PARTS}
     arrays = {
         name: {key: getattr(digits, key).cpu().numpy() for key in ("images", "labels", "ids")}
-        | {"file": digits.file}
+        | {"file": digits.file, "data": digits.data}
         for name, digits in parts.items()
     }
     if any(METHODS[method].feature_view for method in config.values("method")):
@@ -179,7 +180,7 @@ def unpacked(shared: Mapping[str, Any]) -> tuple[Mnist, Any]:
         for name in PARTS:
             arrays = shared["mnist"][name]
             images, labels, ids = (torch.from_numpy(arrays[key]) for key in ("images", "labels", "ids"))
-            parts.append(Digits(images, labels, ids, arrays["file"]))
+            parts.append(Digits(images, labels, ids, arrays["file"], data=arrays["data"]))
         teacher = shared.get("teacher")
         if teacher is None:
             teacher = LogitsTeacher(
@@ -239,7 +240,7 @@ def connected(address: str) -> Iterator[Any]:
                 "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                num_cpus=os.cpu_count(),
+                num_cpus=cores(),
                 object_store_memory=STORE,
                 include_dashboard=False,
             )

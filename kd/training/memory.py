@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from kd.data.task import MNIST
+from kd.device import control_groups
 from kd.errors import UserError
 
 #: Copies of a network's weights that a training holds: the network, its gradient, the optimizer's
@@ -17,10 +18,12 @@ WEIGHT_COPIES = 6
 #: Memory for the layers' outputs, as a multiple of their total size. The measured peak was 0.9 (mlp-128)
 #: to 1.4 (cnn-tiny) times that size.
 OUTPUT_COPIES = 1.3
-#: The files that contain a container's memory limit and usage, for Linux control groups v2 and v1.
+MEMINFO = Path("/proc/meminfo")
+#: The files in which Linux control groups, of both versions, state a container's limit and use, and the
+#: line of memory.stat with what the system would free at once: files that were read and not used lately.
 CGROUP_FILES = [
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 ]
 
 OUT_OF_MEMORY = (
@@ -68,17 +71,32 @@ def available(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
         free = [int(lines["MemAvailable"].split()[0]) * 1024]
     except (OSError, KeyError, ValueError):
         return None
-    for limit, used in CGROUP_FILES:  # a container may have less than its machine
-        folder = Path("/sys/fs/cgroup")
-        try:
-            free.append(int((folder / limit).read_text()) - int((folder / used).read_text()))
-        except (OSError, ValueError):
-            pass
+    for group in control_groups("memory"):  # a container may have less than its machine
+        for files in CGROUP_FILES:
+            try:
+                free.append(_free_in(group, *files))
+            except (OSError, ValueError):
+                pass  # the root has no such file, and a group may have no limit
     return max(0, min(free))
+
+
+def _free_in(group: Path, limit: str, used: str, reclaimable: str) -> int:
+    """Return the free bytes of a control group, with what can be freed at once.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: there is no limit.
+    """
+    free = int((group / limit).read_text()) - int((group / used).read_text())
+    try:
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return free + int(statistics.get(reclaimable, 0))
+    except (OSError, ValueError):
+        return free
 
 
 def check(networks: Sequence[nn.Module], images: int, device: torch.device) -> None:
