@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -39,7 +40,7 @@ def jitter(digits: Digits, generator: torch.Generator) -> Digits:
     Source: Beyer et al. 2022 (arXiv 2106.05237), section 3.
     """
     shifts = torch.randint(0, len(SHIFTS), (len(digits),), generator=generator).to(digits.images.device)
-    return Digits(shifted(digits.images, shifts), digits.labels, digits.ids, digits.file, shifts)
+    return dataclasses.replace(digits, images=shifted(digits.images, shifts), shifts=shifts)
 
 
 def affine(digits: Digits, generator: torch.Generator) -> Digits:

@@ -50,6 +50,8 @@ FILES: dict[str, tuple[int, tuple[int, ...], str]] = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+#: The digests of the image files, by which images of MNIST are known: Digits.file -> Digits.data.
+IMAGES = {"train": FILES["train-images-idx3-ubyte"][2], "test": FILES["t10k-images-idx3-ubyte"][2]}
 #: Size in bytes of the four compressed files that torchvision downloads.
 DOWNLOAD_BYTES = 9912422 + 28881 + 1648877 + 4542
 DOWNLOAD_SECONDS = 300.0
@@ -112,12 +114,14 @@ def load_full(folder: Path) -> Mnist:
         arrays["train-labels-idx1-ubyte"].long(),
         torch.arange(MNIST.train_images),
         "train",
+        data=IMAGES["train"],
     )
     test = Digits(
         arrays["t10k-images-idx3-ubyte"],
         arrays["t10k-labels-idx1-ubyte"].long(),
         torch.arange(MNIST.test_images),
         "test",
+        data=IMAGES["test"],
     )
     held_out = torch.zeros(MNIST.train_images, dtype=torch.bool)
     held_out[validation_ids()] = True
@@ -130,7 +134,7 @@ def load_sample() -> Mnist:
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, MNIST.height, MNIST.width)
-    whole = Digits(images, torch.from_numpy(labels).long(), validation_ids(), "train")
+    whole = Digits(images, torch.from_numpy(labels).long(), validation_ids(), "train", data=IMAGES["train"])
     every_fifth = torch.zeros(len(whole), dtype=torch.bool)
     every_fifth[::5] = True  # the sample is sorted by class, so this takes 100 images of each
     held_out = whole.take(every_fifth)

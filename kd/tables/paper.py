@@ -154,7 +154,8 @@ def everything(mnist: digits.Mnist) -> digits.Mnist:
     images, labels, ids = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "ids")
     )
-    return dataclasses.replace(mnist, train=digits.Digits(images, labels, ids, "train"))
+    train = dataclasses.replace(mnist.train, images=images, labels=labels, ids=ids)
+    return dataclasses.replace(mnist, train=train)
 
 
 def run_cell(row: str, seed: int, progress: cells.Progress = lambda share: None) -> dict[str, Any]:

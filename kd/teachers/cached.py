@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kd.data.augmentation import SHIFTS
-from kd.data.digits import Digits
+from kd.data.digits import Digits, Mnist
+from kd.data.sources import IMAGES
 from kd.data.task import MNIST, Task
 from kd.models import inference, registry
 from kd.models.inference import Outputs
@@ -22,6 +24,7 @@ from kd.objectives.feature_matching import View
 from kd.paths import cache_folder
 
 MAX_FEATURES = 1024  # values per image kept of hidden layers: at most 123 MB in half precision
+MAX_DATA = 2  # data sets whose logits stay in memory
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -33,20 +36,33 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def logits_digest(logits: Tensor) -> str:
+    """Return a SHA-256 digest, in hexadecimal, of a table of logits."""
+    return hashlib.sha256(logits.cpu().numpy().tobytes()).hexdigest()
+
+
 Ask = Callable[[Tensor], Tensor]  # images -> (N, D)
+
+
+class Key(NamedTuple):
+    """The images that a table of logits belongs to: those of a file of a data set, as they are or shifted."""
+
+    file: str
+    data: str
+    shifted: bool
 
 
 class CachedTeacher:
     """A trained model whose logits are computed once per image, on first use.
 
-    Logits are raw, so that they serve every temperature and method. They are looked up by the image's id,
-    never by its place in a batch. The model stays in eval mode and never changes.
+    Logits are raw, so that they serve every temperature and method. They are looked up by the image's data
+    set, file and id, never by its place in a batch. The model stays in eval mode and never changes.
 
     Args:
         name: the teacher's name, or the id of its run.
         architecture: its name in kd.models.registry.
         model: the trained network; it is set to eval mode, without gradients.
-        shipped_logits: a file of logits that the same weights computed earlier.
+        shipped_logits: a file of logits that the same weights computed earlier for all of MNIST.
         task: the task that the model was trained for.
     """
 
@@ -62,23 +78,29 @@ class CachedTeacher:
         self.model = model.eval().requires_grad_(False)
         self.digest = weights_digest(model)
         self._device = next(model.parameters()).device
-        self._task, self._rows = task, task.rows
-        self._tables = {(file, False): self._empty(rows, task.classes) for file, rows in self._rows.items()}
-        self._view: View | None = None
-        for path in (shipped_logits, self._kept_at()):
-            if path is not None and path.exists():
-                self._read(path)
-        self._computed = 0
+        self._task, self._rows, self._shipped = task, task.rows, shipped_logits
+        self._tables: dict[Key, tuple[Tensor, Tensor]] = {}  # oldest first
+        self._grown: set[Key] = set()  # tables with logits computed since loading
+        self._view: tuple[View, str] | None = None  # with the data set's digest
+
+    @property
+    def parts(self) -> list[CachedTeacher]:
+        """Return the teachers that it consists of, as kd.teachers.averaged has several."""
+        return [self]
 
     def _places(self, digits: Digits) -> Tensor:
         """Return the rows of ``digits`` in a table: by image id, or by shift and image id."""
         return digits.ids if digits.shifts is None else digits.shifts * self._rows[digits.file] + digits.ids
 
+    def _repeat(self, digits: Digits) -> bool:
+        """Return whether the images are known to be those of a file of a data set."""
+        return digits.file in self._rows and bool(digits.data)
+
     def logits(self, digits: Digits) -> Tensor:
         """Return the raw logits of ``digits``, (N, 10), in their order."""
-        if digits.file not in self._rows:  # images that do not repeat
+        if not self._repeat(digits):
             return self._compute(digits, self.model)
-        logits, filled = self._table(digits.file, digits.shifts is not None)
+        logits, filled = self._table(digits)
         missing = ~filled[self._places(digits)]
         if missing.any():
             new = digits.take(missing)
@@ -99,14 +121,16 @@ class CachedTeacher:
             said = inference.outputs(self.model, inputs)
             return torch.cat([said.logits, *view(said.features)], 1)
 
-        if digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
+        repeat = self._repeat(digits)
+        if not repeat or digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
             logits, *features = self._compute(digits, ask).split([self._task.classes, *widths], 1)
-            if digits.file not in self._rows:
+            if not repeat:
                 return Outputs(logits, tuple(features))
             self._learn(digits, logits)
             return Outputs(self.logits(digits), tuple(features))
-        if self._view != view:
-            self._view, self._kept = view, self._empty(self._rows["train"], sum(widths), torch.float16)
+        if self._view != (view, digits.data):
+            self._view = view, digits.data
+            self._kept = self._empty(self._rows["train"], sum(widths), torch.float16)
         kept, filled = self._kept
         missing = ~filled[digits.ids]
         if missing.any():
@@ -119,12 +143,13 @@ class CachedTeacher:
 
     def _learn(self, digits: Digits, logits: Tensor) -> None:
         """Store new logits in their table. Known ones stay: shipped logits are equal on every machine."""
-        table, filled = self._table(digits.file, digits.shifts is not None)
+        table, filled = self._table(digits)
         places = self._places(digits)
         new = ~filled[places]
-        table[places[new]] = logits[new]
-        filled[places[new]] = True
-        self._computed += int(new.sum())
+        if new.any():
+            table[places[new]] = logits[new]
+            filled[places[new]] = True
+            self._grown.add(_key(digits))
 
     def _compute(self, digits: Digits, ask: Ask) -> Tensor:
         # Matrix products round differently for different numbers of rows. Full chunks make the logits of
@@ -134,14 +159,24 @@ class CachedTeacher:
         # Clone, because a loss cannot use an inference tensor.
         return inference.in_chunks(self.model, ask, inputs)[: len(digits)].clone()
 
-    def _table(self, file: str, shifted: bool) -> tuple[Tensor, Tensor]:
-        """Return the logits by image id and a mask of the known ones.
+    def _table(self, digits: Digits) -> tuple[Tensor, Tensor]:
+        """Return the logits by image id and a mask of the known ones; read the known ones on first use.
 
-        With ``shifted``, rows go by shift and image id; that table (60 MB) is made on first use.
+        For shifted images rows go by shift and image id, which takes 60 MB. Tables of the last
+        MAX_DATA data sets are kept.
         """
-        if (file, shifted) not in self._tables:
-            self._tables[file, shifted] = self._empty(len(SHIFTS) * self._rows[file], self._task.classes)
-        return self._tables[file, shifted]
+        key = _key(digits)
+        if key not in self._tables:
+            same = [other for other in self._tables if other._replace(data=key.data) == key]
+            if len(same) >= MAX_DATA:
+                self.keep()
+                del self._tables[same[0]]
+                self._grown.discard(same[0])
+            rows = self._rows[key.file]
+            self._tables[key] = self._empty(rows * (len(SHIFTS) if key.shifted else 1), self._task.classes)
+            if not key.shifted:
+                self._read(key)
+        return self._tables[key]
 
     def _empty(self, rows: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         numbers = torch.full((rows, width), torch.nan, dtype=dtype, device=self._device)
@@ -151,51 +186,77 @@ class CachedTeacher:
         """Return the teacher's accuracy on ``digits``, from 0 to 1."""
         return (self.logits(digits).argmax(1) == digits.labels).float().mean().item()
 
+    # -- on disk -------------------------------------------------------------------------------
+
     def keep(self) -> None:
         """Save logits computed since loading for the next start. Errors are ignored: it is only a cache."""
-        if not self._computed:
-            return
-        path = self._kept_at()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.save_logits(path)
-            self._computed = 0
-        except (OSError, SafetensorError):
-            pass
+        for key in [key for key in self._grown if not key.shifted]:
+            path = self._kept_at(key)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                logits = self._tables[key][0].cpu()
+                self._write(path, {key.file: logits}, {"logits": logits_digest(logits), **self._origin(key)})
+                self._grown.discard(key)
+            except (OSError, SafetensorError):
+                pass
 
-    def save_logits(self, path: Path) -> None:
-        """Write the logits of all images to ``path``, atomically.
+    def save_logits(self, path: Path, mnist: Mnist) -> None:
+        """Write the logits of all images of ``mnist`` to ``path``, atomically, to be shipped.
 
         Raises:
             OSError: the file cannot be written.
         """
+        for digits in (mnist.train, mnist.validation, mnist.test):
+            self.logits(digits)
+        tables = {digits.file: self._table(digits)[0].cpu() for digits in (mnist.train, mnist.test)}
+        self._write(path, tables, {"teacher": self.digest})
+
+    def _write(self, path: Path, tables: dict[str, Tensor], about: dict[str, str]) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
-            save_file(
-                {file: self._table(file, False)[0].cpu() for file in self._rows},
-                temporary,
-                {"teacher": self.digest},
-            )
+            save_file(tables, temporary, about)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _kept_at(self) -> Path:
-        return cache_folder() / "logits" / f"{self.digest[:32]}.safetensors"
+    def _origin(self, key: Key) -> dict[str, str]:
+        """Return all that logits depend on: the weights, the preprocessing and the images."""
+        task = self._task
+        return {
+            "teacher": self.digest,
+            "preprocessing": f"{task.image_shape}, mean {task.mean}, std {task.std}",
+            "file": key.file,
+            "data": key.data,
+        }
 
-    def _read(self, path: Path) -> None:
-        """Read logits from ``path``; ignore a damaged file and one of another teacher."""
+    def _kept_at(self, key: Key) -> Path:
+        name = hashlib.sha256("\n".join(self._origin(key).values()).encode()).hexdigest()
+        return cache_folder() / "logits" / f"{name[:32]}.safetensors"
+
+    def _read(self, key: Key) -> None:
+        """Fill a table with logits from disk; ignore a damaged file and one of other logits."""
+        if self._shipped is not None and IMAGES.get(key.file) == key.data:
+            self._fill(key, self._shipped, {"teacher": self.digest})
+        self._fill(key, self._kept_at(key), self._origin(key))
+
+    def _fill(self, key: Key, path: Path, origin: dict[str, str]) -> None:
         try:
             with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("teacher") != self.digest:
-                    return
-                tables = {name: file.get_tensor(name) for name in self._rows}
+                about = file.metadata() or {}
+                table = file.get_tensor(key.file)
         except (SafetensorError, OSError):
             return
-        for file, table in tables.items():
-            logits, filled = self._table(file, False)
-            if table.shape == logits.shape and table.dtype == torch.float32:
-                # Logits read first stay: shipped logits are equal on every machine.
-                new = (table.isfinite().all(1) & ~filled.cpu()).to(self._device)
-                logits[new] = table.to(self._device)[new]
-                filled |= new
+        logits, filled = self._tables[key]
+        if table.shape != logits.shape or table.dtype != torch.float32:
+            return
+        # The whole file of shipped logits was checked by kd.teachers.catalogue.
+        intact = path == self._shipped or about.get("logits") == logits_digest(table)
+        if intact and origin.items() <= about.items():
+            # Logits read first stay: shipped logits are equal on every machine.
+            new = (table.isfinite().all(1) & ~filled.cpu()).to(self._device)
+            logits[new] = table.to(self._device)[new]
+            filled |= new
+
+
+def _key(digits: Digits) -> Key:
+    return Key(digits.file, digits.data, digits.shifts is not None)

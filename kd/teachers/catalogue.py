@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import torch
 
@@ -59,9 +61,9 @@ def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanT
 def _load_one(name: str, device: torch.device | str) -> CachedTeacher:
     """Load a single teacher; see load()."""
     if name in shipped():
-        architecture = describe(name)["architecture"]
-        model = registry.load(WEIGHTS / f"{name}.safetensors", architecture)
-        return CachedTeacher(name, architecture, model.to(device), WEIGHTS / f"{name}.logits.safetensors")
+        about = describe(name)
+        model = registry.load(WEIGHTS / f"{name}.safetensors", about["architecture"])
+        return CachedTeacher(name, about["architecture"], model.to(device), _shipped_logits(name, about))
     if runs.is_id(name):
         run = runs.load(name)
         if "teacher" not in run.models:
@@ -71,3 +73,13 @@ def _load_one(name: str, device: torch.device | str) -> CachedTeacher:
         f"There is no teacher called {name[:40]!r}; choose one of {', '.join(shipped())}, "
         "or the id of a teacher run."
     )
+
+
+def _shipped_logits(name: str, about: dict) -> Path | None:
+    """Return the file of a shipped teacher's logits; None if its checksum is wrong, to compute them again."""
+    path = WEIGHTS / f"{name}.logits.safetensors"
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+    return path if digest == about.get("logits_sha256") else None

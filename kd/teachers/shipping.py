@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -31,9 +32,8 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
     target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
     shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
     validation_errors = _validation_errors(shipped, mnist)
-    for digits in (mnist.train, mnist.validation, mnist.test):
-        shipped.logits(digits)
-    shipped.save_logits(catalogue.WEIGHTS / f"{name}.logits.safetensors")
+    logits = catalogue.WEIGHTS / f"{name}.logits.safetensors"
+    shipped.save_logits(logits, mnist)
     arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in run.config.to_dict().items())
     description = {
         "architecture": run.architecture,
@@ -43,6 +43,7 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
         "versions": run.measures["versions"],
         "data_sha256": run.measures["data"],
         "weights_sha256": shipped.digest,
+        "logits_sha256": hashlib.sha256(logits.read_bytes()).hexdigest(),
         "train_images": len(mnist.train),
         "validation_errors": validation_errors,
         "validation_images": len(mnist.validation),

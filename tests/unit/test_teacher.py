@@ -1,14 +1,19 @@
 """Teachers: cached logits equal live ones in any order and are kept on disk."""
 
+import dataclasses
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from kd.data import sources
 from kd.data.augmentation import affine, jitter
 from kd.data.digits import Digits
 from kd.data.task import MNIST
-from kd.models import registry
+from kd.models import inference, registry
 from kd.objectives import soft_loss
+from kd.objectives.feature_matching import View
 from kd.teachers.cached import CachedTeacher
 from tests.helpers import identical, small_teacher, weights
 from tests.teachers import Counted, close, live
@@ -55,7 +60,7 @@ def test_each_image_is_computed_once(digits):
 def test_logits_are_looked_up_by_image_id(digits):
     cached = small_teacher()
     known = cached.logits(digits.take(slice(0, 10)))
-    renamed = Digits(digits.images[50:60], digits.labels[50:60], digits.ids[:10], "train")
+    renamed = dataclasses.replace(digits.take(slice(50, 60)), ids=digits.ids[:10])
     assert torch.equal(cached.logits(renamed), known)
     order = torch.tensor([4, 1, 8])
     assert torch.equal(cached.logits(digits.take(order)), known[order])
@@ -65,10 +70,85 @@ def test_training_and_test_images_with_equal_ids_are_distinct(digits):
     cached = small_teacher()
     train, test = (
         digits.take(slice(0, 5)),
-        Digits(digits.images[5:10], digits.labels[5:10], digits.ids[:5], "test"),
+        dataclasses.replace(digits.take(slice(5, 10)), ids=digits.ids[:5], file="test"),
     )
     assert close(cached.logits(train), live(cached, train))
     assert close(cached.logits(test), live(cached, test))
+
+
+# -- several data sets ---------------------------------------------------------------------
+
+
+def other_images(mnist):
+    """Return data with the ids of ``mnist`` and other images."""
+    parts = {
+        name: dataclasses.replace(part, images=255 - part.images, data="")
+        for name in ("train", "validation", "test")
+        for part in [getattr(mnist, name)]
+    }
+    return dataclasses.replace(mnist, **parts)
+
+
+def test_data_sets_with_equal_ids_have_their_own_logits(mnist):
+    cached, other = small_teacher(), other_images(mnist)
+    for data in (mnist, other, mnist):
+        for part in (data.train, data.validation):
+            assert close(cached.logits(part), live(cached, part))
+    assert not close(cached.logits(mnist.train), cached.logits(other.train), 0.1)
+
+
+def test_shifted_images_of_data_sets_have_their_own_logits(mnist):
+    cached = small_teacher()
+    for data in (mnist, other_images(mnist)):
+        shifted = jitter(data.train.take(slice(0, 20)), torch.Generator().manual_seed(0))
+        assert close(cached.logits(shifted), live(cached, shifted))
+
+
+def test_features_of_data_sets_are_kept_apart(mnist):
+    cached, view = small_teacher("mlp-30"), View((0,), (1,))
+    for data in (mnist, other_images(mnist), mnist):
+        digits = data.train.take(slice(0, 20))
+        found, own = cached.outputs(digits, view), inference.outputs(cached.model, digits.inputs())
+        assert close(found.logits, own.logits) and close(found.features[0], own.features[0], 0.02)
+
+
+def test_logits_on_disk_belong_to_their_data_set(mnist, cache):
+    first, other = small_teacher(), other_images(mnist)
+    for data in (mnist, other):
+        first.logits(data.train)
+    first.keep()
+    assert len(list((cache / "logits").iterdir())) == 2
+    again = small_teacher()
+    counted = Counted(again)
+    for data in (other, mnist):
+        assert torch.equal(again.logits(data.train), first.logits(data.train))
+    assert counted.images == 0
+
+
+def test_few_data_sets_stay_in_memory(mnist, monkeypatch):
+    monkeypatch.setattr("kd.teachers.cached.MAX_DATA", 1)
+    cached, other = small_teacher(), other_images(mnist)
+    counted = Counted(cached)
+    for data in (mnist, other):
+        cached.logits(data.train)
+    images = counted.images
+    assert close(cached.logits(mnist.train), live(small_teacher(), mnist.train))
+    assert counted.images == images, "the first data set's logits were kept on disk"
+
+
+def test_images_outside_a_data_set_are_computed_each_time(digits):
+    cached = small_teacher()
+    alone = Digits(digits.images[:5], digits.labels[:5], digits.ids[:5], "train")
+    inverted = dataclasses.replace(alone, images=255 - alone.images)
+    for images in (alone, inverted):
+        assert close(cached.logits(images), live(cached, images))
+
+
+def test_data_set_is_the_same_on_another_day(mnist):
+    one, other = other_images(mnist), other_images(mnist)
+    assert one.train.data == one.validation.data == other.train.data != mnist.train.data
+    assert one.train.take(slice(0, 3)).data == one.train.data
+    assert mnist.train.data == sources.FILES["train-images-idx3-ubyte"][2]
 
 
 # -- views ---------------------------------------------------------------------------------
@@ -149,7 +229,7 @@ def test_computed_logits_are_kept_for_the_next_start(digits, cache):
     counted = Counted(again)
     assert torch.equal(again.logits(digits), logits) and counted.images == 0
     again.keep()
-    assert kept_file(cache).name == f"{first.digest[:32]}.safetensors"
+    assert kept_file(cache).suffix == ".safetensors"
 
 
 def test_cache_writes_no_file_without_new_logits(digits, cache):
@@ -171,7 +251,11 @@ def test_file_of_another_teacher_is_not_used(digits, cache):
     other, cached = small_teacher(seed=1), small_teacher(seed=2)
     other.logits(digits)
     other.keep()
-    kept_file(cache).rename(cache / "logits" / f"{cached.digest[:32]}.safetensors")
+    content = kept_file(cache).read_bytes()
+    kept_file(cache).unlink()
+    cached.logits(digits)
+    cached.keep()
+    kept_file(cache).write_bytes(content)
     again = small_teacher(seed=2)
     assert close(again.logits(digits), live(again, digits))
 
@@ -189,12 +273,12 @@ def empty(path):
 
 
 def rewritten(change):
-    """Return damage that leaves a valid safetensors file of the same teacher."""
+    """Return damage that leaves a valid safetensors file of the same teacher and data."""
 
     def damage(path):
-        tables = load_file(path)
-        digest = small_teacher().digest
-        save_file(change(tables), path, {"teacher": digest})
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        save_file(change(load_file(path)), path, about)
 
     damage.__name__ = change.__name__
     return damage
@@ -208,8 +292,13 @@ def other_type(tables):
     return {name: table.double() for name, table in tables.items()}
 
 
-def without_test(tables):
-    return {"train": tables["train"]}
+def without_train(tables):
+    return {"test": tables["train"]}
+
+
+def other_value(tables):
+    tables["train"].nan_to_num_()[7, 3] += 2.0
+    return tables
 
 
 def not_finite(tables):
@@ -218,7 +307,12 @@ def not_finite(tables):
     return tables
 
 
-DAMAGES = [truncate, garble, empty, *map(rewritten, [other_shape, other_type, without_test, not_finite])]
+DAMAGES = [
+    truncate,
+    garble,
+    empty,
+    *map(rewritten, [other_shape, other_type, without_train, not_finite, other_value]),
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -229,6 +323,14 @@ def test_damaged_file_is_ignored(digits, cache, damage):
     damage(kept_file(cache))
     again = small_teacher()
     assert close(again.logits(digits), live(again, digits))
+
+
+def test_logits_that_earlier_versions_kept_are_computed_again(digits, cache):
+    first = small_teacher()
+    (cache / "logits").mkdir(parents=True)
+    old = {name: torch.full((rows, 10), 3.0) for name, rows in MNIST.rows.items()}
+    save_file(old, cache / "logits" / f"{first.digest[:32]}.safetensors", {"teacher": first.digest})
+    assert close(small_teacher().logits(digits), live(first, digits))
 
 
 def test_disk_errors_are_tolerated(digits, cache, tmp_path, monkeypatch):

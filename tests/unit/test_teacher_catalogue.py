@@ -1,10 +1,11 @@
 """Teachers by name: runs, several teachers as one, and the shipped teacher."""
 
+import hashlib
 import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
@@ -189,6 +190,33 @@ def test_shipped_logits_are_complete_and_equal_live_logits(cnn, sample):
         assert counted.images == 0, "the shipped logits have gaps"
         assert close(logits, inference.logits_in_chunks(cnn.model, part.inputs()), 1e-3)
         counted.images = 0
+
+
+@pytest.mark.parametrize("name", catalogue.shipped())
+def test_shipped_logits_have_the_checksum_of_the_description(name):
+    content = (catalogue.WEIGHTS / f"{name}.logits.safetensors").read_bytes()
+    assert catalogue.describe(name)["logits_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("change", ["a value", "no file", "no checksum"])
+def test_changed_shipped_logits_are_computed_again(cnn, digits, tmp_path, monkeypatch, change):
+    for path in catalogue.WEIGHTS.glob("cnn*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    logits, description = tmp_path / "cnn.logits.safetensors", tmp_path / "cnn.json"
+    if change == "a value":
+        tables = load_file(logits)
+        tables["train"] += 5.0
+        save_file(tables, logits, {"teacher": cnn.digest})
+    elif change == "no file":
+        logits.unlink()
+    else:
+        told = json.loads(description.read_text())
+        del told["logits_sha256"]
+        description.write_text(json.dumps(told))
+    monkeypatch.setattr(catalogue, "WEIGHTS", tmp_path)
+    again, few = catalogue.load("cnn"), digits.take(slice(0, 64))
+    counted = Counted(again)
+    assert close(again.logits(few), live(cnn, few)) and counted.images == 64
 
 
 def test_validation_errors_match_the_description(cnn, sample, about):
