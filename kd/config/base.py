@@ -55,7 +55,7 @@ def finite_number(value: Any, kind: type, label: str) -> int | float:
         UserError: ``value`` is not a finite number, or not a whole one where ``kind`` is int.
     """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # float() reads 1_2 as 12
             raise ValueError
         number = float(value)
         if not math.isfinite(number) or (kind is int and number != int(number)):
@@ -64,6 +64,11 @@ def finite_number(value: Any, kind: type, label: str) -> int | float:
         noun = "a whole number" if kind is int else "a number"
         raise UserError(f"{label} must be {noun}, not {shown(value)}.") from None
     return kind(number)
+
+
+def parts_of(text: str) -> list[str]:
+    """Return the values in a list such as "1,2": with commas, spaces or both between them."""
+    return [part for part in re.split(r"[,\s]+", text) if part]
 
 
 def plain_number(value: int | float) -> str:

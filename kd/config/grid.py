@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kd.config.base import Config, setting
+from kd.config.base import Config, parts_of, setting
 from kd.config.distil import DistilConfig
 from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural, share_kept
 from kd.data.task import MNIST
@@ -31,8 +31,8 @@ _KINDS: dict[str, type] = {
 class GridConfig(Config):
     """Settings of a sweep: students for all combinations of the axes' values, each with its control.
 
-    An axis is a comma-separated list of values without duplicates, numbers in ascending order.
-    See kd.sweeps.grid.
+    An axis is a comma-separated list of values without duplicates, numbers in ascending order; spaces
+    separate values too. See kd.sweeps.grid.
     """
 
     student: str = setting(
@@ -106,7 +106,7 @@ class GridConfig(Config):
     def _checked(self, name: str) -> list[Any]:
         """Return the validated values of an axis."""
         label, kind = self.setting(name)["label"], _KINDS[name]
-        parts = [part.strip() for part in getattr(self, name).split(",") if part.strip()]
+        parts: list[Any] = parts_of(getattr(self, name))
         if not parts:
             raise UserError(
                 f"{label} must have at least one value, "

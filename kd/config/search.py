@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kd.config.base import Settings, setting
+from kd.config.base import Settings, parts_of, setting
 from kd.config.distil import DistilConfig
 from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural
 from kd.data.task import MNIST
@@ -63,7 +63,7 @@ class SearchConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = list(dict.fromkeys(name.strip() for name in self.methods.split(",") if name.strip()))
+        names = list(dict.fromkeys(parts_of(self.methods)))
         object.__setattr__(self, "methods", ",".join(names))
         if not names:
             raise UserError("Methods must have at least one name, such as hinton.")

@@ -56,6 +56,8 @@ def test_sweep_is_counted_trained_and_its_cells_open(app):
 def test_invalid_sweep_gives_a_sentence_and_keeps_the_input(app):
     at = app("sweep", **SMALL)
     box = next(box for box in at.text_input if box.label == "Temperatures")
+    box.set_value("1 2").run()
+    assert not at.error and "**3 trainings**: 2 students and 1 control," in said(at), "T = 1 and 2, not 12"
     box.set_value("1, forty").run()
     assert [error.value for error in at.error] == ["Temperature must be a number, not 'forty'."]
     assert (

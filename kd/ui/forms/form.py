@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from kd.config.base import Settings
+from kd.config.base import Settings, parts_of
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
 from kd.ui.runs import teachers
@@ -235,7 +235,7 @@ def _shown(kind: Callable[..., Any], value: Any, options: Mapping[str, Any]) -> 
     if kind is st.pills:
         return "default", list(value)
     if kind is st.multiselect:
-        return "default", [part for part in value.split(",") if part]
+        return "default", parts_of(value)
     if kind is st.segmented_control:
         return "default", value
     if kind is st.text_input:
@@ -250,5 +250,5 @@ def _written(kind: Callable[..., Any], value: Any) -> Any:
     if kind is st.multiselect:
         return ",".join(value)
     if kind is st.text_input:
-        return value.replace(" ", "")
+        return ",".join(parts_of(value))
     return value
