@@ -11,6 +11,7 @@ from typing import Any
 
 from kd.data.task import MNIST
 from kd.evaluation.comparison import ParetoPoint, frontier
+from kd.figures.averaging import averaged
 from kd.figures.training import (
     COLOURS,
     DASHES,
@@ -129,8 +130,8 @@ def article(teacher: Rows, student: Rows) -> tuple[Figure, Figure]:
         ("Validation accuracy", "validation", "%{y:.2%}"),
     ):
         traces = []
-        for role, rows in (("teacher", thin(teacher)), ("student", thin(student))):
-            ends = [row for row in rows if row.get("whole_validation")]
+        for role, rows in (("teacher", teacher), ("student", student)):
+            ends = thin([row for row in _by_epoch(rows) if row.get("whole_validation")])
             if key == "loss":
                 values: list[float | None] = [
                     sum(value for name, value in row.items() if name.startswith(f"loss {role}"))
@@ -148,6 +149,14 @@ def article(teacher: Rows, student: Rows) -> tuple[Figure, Figure]:
         )
         figures.append({"data": traces, "layout": layout})
     return figures[0], figures[1]
+
+
+def _by_epoch(rows: Rows) -> Rows:
+    """Return the rows with losses that are means over an epoch: a live run's records cover less."""
+    per_epoch = next(
+        (round(row["step"] / row["epoch"]) for row in rows if row.get("epoch") and "step" in row), None
+    )
+    return averaged(rows, "loss ", per_epoch)
 
 
 def confusion(counts: Sequence[Sequence[int]], role: str) -> Figure:

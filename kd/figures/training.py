@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kd.config.kind import short
 from kd.data.task import MNIST
+from kd.figures.averaging import averaged
 
 Figure = dict[str, Any]
 Rows = Sequence[Mapping[str, float]]
@@ -56,12 +57,14 @@ def order(role: str) -> int:
 def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = ()) -> Figure:
     """Plot each weighted loss term over the epochs, on a logarithmic axis.
 
+    Each point is a mean over a comparable number of batches; see kd.figures.averaging.
+
     Args:
         rows: the run's metrics.
         epochs: the run's length, which is the axis's range.
         changes: settings changed during training: step, name and new value.
     """
-    rows = thin(rows)
+    rows = thin(averaged(rows, "loss ", breaks=[step for step, _, _ in changes]))
     traces, dashes, kept = [], itertools.cycle(TERM_DASHES), columns(rows, "loss ")
     for key in kept:
         role, term = key.removeprefix("loss ").split(" ", 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kd import paths
-from kd.figures import training
+from kd.figures import comparison, training
 from kd.figures.lab import DIGIT_COLOURS
 
 
@@ -51,6 +51,45 @@ def test_change_of_a_setting_is_marked_at_its_step():
     layout = training.loss(rows(30), 5, CHANGES)["layout"]
     assert [shape["x0"] for shape in layout["shapes"]] == [0.1, 0.2]
     assert [note["text"] for note in layout["annotations"]] == ["T → 8", "soft weight → 0.5"]
+
+
+def points(found, role="student, soft"):
+    return next(trace["y"] for trace in found["data"] if trace["name"] == role)
+
+
+def record(step, soft, whole=0.0):
+    return {"step": step, "epoch": step / 100, "loss student soft": soft, "whole_validation": whole}
+
+
+def test_loss_of_a_single_step_is_averaged_with_those_before():
+    usual = [record(20 * i, 0.5) for i in range(1, 6)]
+    steps = [record(101, 4.5), record(102, 0.5)]
+    # 20 batches: 19 of a mean of 0.5 and the one of 4.5, of a record of 20 of which all are weighted.
+    assert points(training.loss(usual + steps, 5)) == pytest.approx(
+        [0.5] * 5 + [(20 * 0.5 + 4.5) / 21, (20 * 0.5 + 4.5 + 0.5) / 22], abs=1e-6
+    )
+
+
+def test_losses_of_a_run_made_of_single_steps_stay_as_they_are():
+    rows = [record(i, 1.0 + i % 3) for i in range(1, 31)]
+    assert points(training.loss(rows, 5)) == [row["loss student soft"] for row in rows]
+
+
+def test_first_loss_and_losses_of_usual_records_stay_as_they_are():
+    rows = [record(1, 2.3), record(40, 1.0), record(75, 0.8), record(100, 0.7, 1.0), record(140, 0.6)]
+    assert points(training.loss(rows, 5)) == [row["loss student soft"] for row in rows]
+
+
+def test_loss_after_a_change_is_not_averaged_with_those_before():
+    rows = [record(20, 0.5), record(40, 0.5), record(41, 8.0), record(42, 10.0)]
+    assert points(training.loss(rows, 5, [(40, "temperature", 16.0)])) == [0.5, 0.5, 8.0, 9.0]
+
+
+def test_loss_by_epoch_covers_the_whole_epoch():
+    live = [record(60, 1.0), record(100, 0.5, 1.0), record(199, 0.4), record(200, 3.0, 1.0)]
+    loss, _ = comparison.article([{"epoch": 1, "loss teacher hard": 0.2, "whole_validation": 1.0}], live)
+    assert points(loss, "student") == pytest.approx([0.8, 0.426], abs=1e-6)
+    assert points(loss, "teacher") == [0.2]
 
 
 def test_zero_loss_terms_are_not_drawn():

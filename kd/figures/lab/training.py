@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from kd.figures.averaging import averaged
 from kd.figures.training import (
     COLOURS,
     DASHES,
@@ -139,7 +140,7 @@ def wrong_shares(rows: Rows, epochs: float) -> Figure:
 
 def gradient_ratio(rows: Rows, epochs: float) -> Figure:
     """Plot the norm of the mistaken gradient divided by that of the right one, on a logarithmic axis."""
-    rows = thin(rows)
+    rows = thin(averaged(rows, "gradient ratio"))
     ratio = line(
         rows, [row["gradient ratio"] or None for row in rows], TAUGHT["mistaken"], "mistaken", "%{y:.3g}"
     )
