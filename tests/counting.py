@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kd.config.base import Settings, setting
+from kd.config.base import Settings
+from kd.config.fields import setting
 from kd.config.kind import Kind, no_networks
 from kd.training.loop import Record
 

@@ -12,13 +12,14 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from kd.config import fields
 from kd.data.augmentation import AUGMENTATIONS
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
-from kd.training.optimizers import OPTIMIZERS
 
 MAX_TEACHERS = 5
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
@@ -27,25 +28,6 @@ _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 def is_id(text: Any) -> bool:
     """Return whether ``text`` is the id of a run, such as 20260131-120000-0123456789abcdef."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
-
-
-def setting(
-    default: Any,
-    label: str,
-    help: str,
-    low: float | None = None,
-    high: float | None = None,
-    step: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """Return a dataclass field for Settings.
-
-    A number has a range, from ``low`` to ``high``, and the ``step`` of its widget; a name has ``choices``.
-    """
-    return field(
-        default=default,
-        metadata={"label": label, "help": help, "low": low, "high": high, "step": step, "choices": choices},
-    )
 
 
 def finite_number(value: Any, kind: type, label: str) -> int | float:
@@ -210,40 +192,15 @@ class Settings:
 class Config(Settings):
     """Settings that several kinds of run share."""
 
-    epochs: int = setting(
-        5, "Epochs", "How many times training goes through all the training images.", 1, 200, 1
-    )
-    batch_size: int = setting(
-        128,
-        "Batch size",
-        "Images per optimizer step. Small batches learn more per image; large ones are faster.",
-        1,
-        4096,
-        1,
-    )
-    learning_rate: float = setting(
+    epochs: int = fields.epochs(5)
+    batch_size: int = fields.batch_size()
+    learning_rate: float = fields.learning_rate(
         4e-3,
-        "Learning rate",
         "The optimizer's peak step size, reached after a warm-up; it then falls to zero. "
         "SGD needs about ten times as much as AdamW.",
-        1e-6,
-        1.0,
-        1e-4,
     )
-    optimizer: str = setting(
-        "adamw",
-        "Optimizer",
-        "adamw learns fast; sgd (with momentum) needs more epochs but often generalizes better.",
-        choices=tuple(OPTIMIZERS),
-    )
-    seed: int = setting(
-        0,
-        "Seed",
-        "Fixes the initial weights and the order of the images. The same seed gives the same run.",
-        0,
-        2**31 - 1,
-        1,
-    )
+    optimizer: str = fields.optimizer()
+    seed: int = fields.seed()
 
     @property
     def total_epochs(self) -> int:
@@ -261,6 +218,12 @@ def check_teacher(name: str) -> None:
         )
     if len(names) > MAX_TEACHERS or len(set(names)) < len(names):
         raise UserError(f"Teacher can combine up to {MAX_TEACHERS} different teachers, joined by +.")
+
+
+def check_labels(count: int) -> None:
+    """Raise a UserError unless there is a label for each class, or 0 for all images."""
+    if 0 < count < MNIST.classes:
+        raise UserError(f"Labels must be at least {MNIST.classes}, one per digit, or 0 for all.")
 
 
 def check_augmentation(name: str) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kd.config.base import Config, is_id, setting
+from kd.config import fields
+from kd.config.base import Config, check_labels, is_id
+from kd.config.fields import setting
 from kd.config.kind import NAME_LENGTH, Kind, settings_line
 from kd.data.task import MNIST
 from kd.errors import UserError
@@ -68,44 +70,13 @@ class CompressConfig(Config):
         "static uses one for all.",
         choices=quantization.INT8,
     )
-    teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network that the smaller one learns from in fine-tuning."
-    )
-    temperature: float = setting(
-        4.0,
-        "Temperature",
-        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
-        1.0,
-        20.0,
-        0.5,
-    )
-    soft_weight: float = setting(
-        0.9,
-        "Soft weight",
-        "Share of the loss that comes from the teacher; the rest comes from the labels.",
-        0.0,
-        1.0,
-        0.05,
-    )
-    labels: int = setting(
-        0,
-        "Labels",
-        "How many training images are labelled in fine-tuning, the same number per digit. "
-        "The fewer there are, the more the teacher helps. 0 means all.",
-        0,
-        MNIST.train_images,
-        MNIST.classes,
-    )
-    epochs: int = setting(
-        2, "Epochs", "How often fine-tuning goes through all the training images.", 1, 50, 1
-    )
-    learning_rate: float = setting(
-        1e-3,
-        "Learning rate",
-        "The optimizer's peak step size, lower than for an untrained network.",
-        1e-6,
-        1.0,
-        1e-4,
+    teacher: str = fields.teacher("The smaller network learns from it in fine-tuning.")
+    temperature: float = fields.temperature(4.0)
+    soft_weight: float = fields.soft_weight(0.9)
+    labels: int = fields.labels(0)
+    epochs: int = fields.epochs(2, "fine-tuning", most=50)
+    learning_rate: float = fields.learning_rate(
+        1e-3, "The optimizer's peak step size, lower than for an untrained network."
     )
 
     def __post_init__(self) -> None:
@@ -114,8 +85,7 @@ class CompressConfig(Config):
             raise UserError(
                 "Network and teacher must each be the name of a shipped teacher or the id of a run."
             )
-        if 0 < self.labels < MNIST.classes:
-            raise UserError(f"Labels must be at least {MNIST.classes}, one per digit, or 0 for all.")
+        check_labels(self.labels)
 
     @property
     def percents(self) -> dict[str, int]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from kd.config.base import Config, check_augmentation, finite_number, setting, shown
+from kd.config import fields
+from kd.config.base import Config, check_augmentation, check_labels, finite_number, shown
+from kd.config.fields import explained, setting
 from kd.config.kind import Kind, settings_line
 from kd.config.schemes import SCHEMES
 from kd.data.task import MNIST
@@ -33,12 +35,10 @@ class DistilConfig(Config):
 
     _architectures: ClassVar = ("student", "assistant")
 
-    student: str = setting("mlp-128", "Student", "The small network that learns from the teacher.")
-    teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
-    )
-    method: str = setting("hinton", "Method", "How the student is taught.")
-    scheme: str = setting("teacher", "Scheme", "Which network teaches the student.")
+    student: str = fields.student("mlp-128")
+    teacher: str = fields.teacher()
+    method: str = fields.method()
+    scheme: str = setting("teacher", "Scheme", explained("scheme"))
     assistant: str = setting("mlp-800x2", "Assistant", "The network between teacher and student.")
     generations: int = setting(
         2, "Generations", "How many copies are trained in turn, each taught by the one before.", 1, 5, 1
@@ -49,23 +49,8 @@ class DistilConfig(Config):
         "Initial weights of student and control: random, or teacher to copy every second of its blocks, "
         "which needs a Transformer student of half the teacher's depth.",
     )
-    temperature: float = setting(
-        4.0,
-        "Temperature",
-        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
-        1.0,
-        20.0,
-        0.5,
-    )
-    soft_weight: float = setting(
-        0.9,
-        "Soft weight",
-        "Share of the loss that matches the teacher's answers; the rest matches the labels. "
-        "0 ignores the answers.",
-        0.0,
-        1.0,
-        0.05,
-    )
+    temperature: float = fields.temperature(4.0)
+    soft_weight: float = fields.soft_weight(0.9)
     feature_weight: float = setting(
         1.0,
         "Feature weight",
@@ -123,26 +108,9 @@ class DistilConfig(Config):
         0.999,
         0.001,
     )
-    augmentation: str = setting(
-        "none",
-        "Augmentation",
-        "How training images are varied, for teacher and student alike: none, jitter (shifts of up to 2 px) "
-        "or affine (also rotated and scaled; slow).",
-    )
-    omitted: str = setting(
-        "",
-        "Left out",
-        "Digits that neither student nor control is trained on, such as 3 or 0169. Empty: none.",
-    )
-    labels: int = setting(
-        0,
-        "Labels",
-        "How many training images are labelled, the same number per digit. The student learns the teacher's "
-        "answers for the others too. 0 means all.",
-        0,
-        MNIST.train_images,
-        MNIST.classes,
-    )
+    augmentation: str = fields.augmentation("none", "training images, for teacher and student alike,")
+    omitted: str = fields.omitted()
+    labels: int = fields.labels(0)
     label_noise: float = setting(
         0.0,
         "Label noise",
@@ -180,8 +148,7 @@ class DistilConfig(Config):
             raise UserError("Initial weights must be random or teacher.")
         check_augmentation(self.augmentation)
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
-        if 0 < self.labels < MNIST.classes:
-            raise UserError(f"Labels must be at least {MNIST.classes}, one per digit, or 0 for all.")
+        check_labels(self.labels)
         if self.label_noise and len(self.omitted) == MNIST.classes - 1:
             raise UserError(
                 "With nine digits left out, there is no other digit to replace a label with; "

@@ -1,4 +1,4 @@
-"""The glossary: one or two sentences per term, for the app's help texts and for docs/glossary.md."""
+"""The glossary: one or two sentences per term, for docs/glossary.md and the help of settings and columns."""
 
 from __future__ import annotations
 
@@ -62,6 +62,5 @@ TERMS: dict[str, str] = {
 def markdown() -> str:
     """Return the content of docs/glossary.md."""
     entries = "\n".join(f"- **{term}**: {meaning}" for term, meaning in TERMS.items())
-    return (
-        f"# Glossary\n\nThe app's help texts use the same sentences (`kd/config/glossary.py`).\n\n{entries}\n"
-    )
+    about = "The help of settings and columns uses the same sentences (`kd/config/glossary.py`)."
+    return f"# Glossary\n\n{about}\n\n{entries}\n"

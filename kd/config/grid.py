@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kd.config.base import Config, parts_of, setting
+from kd.config import fields
+from kd.config.base import Config, parts_of
 from kd.config.distil import DistilConfig
+from kd.config.fields import explained, setting
 from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural, share_kept
-from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
@@ -35,26 +36,20 @@ class GridConfig(Config):
     separate values too. See kd.sweeps.grid.
     """
 
-    student: str = setting(
-        "mlp-30",
-        "Students",
-        "The networks that learn from the teacher, separated by commas, such as mlp-30,mlp-300.",
+    student: str = fields.student(
+        "mlp-30", "Several are separated by commas, such as mlp-30,mlp-300.", "Students"
     )
-    teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
-    )
-    method: str = setting("hinton", "Methods", "The methods to teach with, separated by commas.")
+    teacher: str = fields.teacher()
+    method: str = fields.method("Methods", "Several are separated by commas.")
     temperature: str = setting(
         "1,2,3,4,8,20",
         "Temperatures",
-        "Soften the teacher's answers: 1 to 20, separated by commas. "
-        "Methods without a temperature ignore them.",
+        explained("temperature", "1 to 20, separated by commas; methods without a temperature ignore them."),
     )
     soft_weight: str = setting(
         "0.5,0.9,1",
         "Soft weights",
-        "Shares of the loss that match the teacher's answers: 0 to 1, separated by commas. "
-        "0 is the control, which is always trained.",
+        explained("soft weight", "0 to 1, separated by commas; 0 is the control, which is always trained."),
     )
     labels: str = setting(
         "0",
@@ -62,19 +57,10 @@ class GridConfig(Config):
         "Numbers of labelled training images, separated by commas. The students learn the teacher's "
         "answers for all images. 0 means all.",
     )
-    seeds: int = setting(
-        3,
-        "Seeds",
-        "How many times everything is trained, with different initial weights and order of the images.",
-        1,
-        100,
-        1,
-    )
-    epochs: int = setting(
-        3, "Epochs", "How many times each training goes through all the training images.", 1, 200, 1
-    )
-    seed: int = setting(
-        0, "First seed", "The first of the seeds, which are consecutive numbers.", 0, 2**31 - 101, 1
+    seeds: int = fields.seeds(3, 100, "different initial weights and order of the images")
+    epochs: int = fields.epochs(3, "each training")
+    seed: int = fields.seed(
+        "The first of the seeds, which are consecutive numbers.", "First seed", 2**31 - 101
     )
     continues: str = setting(
         "",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kd.config.base import Settings, setting
+from kd.config.base import Settings
+from kd.config.fields import setting
 from kd.config.kind import Kind
 from kd.data.task import MNIST
 

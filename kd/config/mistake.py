@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kd.config.base import Settings, setting
+from kd.config import fields
+from kd.config.base import Settings
 from kd.config.kind import Kind
-from kd.data.task import MNIST
 from kd.objectives.mistakes import MISTAKES
 
 
@@ -21,44 +21,14 @@ class MistakeConfig(Settings):
 
     _architectures: ClassVar = ("student",)
 
-    mistake: str = setting("no-t2", "Mistake", "The mistake to make.", choices=tuple(MISTAKES))
-    student: str = setting("mlp-128", "Student", "The architecture of all three networks.")
-    teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network whose answers the students learn to match."
-    )
-    temperature: float = setting(
-        8.0,
-        "Temperature",
-        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
-        1.0,
-        20.0,
-        0.5,
-    )
-    soft_weight: float = setting(
-        0.5,
-        "Soft weight",
-        "Share of the loss that comes from the teacher; the rest comes from the labels.",
-        0.0,
-        1.0,
-        0.05,
-    )
-    labels: int = setting(
-        100,
-        "Labels",
-        "How many training images are labelled. The fewer, the more the teacher helps. 0 means all.",
-        0,
-        MNIST.train_images,
-        MNIST.classes,
-    )
-    epochs: int = setting(3, "Epochs", "How many times all training images are seen.", 1, 50, 1)
-    seed: int = setting(
-        0,
-        "Seed",
-        "Fixes the initial weights and the order of the images. The same seed gives the same run.",
-        0,
-        2**31 - 1,
-        1,
-    )
+    mistake: str = fields.mistake()
+    student: str = fields.student("mlp-128", "All three networks have its architecture.")
+    teacher: str = fields.teacher()
+    temperature: float = fields.temperature(8.0)
+    soft_weight: float = fields.soft_weight(0.5)
+    labels: int = fields.labels(100)
+    epochs: int = fields.epochs(3, most=50)
+    seed: int = fields.seed()
 
     @property
     def total_epochs(self) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kd.config.base import Settings, parts_of, setting
+from kd.config import fields
+from kd.config.base import Settings, parts_of
 from kd.config.distil import DistilConfig
+from kd.config.fields import explained, setting
 from kd.config.kind import NAME_LENGTH, Kind, no_networks, plural
-from kd.data.task import MNIST
 from kd.errors import UserError
-from kd.training.optimizers import OPTIMIZERS
 
 #: Limits of a search that is started in the app, where all visitors share one worker.
 STARTED_TRIALS, STARTED_EPOCHS = 100, 1_000
@@ -23,39 +23,20 @@ class SearchConfig(Settings):
 
     _architectures: ClassVar = ("student",)
 
-    student: str = setting("mlp-30", "Student", "The network that learns from the teacher.")
-    teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
-    )
+    student: str = fields.student("mlp-30")
+    teacher: str = fields.teacher()
     trials: int = setting(30, "Trials", "The maximum number of settings to try.", 1, 1000, 1)
     methods: str = setting(
-        "hinton,dist,reverse-kl,jsd", "Methods", "The methods to choose from, separated by commas."
+        "hinton,dist,reverse-kl,jsd",
+        "Methods",
+        explained("method", "The search chooses from these, separated by commas."),
     )
-    labels: int = setting(
-        0,
-        "Labels",
-        "How many training images are labelled. 0 means all.",
-        0,
-        MNIST.train_images,
-        MNIST.classes,
-    )
-    epochs: int = setting(
-        5,
-        "Epochs",
-        "How many times a trial goes through all the training images, unless it is pruned.",
-        1,
-        200,
-        1,
-    )
-    batch_size: int = setting(128, "Batch size", "Images per optimizer step.", 1, 4096, 1)
-    optimizer: str = setting("adamw", "Optimizer", "The optimizer of all trials.", choices=tuple(OPTIMIZERS))
-    seed: int = setting(
-        0,
-        "Seed",
-        "Fixes the proposed settings, and each trial's initial weights and order of the images.",
-        0,
-        2**31 - 1,
-        1,
+    labels: int = fields.labels(0)
+    epochs: int = fields.epochs(5, "a trial", more=", unless it is pruned")
+    batch_size: int = fields.batch_size()
+    optimizer: str = fields.optimizer()
+    seed: int = fields.seed(
+        "Fixes the proposed settings, and each trial's initial weights and order of the images."
     )
 
     #: The progress of a whole search is counted as one epoch.

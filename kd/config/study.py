@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kd.config.base import Settings, setting
+from kd.config import fields
+from kd.config.base import Settings
+from kd.config.fields import setting
 from kd.config.kind import Kind, no_networks
-from kd.data.task import MNIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,26 +24,10 @@ class StudyConfig(Settings):
         "What varies: labels, the number of labels; or noise, the share of wrong ones.",
         choices=("labels", "noise"),
     )
-    student: str = setting("mlp-128", "Student", "The architecture of student and control.")
-    teacher: str = setting(
-        MNIST.teacher, "Teacher", "The trained network whose answers the student learns to match."
-    )
-    temperature: float = setting(
-        4.0,
-        "Temperature",
-        "Softens the teacher's answers: nearly one-hot at 1; higher shows which other classes it considers.",
-        1.0,
-        20.0,
-        0.5,
-    )
-    seeds: int = setting(
-        5,
-        "Seeds",
-        "How many times everything is trained, with different initial weights and images.",
-        1,
-        20,
-        1,
-    )
+    student: str = fields.student("mlp-128", "Its control has the same architecture.")
+    teacher: str = fields.teacher()
+    temperature: float = fields.temperature(4.0)
+    seeds: int = fields.seeds(5)
 
     #: The progress of a whole study is counted as one epoch.
     epochs: ClassVar[int] = 1

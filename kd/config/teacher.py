@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kd.config.base import Config, check_augmentation, setting
+from kd.config import fields
+from kd.config.base import Config, check_augmentation
+from kd.config.fields import setting
 from kd.config.kind import Kind
 from kd.data.task import MNIST
 
@@ -17,12 +19,7 @@ class TeacherConfig(Config):
     _architectures: ClassVar = ("teacher",)
 
     teacher: str = setting(MNIST.teacher, "Architecture", "The network to train.")
-    augmentation: str = setting(
-        "affine",
-        "Augmentation",
-        "How training images are varied: none, jitter (shifts of up to 2 px) "
-        "or affine (also rotated and scaled).",
-    )
+    augmentation: str = fields.augmentation("affine")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kd.config.base import Settings, setting
+from kd.config import fields
+from kd.config.base import Settings
 from kd.config.distil import checked_omitted
+from kd.config.fields import setting
 from kd.data.task import MNIST
 from kd.lab.corruptions import CORRUPTIONS
 from kd.lab.never_saw import EPOCHS
-from kd.objectives.mistakes import MISTAKES
 
 #: Name in the link -> title on the page, in order.
 PANELS = {
@@ -38,14 +39,7 @@ class LabSettings(Settings):
     """The settings of the page's experiments; the run itself is not among them."""
 
     panel: str = setting("soft-targets", "Experiment", "What the page shows.", choices=tuple(PANELS))
-    temperature: float = setting(
-        4.0,
-        "Temperature",
-        "Softens the teacher's probabilities: at 1 they are nearly one-hot; higher shows other classes.",
-        1.0,
-        20.0,
-        0.5,
-    )
+    temperature: float = fields.temperature(4.0)
     picture: str = setting(
         "test", "Picture", "A digit from the test set, or one that you draw.", choices=tuple(PICTURES)
     )
@@ -56,29 +50,12 @@ class LabSettings(Settings):
     like: str = setting(
         "3", "That looks like a", "The other digit that the teacher should see in them.", choices=DIGITS
     )
-    omitted: str = setting("3", "Left out", "Digits on which neither student nor control is trained.")
-    student: str = setting(
-        "mlp-128",
-        "Student",
-        "A larger student comes closer to the paper and takes longer.",
-        choices=tuple(EPOCHS),
+    omitted: str = fields.omitted("3")
+    student: str = fields.student(
+        "mlp-128", "A larger one comes closer to the paper and takes longer.", choices=tuple(EPOCHS)
     )
-    seed: int = setting(
-        0,
-        "Seed",
-        "Fixes the initial weights and the order of the images. The same seed gives the same run.",
-        0,
-        2**31 - 1,
-        1,
-    )
-    seeds: int = setting(
-        3,
-        "Seeds",
-        "How many times everything is repeated, with different initial weights and images.",
-        1,
-        20,
-        1,
-    )
+    seed: int = fields.seed()
+    seeds: int = fields.seeds(3)
     offset_by: str = setting(
         "hand",
         "Offset",
@@ -93,31 +70,10 @@ class LabSettings(Settings):
         20.0,
         0.5,
     )
-    mistake: str = setting("no-t2", "Mistake", "The mistake to make.", choices=tuple(MISTAKES))
-    break_temperature: float = setting(
-        8.0,
-        "Temperature",
-        "Softens the probabilities of teacher and students during training.",
-        1.0,
-        20.0,
-        0.5,
-    )
-    labels: int = setting(
-        100,
-        "Labels",
-        "How many training images have a label. With few, the teacher matters more. 0: all of them.",
-        0,
-        MNIST.train_images,
-        MNIST.classes,
-    )
-    soft_weight: float = setting(
-        0.5,
-        "Soft weight",
-        "Share of the loss that comes from the teacher; the rest comes from the labels.",
-        0.0,
-        1.0,
-        0.05,
-    )
+    mistake: str = fields.mistake()
+    break_temperature: float = fields.temperature(8.0, "It is that of the training.")
+    labels: int = fields.labels(100)
+    soft_weight: float = fields.soft_weight(0.5)
     corruption: str = setting(
         "rotated", "Corruption", "How the test digits are changed.", choices=tuple(CORRUPTIONS)
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from kd import paths
-from kd.config import glossary
 
 CODE = [
     path for folder in ("kd", "pages", "tests", "benchmarks") for path in (paths.ROOT / folder).rglob("*.py")
@@ -92,7 +91,3 @@ def test_test_names_are_short():
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > 60
     ]
     assert not names
-
-
-def test_glossary_page_shows_the_terms_of_the_app():
-    assert (paths.ROOT / "docs" / "glossary.md").read_text() == glossary.markdown()
