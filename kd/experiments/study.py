@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from kd.data import transfer_set
 from kd.data.digits import UNLABELLED, Digits, Mnist
 from kd.device import training_device
 from kd.experiments.base import Distillation, Experiment, NetworkTeacher
+from kd.experiments.outcomes import from_tensors, to_tensors
 from kd.models import registry
 from kd.objectives import Outputs, labels_only, soft_loss
 from kd.randomness import generator
@@ -273,14 +273,7 @@ class StudyTraining:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is needed to resume, as tensors by name."""
-        columns = dict.fromkeys(key for point in self.points for key in point)
-        points = {
-            f"point.{key}": torch.tensor(
-                [point.get(key, math.nan) for point in self.points], dtype=torch.float64
-            )
-            for key in columns
-        }
-        return self._current.state() | points
+        return self._current.state() | to_tensors("point", self.points)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Restore a state that state() returned.
@@ -288,13 +281,7 @@ class StudyTraining:
         Raises:
             UserError: it is the state of another training.
         """
-        columns = {
-            key.removeprefix("point."): value.tolist()
-            for key, value in state.items()
-            if key.startswith("point.")
-        }
-        rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
-        self.points = [{key: value for key, value in row.items() if not math.isnan(value)} for row in rows]
+        self.points = from_tensors("point", state)
         if not self.ended:
             self._current = self._cells[len(self.points)].start()
             self._current.restore(state)

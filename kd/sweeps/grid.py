@@ -21,6 +21,7 @@ from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments.base import Experiment, NetworkTeacher, environment
+from kd.experiments.outcomes import from_tensors, to_tensors
 from kd.metrics import classification
 from kd.objectives import METHODS, feature_matching
 from kd.store import runs
@@ -217,14 +218,7 @@ class SweepTraining:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is needed to resume, as tensors by name."""
-        ended = list(self.outcomes.values())
-        columns = dict.fromkeys(key for outcome in ended for key in outcome)
-        state = {
-            f"outcome.{key}": torch.tensor(
-                [outcome.get(key, math.nan) for outcome in ended], dtype=torch.float64
-            )
-            for key in columns
-        }
+        state = to_tensors("outcome", list(self.outcomes.values()))
         state |= {f"cell.{name}": value for name, value in self.weights.items()}
         if self._current:
             group, training = self._current
@@ -237,17 +231,11 @@ class SweepTraining:
         Raises:
             UserError: it is the state of another training.
         """
-        columns = {
-            key.removeprefix("outcome."): value.tolist()
-            for key, value in state.items()
-            if key.startswith("outcome.")
-        }
-        rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
         self.outcomes = {}
         self.weights = {
             key.removeprefix("cell."): value for key, value in state.items() if key.startswith("cell.")
         }
-        self.keep([{key: value for key, value in row.items() if not math.isnan(value)} for row in rows])
+        self.keep(from_tensors("outcome", state))
         self.seconds = float(state["seconds.before"])
         self._current, self._unreported = None, []
         if "group" in state:
