@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from kd.config.glossary import TERMS
 from kd.figures import training
 from kd.tables import cells, paper
 from kd.ui.charts import chart
@@ -52,9 +53,7 @@ st.dataframe(
         "ours": st.column_config.TextColumn(
             help="Mean and standard deviation over the seeds; errors on the 10,000 test images, or percent."
         ),
-        "control": st.column_config.TextColumn(
-            help="The same student, same seed and batches, trained on the labels alone."
-        ),
+        "control": st.column_config.TextColumn(help=TERMS["control"]),
         "beyond chance": st.column_config.TextColumn(
             help=(
                 "For how many seeds McNemar's test finds a difference between student and control (p < 0.05)."

@@ -9,6 +9,7 @@ from kd.config import glossary
 from kd.config.glossary import TERMS
 from kd.config.kinds import KINDS
 from kd.lab.settings import LabSettings
+from kd.ui.compare import table
 
 CLASSES = [*(kind.config for kind in KINDS.values()), LabSettings]
 SETTINGS = {
@@ -49,3 +50,10 @@ def test_repeated_setting_is_described_once(field):
         if name.endswith(f".{field}") and name not in ("SearchConfig.seed", f"GridConfig.{field}")
     }
     assert len(described) == 1
+
+
+def test_columns_are_explained_by_the_glossary():
+    columns = {"control": "control", "agreement": "fidelity", "ECE": "ECE"}
+    assert {name: table.COLUMNS[name]["help"] for name in columns} == {
+        name: TERMS[term] for name, term in columns.items()
+    }

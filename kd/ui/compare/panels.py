@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from kd import permissions
+from kd.config.glossary import TERMS
 from kd.errors import UserError
 from kd.evaluation import comparison
 from kd.figures import training
@@ -88,11 +89,11 @@ def picture(stored: list[runs.Run], measured: Measures, batch: int, threads: int
         f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}"
         for point in comparison.frontier(shown)
     )
-    live_chart(pareto(shown, batch), "pareto", f"Accuracy against latency. Best trade-offs: {spoken}.")
+    live_chart(pareto(shown, batch), "pareto", f"Accuracy against latency. Pareto front: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
     st.caption(
         f"Measured on: {'; '.join(sorted(machines))}. The area of a mark is proportional to the network's "
-        "size in bytes. Dashed line: best trade-offs (Pareto front)."
+        f"size in bytes. Dashed line: the Pareto front. {TERMS['Pareto front']}"
     )
     headline, *prices = table.gains(stored, measured, batch, threads) or [""]
     if headline:

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from kd.config.glossary import TERMS
 from kd.evaluation import comparison
 from kd.metrics import latency
 from kd.store import runs
@@ -30,9 +31,11 @@ NUMBERS = {
     "multiplications": ("compact", "To classify one image."),
     "file KB": ("%d", "Size on disk as safetensors."),
     "memory KB": ("%d", "Weights plus the largest input and output of one layer, per image."),
-    "ECE": ("percent", "Expected calibration error."),
+    "control": ("percent", TERMS["control"]),
+    "agreement": ("percent", TERMS["fidelity"]),
+    "ECE": ("percent", TERMS["ECE"]),
 }
-COLUMNS = dict.fromkeys(("accuracy", "± 95%", "control", "agreement"), _PERCENT) | {
+COLUMNS = dict.fromkeys(("accuracy", "± 95%"), _PERCENT) | {
     name: st.column_config.NumberColumn(format=form, help=help) for name, (form, help) in NUMBERS.items()
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from kd.config.distil import DistilConfig
+from kd.config.glossary import TERMS
 from kd.objectives import METHODS, Method
 from kd.tables import cells, comparison, distilbert, schemes
 from kd.ui.shell import error_boundary
@@ -161,7 +162,11 @@ def _distilbert(measured: Mapping[str, Any]) -> None:
         }
         for row, statistic in measured["rows"].items()
     ]
-    st.dataframe([teacher, *students], hide_index=True)
+    st.dataframe(
+        [teacher, *students],
+        hide_index=True,
+        column_config={"its control": st.column_config.TextColumn(help=TERMS["control"])},
+    )
     st.caption(
         f"On the test set; {measured['seeds']} seed{'s' if measured['seeds'] > 1 else ''}, "
         f"{measured['epochs']} epochs, {measured['core_minutes']:.0f} core-minutes ({measured['machine']}). "

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from kd.config.glossary import TERMS
 from kd.config.kinds import KINDS
 from kd.figures import training
 from kd.jobs.snapshot import Snapshot
@@ -28,7 +29,7 @@ def show(snap: Snapshot) -> None:
             st.metric(
                 f":{STREAMLIT_COLOURS[name]}[{MARKS[name]}] {name}",
                 f"{model['test_accuracy']:.2%}",
-                help="Accuracy on the test images.",
+                help=f"Accuracy on the test images. {TERMS.get(name, '')}".rstrip(),
             )
             st.caption(
                 f"{model['test_errors']:,.0f} errors in {count:,}"

@@ -10,6 +10,7 @@ import streamlit as st
 from torch import Tensor
 
 from kd.config.base import Settings
+from kd.config.glossary import TERMS
 from kd.data import digits
 from kd.errors import UserError
 from kd.models import inference
@@ -29,7 +30,7 @@ def show(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint
         placeholder="",
         column_config={
             "student accuracy": percent,
-            "control accuracy": percent,
+            "control accuracy": st.column_config.NumberColumn(format="percent", help=TERMS["control"]),
             "teacher accuracy": percent,
             "your drawings": st.column_config.TextColumn(
                 help="How many of your kept drawings student / control classify correctly."

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from kd import paths
+from kd.config.glossary import TERMS
 from kd.config.search import STARTED_TRIALS, SearchConfig
 from kd.errors import UserError
 from kd.figures.search import history, importances
@@ -196,7 +197,7 @@ def _outcome(result: Mapping[str, Any]) -> None:
             width="stretch",
             column_config={
                 "validation accuracy": percent,
-                "control": percent,
+                "control": st.column_config.NumberColumn(format="percent", help=TERMS["control"]),
                 "learning_rate": st.column_config.NumberColumn(format="%.4f"),
             },
         )
