@@ -1,0 +1,51 @@
+"""Many students at once: all combinations of some settings, or a search that proposes the next ones."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kd.errors import UserError
+from kd.ui.runs import snapshots
+from kd.ui.shell import session_keys
+from kd.ui.sweep import grid_panel, search_panel
+
+WAYS = {"sweep": grid_panel, "search": search_panel}
+
+
+def way() -> str:
+    """Return the panel to show: the chosen one, initially from the link or the kind of its run."""
+    if session_keys.WAY not in st.session_state:
+        run, name = st.query_params.get("run"), st.query_params.get("way")
+        if name not in WAYS:
+            try:
+                snap = snapshots.find(run)
+                name = snap.kind if snap is not None and snap.kind in WAYS else "sweep"
+            except UserError:  # shown where the run would be
+                name = "sweep"
+        st.session_state[session_keys.WAY] = name
+        st.session_state.setdefault(WAYS[name].VIEW.slot, run)
+    for panel in WAYS.values():  # otherwise both would take the link's run
+        st.session_state.setdefault(panel.VIEW.slot, None)
+    return st.session_state[session_keys.WAY]
+
+
+def switch() -> None:
+    st.session_state[session_keys.WAY] = st.session_state[session_keys.WAY_WIDGET] or "sweep"
+
+
+st.title("Sweep: every temperature at once", anchor=False)
+shown, query = way(), st.query_params.to_dict()
+st.session_state[session_keys.WAY_WIDGET] = shown
+st.segmented_control(
+    "How",
+    list(WAYS),
+    key=session_keys.WAY_WIDGET,
+    on_change=switch,
+    required=True,
+    format_func={"sweep": "Grid", "search": "Search"}.get,
+    label_visibility="collapsed",
+    help="A grid tries every combination; a search proposes the next settings from the results so far.",
+)
+# A link's settings belong to the panel that it names; older links may say "grid".
+named = query.get("way", "sweep").replace("grid", "sweep")
+WAYS[shown].show(query if named == shown else {})
