@@ -1,5 +1,5 @@
 """Compare stored runs: what each network costs, how accurate it is, and which to choose."""
 
-import runpy
+from kd.ui.compare import page
 
-runpy.run_module("kd.ui.compare.page")
+page.show()

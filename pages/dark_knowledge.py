@@ -1,5 +1,5 @@
 """The dark-knowledge lab: experiments that show why soft targets teach more than labels."""
 
-import runpy
+from kd.ui.lab import page
 
-runpy.run_module("kd.ui.lab.page")
+page.show()

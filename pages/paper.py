@@ -1,5 +1,5 @@
 """Hinton's table: the paper's experiments on MNIST, repeated by this program."""
 
-import runpy
+from kd.ui.paper import page
 
-runpy.run_module("kd.ui.paper.page")
+page.show()

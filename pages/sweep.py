@@ -1,5 +1,5 @@
 """Many students at once: all combinations of some settings, or a search that proposes the next ones."""
 
-import runpy
+from kd.ui.sweep import page
 
-runpy.run_module("kd.ui.sweep.page")
+page.show()

@@ -1,4 +1,6 @@
-"""Compare stored runs: what each network costs, how accurate it is, and which to choose."""
+"""The Compare page: the cost and accuracy of each network, and which to choose."""
+
+from __future__ import annotations
 
 import zlib
 
@@ -12,70 +14,75 @@ from kd.store import runs
 from kd.ui.compare import panels, table
 from kd.ui.shell import notices
 
-st.title("Compare", anchor=False)
-st.markdown(
-    "A model is deployed for its **latency** and **size** as well as its **accuracy**. This page measures "
-    "latency, size and accuracy of every saved run on this machine: accuracy on the test set, latency of "
-    "teacher and student in alternating rounds, each in its fastest form. Tick one run to look closer, or "
-    "several to see them in one chart."
-)
-stored = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
-if not stored:
-    st.info("There is nothing to compare yet. Each run that finishes on the **Distil** page appears here.")
-    st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
-    st.stop()
-measured = {run.id: measures for run in stored if (measures := comparison.stored(run))}
 
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    batch = st.segmented_control(
-        "Images at once",
-        latency.BATCHES,
-        default=1,
-        required=True,
-        key="compare_batch",
-        help="1 = one user at a time, 256 = batch.",
+def show() -> None:
+    """Draw the whole page."""
+    st.title("Compare", anchor=False)
+    st.markdown(
+        "A model is deployed for its **latency** and **size** as well as its **accuracy**. This page "
+        "measures latency, size and accuracy of every saved run on this machine: accuracy on the test set, "
+        "latency of teacher and student in alternating rounds, each in its fastest form. Tick one run to "
+        "look closer, or several to see them in one chart."
     )
-    counts = sorted({1, torch.get_num_threads()})
-    threads = st.segmented_control(
-        "Threads",
-        counts,
-        default=counts[-1],
-        required=True,
-        key="compare_threads",
-        help="Processor cores used per answer.",
+    stored = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
+    if not stored:
+        st.info(
+            "There is nothing to compare yet. Each run that finishes on the **Distil** page appears here."
+        )
+        st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
+        st.stop()
+    measured = {run.id: measures for run in stored if (measures := comparison.stored(run))}
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        batch = st.segmented_control(
+            "Images at once",
+            latency.BATCHES,
+            default=1,
+            required=True,
+            key="compare_batch",
+            help="1 = one user at a time, 256 = batch.",
+        )
+        counts = sorted({1, torch.get_num_threads()})
+        threads = st.segmented_control(
+            "Threads",
+            counts,
+            default=counts[-1],
+            required=True,
+            key="compare_threads",
+            help="Processor cores used per answer.",
+        )
+        missing = [run for run in stored if run.id not in measured]
+        st.button(
+            f"Measure {len(missing)} new" if missing else "All are measured",
+            key="measure",
+            type="primary" if missing else "secondary",
+            icon=":material/timer:",
+            disabled=not missing,
+            on_click=panels.queue,
+            args=([run.id for run in missing],),
+            help="A few seconds per run. Nothing else should run on the machine.",
+        )
+    place = st.empty()  # for the progress bar; what was measured before stays on the page below it
+    notices.show()
+    ticked = st.dataframe(
+        [table.row(run, measured.get(run.id), batch, threads) for run in stored],
+        hide_index=True,
+        width="stretch",
+        on_select="rerun",
+        selection_mode="multi-row",
+        # Streamlit keeps ticks by row number; they must not move to another run.
+        key=f"compare_{zlib.crc32(''.join(run.id for run in stored).encode())}",
+        column_config=table.COLUMNS,
+        placeholder="",
     )
-    missing = [run for run in stored if run.id not in measured]
-    st.button(
-        f"Measure {len(missing)} new" if missing else "All are measured",
-        key="measure",
-        type="primary" if missing else "secondary",
-        icon=":material/timer:",
-        disabled=not missing,
-        on_click=panels.queue,
-        args=([run.id for run in missing],),
-        help="A few seconds per run. Nothing else should run on the machine.",
+    chosen = [stored[row] for row in ticked.selection.rows if row < len(stored)]
+    st.caption(
+        "Use the table's buttons to search it, hide columns or download it as CSV; click a heading to sort. "
+        "Test accuracy. No setting was tuned on the test set."
     )
-place = st.empty()  # for the progress bar; what was measured before stays on the page below it
-notices.show()
-table = st.dataframe(
-    [table.row(run, measured.get(run.id), batch, threads) for run in stored],
-    hide_index=True,
-    width="stretch",
-    on_select="rerun",
-    selection_mode="multi-row",
-    # Streamlit keeps ticks by row number; they must not move to another run.
-    key=f"compare_{zlib.crc32(''.join(run.id for run in stored).encode())}",
-    column_config=table.COLUMNS,
-    placeholder="",
-)
-chosen = [stored[row] for row in table.selection.rows if row < len(stored)]
-st.caption(
-    "Use the table's buttons to search it, hide columns or download it as CSV; click a heading to sort. Test "
-    "accuracy. No setting was tuned on the test set."
-)
-panels.picture(stored, measured, batch, threads)
-if len(chosen) == 1:
-    panels.details(chosen[0], measured)
-elif chosen:
-    panels.overlay(chosen)
-panels.measure(stored, place)
+    panels.picture(stored, measured, batch, threads)
+    if len(chosen) == 1:
+        panels.details(chosen[0], measured)
+    elif chosen:
+        panels.overlay(chosen)
+    panels.measure(stored, place)

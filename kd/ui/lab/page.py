@@ -1,4 +1,6 @@
-"""The dark-knowledge lab: experiments that show why soft targets teach more than labels."""
+"""The Dark knowledge page: one experiment at a time, chosen at the top."""
+
+from __future__ import annotations
 
 import streamlit as st
 
@@ -30,33 +32,35 @@ SHOW = {
 }
 
 
-def reset() -> None:
-    frame.reset()
-    if view is not None:
-        view.forget()
+def show() -> None:
+    """Draw the whole page."""
 
+    def reset() -> None:
+        frame.reset()
+        if view is not None:
+            view.forget()
 
-frame.restore()
-with st.container():
-    notices.show()  # what was wrong with the link
-st.title("Dark knowledge", anchor=False)
-panel = frame.FORM.widget(
-    st.segmented_control,
-    "panel",
-    options=list(PANELS),
-    format_func=PANELS.get,
-    required=True,
-    label_visibility="collapsed",
-)
-show, view = SHOW[panel]
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.button(
-        "Reset",
-        key="lab_reset",
-        icon=":material/restart_alt:",
-        on_click=reset,
-        help="Restores this experiment's defaults.",
+    frame.restore()
+    with st.container():
+        notices.show()  # what was wrong with the link
+    st.title("Dark knowledge", anchor=False)
+    panel = frame.FORM.widget(
+        st.segmented_control,
+        "panel",
+        options=list(PANELS),
+        format_func=PANELS.get,
+        required=True,
+        label_visibility="collapsed",
     )
-    st.caption("Copy the page's address to share exactly what you see.")
-show()
-frame.write_link()
+    draw, view = SHOW[panel]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Reset",
+            key="lab_reset",
+            icon=":material/restart_alt:",
+            on_click=reset,
+            help="Restores this experiment's defaults.",
+        )
+        st.caption("Copy the page's address to share exactly what you see.")
+    draw()
+    frame.write_link()

@@ -1,4 +1,4 @@
-"""Many students at once: all combinations of some settings, or a search that proposes the next ones."""
+"""The Sweep page: a sweep over a grid, or a search."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ def switch() -> None:
     st.session_state[session_keys.WAY] = st.session_state[session_keys.WAY_WIDGET] or "sweep"
 
 
-st.title("Sweep: every temperature at once", anchor=False)
-shown, query = way(), st.query_params.to_dict()
-st.session_state[session_keys.WAY_WIDGET] = shown
-st.segmented_control(
-    "How",
-    list(WAYS),
-    key=session_keys.WAY_WIDGET,
-    on_change=switch,
-    required=True,
-    format_func={"sweep": "Grid", "search": "Search"}.get,
-    label_visibility="collapsed",
-    help="A grid tries every combination; a search proposes the next settings from the results so far.",
-)
-# A link's settings belong to the panel that it names; older links may say "grid".
-named = query.get("way", "sweep").replace("grid", "sweep")
-WAYS[shown].show(query if named == shown else {})
+def show() -> None:
+    """Draw the whole page."""
+    st.title("Sweep: every temperature at once", anchor=False)
+    shown, query = way(), st.query_params.to_dict()
+    st.session_state[session_keys.WAY_WIDGET] = shown
+    st.segmented_control(
+        "How",
+        list(WAYS),
+        key=session_keys.WAY_WIDGET,
+        on_change=switch,
+        required=True,
+        format_func={"sweep": "Grid", "search": "Search"}.get,
+        label_visibility="collapsed",
+        help="A grid tries every combination; a search proposes the next settings from the results so far.",
+    )
+    # A link's settings belong to the panel that it names; older links may say "grid".
+    named = query.get("way", "sweep").replace("grid", "sweep")
+    WAYS[shown].show(query if named == shown else {})
