@@ -54,7 +54,9 @@ class Kind:
     config: type[Settings]
     #: The class that trains it, as "module:name", imported when needed. Empty: it is not trained here.
     experiment: str = ""
-    help: str = ""  #: one line for ``python -m kd --help``; empty: no command trains it
+    #: One line for ``python -m kd --help``, which makes the kind a command with its settings as options;
+    #: empty: it has no command, or one of its own in kd/cli, as a search has.
+    help: str = ""
     default_name: Callable[[Any], str]
     #: Return a run's settings in one line. The second argument maps a teacher's name or run id to its title.
     title: Callable[[Any, Callable[[str], str]], str]
@@ -77,7 +79,8 @@ class Kind:
     kept: Callable[[Sequence[Mapping[str, float]]], str] = epochs_kept
 
     # -- how it is shown ---------------------------------------------------------------
-    page: str = ""  #: "distil", "lab", "sweep" or "compress"; empty: no page of its own
+    #: The page that opens its runs: a folder of kd/ui whose page.py has open_run(id, config); empty: none.
+    page: str = ""
     elsewhere: str = ""  #: completes "This run ..." on the Distil page if another page shows it
     progress: str = ""  #: shown as "50% of the ...", such as "sweep"; empty: progress is in epochs
     replay: bool = False  #: its curves are loss and accuracy over the epochs, and can be played back

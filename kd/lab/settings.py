@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kd.config import fields
 from kd.config.base import Settings
@@ -25,6 +27,11 @@ PANELS = {
 }
 #: Study -> the panel that shows it.
 STUDY_PANELS = {"labels": "label-budget", "noise": "wrong-labels"}
+#: Kind of run -> the settings with which the page shows a run of it, from the run's config.
+SHOWING: dict[str, Callable[[Any], dict[str, str]]] = {
+    "study": lambda config: {"panel": STUDY_PANELS[config.study]},
+    "mistake": lambda config: {"panel": "break-it", "mistake": config.mistake},
+}
 PICTURES = {"test": "Test set", "draw": "Draw"}
 OFFSETS = {
     "hand": "by hand",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kd import paths
+from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
 from kd.experiments import compression
@@ -18,6 +19,12 @@ from kd.ui.shell import notices, session_keys, shared
 from kd.ui.shell.escape import plain
 
 VIEW = RunView(session_keys.COMPRESS_RUN, "compress", lambda kind: kind.page == "compress", "a fine-tuning")
+
+
+def open_run(id: str, config: Settings) -> None:
+    """Go to this page and show a run."""
+    st.session_state[session_keys.COMPRESS_RUN] = id
+    st.switch_page(paths.page("compress"))
 
 
 def show() -> None:

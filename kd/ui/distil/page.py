@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd import permissions
+from kd import paths, permissions
 from kd.config.base import Config
 from kd.data.task import MNIST
 from kd.jobs.snapshot import Snapshot
@@ -21,6 +21,12 @@ VIEW = RunView(
     "a run",
     elsewhere=lambda kind: f"This run {kind.elsewhere}.",
 )
+
+
+def open_run(id: str, config: Config) -> None:
+    """Go to this page and show a run and its settings."""
+    controls.show_run(id)
+    st.switch_page(paths.page("distil"))
 
 
 def show() -> None:

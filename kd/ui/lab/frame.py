@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from kd.config.mistake import MistakeConfig
-from kd.config.study import StudyConfig
+from kd.config import kinds
+from kd.config.base import Settings
 from kd.drawing import links
 from kd.errors import UserError
 from kd.figures.training import Figure
-from kd.lab.settings import STUDY_PANELS, LabSettings
+from kd.lab.settings import SHOWING, LabSettings
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.drawing import canvas
 from kd.ui.forms.form import Form
@@ -43,13 +43,10 @@ def settings() -> LabSettings:
     return FORM.checked()
 
 
-def open_run(id: str, config: StudyConfig | MistakeConfig) -> None:
+def show_run(id: str, config: Settings) -> None:
     """Make the Dark knowledge page show this run of the lab when it is next opened."""
     FORM.restore({})
-    if isinstance(config, StudyConfig):
-        FORM.put(panel=STUDY_PANELS[config.study])
-    else:
-        FORM.put(panel="break-it", mistake=config.mistake)
+    FORM.put(**SHOWING[kinds.of(config).name](config))
     st.session_state[session_keys.LAB_RUN] = id
 
 

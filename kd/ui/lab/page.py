@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from kd import paths
+from kd.config.base import Settings
 from kd.lab.settings import PANELS
 from kd.ui.lab import (
     break_it,
@@ -30,6 +32,12 @@ SHOW = {
     "fidelity": (fidelity.show, running.SHARED),
     "break-it": (break_it.show, running.OWN),
 }
+
+
+def open_run(id: str, config: Settings) -> None:
+    """Go to this page and show a run of one of its own kinds."""
+    frame.show_run(id, config)
+    st.switch_page(paths.page("dark_knowledge"))
 
 
 def show() -> None:

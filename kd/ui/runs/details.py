@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import streamlit as st
 
 from kd import paths, permissions
@@ -12,8 +14,6 @@ from kd.evaluation import comparison
 from kd.jobs.snapshot import Snapshot
 from kd.reports import report
 from kd.store import checkpoints, runs
-from kd.ui.distil import controls
-from kd.ui.lab import frame
 from kd.ui.runs import curves, export_panel, progress, replaying, results, snapshots, titles
 from kd.ui.shell import notices, session_keys, url_state, visitor
 from kd.ui.shell.escape import plain
@@ -77,20 +77,9 @@ def _open_button(id: str, config: Settings, label: str = "Open") -> None:
 
 
 def _open(id: str, config: Settings) -> None:
-    """Go to the page that shows runs of this kind."""
-    kind = kinds.of(config)
-    if kind.page == "compress":
-        st.session_state[session_keys.COMPRESS_RUN] = id
-        st.switch_page(paths.page("compress"))
-    if kind.page == "sweep":
-        st.session_state[session_keys.WAY] = kind.name
-        st.session_state[session_keys.GRID_RUN if kind.name == "sweep" else session_keys.SEARCH_RUN] = id
-        st.switch_page(paths.page("sweep"))
-    if kind.page == "lab":
-        frame.open_run(id, config)
-        st.switch_page(paths.page("dark_knowledge"))
-    controls.show_run(id)
-    st.switch_page(paths.page("distil"))
+    """Go to the page that shows runs of this kind: kd.ui.<Kind.page>.page has a function open_run()."""
+    page = importlib.import_module(f"kd.ui.{kinds.of(config).page}.page")
+    page.open_run(id, config)
 
 
 def _replay_button(run: runs.Run) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
+from kd import paths
+from kd.config import kinds
+from kd.config.base import Settings
 from kd.errors import UserError
 from kd.ui.runs import snapshots
 from kd.ui.shell import session_keys
 from kd.ui.sweep import grid_panel, search_panel
 
+#: Kind of run -> its panel.
 WAYS = {"sweep": grid_panel, "search": search_panel}
 
 
@@ -31,6 +35,14 @@ def way() -> str:
 
 def switch() -> None:
     st.session_state[session_keys.WAY] = st.session_state[session_keys.WAY_WIDGET] or "sweep"
+
+
+def open_run(id: str, config: Settings) -> None:
+    """Go to this page and show a run of one of WAYS."""
+    kind = kinds.of(config).name
+    st.session_state[session_keys.WAY] = kind
+    st.session_state[WAYS[kind].VIEW.slot] = id
+    st.switch_page(paths.page("sweep"))
 
 
 def show() -> None:
