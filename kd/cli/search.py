@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.cli.output import add_json, all_kept, load_mnist
+from kd.cli.output import add_json, all_kept, load_mnist, say
 from kd.config.search import SearchConfig
 from kd.device import training_device
 from kd.sweeps import search, search_results
-from kd.teachers import catalogue
+from kd.teachers import catalogue, doubts
 from kd.training.loop import Record
 
 
@@ -32,7 +32,9 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Search with a progress bar and print the best trial."""
     config = SearchConfig.from_arguments(given)
-    teacher = catalogue.load(config.teacher, training_device())
+    teacher, mnist = catalogue.load(config.teacher, training_device()), load_mnist()
+    if doubt := doubts.of(teacher, mnist.to(training_device()).glance):
+        say(f"warning: {doubt}")
     with tqdm(unit="epoch", file=sys.stderr) as bar:
 
         def note(trial: int, record: Record) -> None:
@@ -40,6 +42,6 @@ def run(given: argparse.Namespace) -> int:
             bar.set_description_str(f"trial {trial + 1} ")
             bar.set_postfix({name: f"{value:.2%}" for name, value in record.validation_accuracy.items()})
 
-        found = search.search(config, load_mnist(), teacher, note)
+        found = search.search(config, mnist, teacher, note)
     print(json.dumps(found) if given.json else search_results.summary(found))
     return 0

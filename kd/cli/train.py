@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.cli.output import add_json, load_mnist
+from kd.cli.output import add_json, load_mnist, say
 from kd.config import kinds
 from kd.config.kind import Kind
 from kd.device import training_device
@@ -20,7 +20,7 @@ from kd.figures import training
 from kd.store import checkpoints, runs
 from kd.sweeps import grid_summary
 from kd.tables import cells
-from kd.teachers import catalogue
+from kd.teachers import catalogue, doubts
 from kd.training import distributed
 from kd.training.loop import Record
 
@@ -104,6 +104,8 @@ def _experiment(config: Any) -> Experiment:
         kind.check_teacher(config, reference.architecture)
     mnist = load_mnist()
     distributed.agree(mnist.digest)
+    if reference and (doubt := doubts.of(reference, mnist.to(training_device()).glance)):
+        say(f"warning: {doubt}")
     return kind.build(config, mnist, reference)
 
 

@@ -26,6 +26,7 @@ from kd.export.recognition import plain_names, recognized
 from kd.metrics import classification
 from kd.models import inference, registry
 from kd.store import quota, runs
+from kd.teachers import doubts
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 
@@ -167,6 +168,8 @@ def store(
 ) -> runs.Run:
     """Check a network's weights, measure it on the test set and store it as a run.
 
+    The run's message says if nothing useful can be learned from a teacher.
+
     Args:
         content: a safetensors file, or a zip with one.
         role: what the network is used as, "student" or "teacher".
@@ -203,4 +206,7 @@ def store(
             for name, outputs in logits.items()
         },
     }
-    return runs.save(runs.new_id(), config, "done", [], {role: model}, measures, owner, name=name)
+    doubt = doubts.about(logits[role], name) if role == "teacher" else ""
+    return runs.save(
+        runs.new_id(), config, "done", [], {role: model}, measures, owner, name=name, message=doubt
+    )

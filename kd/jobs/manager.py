@@ -168,6 +168,14 @@ class JobManager:
         """
         return self._teachers.get(name)
 
+    def teacher_of(self, config: Settings) -> CachedTeacher | MeanTeacher | None:
+        """Return the teacher that ``config`` names; None if runs of its kind have none.
+
+        Raises:
+            UserError: as teacher() does.
+        """
+        return self._teachers.of(config)
+
     # -- commands of the owner -------------------------------------------------------
 
     def pause(self, id: str, token: str) -> None:

@@ -24,14 +24,14 @@ class MeanTeacher:
     """
 
     def __init__(self, name: str, teachers: list[CachedTeacher]):
-        self.name, self._teachers = name, teachers
+        self.name, self.parts = name, teachers
         self.architecture = "+".join(teacher.architecture for teacher in teachers)
         self.model = inference.Mean([teacher.model for teacher in teachers]).eval()
         self.digest = hashlib.sha256("".join(teacher.digest for teacher in teachers).encode()).hexdigest()
 
     def logits(self, digits: Digits) -> Tensor:
         """Return the mean logits of ``digits``, (N, 10), in their order."""
-        return torch.stack([teacher.logits(digits) for teacher in self._teachers]).mean(0)
+        return torch.stack([teacher.logits(digits) for teacher in self.parts]).mean(0)
 
     def outputs(self, digits: Digits, view: View) -> Outputs:
         """Refuse: several teachers have no common hidden layers.
@@ -47,5 +47,5 @@ class MeanTeacher:
 
     def keep(self) -> None:
         """Save the logits of each teacher; see CachedTeacher.keep()."""
-        for teacher in self._teachers:
+        for teacher in self.parts:
             teacher.keep()

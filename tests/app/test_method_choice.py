@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from kd.config.distil import METHOD_SETTINGS, DistilConfig
 from kd.config.teacher import TeacherConfig
@@ -102,3 +103,15 @@ def test_methods_page_lists_all_methods(app, monkeypatch, tmp_path):
     assert not at.exception and at.dataframe[0].value["100 labels"][0] == "91.50 ± 0.25 (+16.00)"
     comparison.STORED.write_text("{")
     assert "is damaged" in said(at.run())
+
+
+def test_useless_teacher_is_named_at_start(app):
+    model = registry.build("mlp-30", 1)
+    torch.nn.init.zeros_(model[-1].weight)
+    config, id = TeacherConfig(teacher="mlp-30"), runs.new_id()
+    runs.save(id, config, "done", [], {"teacher": model}, MEASURES, name="flat")
+    at = app(student="mlp-30", epochs="1", teacher=id)
+    assert not at.exception and "same answer" not in said(at)
+    at.button(key="start").click().run()
+    assert not at.exception and "The teacher flat gives the same answer for every image" in said(at)
+    assert at.session_state[session_keys.RUN], "it can be started all the same"

@@ -62,9 +62,10 @@ def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> No
             digest,
         )
         accuracy = run.measures["models"][role]["test_accuracy"]
-        notices.notify(
-            "success",
-            f"{run.name} was imported: {run.architecture}, test accuracy {accuracy:.2%}.",
-        )
+        told = f"{run.name} was imported: {run.architecture}, test accuracy {accuracy:.2%}."
+        if run.message:
+            notices.notify("warning", f"{told} {run.message}")
+        else:
+            notices.notify("success", told)
     except UserError as error:
         notices.notify("error", str(error))

@@ -15,7 +15,7 @@ from kd.config.kinds import KINDS
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.ui.charts.watch import watch
-from kd.ui.runs import progress, snapshots, titles
+from kd.ui.runs import progress, snapshots, teachers, titles
 from kd.ui.shell import notices, present, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 
@@ -91,6 +91,8 @@ class RunView:
                 shared.manager().step(id, visitor.token())
             st.session_state[self.slot] = id
             self.keep_settings(id)
+            if doubt := teachers.doubt(config):
+                notices.notify("warning", doubt)
             if self.slot == session_keys.RUN and self.prefix:  # the Distil page shows its settings
                 st.session_state.pop(session_keys.ADOPTED, None)
         except UserError as error:

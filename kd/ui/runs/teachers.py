@@ -6,10 +6,11 @@ import contextlib
 
 import streamlit as st
 
+from kd.config.base import Settings
 from kd.device import training_device
 from kd.errors import UserError
 from kd.store import runs
-from kd.teachers import catalogue
+from kd.teachers import catalogue, doubts
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 from kd.ui.runs import names
@@ -51,3 +52,17 @@ def accuracy(teacher: str, source: str) -> float:
         .teacher(teacher)
         .accuracy(shared.manager().source.mnist().to(training_device()).validation)
     )
+
+
+def doubt(config: Settings) -> str:
+    """Return a sentence on what is wrong with the teacher that ``config`` names; "" if nothing is.
+
+    Raises:
+        UserError: there is no such teacher, or its file is damaged.
+    """
+    teacher = shared.manager().teacher_of(config)
+    return doubts.of(teacher, shared.manager().source.mnist().to(training_device()).glance, _called)
+
+
+def _called(name: str) -> str:
+    return runs.load(name).name if runs.is_id(name) else name

