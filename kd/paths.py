@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -44,6 +45,28 @@ def data_folder() -> Path:
     return Path(os.environ.get("KD_DATA_DIR") or cache_folder() / "data")
 
 
+def data_folder_is_named() -> bool:
+    """Return whether $KD_DATA_DIR names the folder of the data sets."""
+    return bool(os.environ.get("KD_DATA_DIR"))
+
+
 def cache_folder() -> Path:
     """Return the folder of what can be computed again: ``$KD_CACHE_DIR``, else the user's cache folder."""
     return Path(os.environ.get("KD_CACHE_DIR") or platformdirs.user_cache_dir("kd-live"))
+
+
+def without_folders(text: str) -> str:
+    """Return a message with the program's folders called by their names, such as $KD_HOME/searches."""
+    named = {
+        home(): "$KD_HOME",
+        data_folder(): "$KD_DATA_DIR",
+        cache_folder(): "$KD_CACHE_DIR",
+        PACKAGE: "kd",
+        ROOT: "the installation",
+        Path(os.path.expanduser("~")): "~",
+    }
+    # The innermost first: one folder can be in another.
+    for folder, name in sorted(named.items(), key=lambda entry: -len(str(entry[0]))):
+        if folder.is_absolute() and folder != Path(folder.anchor):
+            text = re.sub(rf"(?<![\w/.-]){re.escape(str(folder))}(?![\w-])", name, text)
+    return text

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 from kd import paths
-from kd.data import sources
+from kd.data import mnist_files, sources
 from kd.data.digits import Digits, Mnist
 from kd.data.task import MNIST
 from kd.jobs.manager import JobManager
@@ -167,3 +169,26 @@ def save(trained):
         return runs.save(runs.new_id(), **values, owner=runs.owner_digest(owner))
 
     return make
+
+
+@pytest.fixture
+def small_files(tmp_path, monkeypatch):
+    """Return a folder with files like MNIST's but only 20 images; FILES describes them."""
+    random, files = np.random.default_rng(0), {}
+    folder = tmp_path / "files"
+    mnist_files.raw_folder(folder).mkdir(parents=True)
+    for name, (magic, shape, _) in mnist_files.FILES.items():
+        shape = (20, *shape[1:])
+        content = b"".join(number.to_bytes(4, "big") for number in (magic, *shape))
+        content += random.integers(0, 256 if len(shape) > 1 else 10, shape, dtype=np.uint8).tobytes()
+        (mnist_files.raw_folder(folder) / name).write_bytes(content)
+        files[name] = (magic, shape, hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(mnist_files, "FILES", files)
+    return folder
+
+
+@pytest.fixture
+def other_data_set(small_files, monkeypatch):
+    """Let the small files be intact but not MNIST's."""
+    files = {name: (magic, shape, "0" * 64) for name, (magic, shape, _) in mnist_files.FILES.items()}
+    monkeypatch.setattr(mnist_files, "FILES", files)

@@ -56,6 +56,7 @@ class Given:
     """Stand in for sources.Source with data that are already loaded."""
 
     state = "full"
+    blocked = False
 
     def __init__(self, mnist: Mnist):
         self._mnist = mnist

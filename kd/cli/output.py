@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from kd import paths
 from kd.data import digits, sources
+from kd.errors import UserError
 from kd.training import distributed
 
 
@@ -13,6 +15,17 @@ def say(message: str) -> None:
     """Print a message to stderr; of several processes, only the first prints."""
     if not distributed.rank():
         print(f"kd: {message}", file=sys.stderr)
+
+
+def not_empty(text: str) -> str:
+    """Return an option's text; for the ``type`` of an option that means nothing without one.
+
+    Raises:
+        ArgumentTypeError: it is empty, as "$ID" is where that variable is not set.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; leave the option out, or check the shell variable")
+    return text
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
@@ -31,12 +44,21 @@ def all_kept(given: argparse.Namespace) -> str:
 
 
 def load_mnist() -> digits.Mnist:
-    """Return MNIST, or the sample where it cannot be downloaded, and print which it is."""
+    """Return MNIST, or the sample where it cannot be downloaded, and print which it is.
+
+    Raises:
+        UserError: $KD_DATA_DIR names a folder with other files in MNIST's place.
+    """
     with distributed.one_first():  # the others find what the first process downloads
         source = sources.Source()
         if source.state == "downloading":
             say("downloading MNIST…")
         mnist = source.wait()
+    if mnist.source == "sample" and source.blocked and paths.data_folder_is_named():
+        raise UserError(
+            f"KD_DATA_DIR names {source.folder}, which holds no usable MNIST. {' '.join(source.messages)} "
+            "To train on the sample instead, unset KD_DATA_DIR."
+        )
     for message in source.messages:
         say(message)
     if mnist.source == "sample":

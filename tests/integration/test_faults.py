@@ -214,3 +214,32 @@ def test_broken_download_stops_with_a_message(tmp_path, monkeypatch, stalls):
         source.close()
         served.shutdown()
         served.server_close()
+
+
+def test_proxy_that_wants_a_password_is_named(tmp_path, monkeypatch):
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def refuse(self):
+            self.send_error(407)
+
+        do_CONNECT = do_GET = do_HEAD = refuse
+
+        def log_message(self, *_):
+            pass
+
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{served.server_port}")
+    for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    source = sources.Source(tmp_path / "data")
+    try:
+        source.wait()
+        (message,) = source.messages
+        assert message.startswith(
+            "MNIST could not be downloaded: the proxy wants a name and a password (407)"
+        )
+    finally:
+        source.close()
+        served.shutdown()
+        served.server_close()

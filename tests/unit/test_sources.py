@@ -1,115 +1,15 @@
-"""Test MNIST's files, their damage, and the download."""
+"""Test where MNIST comes from: files, the download, or the sample."""
 
-import hashlib
 import sys
 import threading
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from kd import paths
-from kd.data import sources
+from kd.data import download, sources
 from kd.data.sources import FileProblem, Source
-from kd.errors import UserError
 from tests.helpers import threads, wait_until
-
-# -- MNIST's files ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_files(tmp_path, monkeypatch):
-    """Return a folder with files like MNIST's but only 20 images; FILES describes them."""
-    random, files = np.random.default_rng(0), {}
-    folder = tmp_path / "files"
-    sources.raw_folder(folder).mkdir(parents=True)
-    for name, (magic, shape, _) in sources.FILES.items():
-        shape = (20, *shape[1:])
-        content = b"".join(number.to_bytes(4, "big") for number in (magic, *shape))
-        content += random.integers(0, 256 if len(shape) > 1 else 10, shape, dtype=np.uint8).tobytes()
-        (sources.raw_folder(folder) / name).write_bytes(content)
-        files[name] = (magic, shape, hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(sources, "FILES", files)
-    return folder
-
-
-def truncate(content):
-    return content[:-1]
-
-
-def lengthen(content):
-    return content + b"\0"
-
-
-def empty(content):
-    return b""
-
-
-def other_magic(content):
-    return bytes([content[0], content[1], content[2], content[3] ^ 1]) + content[4:]
-
-
-def flip(content):
-    return content[:-3] + bytes([content[-3] ^ 0x10]) + content[-2:]
-
-
-DAMAGES = {
-    truncate: "incomplete",
-    lengthen: "incomplete",
-    empty: "incomplete",
-    other_magic: "magic number",
-    flip: "checksum",
-}
-
-
-def test_read_idx_returns_the_files_array(small_files):
-    for name, (_, shape, _) in sources.FILES.items():
-        path = sources.raw_folder(small_files) / name
-        array = sources.read_idx(path)
-        assert array.shape == shape and array.dtype == np.uint8
-        assert array.tobytes() == path.read_bytes()[-array.size :]
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("name", sources.FILES)
-def test_damaged_file_is_set_aside_and_others_stay(small_files, name, damage):
-    raw = sources.raw_folder(small_files)
-    path, others = raw / name, sorted(set(sources.FILES) - {name})
-    path.write_bytes(damage(path.read_bytes()))
-    path.with_name(f"{name}.gz").write_bytes(b"the download it was unpacked from")
-    damaged = path.read_bytes()
-
-    with pytest.raises(FileProblem, match=DAMAGES[damage]) as problem:
-        sources.read_idx(path)
-    assert str(problem.value).startswith(name) and problem.value.path == path
-
-    (message,) = sources.set_aside(small_files)
-    assert message.startswith(name) and f"set aside as {name}.damaged" in message
-    assert sorted(file.name for file in raw.iterdir()) == sorted([*others, f"{name}.damaged"])
-    assert (raw / f"{name}.damaged").read_bytes() == damaged
-    assert sources.set_aside(small_files) == []
-
-
-def test_missing_file_is_named(small_files):
-    path = sources.raw_folder(small_files) / "t10k-labels-idx1-ubyte"
-    path.unlink()
-    with pytest.raises(FileProblem, match="t10k-labels-idx1-ubyte cannot be read"):
-        sources.read_idx(path)
-    with pytest.raises(UserError, match="train-images-idx3-ubyte cannot be read"):
-        sources.load_full(small_files / "nowhere")
-
-
-def test_file_that_cannot_be_set_aside_is_named(small_files, monkeypatch):
-    path = sources.raw_folder(small_files) / "train-labels-idx1-ubyte"
-    path.write_bytes(b"")
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(type(path), "replace", refuse)
-    (message,) = sources.set_aside(small_files)
-    assert f"Delete {path} yourself" in message
-
 
 # -- the source -----------------------------------------------------------------
 
@@ -178,7 +78,7 @@ def test_failed_download_falls_back_to_the_sample(source):
     failing = source(FAIL)
     assert failing.wait(60).source == "sample"
     assert failing.state == "sample" and failing.messages == [
-        "MNIST could not be downloaded: there seems to be no network."
+        "MNIST could not be downloaded: the program that downloads it ended with status 1."
     ]
 
 
@@ -187,6 +87,60 @@ def test_successful_download_gives_the_full_set(source, arriving):
     assert arrived.wait(60).source == "full"
     assert arrived.state == "full" and arrived.messages == []
     assert arrived.mnist() is arrived.mnist()
+
+
+def test_download_that_fails_reports_its_own_reason(source):
+    refused = (
+        "urllib.error.URLError: <urlopen error Tunnel connection failed: 407 Proxy Authentication Required>"
+    )
+    failing = source(python(f"import sys; sys.exit({refused!r})"))
+    failing.wait(60)
+    assert failing.messages[0].startswith(
+        "MNIST could not be downloaded: the proxy wants a name and a password (407)"
+    )
+
+
+def test_download_with_much_output_does_not_hang(source, arriving):
+    talkative = source(
+        python(
+            "import pathlib, sys; sys.stderr.write('x' * 10**6); "
+            "(pathlib.Path(sys.argv[1]) / 'arrived').touch()"
+        )
+    )
+    assert talkative.wait(60).source == "full"
+
+
+def test_another_data_set_stays_and_no_download_starts(source, small_files, other_data_set):
+    before = {path.name: path.read_bytes() for path in sources.raw_folder(small_files).iterdir()}
+    blocked = source(ARRIVE, folder=small_files)
+    assert blocked.wait(60).source == "sample" and blocked.state == "sample" and blocked.blocked
+    assert not (small_files / "arrived").exists(), "a download would write over the files"
+    assert "train-images-idx3-ubyte is intact but not MNIST" in blocked.messages[0]
+    assert "The same holds for 3 more." in blocked.messages
+    after = {path.name: path.read_bytes() for path in sources.raw_folder(small_files).iterdir()}
+    assert after == before
+    blocked.retry()
+    assert blocked.state == "sample" and not threads("mnist-download")
+
+
+def test_unblocked_folder_is_downloaded_again(source, small_files, other_data_set, monkeypatch, mnist):
+    unblocked = source(ARRIVE, folder=small_files)
+    for path in sources.raw_folder(small_files).iterdir():
+        path.unlink()
+    monkeypatch.setattr(sources, "load_full", lambda folder: replace(mnist, source="full"))
+    unblocked.retry()
+    assert unblocked.wait(60).source == "full" and not unblocked.blocked and unblocked.messages == []
+
+
+def test_files_under_other_names_are_named_with_the_failure(source, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images.idx3-ubyte").touch()
+    failing = source(FAIL)
+    failing.wait(60)
+    assert failing.blocked and failing.messages[0] == (
+        "train-images.idx3-ubyte was found where MNIST/raw/train-images-idx3-ubyte is expected: "
+        "move or rename it."
+    )
 
 
 def test_existing_files_need_no_download(source, arriving, tmp_path):
@@ -298,6 +252,6 @@ def test_progress_is_the_share_of_bytes_that_arrived(source, tmp_path):
     raw = sources.raw_folder(tmp_path / "mnist")
     wait_until(raw.exists)
     (raw / "t10k-images-idx3-ubyte.gz").write_bytes(bytes(1648877))
-    assert running.progress() == pytest.approx(1648877 / sources.DOWNLOAD_BYTES)
+    assert running.progress() == pytest.approx(1648877 / download.BYTES)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(bytes(20_000_000))
     assert running.progress() == 1

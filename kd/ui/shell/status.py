@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kd.ui.shell import shared, url_state
+from kd.ui.shell.escape import plain
 
 
 def strip() -> None:
@@ -31,7 +32,7 @@ def strip() -> None:
             )
         else:
             text, button = st.columns([5, 1], vertical_alignment="center")
-            why = " ".join(source.messages)
+            why = plain(" ".join(source.messages))
             text.warning(
                 f"{why} Working on 5,000 real MNIST images instead: students learn from 4,000 and are tested "
                 "on the other 1,000. "

@@ -189,3 +189,17 @@ def test_useless_teacher_is_named_before_the_training(run):
     told = f"kd: warning: The teacher {id} gives the same answer for every image"
     assert code == 0 and told in err and err.index(told) < err.index("step")
     assert "warning" not in run("distil", *FAST)[2]
+
+
+def test_folder_with_another_data_set_is_refused(run, home, quick, mnist, monkeypatch):
+    quick._mnist, quick.blocked, quick.folder = mnist, True, "/some/folder"
+    quick.messages = ["train-images-idx3-ubyte is intact but not MNIST."]
+    monkeypatch.setenv("KD_DATA_DIR", "/some/folder")
+    code, out, err = run("distil", *FAST, "--json")
+    assert (code, out) == (2, "") and not home.exists()
+    assert err.splitlines()[-1] == (
+        "kd: KD_DATA_DIR names /some/folder, which holds no usable MNIST. train-images-idx3-ubyte is intact "
+        "but not MNIST. To train on the sample instead, unset KD_DATA_DIR."
+    )
+    monkeypatch.delenv("KD_DATA_DIR")
+    assert run("distil", *FAST, "--json")[0] == 0, "nobody asked for this folder"
