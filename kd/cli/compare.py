@@ -9,8 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.cli.output import add_json, nothing_kept
-from kd.data import sources
+from kd.cli.output import add_json, load_mnist, nothing_kept
 from kd.device import training_device
 from kd.errors import UserError
 from kd.evaluation.comparison import measured, teacher_of, text
@@ -43,7 +42,8 @@ def run(given: argparse.Namespace) -> int:
             raise UserError(
                 f"{run.id} has no network to measure; name runs of the command distil, teacher or compress."
             )
-    mnist, found = sources.Source().wait(), {}
+    runs.check_writable()
+    mnist, found = load_mnist(), {}
     for run in tqdm(chosen, unit="run", file=sys.stderr):
         found[run.id] = measured(run, mnist, catalogue.load(teacher_of(run), training_device()))
     print(json.dumps(found) if given.json else text(found))

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from kd.cli.output import add_json, all_kept, load_mnist, say
 from kd.config.search import SearchConfig
 from kd.device import training_device
+from kd.store import runs
 from kd.sweeps import search, search_results
 from kd.teachers import catalogue, doubts
 from kd.training.loop import Record
@@ -32,6 +33,7 @@ def add(commands: Any) -> None:
 def run(given: argparse.Namespace) -> int:
     """Search with a progress bar and print the best trial."""
     config = SearchConfig.from_arguments(given)
+    runs.check_writable()
     teacher, mnist = catalogue.load(config.teacher, training_device()), load_mnist()
     if doubt := doubts.of(teacher, mnist.to(training_device()).glance):
         say(f"warning: {doubt}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from kd.cli.output import not_empty
 from kd.cli.train import Extra
 from kd.errors import UserError
 from kd.experiments.base import Experiment
@@ -24,7 +25,7 @@ class Cluster(Extra):
         )
         command.add_argument(
             "--address",
-            default="",
+            type=not_empty,
             metavar="HOST:PORT",
             help=(
                 "of the Ray cluster's head, or auto on one of its machines "
@@ -47,7 +48,7 @@ class Cluster(Extra):
     def experiment(self, experiment: Any, given: argparse.Namespace) -> Experiment:
         """Return the sweep, on the cluster where one was asked for."""
         return (
-            cluster.ClusterGrid(experiment, given.address, given.gpus)
+            cluster.ClusterGrid(experiment, given.address or "", given.gpus)
             if given.engine == "ray"
             else experiment
         )

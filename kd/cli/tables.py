@@ -6,13 +6,16 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tqdm import tqdm
 
+from kd import paths
 from kd.cli.output import add_json, all_kept
 from kd.errors import UserError
+from kd.store import safe_files
 from kd.tables import comparison, distilbert, paper, schemes, techniques
 
 
@@ -79,7 +82,9 @@ def run(given: argparse.Namespace) -> int:
         raise UserError("--seeds must be between 1 and 100.")
     table: Table = given.table
     options: dict[str, Any] = {"epochs": 1} if given.quick and table.one_epoch else {}
+    _check_writable(paths.cache_folder(), ", or set KD_CACHE_DIR")
     if given.store:
+        _check_writable(paths.MEASURED)
         options["before"] = paper.load()
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}", file=sys.stderr) as bar:
 
@@ -91,3 +96,14 @@ def run(given: argparse.Namespace) -> int:
         paper.store(result)
     print(json.dumps(result) if given.json else table.module.text(result))
     return 0
+
+
+def _check_writable(folder: Path, otherwise: str = "") -> None:
+    """Raise a UserError, before anything trains for it, where results could not be written."""
+    try:
+        safe_files.try_writing(folder)
+    except OSError as error:
+        raise UserError(
+            f"The table was not started because {folder} cannot be written to ({error.strerror}): "
+            f"change its permissions{otherwise}."
+        ) from None

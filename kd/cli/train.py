@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.cli.output import add_json, load_mnist, say
+from kd.cli.output import add_json, load_mnist, not_empty, say
 from kd.config import kinds
 from kd.config.kind import Kind
 from kd.device import training_device
@@ -34,6 +34,9 @@ class Extra:
     def check(self, given: argparse.Namespace) -> None:
         """Raise a UserError where the options do not fit together."""
 
+    def ready(self, experiment: Experiment, given: argparse.Namespace) -> None:
+        """Raise a UserError where the command could not finish what is about to begin."""
+
     def experiment(self, experiment: Experiment, given: argparse.Namespace) -> Experiment:
         """Return the experiment to run in place of ``experiment``."""
         return experiment
@@ -50,7 +53,10 @@ def add(commands: Any, kind: Kind, extra: Extra) -> None:
     kind.config.add_arguments(command)
     add_json(command)
     command.add_argument(
-        "--resume", metavar="ID", help="go on with a run that was interrupted; it keeps its own settings"
+        "--resume",
+        type=not_empty,
+        metavar="ID",
+        help="go on with a run that was interrupted; it keeps its own settings",
     )
     extra.add_arguments(command)
     command.set_defaults(run=run, kept=kept, kind=kind, extra=extra, id="")
@@ -71,8 +77,11 @@ def run(given: argparse.Namespace) -> int:
         raise UserError(
             "Only a teacher can be trained by several processes; start this command without torchrun."
         )
+    if not distributed.rank():
+        runs.check_writable()
     with distributed.joined(training_device()):
         experiment = given.extra.experiment(_experiment(config), given)
+        given.extra.ready(experiment, given)
         if distributed.rank():  # the first process shows and stores what all of them do
             for _ in experiment.records(state=checkpoint.state if checkpoint else None):
                 pass

@@ -112,6 +112,14 @@ class Run:
         """The names of the stored networks, such as ("student", "control")."""
         return self.about.models(self.config, self.measures)
 
+    @property
+    def brief(self) -> bool:
+        """Whether it was stopped before the end of its first epoch, so that it hardly learned anything."""
+        steps, images = (self.measures.get(name) for name in ("steps", "train_images"))
+        if self.state != "stopped" or not isinstance(steps, int) or not isinstance(images, int):
+            return False
+        return steps * getattr(self.config, "batch_size", 0) < images
+
     def file(self, name: str) -> Path:
         """Return the path of one of the run's files.
 
@@ -212,14 +220,28 @@ def save(
     return load(id)
 
 
-def cannot_save(error: Exception, what: str = "The run", then: str = " and save again") -> str:
+def check_writable() -> None:
+    """Check, before anything trains for it, that runs can be stored.
+
+    Raises:
+        UserError: the folder of the runs cannot be written to.
+    """
+    try:
+        safe_files.try_writing(home())
+    except OSError as error:
+        raise UserError(cannot_save(error, then=" and try again", done="started")) from None
+
+
+def cannot_save(
+    error: Exception, what: str = "The run", then: str = " and save again", done: str = "saved"
+) -> str:
     """Return a sentence on why ``what`` could not be written to the disk, and what to do."""
     code = getattr(error, "errno", None)
     if code == errno.ENOSPC or "No space" in str(error):
-        return f"{what} was not saved because the disk is full: free some space in {home()}{then}."
+        return f"{what} was not {done} because the disk is full: free some space in {home()}{then}."
     then = f",{then}" if then else ""
     return (
-        f"{what} was not saved because {home()} cannot be written to: "
+        f"{what} was not {done} because {home()} cannot be written to: "
         f"change its permissions, or set KD_HOME{then}."
     )
 
@@ -273,11 +295,18 @@ def load(id: str) -> Run:
             raise ValueError
         validation.check_measures(kind, run.models, run.measures)
         return run
+    except PermissionError as error:
+        raise UserError(f"The run {id} cannot be read: {folder} ({error.strerror}).") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(
             f"The run {id} is damaged: a file in {folder} is missing or cannot be read. "
             "Restore or delete that folder."
         ) from None
+
+
+def exists(id: str) -> bool:
+    """Return whether there is a stored run with this id, whole or damaged."""
+    return is_id(id) and os.path.lexists(home() / id)
 
 
 def recorded() -> Run:
@@ -349,7 +378,7 @@ def _change(run: Run, done: str, **values: Any) -> None:
     try:
         safe_files.replace(path, _json({**safe_files.read_json(path), **values}))
     except OSError as error:
-        raise UserError(cannot_save(error, then=" and try again").replace("saved", done)) from None
+        raise UserError(cannot_save(error, then=" and try again", done=done)) from None
 
 
 def delete(id: str, token: str | None) -> None:

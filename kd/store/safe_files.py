@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import tempfile
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ def on_disk(path: Path) -> None:
     """Flush the file to the disk, so that it is not empty after a power cut that follows its renaming."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def try_writing(folder: Path) -> None:
+    """Check that files can be written to ``folder``, or that it can be created. Nothing is left behind.
+
+    Raises:
+        OSError: they cannot.
+    """
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(bytes(4096))
+        file.flush()
 
 
 def replace(path: Path, text: str) -> None:

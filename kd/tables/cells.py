@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -110,10 +110,16 @@ def save(to: Path, tensors: Mapping[str, Tensor], **metadata: float) -> None:
 
 
 def _write(to: Path, write: Callable[[Path], Any]) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
     temporary = to.with_name(to.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, to)
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, to)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"A result was not saved in {to.parent} ({getattr(error, 'strerror', None) or error}). What was "
+            "saved before is kept; make room or change its permissions, then run the same command again."
+        ) from None
 
 
 def _read_partial(partial: Path) -> tuple[dict[str, Tensor] | None, float]:

@@ -4,30 +4,86 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from kd.config.base import Settings
 from kd.config.teacher import TeacherConfig
 from kd.data.digits import Mnist
 from kd.errors import UserError
-from kd.store import runs
+from kd.store import runs, safe_files
 from kd.teachers import catalogue
 from kd.teachers.cached import CachedTeacher
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 #: The columns of a shipped teacher's training curve.
 CURVE = ("epoch", "loss teacher hard", "validation teacher", "whole_validation")
+
+
+def check(name: str) -> None:
+    """Check that a teacher can be shipped under this name.
+
+    Raises:
+        UserError: the name could be that of another file, or the folder cannot be written to.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name[:40]!r} cannot name a teacher: use up to 40 letters, digits, - and _, "
+            "beginning with a letter."
+        )
+    for path in _files(name):
+        if path.is_symlink():
+            raise UserError(f"{path} is a symbolic link, which is not written through. Delete it first.")
+    try:
+        safe_files.try_writing(catalogue.WEIGHTS)
+    except OSError as error:
+        raise UserError(
+            f"No teacher can be shipped: {catalogue.WEIGHTS} cannot be written to ({error.strerror})."
+        ) from None
+
+
+def check_data(mnist: Mnist) -> None:
+    """Check that a teacher trained on these data may be shipped.
+
+    Raises:
+        UserError: they are not all of MNIST.
+    """
+    if mnist.source != "full":
+        raise UserError(
+            "Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it."
+        )
+
+
+def check_recipe(name: str, config: Settings, data: str | None) -> None:
+    """Check that a training repeats that of a shipped teacher.
+
+    Args:
+        data: digest of the data of the training.
+
+    Raises:
+        UserError: the settings or the data differ, or there is no such teacher.
+    """
+    check(name)
+    about = catalogue.describe(name)
+    if TeacherConfig.from_dict(about["config"]) != config or data != about["data_sha256"]:
+        raise UserError(
+            f"This training has different settings or data than the shipped teacher {name}. "
+            f"Train it with: {about['command']}"
+        )
 
 
 def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
     """Ship the teacher of ``run`` as ``name``: write its weights, logits, description and training curve.
 
     Raises:
-        UserError: the teacher was not trained on all of MNIST.
+        UserError: the teacher was not trained on all of MNIST, or cannot be written under this name.
     """
-    if mnist.source != "full" or run.measures.get("data") != mnist.digest:
-        raise UserError(
-            "Only a teacher trained on all of MNIST can be shipped; set KD_DATA_DIR to a folder that has it."
-        )
+    check(name)
+    check_data(mnist)
+    if run.measures.get("data") != mnist.digest:
+        raise UserError("This teacher was trained on other data than those it would be shipped with.")
     target = catalogue.WEIGHTS / f"{name}.safetensors"
     target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
     shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
@@ -62,15 +118,8 @@ def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
     Raises:
         UserError: the settings or the data differ, or there is no such teacher.
     """
+    check_recipe(name, run.config, run.measures.get("data"))
     about = catalogue.describe(name)
-    if (
-        TeacherConfig.from_dict(about["config"]) != run.config
-        or run.measures.get("data") != about["data_sha256"]
-    ):
-        raise UserError(
-            f"This training has different settings or data than the shipped teacher {name}. "
-            f"Train it with: {about['command']}"
-        )
     again = CachedTeacher(name, run.architecture, run.model("teacher"))
     _describe(
         name,
@@ -81,6 +130,10 @@ def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
             "curve_validation_errors": _validation_errors(again, mnist),
         },
     )
+
+
+def _files(name: str) -> list[Path]:
+    return [catalogue.WEIGHTS / f"{name}{end}" for end in (".safetensors", ".logits.safetensors", ".json")]
 
 
 def _validation_errors(teacher: CachedTeacher, mnist: Mnist) -> int:

@@ -153,8 +153,11 @@ def test_help_of_distil_lists_all_methods_and_their_options(run):
     assert "--temperature --soft-weight --jsd-mix" in out
 
 
-def test_run_that_cannot_be_stored_is_reported(run, home):
-    home.touch()
+def test_run_that_cannot_be_stored_is_reported(run, home, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "save_file", full)
     code, out, err = run("distil", *FAST, "--json")
     assert (code, out) == (2, "") and err.splitlines()[-1].startswith("kd: The run was not saved because")
 
