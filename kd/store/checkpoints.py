@@ -237,6 +237,8 @@ def load(id: str, state: bool = True) -> Checkpoint:
             f"The checkpoint {path} was written by another version of the program. "
             "Resume it with that version, or start a new run."
         ) from None
+    except PermissionError as error:
+        raise UserError(f"The checkpoint {path} cannot be read ({error.strerror}).") from None
     except (
         SafetensorError,
         OSError,

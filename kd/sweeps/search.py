@@ -192,13 +192,12 @@ class Trials:
                 )
                 yield from self._try(study.ask(), done, due)
             result = yield from self._finish(due)
-            try:
-                (folder / "result.json").write_text(json.dumps(result))
-            except OSError as error:
-                raise UserError(runs.cannot_save(error, "The search", " and try again")) from None
+            (folder / "result.json").write_text(json.dumps(result))
             self.result = result
             self.step = self.steps
             yield self._record(self.seconds, whole_validation=True, again=True, fresh=False)
+        except OSError as error:  # also of the journal, in the middle of the search
+            raise UserError(runs.cannot_save(error, "The search", " and try again")) from None
         finally:
             keeper.leave(ended=False)
 

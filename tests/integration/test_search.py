@@ -1,10 +1,13 @@
 """Searches: resuming gives the same trials, validation images decide, and the best trial is a run."""
 
+import errno
 import json
+import os
 import shutil
 
 import plotly.graph_objects as go
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from kd.cli import main as cli
 from kd.config.search import SearchConfig
@@ -122,6 +125,65 @@ def test_search_runs_in_one_process_per_teacher(mnist, found):
     (at / "study.journal").write_text("nothing that Optuna writes\n")
     with pytest.raises(UserError, match="is damaged"):
         search.search(SMALL, mnist, small_teacher())
+
+
+def open_journal(home):
+    home.mkdir()
+    return search_journal.open_study(home)
+
+
+def test_journal_works_without_symbolic_links(home, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    study = open_journal(home)
+    study.tell(study.ask(), 0.5)
+    assert search_journal.open_study(home).best_value == 0.5
+    assert [path.name for path in home.iterdir()] == ["study.journal"]
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "because the disk is full: free some space in"),
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot be written to: change its permissions"),
+    ],
+    ids=["full", "denied"],
+)
+def test_journal_that_cannot_be_written_is_not_called_damaged(home, monkeypatch, mnist, error, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", fail)
+    with pytest.raises(UserError, match=told) as found:
+        open_journal(home)
+    assert "damaged" not in str(found.value) and "elete" not in str(found.value)
+
+
+def test_disk_that_fills_up_during_a_search_is_reported(home, monkeypatch, mnist):
+    real = JournalFileBackend.append_logs
+
+    def fill(trial, record):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+
+    with pytest.raises(UserError, match="The search was not saved because the disk is full"):
+        search.search(SMALL, mnist, small_teacher(), fill)
+    monkeypatch.setattr(JournalFileBackend, "append_logs", real)
+
+
+def test_lock_left_by_a_killed_process_is_named(home, monkeypatch):
+    monkeypatch.setattr(search_journal, "STALE", 0.1)
+    lock = home / "study.journal.lock"
+    home.mkdir()
+    lock.symlink_to("study.journal")
+    with pytest.raises(UserError, match="is locked by .*study.journal.lock, left behind by a process"):
+        search_journal.open_study(home)
+    lock.unlink()
+    assert search_journal.open_study(home).trials == []
 
 
 @pytest.mark.parametrize(
