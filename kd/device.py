@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kd.errors import UserError
 
 if TYPE_CHECKING:  # kd/__init__.py asks for cores() before torch is imported
     import torch
@@ -15,10 +18,32 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def training_device() -> torch.device:
-    """Return ``$KD_DEVICE`` if it is set, otherwise a GPU if there is one, otherwise the CPU."""
+    """Return ``$KD_DEVICE`` if it is set, otherwise a GPU if there is one, otherwise the CPU.
+
+    Raises:
+        UserError: ``$KD_DEVICE`` is not a device that this machine can compute on.
+    """
     import torch
 
-    return torch.device(os.environ.get("KD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if name := os.environ.get("KD_DEVICE"):
+        return _usable(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def _usable(name: str) -> torch.device:
+    """Return the device called ``name``, after computing something on it."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).add_(1).item()
+        return device
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError, ValueError, TypeError):
+        raise UserError(
+            f"KD_DEVICE is {name[:40]!r}, on which PyTorch cannot compute here. Set it to cpu, to cuda or "
+            "cuda:1 for a GPU, or unset it."
+        ) from None
 
 
 def cores() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kd.cli import bench, compare, distil, search, sweep, tables, teacher, train
+from kd.cli import bench, compare, console, distil, search, sweep, tables, teacher, train
 from kd.cli.output import say
 from kd.config.kinds import KINDS
 from kd.errors import UserError
@@ -43,11 +43,25 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 2 after an error of the user, or 130 after Ctrl-C.
+    """Run a command and return the exit code.
+
+    0, 2 after an error of the user, 130 after Ctrl-C, or 141 where nobody reads the output any more.
 
     Args:
         arguments: the command's words, such as ["distil", "--json"]; by default those of the process.
     """
+    console.prepare()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            console.flush()
+    except BrokenPipeError:
+        console.drop()
+        return console.READER_GONE
+
+
+def _run(arguments: list[str] | None) -> int:
     given = parser().parse_args(arguments)
     try:
         return given.run(given)

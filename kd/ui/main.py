@@ -30,12 +30,12 @@ PAGES = [
     st.Page(paths.page("paper"), title="The paper", icon=":material/article:"),
 ]
 page = st.navigation(PAGES, position="hidden" if url_state.presenting() else "top")
-# In a container, so that elements that come and go here do not shift, and so rebuild, the page below.
-with st.container():
-    present.bar(PAGES, page, replaying.begin_last)
-    status.strip()
-    login.show()
-    notices.show()
 with plainly():
+    # In a container, so that elements that come and go here do not shift, and so rebuild, the page below.
+    with st.container():
+        present.bar(PAGES, page, replaying.begin_last)
+        status.strip()
+        login.show()
+        notices.show()
     page.run()
 chart.preload()
