@@ -26,6 +26,7 @@ class Commands:
     """The owner's commands, which the worker follows between two optimizer steps."""
 
     stop: str = ""  # why the job should end; empty: it continues
+    reset: bool = False  # whether to forget the job unless it has finished an epoch
     steps: int = 0  # left to make before a pause; 0: no limit; or BEFORE_FIRST_STEP
     settings: dict[str, float] = field(default_factory=dict)  # new values, from the next step on
     attention: bool = False  # whether the worker should look at the commands before the next record is due
@@ -58,6 +59,11 @@ class Progress:
     changes: list[Change] = field(default_factory=list)  # made by the owner or by the schedule
     settings: dict[str, float] = field(default_factory=dict)  # the current values
     source: str | None = None  # of the data: full, sample, or None before the start
+
+    @property
+    def finished_epoch(self) -> bool:
+        """Return whether the end of an epoch was reached."""
+        return any(row["whole_validation"] for row in self.rows)
 
     def add(self, record: Record) -> None:
         """Add a record, and apply the scheduled changes up to its step."""

@@ -5,8 +5,8 @@ never touches Streamlit: pages read snapshots and give commands, which the threa
 between two optimizer steps. A job's id cannot be guessed and may be shared, to let others
 watch; only the holder of the owner's token can control the job.
 
-If the server stops or training fails, the checkpoint is kept, and the owner can resume the
-run from it. A job that finishes or is stopped is stored as a run, without a checkpoint.
+If the server stops, training fails or nobody watches, the checkpoint is kept, and the owner can
+resume the run from it. A job that finishes or is stopped is stored as a run, without a checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -34,6 +33,7 @@ from kd.jobs.worker import Worker
 from kd.store import checkpoints, quota, runs
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
+from kd.training import clock
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class JobManager:
         if teacher is not None:
             kinds.of(config).check_teacher(config, teacher.architecture)
         id = runs.new_id()
-        job = Job(id, config, owner, checkpoints.Keeper(id, owner), Viewers(time.monotonic()))
+        job = Job(id, config, owner, checkpoints.Keeper(id, owner), Viewers(clock.now()))
         if paused:
             job.commands.steps = BEFORE_FIRST_STEP
         self._enqueue(job)
@@ -103,7 +103,7 @@ class JobManager:
             kept = checkpoints.owned(id, token)  # again: another process could change it before the claim
             data, teacher = self.source.mnist(), self._teachers.of(kept.config)
             kept.check(data.digest, teacher.digest if teacher else None)
-            job = Job(id, kept.config, owner, keeper, Viewers(time.monotonic()), resumed=True)
+            job = Job(id, kept.config, owner, keeper, Viewers(clock.now()), resumed=True)
             job.progress.rows = kept.rows
             job.progress.changes = list(getattr(kept.config, "schedule", ()))
             self._enqueue(job)
@@ -132,7 +132,7 @@ class JobManager:
             job = self._queue.jobs.get(id)
             if job is None:
                 return None
-            viewer, now = runs.owner_digest(token), time.monotonic()
+            viewer, now = runs.owner_digest(token), clock.now()
             if counts:
                 job.viewers.look(viewer, now)
             return job.snapshot(viewer, self._queue.place(job), now)
@@ -181,7 +181,7 @@ class JobManager:
     def pause(self, id: str, token: str) -> None:
         """Pause the job after its current step."""
         with self._commanded(id, token) as job:
-            self._queue.pause(job, time.monotonic())
+            self._queue.pause(job, clock.now())
 
     def resume(self, id: str, token: str) -> None:
         """Continue a paused job, or resume an interrupted one from its checkpoint.
@@ -208,6 +208,14 @@ class JobManager:
         """End the job, and measure and store its networks as they are."""
         with self._commanded(id, token) as job:
             self._queue.stop(job, STOPPED)
+
+    def reset(self, id: str, token: str) -> None:
+        """End the job as stop() does, but do not keep what was learned in less than an epoch.
+
+        It is given up to begin again, and a network of a few steps would only be in the way.
+        """
+        with self._commanded(id, token) as job:
+            self._queue.reset(job)
 
     def change(self, id: str, token: str, name: str, value: float) -> None:
         """Change the temperature or the soft_weight from the next step on.

@@ -140,6 +140,12 @@ class JobQueue:
                 job.set("stopped", why)
         job.commands.attention = True
 
+    def reset(self, job: Job) -> None:
+        """End an active job, and do not keep what it learned in less than an epoch."""
+        if job.active and not job.commands.stop:
+            job.commands.reset = True
+            self.stop(job, STOPPED)
+
     # -- for the worker --------------------------------------------------------------
 
     def expire(self, now: float) -> None:
@@ -197,6 +203,11 @@ class JobQueue:
         job.set(state, message)
         if self._current is job:
             self._current = None
+
+    def forget(self, job: Job) -> None:
+        """End a job of which nothing is kept."""
+        self.end(job, "stopped", STOPPED)
+        del self.jobs[job.id]
 
     def _set_paused(self, job: Job, now: float) -> None:
         job.set("paused")

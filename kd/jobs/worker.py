@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 
 from kd.data import sources
 from kd.errors import UserError
 from kd.jobs.job import Job
-from kd.jobs.queue import JobQueue
+from kd.jobs.queue import UNWATCHED, JobQueue
 from kd.jobs.snapshot import TICK
 from kd.jobs.teacher_cache import TeacherCache
 from kd.store import checkpoints
-from kd.training import memory
+from kd.training import clock, memory
 from kd.training.loop import Diverged, Record
 
 FAILED = "Training failed because of an error in the program. The server's log has the details."
@@ -85,10 +84,10 @@ class Worker:
     def _wait_for_job(self) -> Job | None:
         """Wait for a job to train, and return it; return None if the worker is closing."""
         with self._changed:
-            self._queue.expire(time.monotonic())
-            while not self.closed and (job := self._queue.next(time.monotonic())) is None:
+            self._queue.expire(clock.now())
+            while not self.closed and (job := self._queue.next(clock.now())) is None:
                 self._changed.wait(0.5)
-                self._queue.expire(time.monotonic())
+                self._queue.expire(clock.now())
             return None if self.closed else job
 
     def _advance(self, job: Job) -> None:
@@ -97,15 +96,15 @@ class Worker:
             self._begin(job)
         assert job.records is not None and job.experiment is not None
         with self._changed:
-            if not self._queue.may_go_on(job, time.monotonic()):
+            if not self._queue.may_go_on(job, clock.now()):
                 return
         if job.commands.stop:
-            self._finish(job, "stopped", job.commands.stop)
+            self._stop(job)
             return
         self._follow_changes(job)
         last = job.progress.last
         # The first record comes after a single step, so that the charts start at once.
-        self._due_at = time.monotonic() + (self._tick if last else 0)
+        self._due_at = clock.now() + (self._tick if last else 0)
         try:
             record = next(job.records)
         except StopIteration:
@@ -120,7 +119,7 @@ class Worker:
         with self._changed:
             job.progress.add(record)
             job.version += 1
-            self._queue.step_done(job, time.monotonic())
+            self._queue.step_done(job, clock.now())
             paused = job.state == "paused"
         # Write a checkpoint at the first record, so that the run can be resumed from then on.
         first = last is None and record.step < record.steps
@@ -150,7 +149,7 @@ class Worker:
     def _due(self, job: Job) -> bool:
         """Return whether a record is due after this step."""
         commands = job.commands
-        return commands.steps > 0 or commands.attention or self.closed or time.monotonic() >= self._due_at
+        return commands.steps > 0 or commands.attention or self.closed or clock.now() >= self._due_at
 
     def _follow_changes(self, job: Job) -> None:
         """Apply the changes that the owner requested since the last record."""
@@ -177,6 +176,23 @@ class Worker:
 
     # -- the end of a job ------------------------------------------------------------
 
+    def _stop(self, job: Job) -> None:
+        """End a job that was told to: store it, leave its checkpoint, or forget it."""
+        if job.commands.reset and not job.progress.finished_epoch:
+            self._close_records(job)
+            with self._changed:
+                job.keeper.leave(ended=True)
+                self._queue.forget(job)
+                self._changed.notify_all()
+            return
+        if job.commands.stop == UNWATCHED and job.progress.last is not None:
+            self._follow_changes(job)
+            self._keep_checkpoint(job)
+            if not job.warning:
+                self._fail(job, UNWATCHED)
+                return
+        self._finish(job, "stopped", job.commands.stop)
+
     def _finish(self, job: Job, state: str, message: str) -> None:
         """Measure and store a job that has finished or was stopped."""
         assert job.records is not None and job.experiment is not None
@@ -194,7 +210,7 @@ class Worker:
         self._end(job, state, message)
 
     def _fail(self, job: Job, message: str) -> None:
-        """End a job after an error. It can be resumed if it has a checkpoint."""
+        """End a job that did not finish. It can be resumed if it has a checkpoint."""
         self._close_records(job)
         state = "failed"
         if job.keeper.kept:

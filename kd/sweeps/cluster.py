@@ -15,7 +15,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
@@ -33,6 +32,7 @@ from kd.sweeps.grid import Grid, GridRecord, SweepTraining
 from kd.sweeps.grid_cells import Group
 from kd.sweeps.grid_groups import LogitsTeacher, Outcome
 from kd.sweeps.grid_weights import Weights
+from kd.training import clock
 from kd.training.loop import every_epoch
 
 RETRIES = 4  # of a task that fails or whose node dies
@@ -97,7 +97,7 @@ class ClusterTraining(SweepTraining):
                 all other groups have ended.
         """
         yield from self._report_earlier()
-        before, started, failed = self.seconds, time.perf_counter(), None
+        before, started, failed = self.seconds, clock.now(), None
         with self._connect() as ray:
             task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES, retry_exceptions=True)(
                 work
@@ -116,7 +116,7 @@ class ClusterTraining(SweepTraining):
                     failed = error
                     continue
                 self.keep(outcomes, {name: torch.tensor(value) for name, value in weights.items()})
-                self.seconds = before + time.perf_counter() - started
+                self.seconds = before + clock.now() - started
                 yield self._ended(group, outcomes)
         if failed:
             raise UserError(reason(failed)) from failed

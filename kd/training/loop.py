@@ -8,7 +8,6 @@ updating ``Training.settings`` between two records changes the settings.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 import torch
@@ -18,7 +17,7 @@ from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.metrics import classification
 from kd.models.inference import Outputs, logits_in_chunks
-from kd.training import memory
+from kd.training import clock, memory
 from kd.training.batches import Batch, Batches, Teacher
 from kd.training.distributed import Ranks
 from kd.training.forward_backward import has_dropout
@@ -60,7 +59,7 @@ class Training:
         step: optimizer steps done.
         steps: optimizer steps in the whole training.
         steps_per_epoch: optimizer steps in an epoch.
-        seconds: time spent on training and evaluation, without pauses.
+        seconds: time spent on training and evaluation, without pauses and standstills of the process.
 
     Raises:
         UserError: the batch size is larger than the training set, or there is not enough memory.
@@ -126,7 +125,7 @@ class Training:
             learner.model.train()
         self._save_weights()
         with LearnerThreads([trainable.step for trainable in self._trainables], self._parallel) as threads:
-            images, started = 0, time.perf_counter()
+            images, started = 0, clock.now()
             for batch in self._batches.start(self.step, threads):
                 images += self._train(batch, threads)
                 epoch_ends = self.step % self.steps_per_epoch == 0
@@ -136,7 +135,7 @@ class Training:
                     self._check_finite(losses)
                     digits = self.mnist.validation if epoch_ends else self.mnist.glance
                     validation_accuracy, fidelity = self._evaluate(digits)
-                    elapsed = time.perf_counter() - started
+                    elapsed = clock.now() - started
                     self.seconds += elapsed
                     record = Record(
                         step=self.step,
@@ -152,7 +151,7 @@ class Training:
                     )
                     self._save_weights()
                     yield record
-                    images, started = 0, time.perf_counter()
+                    images, started = 0, clock.now()
 
     def _means(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the mean losses and the training accuracy since the last record."""

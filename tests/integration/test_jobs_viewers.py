@@ -1,24 +1,68 @@
 """The viewers of a job: leases, viewer counts, and the pace of updates."""
 
+import errno
 import time
 
 import pytest
 
 from kd.jobs.snapshot import pace
-from kd.store import runs
+from kd.store import checkpoints, runs
+from kd.training import clock
 from tests.helpers import wait_until
-from tests.jobs import LONG, ME, OTHER, wait_for, wait_for_rows
+from tests.jobs import (
+    LONG,
+    ME,
+    OTHER,
+    SHORT,
+    directly,
+    pause_after,
+    same_as,
+    wait_for,
+    wait_for_rows,
+)
 
 
-def test_unwatched_job_ends_and_is_stored(manage):
+def test_unwatched_job_ends_and_can_be_resumed(manage, mnist):
     manager = manage(lease=1.0)
-    id = manager.start(LONG, ME)
-    waiting = manager.start(LONG, ME)
-    wait_for_rows(manager, id)
+    id = pause_after(manager, SHORT)
+    waiting = manager.start(LONG, OTHER)
     wait_until(lambda: not manager.active(), "both leases end")
     snap = manager.snapshot(id, ME)
-    assert (snap.state, snap.message, snap.saved) == ("stopped", "Ended because nobody was watching.", True)
-    assert manager.snapshot(waiting).state == "stopped" and [run.id for run in runs.list_runs()[0]] == [id]
+    assert (snap.state, snap.mine, snap.saved) == ("interrupted", True, False)
+    assert snap.message == "Ended because nobody was watching. Resume continues from its last checkpoint."
+    assert runs.list_runs() == ([], []) and {kept.id for kept in checkpoints.list_interrupted()[0]} >= {id}
+    if checkpoints.exists(waiting):
+        checkpoints.discard(waiting, OTHER)
+    manager.resume(id, ME)
+    wait_for(manager, id, "done")
+    assert same_as(runs.load(id), directly(SHORT, mnist)) and not checkpoints.exists(id)
+
+
+def test_unwatched_job_without_a_checkpoint_is_stored(manage, monkeypatch):
+    manager = manage(lease=1.0)
+    id = manager.start(LONG, ME)
+    wait_for_rows(manager, id)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    wait_until(lambda: not manager.active(), "the lease ends")
+    snap = manager.snapshot(id, ME)
+    assert (snap.state, snap.saved) == ("stopped", True)
+    assert snap.message == "Ended because nobody was watching."
+
+
+def test_standstill_of_the_server_ends_no_job(manage, monkeypatch):
+    manager = manage(lease=5.0)
+    id = manager.start(LONG, ME)
+    rows = len(wait_for_rows(manager, id).rows)
+    read = clock._process._read
+    monkeypatch.setattr(clock._process, "_read", lambda: read() + 1000.0)
+    snap = wait_until(
+        lambda: (now := manager.snapshot(id, counts=False)).rows[rows + 2 :] and now, "more records"
+    )
+    assert snap.active and snap.rows[-1]["seconds"] < 500
 
 
 def test_watching_renews_the_lease(manage):
@@ -53,7 +97,7 @@ def test_uncounted_request_does_not_renew_the_lease(manage):
     while manager.snapshot(id, counts=False).active:
         assert manager.snapshot(id, counts=False).viewers <= 1 and time.monotonic() < end
         time.sleep(0.05)
-    assert manager.snapshot(id, counts=False).message == "Ended because nobody was watching."
+    assert manager.snapshot(id, counts=False).message.startswith("Ended because nobody was watching.")
 
 
 def test_spectator_follows_an_active_run(manager):
