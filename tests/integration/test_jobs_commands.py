@@ -10,7 +10,19 @@ from kd.experiments.base import Distillation
 from kd.store import runs
 from kd.training import loop
 from tests.helpers import wait_until
-from tests.jobs import LONG, ME, OTHER, SHORT, directly, same_as, settled, step, wait_for, wait_for_rows
+from tests.jobs import (
+    LONG,
+    ME,
+    OTHER,
+    SHORT,
+    directly,
+    pause_after,
+    same_as,
+    settled,
+    step,
+    wait_for,
+    wait_for_rows,
+)
 
 
 def test_job_started_paused_waits_before_its_first_step(manager, steps):
@@ -142,6 +154,30 @@ def test_job_stopped_before_its_first_step_stores_nothing(manager, home):
     assert not snap.saved and snap.measures == {} and runs.list_runs() == ([], [])
 
 
+def test_reset_before_the_first_epoch_keeps_nothing(manager, home):
+    id = pause_after(manager, LONG, steps=1)
+    manager.reset(id, ME)
+    wait_until(lambda: manager.snapshot(id, ME) is None, "the job is forgotten")
+    assert runs.list_runs() == ([], []) and list(home.iterdir()) == []
+    following = manager.start(SHORT, ME)
+    wait_for(manager, following, "done")
+
+
+def test_reset_after_an_epoch_stores_the_run(manager):
+    id = manager.start(LONG, ME)
+    wait_until(lambda: any(row["whole_validation"] for row in manager.snapshot(id, ME).rows), "an epoch")
+    manager.reset(id, ME)
+    assert wait_for(manager, id, "stopped").saved and runs.load(id).state == "stopped"
+
+
+def test_reset_after_stop_stores_the_run(manager):
+    id = pause_after(manager, LONG, steps=1)
+    with manager._changed:  # the worker receives both commands together
+        manager.stop(id, ME)
+        manager.reset(id, ME)
+    assert wait_for(manager, id, "stopped").saved
+
+
 def test_commands_to_an_ended_job_do_nothing(manager):
     id = manager.start(SHORT, ME)
     done = wait_for(manager, id, "done")
@@ -157,7 +193,7 @@ def test_commands_to_an_ended_job_do_nothing(manager):
 def test_only_the_owner_can_command_a_job(manager, steps):
     id = manager.start(SHORT, ME, paused=True)
     wait_for(manager, id, "paused")
-    commands = [manager.pause, manager.resume, manager.step, manager.stop, manager.save_again]
+    commands = [manager.pause, manager.resume, manager.step, manager.stop, manager.reset, manager.save_again]
     commands.append(lambda id, token: manager.change(id, token, "temperature", 9))
     for token in (OTHER, "", None, runs.owner_digest(ME)):
         for command in commands:

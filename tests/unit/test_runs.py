@@ -1,7 +1,9 @@
 """Stored runs: atomic saving, owners and names."""
 
 import errno
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
+from kd.reports import settings_file
 from kd.store import runs
 from tests.helpers import identical
 from tests.stored_run import CONFIG, MEASURES, OTHER, OWNER, ROWS, STORED, content
@@ -252,3 +255,22 @@ def test_default_names_are_valid():
     longest = DistilConfig(student="mlp-2048-2048-2048", temperature=19.123456789, epochs=200)
     for config in (CONFIG, longest, TeacherConfig(teacher="mlp-2048-2048-2048", epochs=200)):
         assert runs.clean_name(name := kinds.of(config).default_name(config)) == name
+
+
+def test_settings_given_away_do_not_hold_the_owners_digest(home, save):
+    run = save()
+    given = json.loads(settings_file.content(run))
+    assert runs.owner_digest(OWNER) not in str(given) and given["owner"] is None
+    folder = home / runs.new_id()
+    shutil.copytree(run.folder, folder)
+    (folder / "config.json").write_text(json.dumps(given | {"id": folder.name}))
+    assert runs.load(folder.name).config == run.config, "it still is a run's settings"
+
+
+@pytest.mark.parametrize(
+    "state, steps, brief", [("stopped", 7, True), ("stopped", 8, False), ("done", 7, False)]
+)
+def test_run_stopped_in_its_first_epoch_is_brief(home, save, state, steps, brief):
+    measures = MEASURES | {"steps": steps, "train_images": 8 * CONFIG.batch_size}
+    assert save(state=state, measures=measures).brief is brief
+    assert not save(state=state).brief, "runs of earlier versions do not say"

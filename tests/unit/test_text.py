@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd import paths
 from kd.config.distil import DistilConfig
 from kd.evaluation import comparison
 from kd.figures.comparison import overlaid, pareto
 from kd.reports import report
 from kd.store import runs
-from kd.ui.shell.escape import plain
+from kd.ui.shell.escape import cell, plain
 from tests.helpers import MEASURES
 
 EVIL = "<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **b**"
@@ -29,6 +30,8 @@ EVIL = "<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **
         ("# a\n# b", r"\# a # b"),
         ("1. a", r"1\. a"),
         (r"\<b>", r"\\\<b>"),
+        (":fire: 12:30", "\\:\u2060fire: 12\\:30"),
+        (":+1:a-b:", "\\:\u2060+1\\:\u2060a-b:"),
     ],
 )
 def test_only_markup_is_escaped(text, shown):
@@ -37,13 +40,40 @@ def test_only_markup_is_escaped(text, shown):
 
 @given(st.text())
 def test_escaped_text_keeps_every_character(text):
-    assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain(text)) == " ".join(text.split())
+    shown = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain(text))
+    assert shown.replace("\u2060", "") == " ".join(text.split()).replace("\u2060", "")
 
 
 @given(st.text(alphabet="<>[]()!*_`:$\\a ~&;w.1"))
 def test_no_markup_is_left_unescaped(text):
     bare = re.sub(r"\\[!-/:-@[-`{-~]", "", plain(text))
     assert not re.search(r"[<\[\]`*$~]|:\S", bare)
+
+
+@given(st.text(alphabet=":a1_+- "))
+def test_no_emoji_is_left(text):
+    """The pattern is that of remark-emoji, which Streamlit applies to the parsed text."""
+    parsed = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain(text))
+    assert not re.search(r":\+1:|:-1:|:[\w-]+:", parsed)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝"])
+def test_name_in_a_table_is_no_formula(start):
+    assert cell(f"{start}cmd|'/c calc'!A1") == f"'{start}cmd|'/c calc'!A1"
+
+
+def test_ordinary_name_in_a_table_stays():
+    assert cell("mlp-30 T=4 ×5") == "mlp-30 T=4 ×5"
+
+
+def test_messages_name_no_folder_of_the_server(monkeypatch, tmp_path):
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "data" / "runs"))
+    monkeypatch.setenv("KD_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("KD_CACHE_DIR", "cache")
+    message = f"{tmp_path}/data/runs/x.json, {tmp_path}/data. {tmp_path}/data-2 {paths.MEASURED}/a"
+    assert paths.without_folders(message) == f"$KD_HOME/x.json, $KD_DATA_DIR. {tmp_path}/data-2 kd/measured/a"
+    assert plain(f"in {tmp_path}/data/runs") == r"in \$KD_HOME"
+    assert paths.without_folders("a cache of runs") == "a cache of runs"
 
 
 def test_names_in_charts_are_not_html():

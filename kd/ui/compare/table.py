@@ -12,7 +12,7 @@ from kd.config.glossary import TERMS
 from kd.evaluation import comparison
 from kd.metrics import latency
 from kd.store import runs
-from kd.ui.shell.escape import plain
+from kd.ui.shell.escape import cell, plain
 
 Measures = Mapping[str, Mapping[str, Any]]  # run id -> its measurements
 
@@ -49,7 +49,7 @@ def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: 
     exported = comparison.latency(model, batch, threads, latency.ONNX) if model else None
     worth = comparison.verdict(measures, batch, threads) if measures else None
     return {
-        "run": run.name,
+        "run": cell(run.name),
         "network": run.architecture,
         "method": settings.get("method", run.about.taught_by),
         "T": settings.get("temperature"),

@@ -19,6 +19,7 @@ FORM = Form(CompressConfig, session_keys.COMPRESS, "compress", always_valid=True
 def networks() -> dict[str, str]:
     """Return the networks that can be compressed, students first: name or run id -> label."""
     stored = [run for run in runs.list_runs()[0] if run.about.compressible and run.models and run.measures]
+    stored.sort(key=lambda run: run.brief)  # the first is the default, and should have learned something
     students = {
         run.id: f"{run.name} ({'student, and its control' if 'control' in run.models else 'student'})"
         for run in stored

@@ -122,8 +122,8 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
             disabled=snap is None,
             on_click=VIEW.forget,
             help=(
-                "Clears the page for a new run. An active run is stopped and stored; an interrupted one "
-                "stays on the Runs page."
+                "Clears the page for a new run. An active run is stopped, and stored if it has finished an "
+                "epoch; an interrupted one stays on the Runs page."
             ),
         )
         if interrupted:

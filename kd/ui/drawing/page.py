@@ -78,9 +78,10 @@ def show() -> None:
 def _run_choice() -> str | None:
     """Draw the choice of the run whose student answers; return its id, or None if there is none."""
     stored = [run for run in runs.list_runs()[0] if run.about.leaves_student and "student" in run.models]
+    stored.sort(key=lambda run: run.brief)  # the first is shown, and is to have learned something
     choices = names.distinct({run.id: run.name for run in stored})
     shown = snapshots.shown_run()
-    live = shared.manager().snapshot(shown, visitor.token()) if shown else None
+    live = snapshots.in_memory(shown) if shown else None
     if live is not None and live.kind == "distil" and live.id not in choices and (live.active or live.rows):
         choices = {
             live.id: f"{live.config.student}, {'training now' if live.active else live.state}"

@@ -175,7 +175,7 @@ class Form:
 
     def text(self, name: str, **options: Any) -> Any:
         """Draw a text field for a comma-separated list of numbers."""
-        return self.widget(st.text_input, name, max_chars=400, **options)
+        return self.widget(st.text_input, name, **options)
 
     def teacher(self, **options: Any) -> Any:
         return self.widget(st.selectbox, "teacher", options=teachers.choices(), **options)

@@ -12,7 +12,7 @@ from kd.config.base import Settings
 from kd.errors import UserError
 from kd.evaluation import comparison
 from kd.jobs.snapshot import Snapshot
-from kd.reports import report
+from kd.reports import report, settings_file
 from kd.store import checkpoints, runs
 from kd.ui.runs import curves, export_panel, progress, replaying, results, snapshots, titles
 from kd.ui.shell import notices, session_keys, url_state, visitor
@@ -97,7 +97,7 @@ def _downloads(run: runs.Run) -> None:
     for file in [*(f"{which}.safetensors" for which in run.models), "metrics.csv", "config.json"]:
         st.download_button(
             file,
-            run.file(file).read_bytes(),
+            settings_file.content(run) if file == "config.json" else run.file(file).read_bytes(),
             f"{run.id}-{file}",
             key=f"download_{file}",
             icon=":material/download:",
@@ -120,7 +120,7 @@ def _downloads(run: runs.Run) -> None:
 def _owners_controls(run: runs.Run) -> None:
     """Draw name, pin and Delete for visitors who may use them; tell others who may."""
     if run.owner is None:
-        st.caption(f"Made from the command line; rename or delete it in `{run.folder}`.")
+        st.caption(f"Made from the command line; rename or delete it in `$KD_HOME/{run.id}`.")
         return
     if not permissions.allowed(visitor.digest()):
         st.caption("Only the presenter can rename or delete runs here.")
@@ -132,7 +132,7 @@ def _owners_controls(run: runs.Run) -> None:
         st.text_input(
             "Name",
             run.name,
-            max_chars=runs.NAME_LENGTH,
+            # Without max_chars, which would refuse a longer name without a word.
             key=f"name_{run.id}",
             on_change=_rename,
             args=(run,),

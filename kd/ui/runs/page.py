@@ -9,7 +9,7 @@ import streamlit as st
 from kd import paths
 from kd.store import checkpoints, runs
 from kd.ui.runs import details, import_panel, names, replaying, storage_panel, table
-from kd.ui.shell import notices, url_state
+from kd.ui.shell import notices, url_state, visitor
 from kd.ui.shell.escape import plain
 
 
@@ -26,8 +26,10 @@ def show() -> None:
     if not stored and not unfinished:
         _nothing_yet()
         return
-    table.show(stored, unfinished)
-    chosen = _choice(stored, unfinished)
+    mine = [kept for kept in unfinished if kept.owner == visitor.digest()]
+    others = [kept for kept in unfinished if kept.owner != visitor.digest()]
+    table.show(stored, mine, others)
+    chosen = _choice(stored, mine, others)
     for kept in unfinished:
         if kept.id == chosen:
             details.show_interrupted(kept)
@@ -53,12 +55,20 @@ def _nothing_yet() -> None:
         st.rerun()
 
 
-def _choice(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint]) -> str:
-    """Draw the choice of a run; return its id."""
-    titles = {
-        kept.id: f"{kept.about.default_name(kept.config)} ({table.when(kept.saved)}, interrupted)"
-        for kept in unfinished
-    }
-    titles = names.distinct(titles | {run.id: f"{run.name} ({table.when(run.created)})" for run in stored})
+def _choice(
+    stored: Sequence[runs.Run],
+    mine: Sequence[checkpoints.Checkpoint],
+    others: Sequence[checkpoints.Checkpoint],
+) -> str:
+    """Draw the choice of a run, in the order of the table; return its id."""
+    first, last = (
+        {
+            kept.id: f"{kept.about.default_name(kept.config)} ({table.when(kept.saved)}, interrupted)"
+            for kept in unfinished
+        }
+        for unfinished in (mine, others)
+    )
+    finished = {run.id: f"{run.name} ({table.when(run.created)})" for run in stored}
+    titles = names.distinct(first | finished | last)
     chosen = st.selectbox("Run", list(titles), format_func=titles.get, key="run_choice")
     return chosen if chosen in titles else next(iter(titles))

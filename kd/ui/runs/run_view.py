@@ -106,10 +106,10 @@ class RunView:
             notices.notify("error", str(error))
 
     def forget(self) -> None:
-        """Remove the run from the page, and stop it if it is active."""
+        """Remove the run from the page; stop it if it is active, and keep it if it has finished an epoch."""
         snap = shared.manager().snapshot(st.session_state.get(self.slot) or "", visitor.token())
         if self.mine(snap):
-            self.command(shared.manager().stop)
+            self.command(shared.manager().reset)
         st.session_state[self.slot] = None
 
     # -- buttons -----------------------------------------------------------------------

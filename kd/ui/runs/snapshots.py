@@ -51,12 +51,22 @@ def find(run_id: str | None) -> Snapshot | None:
     """
     if run_id is None:
         return None
-    live = shared.manager().snapshot(run_id, visitor.token())
+    live = in_memory(run_id)
     if live is not None:
         return dataclasses.replace(live, message=plain(live.message)) if live.message else live
     if checkpoints.exists(run_id):
         return _from_checkpoint(checkpoints.load(run_id, state=False))
     return of_stored(runs.load(run_id))
+
+
+def in_memory(run_id: str) -> Snapshot | None:
+    """Return a run as the worker knows it; None if it does not, or if what it stored was deleted since."""
+    live = shared.manager().snapshot(run_id, visitor.token())
+    if live is None or live.active:
+        return live
+    if live.state == "interrupted":
+        return live if checkpoints.exists(run_id) else None
+    return None if live.saved and not runs.exists(run_id) else live
 
 
 def of_stored(run: runs.Run) -> Snapshot:
@@ -67,6 +77,7 @@ def of_stored(run: runs.Run) -> Snapshot:
     )
     if message.startswith("Stopped "):  # the wording of earlier versions
         message = STOPPED
+    message = plain(message)
     per_epoch = rows[-1]["step"] / rows[-1]["epoch"] if rows else 0
     return Snapshot(
         id=run.id,
@@ -93,9 +104,10 @@ def _from_checkpoint(kept: checkpoints.Checkpoint) -> Snapshot:
     if elsewhere := checkpoints.in_training(kept.id):
         message = f"{checkpoints.ELSEWHERE} This is its last checkpoint; reload the page for a newer one."
     else:
-        what = "command" if kept.owner is None else "server"
+        command = "The command stopped or failed during this run."
+        server = "The server stopped or failed during this run, or nobody was watching it."
         where = kept.about.position(last["epoch"], kept.config.total_epochs)
-        message = f"The {what} stopped or failed during this run. Saved up to {where}. "
+        message = f"{command if kept.owner is None else server} Saved up to {where}. "
         if mine:
             message += (
                 "**Resume** continues from there with the run's own settings, and reaches the same weights "

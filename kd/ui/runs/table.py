@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from torch import Tensor
 
+from kd import paths
 from kd.config.base import Settings
 from kd.config.glossary import TERMS
 from kd.data import digits
@@ -17,14 +18,28 @@ from kd.models import inference
 from kd.store import checkpoints, drawings, runs
 from kd.ui.runs import snapshots
 from kd.ui.shell import notices, visitor
+from kd.ui.shell.escape import cell
 
 
-def show(stored: Sequence[runs.Run], unfinished: Sequence[checkpoints.Checkpoint]) -> None:
-    """Draw the table of all runs, interrupted ones first, and the visitor's kept drawings."""
+def show(
+    stored: Sequence[runs.Run],
+    mine: Sequence[checkpoints.Checkpoint],
+    others: Sequence[checkpoints.Checkpoint],
+) -> None:
+    """Draw the table of all runs, and the visitor's kept drawings.
+
+    Args:
+        mine: the visitor's interrupted runs, which come first.
+        others: other people's interrupted runs, which come last: only those people can do anything with them.
+    """
     pictures, labels = drawings.load(visitor.token())
     percent = st.column_config.NumberColumn(format="percent")
     st.dataframe(
-        [*map(_interrupted_row, unfinished), *(_row(run, pictures, labels) for run in stored)],
+        [
+            *map(_interrupted_row, mine),
+            *(_row(run, pictures, labels) for run in stored),
+            *map(_interrupted_row, others),
+        ],
         hide_index=True,
         width="stretch",
         placeholder="",
@@ -67,7 +82,7 @@ def _row(run: runs.Run, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
     measured = run.measures.get("models", {})
     test = {name: value["test_accuracy"] for name, value in measured.items()}
     row = {
-        "name": run.name,
+        "name": cell(run.name),
         "student": f"{run.architecture} (teacher)" if "teacher" in run.models else run.architecture,
         "method": getattr(run.config, "method", ""),
         "T": _one_temperature(run.config),
@@ -87,7 +102,7 @@ def _row(run: runs.Run, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
             scores = [str(_score(run.id, which, digest, pictures, labels)) for which in run.models]
             row["your drawings"] = " / ".join(scores) + f" of {len(labels)}"
         except UserError as error:
-            row["your drawings"] = str(error)
+            row["your drawings"] = cell(paths.without_folders(str(error)))
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 
@@ -9,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from kd import paths
 from kd.config.kinds import KINDS
 from kd.ui.charts.broadcast import Feed, Message
 
@@ -24,7 +26,9 @@ def feed() -> Feed:
 
     def snapshot(run_id: str):
         snap = shared.manager().snapshot(run_id, counts=False) if runs.is_id(run_id) else None
-        return snap if snap is not None and KINDS[snap.kind].page == "distil" else None
+        if snap is None or KINDS[snap.kind].page != "distil":
+            return None
+        return dataclasses.replace(snap, message=paths.without_folders(snap.message))
 
     return Feed(snapshot, curves.feed_message)
 
