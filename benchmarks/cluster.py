@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
 
-from kd.config.grid import GridConfig  # noqa: E402
-from kd.sweeps import cluster, grid_cells  # noqa: E402
+from kd.config.sweep import SweepConfig  # noqa: E402
+from kd.sweeps import cluster, sweep_cells  # noqa: E402
 from kd.tables import cells  # noqa: E402
 from kd.teachers import catalogue  # noqa: E402
 
@@ -29,9 +29,9 @@ ROUNDS = 3
 
 
 def main() -> None:
-    config, mnist, teacher = GridConfig(seeds=1), cells.full_mnist(), catalogue.load("cnn")
+    config, mnist, teacher = SweepConfig(seeds=1), cells.full_mnist(), catalogue.load("cnn")
     cores = os.cpu_count() or 1
-    (group,) = grid_cells.groups(config)
+    (group,) = sweep_cells.groups(config)
     shared = cluster.packed(mnist, teacher, config)
     size = sum(
         array.nbytes

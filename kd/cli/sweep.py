@@ -48,7 +48,7 @@ class Cluster(Extra):
     def experiment(self, experiment: Any, given: argparse.Namespace) -> Experiment:
         """Return the sweep, on the cluster where one was asked for."""
         return (
-            cluster.ClusterGrid(experiment, given.address or "", given.gpus)
+            cluster.ClusterSweep(experiment, given.address or "", given.gpus)
             if given.engine == "ray"
             else experiment
         )

@@ -18,7 +18,7 @@ from kd.experiments import compression
 from kd.experiments.base import Experiment
 from kd.figures import training
 from kd.store import checkpoints, runs
-from kd.sweeps import grid_summary
+from kd.sweeps import sweep_summary
 from kd.tables import cells
 from kd.teachers import catalogue, doubts
 from kd.training import distributed
@@ -161,7 +161,7 @@ def _details(config: Any, measures: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
     if "cells" in measures:
         found |= {
-            "means": grid_summary.means(measures["cells"]),
+            "means": sweep_summary.means(measures["cells"]),
             "config": config.to_dict(),
             "command": config.command,
             "machine": cells.machine(),
@@ -198,7 +198,7 @@ def _records(
 def _print_table(result: dict[str, Any]) -> None:
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
     if "cells" in result:
-        print(grid_summary.text(result["cells"]))
+        print(sweep_summary.text(result["cells"]))
         return
     if "curves" in result:
         for name, curve in result["curves"].items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from kd.config.base import Settings
 from kd.config.compress import COMPRESS
 from kd.config.distil import DISTIL
-from kd.config.grid import SWEEP
 from kd.config.imported import IMPORTED
 from kd.config.kind import Kind
 from kd.config.mistake import MISTAKE
 from kd.config.search import SEARCH
 from kd.config.study import STUDY
+from kd.config.sweep import SWEEP
 from kd.config.teacher import TEACHER
 
 KINDS: dict[str, Kind] = {

@@ -27,11 +27,11 @@ from kd.data.digits import Digits, Mnist
 from kd.device import cores
 from kd.errors import UserError
 from kd.objectives import METHODS
-from kd.sweeps import grid_groups
-from kd.sweeps.grid import Grid, GridRecord, SweepTraining
-from kd.sweeps.grid_cells import Group
-from kd.sweeps.grid_groups import LogitsTeacher, Outcome
-from kd.sweeps.grid_weights import Weights
+from kd.sweeps import sweep_groups
+from kd.sweeps.sweep import Sweep, SweepRecord, SweepTraining
+from kd.sweeps.sweep_cells import Group
+from kd.sweeps.sweep_groups import LogitsTeacher, Outcome
+from kd.sweeps.sweep_weights import Weights
 from kd.training import clock
 from kd.training.loop import every_epoch
 
@@ -42,8 +42,8 @@ STORE = 200_000_000  # bytes of shared memory for tasks, on a cluster of our own
 PARTS = ("train", "validation", "test")
 
 
-class ClusterGrid(Grid):
-    """A Grid whose groups train on a Ray cluster.
+class ClusterSweep(Sweep):
+    """A Sweep whose groups train on a Ray cluster.
 
     Args:
         like: the same sweep for one machine.
@@ -55,7 +55,7 @@ class ClusterGrid(Grid):
         UserError: ``gpus`` is out of range.
     """
 
-    def __init__(self, like: Grid, address: str = "", gpus: float = 0.0):
+    def __init__(self, like: Sweep, address: str = "", gpus: float = 0.0):
         if not 0 <= gpus <= 1:
             raise UserError("The share of a GPU that a task reserves must be between 0 and 1.")
         super().__init__(like.config, like.mnist, like.reference)
@@ -89,7 +89,7 @@ class ClusterTraining(SweepTraining):
         super().__init__(config, mnist, teacher, before, weights)
         self._config, self._connect, self._gpus = config, connect, gpus
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[SweepRecord, None, None]:
         """Yield one record per group, in the order in which they end.
 
         Raises:
@@ -121,10 +121,10 @@ class ClusterTraining(SweepTraining):
         if failed:
             raise UserError(reason(failed)) from failed
 
-    def _ended(self, group: Group, outcomes: list[Outcome]) -> GridRecord:
+    def _ended(self, group: Group, outcomes: list[Outcome]) -> SweepRecord:
         finite = [(str(i), outcome) for i, outcome in enumerate(outcomes) if "diverged" not in outcome]
         images = self._cell_steps * self._config.batch_size * len(outcomes)
-        return GridRecord(
+        return SweepRecord(
             step=self.step,
             steps=self.steps,
             epoch=self.step / self.steps,
@@ -205,7 +205,7 @@ def work(
     torch.set_num_threads(1)
     os.environ["KD_DEVICE"] = "cuda" if gpu else "cpu"
     weights: Weights = {}
-    outcomes = grid_groups.run_group(config, index, *unpacked(ray.get(shared[0])), weights=weights)
+    outcomes = sweep_groups.run_group(config, index, *unpacked(ray.get(shared[0])), weights=weights)
     return outcomes, {name: value.numpy() for name, value in weights.items()}
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from kd import paths, permissions
 from kd.config import kinds
 from kd.config.distil import DistilConfig
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.errors import UserError
 from kd.store import quota, runs
-from kd.sweeps import grid_weights
-from kd.sweeps.grid_cells import SweepCell, cells, group_of
+from kd.sweeps import sweep_weights
+from kd.sweeps.sweep_cells import SweepCell, cells, group_of
 
 _lock = threading.Lock()
 
@@ -47,7 +47,7 @@ def open_cell(sweep: str, index: int, token: str) -> runs.Run:
         owner = runs.owner_digest(token)
         permissions.check(owner, "open a sweep's cells as runs")
         run = runs.load(sweep)
-        if not isinstance(run.config, GridConfig):
+        if not isinstance(run.config, SweepConfig):
             raise UserError(f"{run.name} is not a sweep; choose a sweep on the Runs page.")
         quota.check()
         cell = next((cell for cell in cells(run.config) if cell.index == index), None)
@@ -55,9 +55,9 @@ def open_cell(sweep: str, index: int, token: str) -> runs.Run:
             raise UserError(f"{run.name} has no such cell.")
         control = control_of(run.config, cell)
         opened = {"student": cell}
-        if control.index in grid_weights.held(run):
+        if control.index in sweep_weights.held(run):
             opened["control"] = control
-        trained = {role: grid_weights.load(run, which) for role, which in opened.items()}
+        trained = {role: sweep_weights.load(run, which) for role, which in opened.items()}
         rows = curve(run.config, run.metrics(), opened)
         return runs.save(
             id,
@@ -72,7 +72,7 @@ def open_cell(sweep: str, index: int, token: str) -> runs.Run:
         )
 
 
-def control_of(config: GridConfig, cell: SweepCell) -> SweepCell:
+def control_of(config: SweepConfig, cell: SweepCell) -> SweepCell:
     """Return the control with a cell's network, labels and seed; a control's is itself."""
     same = (cell.config.seed, cell.config.student, cell.config.labels)
     return next(
@@ -83,7 +83,7 @@ def control_of(config: GridConfig, cell: SweepCell) -> SweepCell:
 
 
 def curve(
-    config: GridConfig, rows: Sequence[Mapping[str, float]], opened: Mapping[str, SweepCell]
+    config: SweepConfig, rows: Sequence[Mapping[str, float]], opened: Mapping[str, SweepCell]
 ) -> list[dict[str, float]]:
     """Return what a sweep's rows say about some cells, as the rows of a run of their own.
 
@@ -175,7 +175,7 @@ def _name(config: DistilConfig) -> str:
     return f"{name[: runs.NAME_LENGTH - 30]}, seed {config.seed}, of a sweep"
 
 
-def _message(sweep: str, config: GridConfig, cell: SweepCell) -> str:
+def _message(sweep: str, config: SweepConfig, cell: SweepCell) -> str:
     """Say how the cell was trained in the sweep with this id."""
     group = group_of(config, cell)
     if len(group.cells) > 1:

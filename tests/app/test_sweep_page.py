@@ -3,9 +3,9 @@
 import pytest
 
 from kd import paths, permissions
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.store import runs
-from kd.sweeps import grid_weights
+from kd.sweeps import sweep_weights
 from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, ended, query, said
 from tests.helpers import wait_until
@@ -69,7 +69,7 @@ def test_invalid_sweep_gives_a_sentence_and_keeps_the_input(app):
 
 
 def test_stopped_sweep_continues_with_resume(app):
-    config = GridConfig.from_query(SMALL | {"seeds": "3"})
+    config = SweepConfig.from_query(SMALL | {"seeds": "3"})
     at = app("sweep", **config.to_query())
     at.button(key="grid_start").click().run()
     id = at.session_state[session_keys.GRID_RUN]
@@ -157,8 +157,8 @@ def test_only_the_presenter_opens_cells_with_a_password(app, monkeypatch):
 
 
 def test_page_says_before_start_which_networks_are_kept(app, monkeypatch):
-    monkeypatch.setattr(grid_weights, "MAX_BYTES", 400_000)
+    monkeypatch.setattr(sweep_weights, "MAX_BYTES", 400_000)
     at, id = trained(app)
-    assert "at most 0 MB: those of seed 0." in said(at) and grid_weights.held(runs.load(id)) == {0, 1, 2}
+    assert "at most 0 MB: those of seed 0." in said(at) and sweep_weights.held(runs.load(id)) == {0, 1, 2}
     at.selectbox(key=session_keys.GRID_SEED).set_value(1).run()
     assert at.button(key="grid_open_run").disabled

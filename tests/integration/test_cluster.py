@@ -10,16 +10,16 @@ import torch
 
 from kd import paths
 from kd.cli import main as cli
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.data import sources
 from kd.errors import UserError
-from kd.sweeps import cluster, grid_groups
-from kd.sweeps.cluster import ClusterGrid
-from kd.sweeps.grid import Grid
+from kd.sweeps import cluster, sweep_groups
+from kd.sweeps.cluster import ClusterSweep
+from kd.sweeps.sweep import Sweep
 from kd.teachers import catalogue
 from tests.helpers import Given, identical, small_teacher, wait_until
 
-SMALL = GridConfig(
+SMALL = SweepConfig(
     student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=6, epochs=40, batch_size=100
 )
 
@@ -73,9 +73,9 @@ def two_nodes(monkeypatch):
 def test_node_that_dies_during_a_sweep_loses_nothing(two_nodes, mnist, one_thread, monkeypatch):
     import ray
 
-    here = Grid(SMALL, mnist, a_teacher())
+    here = Sweep(SMALL, mnist, a_teacher())
     list(here.records())
-    there = ClusterGrid(Grid(SMALL, mnist, a_teacher()), two_nodes.address)
+    there = ClusterSweep(Sweep(SMALL, mnist, a_teacher()), two_nodes.address)
     records = there.records()
     first = next(records)
     wait_until(lambda: not ray.available_resources().get("CPU"), "both nodes have a task")
@@ -92,7 +92,7 @@ def test_node_that_dies_during_a_sweep_loses_nothing(two_nodes, mnist, one_threa
     assert not ray.is_initialized(), "still connected after the end"
 
     # The state at the node's death resumes on one machine too, without the group that had ended.
-    again = Grid(SMALL, mnist, a_teacher())
+    again = Sweep(SMALL, mnist, a_teacher())
     began = {record.group for record in again.records(state=kept)}
     assert first.group not in began
     assert results(again.training.outcomes) == results(here.training.outcomes)
@@ -101,7 +101,7 @@ def test_node_that_dies_during_a_sweep_loses_nothing(two_nodes, mnist, one_threa
         import package_that_nobody_has  # noqa: F401
 
     monkeypatch.setattr(cluster, "work", without_package)
-    lost = ClusterGrid(Grid(SMALL, mnist, a_teacher()), two_nodes.address)
+    lost = ClusterSweep(Sweep(SMALL, mnist, a_teacher()), two_nodes.address)
     with pytest.raises(
         UserError,
         match=r"The machine [\d.]+ lacks the package package_that_nobody_has. Install requirements.txt",
@@ -189,7 +189,7 @@ def test_cluster_options_need_the_ray_engine(run):
 
 def test_finished_cells_survive_an_interruption(run, monkeypatch):
     """The checkpoint has a group's outcomes as soon as it ends, and no group is repeated."""
-    began, real = [], grid_groups.start
+    began, real = [], sweep_groups.start
 
     def start(group, *others):
         if len(began) == 1:
@@ -197,12 +197,12 @@ def test_finished_cells_survive_an_interruption(run, monkeypatch):
         began.append(group.index)
         return real(group, *others)
 
-    monkeypatch.setattr(grid_groups, "start", start)
+    monkeypatch.setattr(sweep_groups, "start", start)
     code, _, err = run()
     (id,) = [path.name.removesuffix(".checkpoint") for path in paths.home().glob("*.checkpoint")]
     assert code == 130 and f"--resume {id}" in err
     monkeypatch.setattr(
-        grid_groups, "start", lambda group, *others: began.append(group.index) or real(group, *others)
+        sweep_groups, "start", lambda group, *others: began.append(group.index) or real(group, *others)
     )
     assert json.loads(run("--resume", id, "--json")[1])["run"] == id and began == [0, 1]
 

@@ -7,20 +7,20 @@ import torch
 from safetensors.torch import save_file
 
 from kd.config import kinds
-from kd.config.grid import GridConfig
 from kd.config.study import StudyConfig
+from kd.config.sweep import SweepConfig
 from kd.errors import UserError
 from kd.experiments.study import Study
 from kd.jobs.manager import JobManager
 from kd.store import checkpoints, runs
-from kd.sweeps.grid import Grid
+from kd.sweeps.sweep import Sweep
 from tests.counting import COUNTING, CountingConfig
 from tests.helpers import Given, small_teacher, wait_until
 
 ME = "my token"
 ID = "20260131-120000-0123456789abcdef"
 STUDY = StudyConfig(student="mlp-30", seeds=1)
-SWEEP = GridConfig(student="mlp-30", temperature="1,4", soft_weight="1", seeds=1, epochs=2, batch_size=100)
+SWEEP = SweepConfig(student="mlp-30", temperature="1,4", soft_weight="1", seeds=1, epochs=2, batch_size=100)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_runs_are_written_in_the_new_format(home):
 
 @pytest.mark.parametrize(
     ("before", "now", "config", "experiment"),
-    [("sweep", "study", STUDY, Study), ("grid", "sweep", SWEEP, Grid)],
+    [("sweep", "study", STUDY, Study), ("grid", "sweep", SWEEP, Sweep)],
 )
 def test_checkpoints_of_before_resume_to_the_same_weights(
     home, mnist, tmp_path, before, now, config, experiment

@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from kd import permissions
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.errors import UserError
 from kd.figures.training import accuracy, loss
 from kd.metrics import classification
 from kd.metrics.size import network_size
 from kd.models import inference
 from kd.store import quota, runs
-from kd.sweeps import cluster, grid_cells, grid_groups, grid_weights, opening
-from kd.sweeps.grid import Grid
-from kd.sweeps.grid_cells import cells
+from kd.sweeps import cluster, opening, sweep_cells, sweep_groups, sweep_weights
+from kd.sweeps.sweep import Sweep
+from kd.sweeps.sweep_cells import cells
 from tests.helpers import identical, small_teacher
 
-SMALL = GridConfig(
+SMALL = SweepConfig(
     student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100
 )
 ME, OTHER = "m" * 32, "o" * 32
@@ -26,7 +26,7 @@ ME, OTHER = "m" * 32, "o" * 32
 
 def stored(config, mnist, due=lambda step: step % 5 == 0, until=None):
     """Return a sweep as the worker stores it, stopped after ``until`` records, and its experiment."""
-    run, rows, last = Grid(config, mnist, small_teacher()), [], None
+    run, rows, last = Sweep(config, mnist, small_teacher()), [], None
     for last in run.records(due):
         rows.append(last.row())
         if len(rows) == until:
@@ -65,7 +65,7 @@ def errors(run, which, mnist):
 )
 def test_opened_networks_make_the_errors_of_their_cell(config, mnist, home):
     run, _ = stored(config, mnist)
-    assert grid_weights.held(run) == {cell.index for cell in cells(config)}
+    assert sweep_weights.held(run) == {cell.index for cell in cells(config)}
     by_cell = {found["cell"]: found for found in run.measures["cells"]}
     for cell in cells(config):
         opened = opening.open_cell(run.id, cell.index, ME)
@@ -78,7 +78,7 @@ def test_opened_networks_make_the_errors_of_their_cell(config, mnist, home):
                 == by_cell[its.index]["test_errors"]
             )
             assert opened.measures["models"][which]["test_accuracy"] == by_cell[its.index]["test_accuracy"]
-            assert identical(opened.model(which), grid_weights.load(run, its))
+            assert identical(opened.model(which), sweep_weights.load(run, its))
         assert identical(opened.model("student"), opened.model("control")) == cell.control
 
 
@@ -128,10 +128,10 @@ def test_cells_trained_apart_share_the_ends_of_epochs(mnist, home):
 
 def test_continued_sweep_keeps_earlier_networks(mnist, home):
     before, _ = stored(SMALL, mnist, until=6)  # in the middle of the second seed
-    assert grid_weights.held(before) == set(range(5))
+    assert sweep_weights.held(before) == set(range(5))
     after, _ = stored(SMALL.replace(continues=before.id), mnist)
-    assert grid_weights.held(after) == set(range(10))
-    assert identical(grid_weights.load(after, cells(SMALL)[3]), grid_weights.load(before, cells(SMALL)[3]))
+    assert sweep_weights.held(after) == set(range(10))
+    assert identical(sweep_weights.load(after, cells(SMALL)[3]), sweep_weights.load(before, cells(SMALL)[3]))
     assert opening.open_cell(after.id, 3, ME).metrics()[-1]["validation student"] == pytest.approx(
         after.measures["cells"][3]["validation_accuracy"]
     )
@@ -143,20 +143,20 @@ def a_teacher():
 
 
 def test_checkpoint_has_the_networks_of_ended_cells(mnist):
-    whole, first = (Grid(SMALL, mnist, a_teacher()) for _ in range(2))
+    whole, first = (Sweep(SMALL, mnist, a_teacher()) for _ in range(2))
     list(whole.records())
     for record in first.records():
         if record.outcomes:
             break
-    again = Grid(SMALL, mnist, a_teacher())
+    again = Sweep(SMALL, mnist, a_teacher())
     list(again.records(state=first.training.state()))
     assert identical(again.tensors["cells"], whole.tensors["cells"])
 
 
 def test_weights_return_from_a_cluster_task(mnist):
-    group, weights = grid_cells.groups(SMALL)[1], {}
-    found = grid_groups.run_group(SMALL.to_dict(), 1, mnist, a_teacher(), weights=weights)
-    whole = Grid(SMALL, mnist, a_teacher())
+    group, weights = sweep_cells.groups(SMALL)[1], {}
+    found = sweep_groups.run_group(SMALL.to_dict(), 1, mnist, a_teacher(), weights=weights)
+    whole = Sweep(SMALL, mnist, a_teacher())
     list(whole.records())
     mine = {name: value for name, value in whole.tensors["cells"].items() if int(name.partition(".")[0]) >= 5}
     assert identical(weights, mine) and len(found) == len(group.cells)
@@ -171,31 +171,31 @@ def test_weights_return_from_a_cluster_task(mnist):
 def test_kept_networks_are_bounded_by_size(monkeypatch, mnist, home):
     size = network_size("mlp-30").bytes
     many = cells(SMALL)
-    assert grid_weights.kept(many) == set(range(10)) and grid_weights.bound(many) == ""
-    monkeypatch.setattr(grid_weights, "MAX_BYTES", 9 * size)
-    assert grid_weights.kept(many) == set(range(5))
-    assert "at most 1 MB: those of seed 0." in grid_weights.bound(many)
-    monkeypatch.setattr(grid_weights, "MAX_BYTES", 4 * size)
-    assert grid_weights.kept(many) == set()
-    assert grid_weights.bound(many).endswith("which one seed alone exceeds: none are kept.")
+    assert sweep_weights.kept(many) == set(range(10)) and sweep_weights.bound(many) == ""
+    monkeypatch.setattr(sweep_weights, "MAX_BYTES", 9 * size)
+    assert sweep_weights.kept(many) == set(range(5))
+    assert "at most 1 MB: those of seed 0." in sweep_weights.bound(many)
+    monkeypatch.setattr(sweep_weights, "MAX_BYTES", 4 * size)
+    assert sweep_weights.kept(many) == set()
+    assert sweep_weights.bound(many).endswith("which one seed alone exceeds: none are kept.")
     run, _ = stored(SMALL, mnist)
-    assert not (run.folder / "cells.safetensors").exists() and grid_weights.held(run) == set()
+    assert not (run.folder / "cells.safetensors").exists() and sweep_weights.held(run) == set()
     with pytest.raises(UserError, match="did not keep the network of this cell. Open the cell's settings"):
         opening.open_cell(run.id, 1, ME)
 
 
 def test_usual_sweeps_keep_all_networks():
-    assert grid_weights.bound(cells(GridConfig(seeds=30))) == ""
-    large = cells(GridConfig(student="mlp-800x2", temperature="1,4,8", soft_weight="1", seeds=4))
-    assert grid_weights.kept(large) == {0, 1, 2, 3}
-    assert sum(network_size("mlp-800x2").bytes for _ in grid_weights.kept(large)) <= grid_weights.MAX_BYTES
+    assert sweep_weights.bound(cells(SweepConfig(seeds=30))) == ""
+    large = cells(SweepConfig(student="mlp-800x2", temperature="1,4,8", soft_weight="1", seeds=4))
+    assert sweep_weights.kept(large) == {0, 1, 2, 3}
+    assert sum(network_size("mlp-800x2").bytes for _ in sweep_weights.kept(large)) <= sweep_weights.MAX_BYTES
 
 
 def test_diverged_network_is_not_kept(mnist):
-    group = grid_cells.groups(SMALL)[0]
-    training = grid_groups.start(group, mnist, small_teacher())
+    group = sweep_cells.groups(SMALL)[0]
+    training = sweep_groups.start(group, mnist, small_teacher())
     training.learners[1].model[1].weight.data.fill_(torch.inf)
-    assert {int(name.partition(".")[0]) for name in grid_weights.of(group.cells, training, {0, 1, 2})} == {
+    assert {int(name.partition(".")[0]) for name in sweep_weights.of(group.cells, training, {0, 1, 2})} == {
         0,
         2,
     }
@@ -207,7 +207,7 @@ def test_damaged_weights_file_is_reported(sweep):
     with pytest.raises(UserError):
         opening.open_cell(sweep.id, 9, ME)
     path.write_text("nothing")
-    assert grid_weights.held(sweep) == set() and len(runs.list_runs()[0]) == 1
+    assert sweep_weights.held(sweep) == set() and len(runs.list_runs()[0]) == 1
 
 
 def test_opening_respects_quota_and_presenter(sweep, monkeypatch):

@@ -23,7 +23,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.config.teacher import TeacherConfig
 from kd.lab.settings import LabSettings
 from tests.server import Server
@@ -34,7 +34,7 @@ PAGES = ["", "draw", "dark_knowledge", "sweep", "runs", "compare", "compress", "
 SETTINGS = list(
     dict.fromkeys(
         name
-        for cls in (DistilConfig, TeacherConfig, CompressConfig, GridConfig, LabSettings)
+        for cls in (DistilConfig, TeacherConfig, CompressConfig, SweepConfig, LabSettings)
         for name in cls.__dataclass_fields__
     )
 )

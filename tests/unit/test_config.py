@@ -15,9 +15,9 @@ from kd.config.distil import (
     METHOD_SETTINGS,
     DistilConfig,
 )
-from kd.config.grid import GridConfig
 from kd.config.presets import PRESETS
 from kd.config.search import SearchConfig
+from kd.config.sweep import SweepConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.models import registry
@@ -375,18 +375,18 @@ def test_command_line_help_shows_every_default(cls):
 
 @pytest.mark.parametrize("text", ["1,2", "1 2", " 2 , 1", "1,,2,", "2\n1"])
 def test_lists_are_split_at_commas_and_spaces(text):
-    assert GridConfig(temperature=text).temperature == "1,2"
+    assert SweepConfig(temperature=text).temperature == "1,2"
     names = text.replace("1", "hinton").replace("2", "dkd")
     assert set(SearchConfig(methods=names).methods.split(",")) == {"hinton", "dkd"}
-    assert set(GridConfig(method=names).values("method")) == {"hinton", "dkd"}
+    assert set(SweepConfig(method=names).values("method")) == {"hinton", "dkd"}
     widths = text.replace("1", "mlp-30").replace("2", "mlp-64")
-    assert set(GridConfig(student=widths).values("student")) == {"mlp-30", "mlp-64"}
+    assert set(SweepConfig(student=widths).values("student")) == {"mlp-30", "mlp-64"}
 
 
 @pytest.mark.parametrize("text", ["1;2", "1_2", "1.2.3", "1/2"])
 def test_lists_with_other_separators_are_refused(text):
     with pytest.raises(UserError, match="Temperature must be a number, not"):
-        GridConfig(temperature=text)
+        SweepConfig(temperature=text)
 
 
 def test_number_with_underscores_is_refused():

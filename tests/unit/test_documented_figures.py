@@ -106,17 +106,17 @@ def test_schemes_in_the_documents_are_the_stored_ones():
 
 def test_methods_in_the_documents_are_the_stored_ones():
     stored, text = comparison.load(), document("docs/methods.md")
-    methods, control = stored["methods"], stored["control"]
+    rows, control = stored["methods"], stored["control"]
     assert f"the control reaches {percent(control['few'], 1)} test accuracy" in text
-    soft = [columns["few"]["mean"] for columns in methods.values() if columns["few"]["gain"]["mean"] > 20]
+    soft = [columns["few"]["mean"] for columns in rows.values() if columns["few"]["gain"]["mean"] > 20]
     assert len(soft) == 13
     lowest, highest = (cells.rounded(edge(soft), 1) for edge in (min, max))
     assert f"every method with soft targets {lowest} to {highest}%" in text
-    alone = {name: columns["alone"]["mean"] for name, columns in methods.items() if "alone" in columns}
+    alone = {name: columns["alone"]["mean"] for name, columns in rows.items() if "alone" in columns}
     (worst, low), (best, high) = (edge(alone.items(), key=lambda pair: pair[1]) for edge in (min, max))
     assert (worst, best) == ("attention", "pkt")
     assert f"Hidden layers alone give {low:.1f}% (attention) to {high:.1f}% (PKT)." in text
-    lost = [-methods[name]["few"]["gain"]["mean"] for name in ("label-smoothing", "tf-kd")]
+    lost = [-rows[name]["few"]["gain"]["mean"] for name in ("label-smoothing", "tf-kd")]
     assert f"the virtual teacher lose {min(lost):.0f} to {max(lost):.0f} points" in text
     assert f"With all labels the control reaches {percent(control['all'])}" in text
 

@@ -31,7 +31,7 @@ def test_glossary_page_shows_the_terms_of_the_app():
 
 def test_settings_named_like_terms_are_found():
     assert set(NAMED.values()) == {"teacher", "student", "temperature", "soft weight", "method", "scheme"}
-    assert {"GridConfig.soft_weight", "LabSettings.break_temperature", "SearchConfig.methods"} <= set(NAMED)
+    assert {"SweepConfig.soft_weight", "LabSettings.break_temperature", "SearchConfig.methods"} <= set(NAMED)
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -47,7 +47,7 @@ def test_repeated_setting_is_described_once(field):
     described = {
         tuple(SETTINGS[name][key] for key in ("label", "help", "low", "high", "step", "choices"))
         for name in SETTINGS
-        if name.endswith(f".{field}") and name not in ("SearchConfig.seed", f"GridConfig.{field}")
+        if name.endswith(f".{field}") and name not in ("SearchConfig.seed", f"SweepConfig.{field}")
     }
     assert len(described) == 1
 

@@ -35,7 +35,7 @@ ALLOWED = {
     "kd/data/task.py": "the task itself",
     "kd/export/script.py": "a file that users take away; it imports nothing of ours",
     "kd/experiments/study.py": "BUDGETS, numbers of labels to try",
-    "kd/figures/grid.py": "ticks of an axis",
+    "kd/figures/sweep.py": "ticks of an axis",
     "kd/figures/lab/accuracy.py": "ticks of an axis",
     "kd/ui/lab/label_budget.py": "the budget that the paper's curve ends with",
 }

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
-from kd.sweeps import grid_cells, grid_time, grid_weights
+from kd.sweeps import sweep_cells, sweep_time, sweep_weights
 from kd.ui.forms.form import Form
 from kd.ui.shell import session_keys, shared
 from kd.ui.shell.escape import plain
 
-FORM = Form(GridConfig, session_keys.GRID, "grid_form")
+FORM = Form(SweepConfig, session_keys.GRID, "grid_form")
 
 
 def method_title(name: str) -> str:
     return METHODS[name].title if name in METHODS else name
 
 
-def settings() -> GridConfig | None:
+def settings() -> SweepConfig | None:
     """Draw the widgets and return the resulting config; if it is invalid, say why and return None."""
     left, right = st.columns(2)
     with left:
@@ -61,28 +61,28 @@ def settings() -> GridConfig | None:
     return FORM.config()
 
 
-def forecast(config: GridConfig) -> None:
+def forecast(config: SweepConfig) -> None:
     """Say how many trainings there are, how long they take, and which networks are not kept."""
     controls = len(config.values("student")) * len(config.values("labels")) * config.seeds
     sentence = (
         f"**{config.count:,} trainings**: {many(config.count - controls, 'student')} and "
-        f"{many(controls, 'control')}, computed together in {many(len(grid_cells.groups(config)), 'group')}"
+        f"{many(controls, 'control')}, computed together in {many(len(sweep_cells.groups(config)), 'group')}"
     )
     manager = shared.manager()
     try:
         if busy := manager.busy():
             sentence += (
-                "" if grid_time.known(config) else ". The time is estimated once nothing else is training."
+                "" if sweep_time.known(config) else ". The time is estimated once nothing else is training."
             )
-        if not busy or grid_time.known(config):
-            seconds = grid_time.seconds(
+        if not busy or sweep_time.known(config):
+            seconds = sweep_time.seconds(
                 config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy
             )
             if seconds is None:
                 sentence += ". They differ too much to estimate the time now; you see it soon after Start."
             else:
                 sentence += f"; about **{duration(seconds)}** (estimated from a short trial)."
-        st.markdown(f"{sentence} {grid_weights.bound(grid_cells.cells(config))}")
+        st.markdown(f"{sentence} {sweep_weights.bound(sweep_cells.cells(config))}")
     except UserError as error:
         st.error(plain(error))
 

@@ -8,20 +8,20 @@ from typing import Any
 import streamlit as st
 
 from kd import paths, permissions
-from kd.config.grid import AXES, GridConfig
+from kd.config.sweep import AXES, SweepConfig
 from kd.errors import UserError
-from kd.figures import grid as grid_figures
+from kd.figures import sweep as sweep_figures
 from kd.jobs.snapshot import Snapshot
 from kd.store import runs
-from kd.sweeps import grid_cells, grid_summary, grid_weights, opening
-from kd.sweeps.grid_cells import SweepCell
-from kd.sweeps.grid_summary import MEASURES
+from kd.sweeps import opening, sweep_cells, sweep_summary, sweep_weights
+from kd.sweeps.sweep_cells import SweepCell
+from kd.sweeps.sweep_summary import MEASURES
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
 from kd.ui.shell import notices, session_keys, visitor
 
 
-def view(config: GridConfig) -> dict[str, Any]:
+def view(config: SweepConfig) -> dict[str, Any]:
     """Draw the widgets for the heat map's view, initially the link's; return the view."""
     if session_keys.GRID_MEASURE not in st.session_state and st.query_params.get("shows") in MEASURES:
         st.session_state[session_keys.GRID_MEASURE] = st.query_params["shows"]
@@ -46,17 +46,17 @@ def view(config: GridConfig) -> dict[str, Any]:
     if set(several) - {x, y}:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             x = st.selectbox(
-                "Across", list(dict.fromkeys(across)), key="grid_x", format_func=grid_figures.TITLES.get
+                "Across", list(dict.fromkeys(across)), key="grid_x", format_func=sweep_figures.TITLES.get
             )
             choices = [name for name in dict.fromkeys([*down, "soft_weight", *across]) if name != x]
-            y = st.selectbox("Down", choices, key="grid_y", format_func=grid_figures.TITLES.get)
+            y = st.selectbox("Down", choices, key="grid_y", format_func=sweep_figures.TITLES.get)
             for name in several:
                 if name not in (x, y):
                     fixed[name] = st.selectbox(
-                        grid_figures.TITLES[name].capitalize(),
+                        sweep_figures.TITLES[name].capitalize(),
                         config.values(name),
                         key=f"grid_fixed_{name}",
-                        format_func=lambda value, name=name: grid_figures.tick(name, value),
+                        format_func=lambda value, name=name: sweep_figures.tick(name, value),
                     )
     return {"x": x, "y": y, "fixed": fixed, "measure": measure, "gain": gain}
 
@@ -71,34 +71,34 @@ def link() -> dict[str, str]:
 
 
 def heat(
-    config: GridConfig,
+    config: SweepConfig,
     cells: list[dict[str, Any]],
     live: Mapping[int, Mapping[str, float]],
     how: dict[str, Any],
     key: str,
 ) -> None:
-    figure = grid_figures.heat(
-        config, grid_summary.by_place(cells), grid_summary.under_way(config, live), **how
+    figure = sweep_figures.heat(
+        config, sweep_summary.by_place(cells), sweep_summary.under_way(config, live), **how
     ) | {"picture": "sweep", "picks": True}
-    best = grid_summary.best(cells)
+    best = sweep_summary.best(cells)
     summary = (
-        grid_figures.verdict(best, grid_figures.named(config)) if best else "No training has finished yet."
+        sweep_figures.verdict(best, sweep_figures.named(config)) if best else "No training has finished yet."
     )
     label = f"Heat map of {MEASURES[how['measure']].lower()} over {how['x']} and {how['y']}. {summary}"
     live_charts(packed({key: (figure, label)}), key, lambda point: _pick(config, how, point))
 
 
-def _pick(config: GridConfig, how: dict[str, Any], point: dict | None) -> None:
+def _pick(config: SweepConfig, how: dict[str, Any], point: dict | None) -> None:
     """Handle a click on a cell of the heat map."""
     if not point:
         return
     named = {
-        name: {grid_figures.tick(name, value): value for value in grid_figures.axis(config, name)}
+        name: {sweep_figures.tick(name, value): value for value in sweep_figures.axis(config, name)}
         for name in (how["x"], how["y"])
     }
     x, y = named[how["x"]].get(point.get("x")), named[how["y"]].get(point.get("y"))
     if x is not None and y is not None:
-        _pick_place(grid_summary.place(how["fixed"] | {how["x"]: x, how["y"]: y}))
+        _pick_place(sweep_summary.place(how["fixed"] | {how["x"]: x, how["y"]: y}))
         st.session_state[session_keys.GRID_TOUCHED] = config
         st.session_state[session_keys.GRID_NEWS] = st.session_state[session_keys.GRID_OPEN] = True
 
@@ -114,7 +114,7 @@ def _pick_place(place: Any) -> None:
         st.session_state[session_keys.GRID_CELLS] = st.session_state.get(session_keys.GRID_CELLS, 0) + 1
 
 
-def _touched(config: GridConfig, key: str) -> None:
+def _touched(config: SweepConfig, key: str) -> None:
     """Keep the cell that the visitor chose; otherwise the best one is shown."""
     st.session_state[session_keys.GRID_PICKED], st.session_state[session_keys.GRID_TOUCHED] = (
         st.session_state[key],
@@ -126,7 +126,7 @@ def held(snap: Snapshot) -> frozenset[int]:
     """Return the cells whose networks this visitor can open."""
     if not snap.saved or not permissions.allowed(visitor.digest()):
         return frozenset()
-    return grid_weights.held(runs.load(snap.id))
+    return sweep_weights.held(runs.load(snap.id))
 
 
 def open_clicked(snap: Snapshot, open_cells: frozenset[int]) -> None:
@@ -141,13 +141,13 @@ def open_clicked(snap: Snapshot, open_cells: frozenset[int]) -> None:
             _open(snap, cell)
 
 
-def _cell(config: GridConfig, place: Any, seed: int | None) -> SweepCell | None:
+def _cell(config: SweepConfig, place: Any, seed: int | None) -> SweepCell | None:
     seed = config.seed if seed is None else seed
     return next(
         (
             cell
-            for cell in grid_cells.cells(config)
-            if cell.config.seed == seed and grid_summary.place(cell.settings) == place
+            for cell in sweep_cells.cells(config)
+            if cell.config.seed == seed and sweep_summary.place(cell.settings) == place
         ),
         None,
     )
@@ -170,14 +170,14 @@ def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
         snap.config,
         "Click a cell to see its numbers. **Open its settings** below shows them on the Distil page.",
     )
-    bound = grid_weights.bound(grid_cells.cells(config))
+    bound = sweep_weights.bound(sweep_cells.cells(config))
     if open_cells:
         seed = st.session_state.get(session_keys.GRID_SEED) or config.seed
         return f"**Click a cell to open that student** (seed {seed}) on the Distil page. {bound}"
     if snap.active:
         return (
             f"When the sweep has ended, click a cell to open the student that was trained. {bound}"
-            if grid_weights.kept(grid_cells.cells(config))
+            if sweep_weights.kept(sweep_cells.cells(config))
             else f"{bound} {settings}"
         )
     if not permissions.allowed(visitor.digest()):
@@ -186,25 +186,25 @@ def what_a_click_does(snap: Snapshot, open_cells: frozenset[int]) -> str:
 
 
 def picked(
-    config: GridConfig,
+    config: SweepConfig,
     cells: list[dict[str, Any]],
     snap: Snapshot | None = None,
     open_cells: frozenset[int] = frozenset(),
 ) -> None:
     """Show one cell's numbers for each seed, and buttons to open its trained run or only its settings."""
-    best = grid_summary.best(cells)
+    best = sweep_summary.best(cells)
     if best is None:
         return
     places = {
-        grid_summary.place(cell.settings): cell.settings
-        for cell in reversed(grid_cells.cells(config.replace(seeds=1)))
+        sweep_summary.place(cell.settings): cell.settings
+        for cell in reversed(sweep_cells.cells(config.replace(seeds=1)))
     }
     places = dict(reversed(places.items()))
     if (
         st.session_state.get(session_keys.GRID_TOUCHED) != config
         or st.session_state.get(session_keys.GRID_PICKED) not in places
     ):
-        _pick_place(grid_summary.place(best))
+        _pick_place(sweep_summary.place(best))
     key, options = f"grid_cell_{st.session_state[session_keys.GRID_CELLS]}", list(places)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
@@ -215,7 +215,7 @@ def picked(
             on_change=_touched,
             args=(config, key),
             help="Or click it in the heat map.",
-            format_func=lambda place: grid_figures.title(places[place], grid_figures.named(config)),
+            format_func=lambda place: sweep_figures.title(places[place], sweep_figures.named(config)),
         )
         seed = st.selectbox(
             "Seed",
@@ -242,10 +242,10 @@ def picked(
         ):
             controls.show(mine.config)
             st.switch_page(paths.page("distil"))
-    rows = grid_summary.seeds(cells, chosen)
+    rows = sweep_summary.seeds(cells, chosen)
     if rows:
         percent = st.column_config.NumberColumn(format="percent")
-        columns = {name: percent for name in grid_summary.COLUMNS.values() if name != "test errors"}
+        columns = {name: percent for name in sweep_summary.COLUMNS.values() if name != "test errors"}
         st.dataframe(
             rows,
             hide_index=True,
@@ -261,8 +261,8 @@ def picked(
         st.caption("Not trained yet.")
 
 
-def result(config: GridConfig, cells: list[dict[str, Any]]) -> None:
+def result(config: SweepConfig, cells: list[dict[str, Any]]) -> None:
     """Describe the result in words."""
-    best = grid_summary.best(cells)
+    best = sweep_summary.best(cells)
     if best:
-        st.markdown(grid_figures.verdict(best, grid_figures.named(config)))
+        st.markdown(sweep_figures.verdict(best, sweep_figures.named(config)))

@@ -10,10 +10,10 @@ from kd.config.base import Settings
 from kd.errors import UserError
 from kd.ui.runs import snapshots
 from kd.ui.shell import session_keys
-from kd.ui.sweep import grid_panel, search_panel
+from kd.ui.sweep import search_panel, sweep_panel
 
 #: Kind of run -> its panel.
-WAYS = {"sweep": grid_panel, "search": search_panel}
+WAYS = {"sweep": sweep_panel, "search": search_panel}
 
 
 def way() -> str:

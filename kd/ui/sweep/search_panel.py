@@ -16,7 +16,7 @@ from kd.jobs.snapshot import Snapshot
 from kd.models import registry
 from kd.objectives import METHODS
 from kd.store import runs
-from kd.sweeps import grid_time, search_results
+from kd.sweeps import search_results, sweep_time
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import controls
 from kd.ui.forms.form import Form
@@ -109,7 +109,7 @@ def _forecast(config: SearchConfig) -> None:
     manager = shared.manager()
     try:
         busy = manager.busy()
-        seconds = grid_time.trial(
+        seconds = sweep_time.trial(
             config, manager.source.mnist(), manager.teacher(config.teacher), again=not busy
         )
     except UserError as error:

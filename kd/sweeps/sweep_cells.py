@@ -17,7 +17,7 @@ from typing import Any
 
 from kd.config.base import Config
 from kd.config.distil import DistilConfig
-from kd.config.grid import AXES, GridConfig
+from kd.config.sweep import AXES, SweepConfig
 from kd.metrics import size
 from kd.models import registry
 from kd.objectives import METHODS
@@ -57,7 +57,7 @@ class Group:
 
 
 @functools.lru_cache(maxsize=16)  # pages ask at every tick, and the largest sweeps take a while to check
-def cells(config: GridConfig) -> tuple[SweepCell, ...]:
+def cells(config: SweepConfig) -> tuple[SweepCell, ...]:
     """Return all cells: seed by seed, and each control before its students."""
     common = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(Config)}
     common["teacher"] = config.teacher
@@ -71,7 +71,7 @@ def cells(config: GridConfig) -> tuple[SweepCell, ...]:
     return tuple(result)
 
 
-def taught(config: GridConfig) -> list[dict[str, Any]]:
+def taught(config: SweepConfig) -> list[dict[str, Any]]:
     """Return the settings of all students but the controls: method, and what it reads of the other axes."""
     combinations: dict[tuple, dict[str, Any]] = {}
     for method, temperature, soft_weight in itertools.product(
@@ -88,7 +88,7 @@ def taught(config: GridConfig) -> list[dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=16)
-def groups(config: GridConfig) -> tuple[Group, ...]:
+def groups(config: SweepConfig) -> tuple[Group, ...]:
     """Return the cells in groups.
 
     A cell that cannot be batched, because it is not an MLP or its method uses hidden layers, is a
@@ -110,7 +110,7 @@ def groups(config: GridConfig) -> tuple[Group, ...]:
     return tuple(Group(i, tuple(part)) for i, part in enumerate(parts))
 
 
-def group_of(config: GridConfig, cell: SweepCell) -> Group:
+def group_of(config: SweepConfig, cell: SweepCell) -> Group:
     """Return the group that a cell belongs to."""
     return next(group for group in groups(config) if any(other.index == cell.index for other in group.cells))
 

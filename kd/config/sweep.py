@@ -29,11 +29,11 @@ _KINDS: dict[str, type] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridConfig(Config):
+class SweepConfig(Config):
     """Settings of a sweep: students for all combinations of the axes' values, each with its control.
 
     An axis is a comma-separated list of values without duplicates, numbers in ascending order; spaces
-    separate values too. See kd.sweeps.grid.
+    separate values too. See kd.sweeps.sweep.
     """
 
     student: str = fields.student(
@@ -147,7 +147,7 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:.10g}"
 
 
-def _title(config: GridConfig, named: Callable[[str], str]) -> str:
+def _title(config: SweepConfig, named: Callable[[str], str]) -> str:
     axes = "; ".join(
         f"{config.setting(name)['label'].lower()} {getattr(config, name).replace(',', ', ')}"
         for name in AXES
@@ -161,8 +161,8 @@ def _title(config: GridConfig, named: Callable[[str], str]) -> str:
 
 SWEEP = Kind(
     name="sweep",
-    config=GridConfig,
-    experiment="kd.sweeps.grid:Grid",
+    config=SweepConfig,
+    experiment="kd.sweeps.sweep:Sweep",
     help="train students for all combinations of temperature, soft weight and other settings, many at once",
     default_name=lambda config: f"sweep of {config.count:,} cells, {config.student}"[:NAME_LENGTH],
     title=_title,

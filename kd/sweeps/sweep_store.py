@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kd import paths
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.errors import UserError
-from kd.sweeps.grid_summary import by_place, place, spread
+from kd.sweeps.sweep_summary import by_place, place, spread
 from kd.tables.cells import rounded
 
 FOLDER = paths.MEASURED
@@ -48,7 +48,7 @@ def load() -> list[dict[str, Any]]:
             continue
         try:
             stored = json.loads(path(student).read_text())
-            config = GridConfig.from_dict(stored["config"])
+            config = SweepConfig.from_dict(stored["config"])
             sweep = {name: stored[name] for name in ("cells", "command", "machine")}
             sweeps.append(
                 sweep
@@ -64,7 +64,7 @@ def load() -> list[dict[str, Any]]:
     return sweeps
 
 
-def summary(config: GridConfig, cells: list[dict[str, Any]]) -> str:
+def summary(config: SweepConfig, cells: list[dict[str, Any]]) -> str:
     """Summarize test errors by temperature at the highest soft weight, in sentences."""
     weight, rows = max(config.values("soft_weight")), by_place(cells)
     settings = {

@@ -6,22 +6,22 @@ import math
 import pytest
 import torch
 
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.errors import UserError
 from kd.experiments.base import Distillation
 from kd.jobs.manager import JobManager
 from kd.models import inference
 from kd.store import runs
-from kd.sweeps import grid, grid_cells, grid_groups, grid_time
-from kd.sweeps.grid import Grid, SweepTraining
-from kd.sweeps.grid_cells import cells, groups
-from kd.sweeps.grid_groups import LogitsTeacher
-from kd.sweeps.grid_summary import means
+from kd.sweeps import sweep, sweep_cells, sweep_groups, sweep_time
+from kd.sweeps.sweep import Sweep, SweepTraining
+from kd.sweeps.sweep_cells import cells, groups
+from kd.sweeps.sweep_groups import LogitsTeacher
+from kd.sweeps.sweep_summary import means
 from kd.teachers import catalogue
 from kd.training.loop import Training
 from tests.helpers import Given, small_teacher, wait_until
 
-SMALL = GridConfig(
+SMALL = SweepConfig(
     student="mlp-30", temperature="1,4", soft_weight="0.5,1", seeds=2, epochs=2, batch_size=100
 )
 
@@ -31,7 +31,7 @@ SMALL = GridConfig(
 
 def test_cells_are_all_combinations_with_their_controls():
     found = cells(
-        GridConfig(
+        SweepConfig(
             student="mlp-30,linear", temperature="4,2", soft_weight="0,0.9", labels="0,100", seeds=2, seed=5
         )
     )
@@ -60,7 +60,7 @@ def test_cells_are_all_combinations_with_their_controls():
 
 
 def test_methods_vary_only_the_axes_that_they_read():
-    config = GridConfig(method="hinton,mse,label-smoothing", temperature="1,4", soft_weight="0.5,1", seeds=1)
+    config = SweepConfig(method="hinton,mse,label-smoothing", temperature="1,4", soft_weight="0.5,1", seeds=1)
     found = [cell.settings for cell in cells(config) if not cell.control]
     assert [(its["method"], its.get("temperature"), its.get("soft_weight")) for its in found] == [
         ("hinton", 1, 0.5),
@@ -75,7 +75,7 @@ def test_methods_vary_only_the_axes_that_they_read():
 
 
 def test_only_batchable_cells_share_a_group(monkeypatch):
-    config = GridConfig(
+    config = SweepConfig(
         student="mlp-30,cnn-tiny", method="hinton,fitnets", temperature="1,4", soft_weight="0.5", seeds=1
     )
     sizes = [len(group.cells) for group in groups(config)]
@@ -83,9 +83,9 @@ def test_only_batchable_cells_share_a_group(monkeypatch):
     assert sizes == [3, 1, 1, 1, 1, 1, 1, 1]
     assert sorted(cell.index for group in groups(config) for cell in group.cells) == list(range(config.count))
     groups.cache_clear()
-    monkeypatch.setattr(grid_cells, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
+    monkeypatch.setattr(sweep_cells, "GROUP_WEIGHTS", 2.5 * 23_860)  # of two mlp-30
     assert [
-        len(group.cells) for group in groups(GridConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))
+        len(group.cells) for group in groups(SweepConfig(temperature="1,2,3,4", soft_weight="1", seeds=2))
     ] == [2, 2, 1, 2, 2, 1]
 
 
@@ -109,19 +109,19 @@ def test_only_batchable_cells_share_a_group(monkeypatch):
 )
 def test_bad_axis_is_refused(axes, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        GridConfig(**axes)
+        SweepConfig(**axes)
 
 
 def test_axes_have_one_canonical_form():
-    config = GridConfig(temperature="20, 1,4.0,1", soft_weight=" .5,1")
+    config = SweepConfig(temperature="20, 1,4.0,1", soft_weight=" .5,1")
     assert (config.temperature, config.soft_weight, config.values("temperature")) == (
         "1,4,20",
         "0.5,1",
         [1, 4, 20],
     )
     assert (
-        GridConfig.from_query(config.to_query())
-        == GridConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+        SweepConfig.from_query(config.to_query())
+        == SweepConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         == config
     )
 
@@ -130,7 +130,7 @@ def test_axes_have_one_canonical_form():
 
 
 def trained(group, mnist, teacher):
-    training = grid_groups.start(group, mnist, teacher)
+    training = sweep_groups.start(group, mnist, teacher)
     list(training.records())
     return training
 
@@ -164,7 +164,7 @@ def test_unbatchable_network_matches_a_distillation(mnist):
     teacher = small_teacher()
     run = Distillation(cells(config)[1].config, mnist, teacher)
     list(run.records())
-    found = [grid_groups.run_group(config.to_dict(), i, mnist, teacher)[0] for i in range(2)]
+    found = [sweep_groups.run_group(config.to_dict(), i, mnist, teacher)[0] for i in range(2)]
     assert [outcome["cell"] for outcome in found] == [0, 1]
     predictions = inference.logits_in_chunks(run.trained["student"], mnist.test.inputs(), 512).argmax(1)
     assert found[1]["test_errors"] == int((predictions != mnist.test.labels).sum())
@@ -172,11 +172,11 @@ def test_unbatchable_network_matches_a_distillation(mnist):
 
 def test_diverged_cell_does_not_affect_the_others(mnist):
     group, teacher = groups(SMALL.replace(seeds=1))[0], small_teacher()
-    whole = grid_groups.outcomes(group, trained(group, mnist, teacher), mnist, teacher)
-    training = grid_groups.start(group, mnist, teacher)
+    whole = sweep_groups.outcomes(group, trained(group, mnist, teacher), mnist, teacher)
+    training = sweep_groups.start(group, mnist, teacher)
     training.learners[1].model[1].weight.data.fill_(math.inf)
     list(training.records())
-    spoiled = grid_groups.outcomes(group, training, mnist, teacher)
+    spoiled = sweep_groups.outcomes(group, training, mnist, teacher)
     assert set(spoiled[1]) == {"cell", "seconds", "diverged"}
     assert [outcome["test_errors"] for outcome in (spoiled[0], spoiled[2])] == [
         outcome["test_errors"] for outcome in (whole[0], whole[2])
@@ -191,7 +191,7 @@ def test_group_trains_from_plain_data(mnist):
     for digits in (mnist.train, mnist.validation, mnist.test):
         tables[digits.file][digits.ids] = teacher.logits(digits)
     config, records = json.loads(json.dumps(SMALL.to_dict())), []
-    found = grid_groups.run_group(config, 1, mnist, LogitsTeacher(tables), records.append)
+    found = sweep_groups.run_group(config, 1, mnist, LogitsTeacher(tables), records.append)
     whole = SweepTraining(SMALL, mnist, teacher)
     list(whole.records())
     without = [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in found]
@@ -209,7 +209,7 @@ def errors(outcomes):
 
 
 def test_sweep_reports_its_progress_and_outcomes(mnist):
-    run = Grid(SMALL, mnist, small_teacher())
+    run = Sweep(SMALL, mnist, small_teacher())
     rows = [record.row() for record in run.records(lambda step: step % 5 == 0)]
     assert rows[-1]["step"] == run.training.steps == 10 * 20 and rows[-1]["epoch"] == 1
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
@@ -217,8 +217,8 @@ def test_sweep_reports_its_progress_and_outcomes(mnist):
     assert [row["group"] for row in ended] == [0, 1] and ended[1]["cell 4"] == 9
     assert {"validation 4", "validation agreement 0"} <= rows[0].keys() and len(rows) == 2 * 4
     measures = run.measures(None)
-    assert grid.read(SMALL, rows) == (measures["cells"], {})
-    ended, live = grid.read(SMALL, rows[:6])
+    assert sweep.read(SMALL, rows) == (measures["cells"], {})
+    ended, live = sweep.read(SMALL, rows[:6])
     assert (
         [cell["cell"] for cell in ended] == list(range(5))
         and list(live) == list(range(5, 10))
@@ -230,13 +230,13 @@ def test_sweep_reports_its_progress_and_outcomes(mnist):
 @pytest.mark.parametrize("stop", [5, 20, 25])
 def test_resumed_sweep_gives_the_same_outcomes(mnist, stop):
     teacher = small_teacher()
-    whole = Grid(SMALL, mnist, teacher)
+    whole = Sweep(SMALL, mnist, teacher)
     list(whole.records())
-    first = Grid(SMALL, mnist, teacher)
+    first = Sweep(SMALL, mnist, teacher)
     for record in first.records(lambda step: step % 5 == 0):
         if record.step >= 5 * stop:
             break
-    again = Grid(SMALL, mnist, teacher)
+    again = Sweep(SMALL, mnist, teacher)
     began = []
     for record in again.records(state=first.training.state()):
         began.append(record.group)
@@ -265,7 +265,7 @@ def test_worker_continues_a_stopped_sweep(mnist, home, monkeypatch):
     run = runs.load(next_id)
     assert run.kind == "sweep" and run.models == () and len(run.measures["cells"]) == 10
     assert run.measures["cells"][: len(kept)] == kept
-    assert grid.read(run.config, run.metrics())[0] == run.measures["cells"]  # earlier cells included
+    assert sweep.read(run.config, run.metrics())[0] == run.measures["cells"]  # earlier cells included
 
 
 # -- summary -----------------------------------------------------------------------------------------
@@ -317,17 +317,17 @@ def test_learner_settings_take_precedence(mnist):
 
 def test_time_is_measured_once_per_kind_of_group(mnist, monkeypatch):
     measured = []
-    monkeypatch.setattr(grid_time, "_measured", {})
-    monkeypatch.setattr(grid_time, "_step", lambda group, *rest: measured.append(len(group.cells)) or 0.01)
+    monkeypatch.setattr(sweep_time, "_measured", {})
+    monkeypatch.setattr(sweep_time, "_step", lambda group, *rest: measured.append(len(group.cells)) or 0.01)
     config = SMALL.replace(student="mlp-30,linear")
-    assert not grid_time.known(config)
+    assert not sweep_time.known(config)
     # Two epochs of 10 steps in 4 groups; evaluating 200 images three times and the test set once takes
     # as long as 4 steps of 0.01 s.
-    assert grid_time.seconds(config, mnist, None) == pytest.approx(4 * (20 + 4) * 0.01)
-    assert measured == [5, 5] and grid_time.known(config.replace(seeds=9))
-    assert grid_time.seconds(config, mnist, None) and len(measured) == 2
+    assert sweep_time.seconds(config, mnist, None) == pytest.approx(4 * (20 + 4) * 0.01)
+    assert measured == [5, 5] and sweep_time.known(config.replace(seeds=9))
+    assert sweep_time.seconds(config, mnist, None) and len(measured) == 2
 
 
 def test_short_training_measures_a_step(mnist):
-    step = grid_time._step(groups(SMALL.replace(seeds=1))[0], mnist, small_teacher())
+    step = sweep_time._step(groups(SMALL.replace(seeds=1))[0], mnist, small_teacher())
     assert 0 < step < 10

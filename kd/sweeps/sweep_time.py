@@ -6,12 +6,12 @@ import math
 import time
 from typing import Any
 
-from kd.config.grid import GridConfig
 from kd.config.search import SearchConfig
+from kd.config.sweep import SweepConfig
 from kd.data.digits import Mnist
 from kd.experiments.base import Distillation
-from kd.sweeps.grid_cells import Group, groups
-from kd.sweeps.grid_groups import start
+from kd.sweeps.sweep_cells import Group, groups
+from kd.sweeps.sweep_groups import start
 from kd.training.loop import Record
 
 MOMENT = 0.3  # seconds of training that are measured for each kind of group
@@ -21,18 +21,18 @@ FRESH = 60.0  # seconds until a measurement is repeated: the machine may have be
 _measured: dict[tuple, tuple[float, float]] = {}  # kind -> seconds per step, and when it was measured
 
 
-def known(config: GridConfig) -> bool:
+def known(config: SweepConfig) -> bool:
     """Return whether seconds() can answer without measuring."""
     return all(kind in _measured for kind in _kinds(config))
 
 
-def seconds(config: GridConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
+def seconds(config: SweepConfig, mnist: Mnist, teacher: Any, again: bool = True) -> float | None:
     """Estimate how long a sweep takes, in seconds, if nothing else runs.
 
     Args:
         config: the sweep.
         mnist: the data.
-        teacher: the teacher, as for grid_groups.start().
+        teacher: the teacher, as for sweep_groups.start().
         again: whether old measurements may be repeated; the fastest counts. False while something trains,
             which this would slow down.
 
@@ -95,7 +95,7 @@ def trial(config: SearchConfig, mnist: Mnist, teacher: Any, again: bool = True) 
     return _measured[kind][0] * steps
 
 
-def _kinds(config: GridConfig) -> dict[tuple, list[Group]]:
+def _kinds(config: SweepConfig) -> dict[tuple, list[Group]]:
     """Return the groups that take equally long: one network and size, with as many images per batch."""
     kinds: dict[tuple, list[Group]] = {}
     for group in groups(config):

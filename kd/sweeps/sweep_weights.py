@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.metrics.size import network_size
 from kd.models import registry
 from kd.store import runs
-from kd.sweeps.grid_cells import SweepCell
+from kd.sweeps.sweep_cells import SweepCell
 from kd.training.loop import Training
 
 #: Largest size of a sweep's networks, in bytes of float32. Each checkpoint writes them all, which must

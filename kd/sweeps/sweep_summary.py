@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.objectives import METHODS
-from kd.sweeps.grid_cells import cells as cells_of
+from kd.sweeps.sweep_cells import cells as cells_of
 
 #: Measures of a cell -> their names.
 MEASURES = {
@@ -49,7 +49,7 @@ def means(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     of the difference from the control of the same seed.
 
     Args:
-        cells: from grid.described(); diverged cells count only in ``diverged``.
+        cells: from sweep.described(); diverged cells count only in ``diverged``.
     """
     controls = {(cell["student"], cell["labels"], cell["seed"]): cell for cell in cells if cell["control"]}
     same_place: dict[Place, list[Mapping[str, Any]]] = {}
@@ -111,9 +111,9 @@ def seeds(cells: Sequence[Mapping[str, Any]], where: Place) -> list[dict[str, An
 
 
 def under_way(
-    config: GridConfig, live: Mapping[int, Mapping[str, float | None]]
+    config: SweepConfig, live: Mapping[int, Mapping[str, float | None]]
 ) -> dict[Place, Mapping[str, float | None]]:
-    """Return the latest measures of cells in training (from grid.read()) by place."""
+    """Return the latest measures of cells in training (from sweep.read()) by place."""
     places = {cell.index: place(cell.settings) for cell in cells_of(config)} if live else {}
     return {places[index]: measures for index, measures in live.items()}
 

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
 from kd.experiments.base import Distillation
 from kd.metrics import classification
 from kd.models import inference, registry
 from kd.objectives import METHODS, labels_only
-from kd.sweeps import grid_weights
-from kd.sweeps.grid_cells import Group, SweepCell, batchable, cells, groups
-from kd.sweeps.grid_weights import Weights
+from kd.sweeps import sweep_weights
+from kd.sweeps.sweep_cells import Group, SweepCell, batchable, cells, groups
+from kd.sweeps.sweep_weights import Weights
 from kd.sweeps.together import BatchedTraining
 from kd.training.learner import Learner
 from kd.training.loop import Record, Training
@@ -89,7 +89,7 @@ def outcomes(group: Group, training: Training, mnist: Mnist, teacher: Any) -> li
     for i, (cell, learner) in enumerate(zip(group.cells, training.learners)):
         outcome: Outcome = {"cell": cell.index, "seconds": training.seconds / len(group.cells)}
         result.append(outcome)
-        if not grid_weights.finite(learner.model):
+        if not sweep_weights.finite(learner.model):
             outcome["diverged"] = 1
             continue
         network = registry.as_stored(learner.model, cell.config.student).to(inputs.device)
@@ -139,7 +139,7 @@ def run_group(
     """Train one group from start to end.
 
     Args:
-        config: GridConfig.to_dict().
+        config: SweepConfig.to_dict().
         index: the group's index.
         mnist: the data.
         teacher: a LogitsTeacher, or a CachedTeacher if a method uses hidden layers.
@@ -149,12 +149,12 @@ def run_group(
     Returns:
         The outcomes of the group's cells, in order.
     """
-    settings = GridConfig.from_dict(config)
+    settings = SweepConfig.from_dict(config)
     group = groups(settings)[index]
     mnist = mnist.to(training_device())
     training = start(group, mnist, teacher)
     for record in training.records():
         note(record)
     if weights is not None:
-        weights |= grid_weights.of(group.cells, training, grid_weights.kept(cells(settings)))
+        weights |= sweep_weights.of(group.cells, training, sweep_weights.kept(cells(settings)))
     return outcomes(group, training, mnist, teacher)

@@ -1,9 +1,9 @@
 """Sweeps: students for all combinations of some settings, over several seeds, as one run.
 
-grid_cells.cells(config), .groups(config)        what there is to train
-grid_groups.start(group, mnist, teacher)         the training of one group
-grid_groups.run_group(config, index, ...)        one group from start to end, for another process
-Grid                                             all groups as an experiment
+sweep_cells.cells(config), .groups(config)        what there is to train
+sweep_groups.start(group, mnist, teacher)         the training of one group
+sweep_groups.run_group(config, index, ...)        one group from start to end, for another process
+Sweep                                             all groups as an experiment
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.errors import UserError
@@ -25,15 +25,15 @@ from kd.experiments.outcomes import from_tensors, to_tensors
 from kd.metrics import classification
 from kd.objectives import METHODS, feature_matching
 from kd.store import runs
-from kd.sweeps import grid_groups, grid_weights
-from kd.sweeps.grid_cells import Group, cells, groups
-from kd.sweeps.grid_groups import Outcome
-from kd.sweeps.grid_weights import Weights
+from kd.sweeps import sweep_groups, sweep_weights
+from kd.sweeps.sweep_cells import Group, cells, groups
+from kd.sweeps.sweep_groups import Outcome
+from kd.sweeps.sweep_weights import Weights
 from kd.training.loop import Record, Training, every_epoch
 
 
 @dataclass(frozen=True)
-class GridRecord(Record):
+class SweepRecord(Record):
     """A record of one group.
 
     ``step`` and ``steps`` count the steps of all cells; ``epoch`` is the fraction of them that is done.
@@ -58,21 +58,21 @@ class GridRecord(Record):
         return row | {"whole_validation": float(self.whole_validation)}
 
 
-class Grid(Experiment):
+class Sweep(Experiment):
     """All groups of a sweep, one after another.
 
-    It keeps the outcomes of the cells, and the weights that grid_weights.kept() chooses.
+    It keeps the outcomes of the cells, and the weights that sweep_weights.kept() chooses.
 
     Raises:
         UserError: a method cannot use the teacher's hidden layers, or the run to continue does not fit.
     """
 
-    config: GridConfig
+    config: SweepConfig
     reference: NetworkTeacher
     teacher: NetworkTeacher
     training: SweepTraining | None
 
-    def __init__(self, config: GridConfig, mnist: Mnist, teacher: NetworkTeacher):
+    def __init__(self, config: SweepConfig, mnist: Mnist, teacher: NetworkTeacher):
         self.config, self.mnist = config, mnist.to(training_device())
         self.reference = self.teacher = teacher
         self.stages, self.transfer, self.settings = [], self.mnist, {}
@@ -88,7 +88,7 @@ class Grid(Experiment):
 
     @property
     def tensors(self) -> Mapping[str, Weights]:
-        return {grid_weights.FILE: self.training.weights} if self.training else {}
+        return {sweep_weights.FILE: self.training.weights} if self.training else {}
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         """Return the outcomes of all cells that have ended, and the teacher's test scores."""
@@ -126,7 +126,7 @@ class SweepTraining:
 
     def __init__(
         self,
-        config: GridConfig,
+        config: SweepConfig,
         mnist: Mnist,
         teacher: Any,
         before: Sequence[Outcome] = (),
@@ -136,7 +136,7 @@ class SweepTraining:
         self.groups = groups(config)
         self.outcomes: dict[int, Outcome] = {int(outcome["cell"]): outcome for outcome in before}  # by cell
         self.weights: Weights = dict(weights or {})
-        self._kept = grid_weights.kept(cells(config))
+        self._kept = sweep_weights.kept(cells(config))
         self._mnist, self._teacher = mnist, teacher
         self._cell_steps = config.epochs * math.ceil(len(mnist.train) / config.batch_size)
         self.steps = self._cell_steps * config.count
@@ -167,7 +167,7 @@ class SweepTraining:
         self.weights |= weights or {}
         self.outcomes |= {int(outcome["cell"]): outcome for outcome in outcomes}
 
-    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[GridRecord, None, None]:
+    def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[SweepRecord, None, None]:
         """Train from the current state to the end; report first what was trained earlier.
 
         No setting can change during a sweep.
@@ -175,21 +175,21 @@ class SweepTraining:
         yield from self._report_earlier()
         for group in self.pending:
             if self._current is None or self._current[0].index != group.index:
-                self._current = group, grid_groups.start(group, self._mnist, self._teacher)
+                self._current = group, sweep_groups.start(group, self._mnist, self._teacher)
             training, before = self._current[1], self.seconds
             for record in training.records(due):
                 outcomes: list[Outcome] = []
                 if record.step == record.steps:
-                    outcomes = grid_groups.outcomes(group, training, self._mnist, self._teacher)
-                    self.keep(outcomes, grid_weights.of(group.cells, training, self._kept))
+                    outcomes = sweep_groups.outcomes(group, training, self._mnist, self._teacher)
+                    self.keep(outcomes, sweep_weights.of(group.cells, training, self._kept))
                     self.seconds, self._current = before + training.seconds, None
                 yield self._sweep_record(record, group, outcomes, before)
 
-    def _report_earlier(self) -> Generator[GridRecord, None, None]:
+    def _report_earlier(self) -> Generator[SweepRecord, None, None]:
         """Yield a record for each group that was trained earlier, once."""
         while self._unreported:
             group = self._unreported.pop(0)
-            yield GridRecord(
+            yield SweepRecord(
                 step=self.step,
                 steps=self.steps,
                 epoch=self.step / self.steps,
@@ -205,7 +205,7 @@ class SweepTraining:
 
     def _sweep_record(
         self, record: Record, group: Group, outcomes: Sequence[Outcome], before: float
-    ) -> GridRecord:
+    ) -> SweepRecord:
         """Return the record of a group as a record of the sweep."""
         changes = {
             "step": self.step,
@@ -214,7 +214,7 @@ class SweepTraining:
             "seconds": before + record.seconds,
             "images_per_second": record.images_per_second * len(group.cells),
         }
-        return GridRecord(**vars(record) | changes, group=group.index, outcomes=tuple(outcomes))
+        return SweepRecord(**vars(record) | changes, group=group.index, outcomes=tuple(outcomes))
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is needed to resume, as tensors by name."""
@@ -240,19 +240,19 @@ class SweepTraining:
         self._current, self._unreported = None, []
         if "group" in state:
             group = self.groups[int(state["group"])]
-            training = grid_groups.start(group, self._mnist, self._teacher)
+            training = sweep_groups.start(group, self._mnist, self._teacher)
             training.restore(state)
             self._current = group, training
 
 
-def _finished(config: GridConfig, mnist: Mnist, teacher: NetworkTeacher) -> tuple[list[Outcome], Weights]:
+def _finished(config: SweepConfig, mnist: Mnist, teacher: NetworkTeacher) -> tuple[list[Outcome], Weights]:
     """Return the outcomes of the stopped run that ``config`` continues, and the weights that it kept.
 
     Raises:
         UserError: there is no such run, or it has other settings, other data or another teacher.
     """
     run = runs.load(config.continues)
-    if not isinstance(run.config, GridConfig) or run.config.replace(continues="") != config.replace(
+    if not isinstance(run.config, SweepConfig) or run.config.replace(continues="") != config.replace(
         continues=""
     ):
         raise UserError(
@@ -268,7 +268,7 @@ def _finished(config: GridConfig, mnist: Mnist, teacher: NetworkTeacher) -> tupl
         {key: value for key, value in cell.items() if isinstance(value, (int, float)) and key in _NUMBERS}
         for cell in run.measures["cells"]
     ]
-    return outcomes, grid_weights.read(run)
+    return outcomes, sweep_weights.read(run)
 
 
 # -- reading a run --------------------------------------------------------------------------
@@ -287,7 +287,7 @@ _NUMBERS = (
 
 
 def read(
-    config: GridConfig, rows: Sequence[Mapping[str, float]]
+    config: SweepConfig, rows: Sequence[Mapping[str, float]]
 ) -> tuple[list[dict[str, Any]], dict[int, dict[str, float | None]]]:
     """Read the rows of a run.
 
@@ -313,7 +313,7 @@ def read(
     return described(config, outcomes), live
 
 
-def described(config: GridConfig, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
+def described(config: SweepConfig, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
     """Return settings and outcome of all cells that have ended, in order and ready for JSON."""
     integers = ("cell", "test_errors", "diverged")
     return [

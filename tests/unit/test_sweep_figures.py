@@ -5,12 +5,12 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from kd.config.grid import GridConfig
-from kd.figures import grid
-from kd.sweeps import grid_store
-from kd.sweeps.grid_summary import best, by_place, place, seeds
+from kd.config.sweep import SweepConfig
+from kd.figures import sweep
+from kd.sweeps import sweep_store
+from kd.sweeps.sweep_summary import best, by_place, place, seeds
 
-CONFIG = GridConfig(temperature="1,4", soft_weight="0.5,1", seeds=2)
+CONFIG = SweepConfig(temperature="1,4", soft_weight="0.5,1", seeds=2)
 HOW = {
     "x": "temperature",
     "y": "soft_weight",
@@ -47,7 +47,7 @@ CELLS = [cell(0, 600), cell(1, 700), cell(0, 500, 4.0, 1.0), cell(1, 640, 4.0, 1
 
 
 def heat(measure, live=None, **how):
-    figure = grid.heat(CONFIG, by_place(CELLS), live or {}, measure=measure, **HOW | how)
+    figure = sweep.heat(CONFIG, by_place(CELLS), live or {}, measure=measure, **HOW | how)
     go.Figure(figure)
     return figure["data"][0]
 
@@ -87,7 +87,7 @@ def test_running_cells_are_marked_and_keep_the_colour_range():
 def test_best_is_chosen_on_validation_among_most_seeds():
     row = best(CELLS)
     assert (row["temperature"], row["n"]) == (4.0, 2)  # T = 1 has one seed so far
-    assert grid.verdict(row, ["temperature"]).startswith(
+    assert sweep.verdict(row, ["temperature"]).startswith(
         "Best setting (chosen on validation): **T = 4** – validation accuracy 94.30 ± 0.99%; "
         "on the test set **570.0 ± 99.0 errors**, −80.0 ± 28.3 errors compared with its control"
     )
@@ -103,14 +103,14 @@ def test_seeds_lists_each_seed_with_its_control():
 
 
 def test_stored_sweeps_match_their_commands_and_summary(tmp_path, monkeypatch):
-    for stored in grid_store.load():
+    for stored in sweep_store.load():
         assert len(stored["cells"]) == stored["config"].count
         assert stored["command"] == stored["config"].command
         for t in stored["config"].values("temperature"):
             assert f"at T = {t:g}" in stored["summary"]
-    monkeypatch.setattr(grid_store, "FOLDER", tmp_path)
-    assert grid_store.load() == []
-    config = GridConfig(temperature="8,20", soft_weight="1", seeds=2)
+    monkeypatch.setattr(sweep_store, "FOLDER", tmp_path)
+    assert sweep_store.load() == []
+    config = SweepConfig(temperature="8,20", soft_weight="1", seeds=2)
     cells = [
         cell(0, 90),
         cell(1, 80),
@@ -119,7 +119,7 @@ def test_stored_sweeps_match_their_commands_and_summary(tmp_path, monkeypatch):
         cell(0, 104, 20.0, 1.0),
         cell(1, 120, 20.0, 1.0),
     ]
-    grid_store.path("mlp-30").write_text(
+    sweep_store.path("mlp-30").write_text(
         json.dumps(
             {
                 "config": config.to_dict(),
@@ -130,18 +130,18 @@ def test_stored_sweeps_match_their_commands_and_summary(tmp_path, monkeypatch):
             }
         )
     )
-    assert grid_store.load()[0]["summary"] == (
+    assert sweep_store.load()[0]["summary"] == (
         "Here, after 3 epochs with soft weight 1, the test errors are 105 ± 7 at T = 8, 112 ± 11 at T = 20; "
         "fewest at **T = 8**. From T = 8 to T = 20 they change by +7 ± 4, paired by seed."
-        + grid_store.NOTES["mlp-30"]
+        + sweep_store.NOTES["mlp-30"]
     )
-    grid_store.path("mlp-30").write_text("{}")
-    with pytest.raises(grid_store.UserError, match="damaged"):
-        grid_store.load()
+    sweep_store.path("mlp-30").write_text("{}")
+    with pytest.raises(sweep_store.UserError, match="damaged"):
+        sweep_store.load()
 
 
 def test_empty_cells_keep_their_place():
-    figure = grid.heat(CONFIG, {}, {}, measure="test_errors", **HOW)
+    figure = sweep.heat(CONFIG, {}, {}, measure="test_errors", **HOW)
     go.Figure(figure)
     layout = figure["layout"]
     assert (

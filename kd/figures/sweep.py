@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.config.grid import GridConfig
+from kd.config.sweep import SweepConfig
 from kd.figures.training import COLOURS, Figure, base
-from kd.sweeps.grid_summary import MEASURES, Place, place
+from kd.sweeps.sweep_summary import MEASURES, Place, place
 
 #: Axis -> its title next to the heat map and its name within a sentence.
 TITLES = {
@@ -28,7 +28,7 @@ _WORSE = "#475569"
 
 
 def heat(
-    config: GridConfig,
+    config: SweepConfig,
     means: Mapping[Place, Mapping[str, Any]],
     live: Mapping[Place, Mapping[str, float]],
     x: str,
@@ -41,12 +41,12 @@ def heat(
 
     Args:
         config: the sweep.
-        means: the rows of grid_summary.means(), by place.
+        means: the rows of sweep_summary.means(), by place.
         live: the current measures of places where no cell has ended.
         x: the horizontal axis, a key of TITLES.
         y: the vertical axis.
         fixed: the value of each other axis.
-        measure: a key of grid_summary.MEASURES.
+        measure: a key of sweep_summary.MEASURES.
         gain: show the difference from the control instead.
     """
     # The difference of a control from itself is not shown.
@@ -129,12 +129,12 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def named(config: GridConfig) -> list[str]:
+def named(config: SweepConfig) -> list[str]:
     """Return the axes to name: those that vary, temperature and soft weight."""
     return [name for name in TITLES if name in ("temperature", "soft_weight", *config.varied)]
 
 
-def axis(config: GridConfig, name: str) -> list[Any]:
+def axis(config: SweepConfig, name: str) -> list[Any]:
     """Return the values along an axis of the heat map; soft weights include 0, the control."""
     values = config.values(name)
     return sorted({0.0, *values}) if name == "soft_weight" else values
@@ -173,7 +173,7 @@ def shown(statistic: Mapping[str, float | None], measure: str, gain: bool = Fals
 
     Args:
         statistic: mean and sd (None for one seed).
-        measure: a key of grid_summary.MEASURES.
+        measure: a key of sweep_summary.MEASURES.
         gain: whether it is a difference from the control.
     """
     mean, deviation = statistic["mean"] or 0.0, statistic["sd"]
@@ -194,7 +194,7 @@ def verdict(best: Mapping[str, Any], within: Sequence[str]) -> str:
     """Summarize a sweep's best student in a sentence.
 
     Args:
-        best: a row of grid_summary.means(), from grid_summary.best().
+        best: a row of sweep_summary.means(), from sweep_summary.best().
         within: the axes whose values are named.
     """
     accuracy, errors = best["validation_accuracy"], best["test_errors"]

@@ -8,7 +8,7 @@ import streamlit as st
 
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
-from kd.sweeps import grid, grid_store
+from kd.sweeps import sweep, sweep_store
 from kd.ui.runs.run_view import RunView
 from kd.ui.shell import notices, session_keys, url_state
 from kd.ui.shell.escape import plain
@@ -59,14 +59,14 @@ def _sweep(snap: Snapshot) -> None:
     heat_map.open_clicked(snap, open_cells)
 
     def draw(now: Snapshot) -> None:
-        cells, under_way = grid.read(now.config, now.rows)
+        cells, under_way = sweep.read(now.config, now.rows)
         heat_map.heat(now.config, cells, under_way if now.active else {}, how, "grid_heat")
 
     VIEW.head(snap)
     how = heat_map.view(snap.config)
     VIEW.follow(snap, draw, changed=lambda: st.session_state.pop(session_keys.GRID_NEWS, False))
     st.caption(heat_map.what_a_click_does(snap, open_cells))
-    cells = grid.read(snap.config, snap.rows)[0]
+    cells = sweep.read(snap.config, snap.rows)[0]
     heat_map.result(snap.config, cells)
     heat_map.picked(snap.config, cells, snap, open_cells)
 
@@ -74,30 +74,30 @@ def _sweep(snap: Snapshot) -> None:
 def _measured_before() -> None:
     """Show stored sweeps from the command line, until the visitor starts one."""
     try:
-        measured = grid_store.load()
+        measured = sweep_store.load()
     except UserError as error:
         st.error(plain(error))
         return
     if not measured:
         return
     st.subheader("Measured earlier", anchor=False)
-    names = [sweep["student"] for sweep in measured]
+    names = [stored["student"] for stored in measured]
     name = (
         st.segmented_control("Student", names, default=names[0], required=True, key="grid_stored")
         if len(names) > 1
         else names[0]
     )
-    sweep = next(sweep for sweep in measured if sweep["student"] == name)
-    how = heat_map.view(sweep["config"])
-    st.caption(f"The paper's claim: {sweep['claim']}")
-    heat_map.heat(sweep["config"], sweep["cells"], {}, how, "grid_stored_heat")
+    stored = next(stored for stored in measured if stored["student"] == name)
+    how = heat_map.view(stored["config"])
+    st.caption(f"The paper's claim: {stored['claim']}")
+    heat_map.heat(stored["config"], stored["cells"], {}, how, "grid_stored_heat")
     st.session_state.pop(session_keys.GRID_OPEN, None)  # shipped results have no networks
     if st.session_state.pop(session_keys.GRID_NEWS, False):
         st.rerun()
-    heat_map.result(sweep["config"], sweep["cells"])
-    st.markdown(sweep["summary"])
-    heat_map.picked(sweep["config"], sweep["cells"])
+    heat_map.result(stored["config"], stored["cells"])
+    st.markdown(stored["summary"])
+    heat_map.picked(stored["config"], stored["cells"])
     st.caption(
-        f"Until you start a sweep of your own, this is the result of `{sweep['command']}` "
-        f"({sweep['machine']})."
+        f"Until you start a sweep of your own, this is the result of `{stored['command']}` "
+        f"({stored['machine']})."
     )
