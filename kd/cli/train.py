@@ -14,7 +14,7 @@ from kd.config import kinds
 from kd.config.kind import Kind
 from kd.device import training_device
 from kd.errors import UserError
-from kd.experiments import compression
+from kd.experiments import compress
 from kd.experiments.base import Experiment
 from kd.figures import training
 from kd.store import checkpoints, runs
@@ -211,4 +211,4 @@ def _print_table(result: dict[str, Any]) -> None:
         model = result[name]
         print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
     if "stages" in result:
-        print(compression.text(result["stages"]))
+        print(compress.text(result["stages"]))

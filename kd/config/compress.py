@@ -19,7 +19,7 @@ from kd.models import compression, quantization
 class CompressConfig(Config):
     """Settings of a compression and its fine-tuning with a teacher.
 
-    See kd.models.compression and kd.experiments.compression.
+    See kd.models.compression and kd.experiments.compress.
     """
 
     network: str = setting(
@@ -129,7 +129,7 @@ def _models(config: CompressConfig, measures: Mapping[str, Any]) -> tuple[str, .
 COMPRESS = Kind(
     name="compress",
     config=CompressConfig,
-    experiment="kd.experiments.compression:FineTuning",
+    experiment="kd.experiments.compress:FineTuning",
     help="compress a trained network, then fine-tune it with a teacher and, as its control, on labels alone",
     default_name=_default_name,
     title=_title,

@@ -1,7 +1,7 @@
 """Compress trained networks in one go, with the techniques in TECHNIQUES.
 
 Each technique takes a network as kd.models.registry builds them and returns a new one; the original stays
-as it is. The fine-tuning with a teacher that follows is in kd.experiments.compression.
+as it is. The fine-tuning with a teacher that follows is in kd.experiments.compress.
 
 The shapes after removing neurons and factorizing depend on the shares alone. So
 ``cnn-tiny_neurons-50_rank-30`` names an architecture like any other: see kd.models.registry.architecture.

@@ -22,7 +22,7 @@ from kd.data import digits
 from kd.data.task import MNIST
 from kd.device import training_device
 from kd.experiments.base import Distillation, NetworkTeacher
-from kd.experiments.compression import BATCHES, THREADS, FineTuning, SourceNetworks
+from kd.experiments.compress import BATCHES, THREADS, FineTuning, SourceNetworks
 from kd.metrics import classification
 from kd.metrics.latency import compare
 from kd.models import compression, inference, quantization, registry

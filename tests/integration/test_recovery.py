@@ -10,9 +10,9 @@ from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
-from kd.experiments import compression
+from kd.experiments import compress
 from kd.experiments.base import Distillation
-from kd.experiments.compression import FineTuning
+from kd.experiments.compress import FineTuning
 from kd.export import formats
 from kd.metrics import classification
 from kd.models import inference, registry
@@ -64,9 +64,9 @@ def test_learners_share_a_start_and_zeros_stay_zero(distilled, mnist):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_zeros_stay_with_every_optimizer_and_layer(home, mnist, monkeypatch, optimizer):
     monkeypatch.setattr(
-        compression,
+        compress,
         "source_networks",
-        lambda network: compression.SourceNetworks("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()),
+        lambda network: compress.SourceNetworks("tiny", "cnn-tiny", registry.build("cnn-tiny", 3).eval()),
     )
     experiment, _ = recovered(
         CompressConfig(neurons=0, rank=30, weights=70, optimizer=optimizer, learning_rate=0.05, **FAST), mnist
@@ -97,7 +97,7 @@ def test_source_network_and_teacher_stay_unchanged(distilled, mnist):
     list(experiment.records())
     assert weights_digest(reference.model) == before
     assert identical(experiment.compressed["student"], begun)
-    assert identical(compression.source_networks(distilled.id).student, distilled.model("student"))
+    assert identical(compress.source_networks(distilled.id).student, distilled.model("student"))
 
 
 def test_few_labels_apply_to_all_learners(distilled, mnist):
@@ -212,17 +212,17 @@ def test_invalid_source_networks_are_refused(distilled, mnist):
     with pytest.raises(UserError, match="raise neurons, activation, rank or weights above 0"):
         FineTuning(CompressConfig(neurons=0, int8="static"), mnist, small_teacher())
     with pytest.raises(UserError, match="no network called 'nobody'"):
-        compression.source_networks("nobody")
+        compress.source_networks("nobody")
     with pytest.raises(UserError, match="no longer there"):
-        compression.source_networks(runs.new_id())
+        compress.source_networks(runs.new_id())
     sweep = runs.save(runs.new_id(), StudyConfig(), "done", [], {}, {})
     with pytest.raises(UserError, match="Dark knowledge"):
-        compression.source_networks(sweep.id)
+        compress.source_networks(sweep.id)
     config = CompressConfig(network=distilled.id, **FAST)
     experiment, records = recovered(config, mnist)
     run = runs.save(runs.new_id(), config, "done", [], experiment.trained, experiment.measures(records[-1]))
     with pytest.raises(UserError, match="already compressed"):
-        compression.source_networks(run.id)
+        compress.source_networks(run.id)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,9 @@ def test_config_survives_a_query_and_a_dict():
 
 def test_speed_change_ignores_noise():
     before = {"median": 4.0, "iqr": 0.2}
-    assert compression.speed_change(before, {"median": 2.0, "iqr": 0.2}) == "2 times as fast"
-    assert compression.speed_change(before, {"median": 10.0, "iqr": 0.5}) == "2.5 times slower"
-    assert compression.speed_change(before, {"median": 3.9, "iqr": 0.05}).endswith("measurement noise")
+    assert compress.speed_change(before, {"median": 2.0, "iqr": 0.2}) == "2 times as fast"
+    assert compress.speed_change(before, {"median": 10.0, "iqr": 0.5}) == "2.5 times slower"
+    assert compress.speed_change(before, {"median": 3.9, "iqr": 0.05}).endswith("measurement noise")
 
 
 def test_stages_are_described_in_words():
@@ -268,11 +268,11 @@ def test_stages_are_described_in_words():
         row | {"who": role, "stage": stage}
         for role, stage in (("student", "original"), ("control", "int8"), ("alone", "recovered"))
     ]
-    lines = compression.text(stages).splitlines()
+    lines = compress.text(stages).splitlines()
     assert [line[:40].strip() for line in lines[1:]] == [
         "distilled, original",
         "distilled, fine-tuned on labels, int8",
         "never distilled, fine-tuned on labels",
     ]
     assert lines[1].split()[2:] == ["100", "40", "2", "1", "50.00%"]
-    assert compression.row_title(stages[0], distilled=False) == "original"
+    assert compress.row_title(stages[0], distilled=False) == "original"

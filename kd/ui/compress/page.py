@@ -8,7 +8,7 @@ from kd import paths
 from kd.config.base import Settings
 from kd.config.compress import CompressConfig
 from kd.errors import UserError
-from kd.experiments import compression
+from kd.experiments import compress
 from kd.figures.compression import AXES
 from kd.jobs.snapshot import Snapshot
 from kd.store import runs
@@ -92,7 +92,7 @@ def _preview(config: CompressConfig) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         batch = st.segmented_control(
             "Images at once",
-            compression.BATCHES,
+            compress.BATCHES,
             default=1,
             required=True,
             key="compress_batch",

@@ -11,7 +11,7 @@ from torch import nn
 from kd.config.compress import CompressConfig
 from kd.data.digits import Mnist
 from kd.device import training_device
-from kd.experiments import compression
+from kd.experiments import compress
 from kd.metrics import latency
 from kd.metrics.classification import interval
 from kd.models import inference, quantization
@@ -29,8 +29,8 @@ def _mnist() -> Mnist:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def whole(network: str) -> compression.SourceNetworks:
-    return compression.source_networks(network)
+def whole(network: str) -> compress.SourceNetworks:
+    return compress.source_networks(network)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -75,7 +75,7 @@ def _title(done: Amounts) -> str:
 def _timed(network: str, chain: tuple[Amounts, ...], batch: int, source: str) -> list[dict[str, float]]:
     """Return the latency after each technique, in alternating rounds with one thread."""
     networks = {
-        str(place): compression.on_cpu(_network(network, "student", done, source))
+        str(place): compress.on_cpu(_network(network, "student", done, source))
         for place, done in enumerate(chain)
     }
     timings = latency.compare(networks, (batch,), (1,), rounds=15, seconds=0.003)

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from kd import paths
-from kd.experiments import compression
+from kd.experiments import compress
 from kd.figures.compression import AXES, way
 from kd.jobs.snapshot import Snapshot
 from kd.tables import techniques
@@ -107,7 +107,7 @@ def _headline(first: dict[str, Any], last: dict[str, Any], batch: int) -> None:
 
 
 def _clock(before: dict[str, Any], after: dict[str, Any]) -> str:
-    return compression.speed_change(
+    return compress.speed_change(
         *({"median": network["seconds"], "iqr": network["iqr"]} for network in (before, after))
     )
 
@@ -167,7 +167,7 @@ def outcome(snap: Snapshot) -> None:
         )
     st.header("Result on the test set", anchor=False)
     st.markdown(_verdict(rows, snap.measures["test_images"]))
-    _table([_line(row, compression.row_title(row, distilled)) for row in rows])
+    _table([_line(row, compress.row_title(row, distilled)) for row in rows])
     # Student and control are the same network until fine-tuning. Networks of one shape take the same time.
     times = {row["stage"]: row["seconds"] for row in rows if row["who"] == "student"}
     shared = [
@@ -230,10 +230,7 @@ def measured_before() -> None:
             "KB": number(format="%.0f"),
             "zipped KB": number(format="%.0f"),
         }
-        | {
-            f"ms at {batch}": number(format="%.3g", help="Median, one thread.")
-            for batch in compression.BATCHES
-        },
+        | {f"ms at {batch}": number(format="%.3g", help="Median, one thread.") for batch in compress.BATCHES},
     )
     seeds = (
         f"{measured['seeds']} seeds, mean and deviation"
