@@ -16,7 +16,7 @@ from kd import paths
 from kd.cli.output import add_json, all_kept
 from kd.errors import UserError
 from kd.store import safe_files
-from kd.tables import comparison, distilbert, paper, schemes, techniques
+from kd.tables import distilbert, methods, paper, schemes, techniques
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Table:
 TABLES = (
     Table(
         "methods",
-        comparison,
+        methods,
         "compare all methods on one student, with few labels and with all",
         one_epoch=True,
     ),

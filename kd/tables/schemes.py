@@ -18,12 +18,12 @@ from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
 from kd.experiments.base import Distillation, NetworkTeacher
-from kd.tables import cells, comparison
-from kd.tables.comparison import FEW, STUDENT
+from kd.tables import cells, methods
+from kd.tables.methods import FEW, STUDENT
 from kd.teachers import catalogue
 
 SEEDS = 5
-EPOCHS = comparison.EPOCHS
+EPOCHS = methods.EPOCHS
 STORED = paths.MEASURED / "schemes.json"
 COMMAND = "python -m kd schemes --json > kd/measured/schemes.json"
 
@@ -104,7 +104,7 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         "labels": FEW,
         # A student has the same control whoever teaches it: same weights, batches and labels.
         "control": {
-            column: cells.spread(list(comparison.accuracies(same, "control").values()))
+            column: cells.spread(list(methods.accuracies(same, "control").values()))
             for column, same in first.items()
         },
         "schemes": {
@@ -115,7 +115,7 @@ def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _gain(row: list[dict[str, Any]]) -> dict[str, Any]:
-    student, control = comparison.accuracies(row, "student"), comparison.accuracies(row, "control")
+    student, control = methods.accuracies(row, "student"), methods.accuracies(row, "control")
     values = list(student.values())
     return {
         "values": values,
@@ -142,9 +142,7 @@ def text(result: Mapping[str, Any]) -> str:
         f"{'control':42}{cells.shown(control['few']):>26}{cells.shown(control['all']):>26}",
     ]
     for title, columns in result["schemes"].items():
-        lines.append(
-            f"{title:42}{comparison.shown(columns['few']):>26}{comparison.shown(columns['all']):>26}"
-        )
+        lines.append(f"{title:42}{methods.shown(columns['few']):>26}{methods.shown(columns['all']):>26}")
     lines.append(
         f"{result['student']}, {result['epochs']} epochs per stage, {result['seeds']} seeds, "
         f"{result['core_minutes']:.0f} core-minutes"

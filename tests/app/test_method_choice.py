@@ -10,7 +10,7 @@ from kd.config.teacher import TeacherConfig
 from kd.models import registry
 from kd.objectives import METHODS
 from kd.store import runs
-from kd.tables import comparison
+from kd.tables import methods
 from kd.teachers import catalogue
 from kd.ui.shell import session_keys
 from tests.apps import said
@@ -81,9 +81,9 @@ def test_stored_teachers_are_offered_too(app, monkeypatch):
 
 
 def test_methods_page_lists_all_methods(app, monkeypatch, tmp_path):
-    monkeypatch.setattr(comparison, "STORED", tmp_path / "methods.json")
+    monkeypatch.setattr(methods, "STORED", tmp_path / "methods.json")
     at = app("methods")
-    assert not at.exception and not at.error and comparison.COMMAND in said(at)
+    assert not at.exception and not at.error and methods.COMMAND in said(at)
     assert list(at.dataframe[0].value["--method"]) == list(METHODS)
     spread = {"mean": 91.5, "sd": 0.25}
     few = spread | {"gain": {"mean": 16.0, "sd": 1.0}}
@@ -98,10 +98,10 @@ def test_methods_page_lists_all_methods(app, monkeypatch, tmp_path):
         "teacher": 99.0,
     }
     table = about | {"control": {"few": spread, "all": spread}, "methods": {"hinton": {"few": few}}}
-    comparison.STORED.write_text(json.dumps(table))
+    methods.STORED.write_text(json.dumps(table))
     at = at.run()
     assert not at.exception and at.dataframe[0].value["100 labels"][0] == "91.50 ± 0.25 (+16.00)"
-    comparison.STORED.write_text("{")
+    methods.STORED.write_text("{")
     assert "is damaged" in said(at.run())
 
 

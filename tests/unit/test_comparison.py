@@ -7,7 +7,7 @@ import pytest
 from kd.cli import main as command_line
 from kd.experiments.base import Distillation
 from kd.objectives import METHODS
-from kd.tables import cells, comparison
+from kd.tables import cells, methods
 from kd.teachers import catalogue
 
 
@@ -15,14 +15,14 @@ from kd.teachers import catalogue
 def small(mnist, monkeypatch):
     """The table with 200 images and an MLP."""
     few = dataclasses.replace(mnist, train=mnist.train.take(slice(0, 200)))
-    monkeypatch.setattr(comparison, "_data_and_teacher", lambda: (few, catalogue.load("cnn")))
+    monkeypatch.setattr(methods, "_data_and_teacher", lambda: (few, catalogue.load("cnn")))
     monkeypatch.setattr(cells, "full_mnist", lambda: few)
-    monkeypatch.setattr(comparison, "STUDENT", "mlp-30")
-    monkeypatch.setattr(comparison, "METHODS", {name: METHODS[name] for name in ("hinton", "pkt")})
+    monkeypatch.setattr(methods, "STUDENT", "mlp-30")
+    monkeypatch.setattr(methods, "METHODS", {name: METHODS[name] for name in ("hinton", "pkt")})
 
 
 def test_rows_cover_all_methods():
-    rows = comparison.rows()
+    rows = methods.rows()
     assert {config.method for config in rows.values()} == set(METHODS)
     for name, method in METHODS.items():
         few, every = rows[f"{name}-100"], rows[f"{name}-all"]
@@ -32,26 +32,26 @@ def test_rows_cover_all_methods():
 
 
 def test_methods_share_one_control(small, monkeypatch, one_thread):
-    monkeypatch.setattr(comparison, "STUDENT", "cnn-tiny")
-    one, other = (comparison.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
+    monkeypatch.setattr(methods, "STUDENT", "cnn-tiny")
+    one, other = (methods.run_cell(1, row, 0) for row in ("hinton-100", "pkt-alone-100"))
     assert set(one["models"]) == {"student", "control", "teacher"}
     assert set(other["models"]) == {"student", "teacher"}
-    whole = Distillation(comparison.rows(1)["pkt-alone-100"], *comparison._data_and_teacher())
+    whole = Distillation(methods.rows(1)["pkt-alone-100"], *methods._data_and_teacher())
     list(whole.records())
     assert whole.measures(None)["models"]["student"] == other["models"]["student"]
     assert whole.measures(None)["models"]["control"] == one["models"]["control"]
-    assert comparison.cell_path(1, "hinton-100", 0).exists()
-    assert not comparison.cell_path(2, "hinton-100", 0).exists()
+    assert methods.cell_path(1, "hinton-100", 0).exists()
+    assert not methods.cell_path(2, "hinton-100", 0).exists()
 
 
 def test_stored_cells_are_not_computed_again(small, monkeypatch):
-    for row in comparison.rows(1):
-        comparison.run_cell(1, row, 0)
+    for row in methods.rows(1):
+        methods.run_cell(1, row, 0)
     monkeypatch.setattr(cells, "_work", None)
     shares = []
-    result = comparison.run(1, 1, shares.append)
+    result = methods.run(1, 1, shares.append)
     assert set(result["methods"]) == {"hinton", "pkt"} and result["epochs"] == result["seeds"] == 1
-    assert comparison.text(result).count("\n") == 4
+    assert methods.text(result).count("\n") == 4
 
 
 def cell(row, seed, student, control):
@@ -63,7 +63,7 @@ def cell(row, seed, student, control):
 
 
 def test_table_has_means_and_paired_gains(monkeypatch):
-    monkeypatch.setattr(comparison, "METHODS", {"hinton": METHODS["hinton"], "pkt": METHODS["pkt"]})
+    monkeypatch.setattr(methods, "METHODS", {"hinton": METHODS["hinton"], "pkt": METHODS["pkt"]})
     students = {
         "hinton-100": (0.9, 0.94),
         "hinton-all": (0.98, 0.98),
@@ -72,7 +72,7 @@ def test_table_has_means_and_paired_gains(monkeypatch):
         "pkt-alone-100": (0.8, 0.9),
     }
     controls = {"100": (0.7, 0.8), "all": (0.97, 0.98)}
-    result = comparison.table(
+    result = methods.table(
         [
             cell(row, seed, student[seed], controls[row.split("-")[-1]][seed])
             for row, student in students.items()
@@ -87,7 +87,7 @@ def test_table_has_means_and_paired_gains(monkeypatch):
     assert set(result["methods"]["hinton"]) == {"few", "all"}
     assert result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
     assert (result["seeds"], result["core_minutes"], result["teacher"]) == (2, 15.0, 99.0)
-    assert "92.00 ± 2.83 (+17.00)" in comparison.text(result)
+    assert "92.00 ± 2.83 (+17.00)" in methods.text(result)
 
 
 def test_methods_command_explains_errors(capsys, tmp_path, monkeypatch):

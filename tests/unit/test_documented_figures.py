@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from kd import paths
-from kd.tables import cells, comparison, distilbert, paper, schemes, techniques
+from kd.tables import cells, distilbert, methods, paper, schemes, techniques
 
 ROOT = paths.MEASURED.parents[1]
 
@@ -99,13 +99,13 @@ def test_schemes_in_the_documents_are_the_stored_ones():
     found = table("docs/methods.md", "## All schemes on one student")
     assert found[0][1:] == [cells.shown(stored["control"][column]) for column in ("few", "all")]
     assert [row[1:] for row in found[1:]] == [
-        [comparison.shown(columns[column]) for column in ("few", "all")]
+        [methods.shown(columns[column]) for column in ("few", "all")]
         for columns in stored["schemes"].values()
     ]
 
 
 def test_methods_in_the_documents_are_the_stored_ones():
-    stored, text = comparison.load(), document("docs/methods.md")
+    stored, text = methods.load(), document("docs/methods.md")
     rows, control = stored["methods"], stored["control"]
     assert f"the control reaches {percent(control['few'], 1)} test accuracy" in text
     soft = [columns["few"]["mean"] for columns in rows.values() if columns["few"]["gain"]["mean"] > 20]
@@ -122,7 +122,7 @@ def test_methods_in_the_documents_are_the_stored_ones():
 
 
 def test_methods_below_the_control_are_all_named():
-    stored, text = comparison.load(), document("docs/methods.md")
+    stored, text = methods.load(), document("docs/methods.md")
     gains = {name: columns["all"]["gain"] for name, columns in stored["methods"].items()}
     best = sorted(gains, key=lambda name: -gains[name]["mean"])[:4]
     assert {gains[name]["mean"] for name in best} == {0.23, 0.24}
@@ -195,7 +195,7 @@ def test_search_in_the_documents_is_the_stored_one():
 
 
 def test_readmes_figures_with_few_labels_are_the_stored_ones():
-    stored = comparison.load()
+    stored = methods.load()
     student = stored["methods"]["hinton"]["few"]["mean"]
     assert (
         f"`{stored['student']}` reaches {student:.2f}% with soft targets and its control "

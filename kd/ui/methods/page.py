@@ -10,7 +10,7 @@ import streamlit as st
 from kd.config.distil import DistilConfig
 from kd.config.glossary import TERMS
 from kd.objectives import METHODS, Method
-from kd.tables import cells, comparison, distilbert, schemes
+from kd.tables import cells, distilbert, methods, schemes
 from kd.ui.shell import error_boundary
 
 _ACCURACY_HELP = (
@@ -27,7 +27,7 @@ def show() -> None:
         "distances between images (**relations**), or, without a teacher, softened **labels**. "
         "Choose one under *Method* on the **Distil** page."
     )
-    _methods(error_boundary.load_or_tell(comparison.load))
+    _methods(error_boundary.load_or_tell(methods.load))
     if measured := error_boundary.load_or_tell(schemes.load):
         _schemes(measured)
     if measured := error_boundary.load_or_tell(distilbert.load):
@@ -62,7 +62,7 @@ def _methods(measured: Mapping[str, Any] | None) -> None:
         },
     )
     if not measured:
-        st.caption(f"To measure their accuracies, run `{comparison.COMMAND}`.")
+        st.caption(f"To measure their accuracies, run `{methods.COMMAND}`.")
         return
     control = _in_percent(measured["control"])
     st.caption(
@@ -79,7 +79,7 @@ def _row(method: Method, measured: Mapping[str, Any] | None, columns: Mapping[st
     row = {"method": method.title, "learns from": _family(method)}
     if measured and method.name in measured["methods"]:
         accuracies = measured["methods"][method.name]
-        row |= {column: comparison.shown(accuracies.get(key)) for column, key in columns.items()}
+        row |= {column: methods.shown(accuracies.get(key)) for column, key in columns.items()}
     settings = [DistilConfig.setting(name)["label"].lower() for name in method.settings]
     return row | {
         "what it does": method.purpose,
@@ -110,7 +110,7 @@ def _schemes(measured: Mapping[str, Any]) -> None:
     columns = {f"{measured['labels']} labels": "few", "all labels": "all"}
     st.dataframe(
         [
-            {"scheme": title, **{column: comparison.shown(row[key]) for column, key in columns.items()}}
+            {"scheme": title, **{column: methods.shown(row[key]) for column, key in columns.items()}}
             for title, row in measured["schemes"].items()
         ],
         hide_index=True,
