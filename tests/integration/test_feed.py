@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from kd.config.distil import DistilConfig
 from kd.jobs.snapshot import Snapshot
 from kd.store import runs
-from kd.ui.charts.broadcast import Feed, address
+from kd.ui.charts.feed import Feed, address
 from kd.ui.server import feed as route
 from kd.ui.server.routes import routes
 from kd.ui.shell import shared
@@ -51,7 +51,7 @@ class Drawn:
 def clock(monkeypatch):
     """Return the time in a list, which tests change."""
     now = [1000.0]
-    monkeypatch.setattr("kd.ui.charts.broadcast.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("kd.ui.charts.feed.time.monotonic", lambda: now[0])
     return now
 
 

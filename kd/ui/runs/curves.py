@@ -10,7 +10,7 @@ import streamlit as st
 from kd.config.kinds import KINDS
 from kd.figures import training
 from kd.jobs.snapshot import Snapshot
-from kd.ui.charts import broadcast
+from kd.ui.charts import feed
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.runs import progress, teachers
 from kd.ui.shell import shared
@@ -38,7 +38,7 @@ def follow(snap: Snapshot) -> None:
 
     The browser fetches updates from the live feed itself; when the run changes state, the fragment reruns.
     """
-    live_charts(feed_message(snap, follow=broadcast.address(snap.id)), "charts", on_turn=lambda: None)
+    live_charts(feed_message(snap, follow=feed.address(snap.id)), "charts", on_turn=lambda: None)
 
 
 def _charts(

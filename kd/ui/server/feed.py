@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from kd import paths
 from kd.config.kinds import KINDS
-from kd.ui.charts.broadcast import Feed, Message
+from kd.ui.charts.feed import Feed, Message
 
 _UNKNOWN = "No run with this id is in training here. Reload the page to see whether it is stored."
 
