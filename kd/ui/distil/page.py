@@ -8,7 +8,7 @@ from kd import paths, permissions
 from kd.config.base import Config
 from kd.data.task import MNIST
 from kd.jobs.snapshot import Snapshot
-from kd.ui.distil import controls, networks
+from kd.ui.distil import networks, settings
 from kd.ui.drawing.your_digit import your_digit
 from kd.ui.runs import curves, progress, replaying, results, teachers, titles
 from kd.ui.runs.run_view import RunView
@@ -25,7 +25,7 @@ VIEW = RunView(
 
 def open_run(id: str, config: Config) -> None:
     """Go to this page and show a run and its settings."""
-    controls.show_run(id)
+    settings.show_run(id)
     st.switch_page(paths.page("distil"))
 
 
@@ -34,23 +34,23 @@ def show() -> None:
     if recording := replaying.chosen():
         replaying.show(recording)
         st.stop()
-    mode = controls.restore()
+    mode = settings.restore()
     with st.container():
         snap = VIEW.find()
         notices.show()  # what was wrong with the link
     if VIEW.brings_settings(snap):
         mode = st.session_state[session_keys.MODE] = snap.kind
-        controls.adopt(snap.config, mode)
+        settings.adopt(snap.config, mode)
     with st.sidebar:
         _mode_switch(mode, VIEW.mine(snap))
-        config = controls.settings(mode, VIEW.mine(snap), _change_live)
+        config = settings.draw(mode, VIEW.mine(snap), _change_live)
     _intro(mode)
     _buttons(snap, config)
     with st.container():
         _head(snap, config, mode)
     _body(snap, config, mode)
     if config is not None:
-        controls.write_link(config, mode, st.session_state[session_keys.RUN])
+        settings.write_link(config, mode, st.session_state[session_keys.RUN])
 
 
 def _mode_switch(mode: str, locked: bool) -> None:
@@ -73,7 +73,7 @@ def _switch_mode() -> None:
 
 
 def _change_live(name: str) -> None:
-    VIEW.command(shared.manager().change, name, controls.FORMS["distil"].values[name])
+    VIEW.command(shared.manager().change, name, settings.FORMS["distil"].values[name])
 
 
 def _intro(mode: str) -> None:

@@ -17,7 +17,7 @@ from kd.sweeps import opening, sweep_cells, sweep_summary, sweep_weights
 from kd.sweeps.sweep_cells import SweepCell
 from kd.sweeps.sweep_summary import MEASURES
 from kd.ui.charts.chart import live_charts, packed
-from kd.ui.distil import controls
+from kd.ui.distil import settings as distil_settings
 from kd.ui.shell import notices, session_keys, visitor
 
 
@@ -160,7 +160,7 @@ def _open(snap: Snapshot, cell: SweepCell) -> None:
     except UserError as error:
         notices.notify("error", str(error))
         st.rerun()
-    controls.show_run(run.id)
+    distil_settings.show_run(run.id)
     st.switch_page(paths.page("distil"))
 
 
@@ -240,7 +240,7 @@ def picked(
             icon=":material/tune:",
             help="On the Distil page, where Start trains the cell again, next to its control.",
         ):
-            controls.show(mine.config)
+            distil_settings.show(mine.config)
             st.switch_page(paths.page("distil"))
     rows = sweep_summary.seeds(cells, chosen)
     if rows:

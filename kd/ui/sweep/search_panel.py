@@ -18,7 +18,7 @@ from kd.objectives import METHODS
 from kd.store import runs
 from kd.sweeps import search_results, sweep_time
 from kd.ui.charts.chart import live_charts, packed
-from kd.ui.distil import controls
+from kd.ui.distil import settings as distil_settings
 from kd.ui.forms.form import Form
 from kd.ui.runs.run_view import RunView
 from kd.ui.shell import notices, session_keys, shared, url_state
@@ -161,10 +161,10 @@ def _outcome(result: Mapping[str, Any]) -> None:
         help="Opens its stored run, or only its settings if no run was stored.",
     ):
         try:
-            controls.show_run(runs.load(result.get("run", "")).id)
+            distil_settings.show_run(runs.load(result.get("run", "")).id)
         except UserError:  # a search that was stopped, or whose run was deleted
             config = SearchConfig.from_dict(result["config"])
-            controls.show(
+            distil_settings.show(
                 config.distillation(
                     {name: value for name, value in result["best"].items() if name != "validation_accuracy"}
                 )

@@ -98,7 +98,7 @@ class _Widgets:
         )
 
 
-def settings(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> Config | None:
+def draw(mode: str, locked: bool, on_live_change: Callable[[str], None]) -> Config | None:
     """Draw the widgets of all settings; return the resulting config, or None if it is invalid.
 
     Args:
