@@ -312,7 +312,7 @@ import torch
 from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import sources
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.teachers import catalogue
 peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
 torch.ones(9, 9) @ torch.ones(9, 9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.store import checkpoints
 from tests.helpers import identical, small_teacher, wait_until, weights
 

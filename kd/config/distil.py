@@ -20,7 +20,7 @@ from kd.objectives import METHODS, feature_matching
 Change = tuple[int, str, float]
 #: The settings that may change during training.
 LIVE_SETTINGS = ("temperature", "soft_weight")
-#: The initial weights of student and control: see kd.experiments.base.Distillation.
+#: The initial weights of student and control: see kd.experiments.distil.Distillation.
 INITIALIZATIONS = ("random", "teacher")
 MAX_STEPS = 200 * MNIST.train_images  # of the longest run: 200 epochs of all of MNIST, one image per batch
 MAX_CHANGES = 1000
@@ -314,7 +314,7 @@ def _control_note(config: DistilConfig) -> str:
 DISTIL = Kind(
     name="distil",
     config=DistilConfig,
-    experiment="kd.experiments.base:Distillation",
+    experiment="kd.experiments.distil:Distillation",
     help="distil a student from a teacher, train its control, and store the run",
     default_name=_default_name,
     title=_title,

@@ -29,7 +29,7 @@ class TeacherConfig(Config):
 TEACHER = Kind(
     name="teacher",
     config=TeacherConfig,
-    experiment="kd.experiments.base:TeacherTraining",
+    experiment="kd.experiments.teacher:TeacherTraining",
     help="train a teacher, and store the run",
     default_name=lambda config: f"teacher {config.teacher} ×{config.epochs}",
     title=lambda config, named: (

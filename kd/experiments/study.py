@@ -24,7 +24,8 @@ from kd.config.study import StudyConfig
 from kd.data import transfer_set
 from kd.data.digits import UNLABELLED, Digits, Mnist
 from kd.device import training_device
-from kd.experiments.base import Distillation, Experiment, NetworkTeacher
+from kd.experiments.base import Experiment, NetworkTeacher
+from kd.experiments.distil import Distillation
 from kd.experiments.outcomes import from_tensors, to_tensors
 from kd.models import registry
 from kd.objectives import Outputs, labels_only, soft_loss

@@ -30,7 +30,8 @@ from kd.config.search import SearchConfig
 from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.errors import UserError
-from kd.experiments.base import Distillation, Experiment, NetworkTeacher
+from kd.experiments.base import Experiment, NetworkTeacher
+from kd.experiments.distil import Distillation
 from kd.objectives import METHODS, feature_matching
 from kd.randomness import seed
 from kd.store import checkpoints, runs

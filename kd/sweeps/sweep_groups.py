@@ -17,7 +17,7 @@ from torch import Tensor
 from kd.config.sweep import SweepConfig
 from kd.data.digits import Digits, Mnist
 from kd.device import training_device
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.metrics import classification
 from kd.models import inference, registry
 from kd.objectives import METHODS, labels_only

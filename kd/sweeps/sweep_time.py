@@ -9,7 +9,7 @@ from typing import Any
 from kd.config.search import SearchConfig
 from kd.config.sweep import SweepConfig
 from kd.data.digits import Mnist
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.sweeps.sweep_cells import Group, groups
 from kd.sweeps.sweep_groups import start
 from kd.training.loop import Record

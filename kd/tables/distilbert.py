@@ -18,7 +18,8 @@ from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.experiments.base import Distillation, NetworkTeacher
+from kd.experiments.base import NetworkTeacher
+from kd.experiments.distil import Distillation
 from kd.metrics import latency, size
 from kd.models import registry
 from kd.objectives.feature import COSINE

@@ -18,7 +18,8 @@ from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.data.task import MNIST
 from kd.device import training_device
-from kd.experiments.base import Distillation, NetworkTeacher
+from kd.experiments.base import NetworkTeacher
+from kd.experiments.distil import Distillation
 from kd.objectives import METHODS
 from kd.tables import cells
 from kd.teachers import catalogue

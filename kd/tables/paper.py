@@ -28,7 +28,9 @@ from kd.data import digits
 from kd.data.task import MNIST
 from kd.device import training_device
 from kd.errors import UserError
-from kd.experiments.base import Distillation, Experiment, TeacherTraining
+from kd.experiments.base import Experiment
+from kd.experiments.distil import Distillation
+from kd.experiments.teacher import TeacherTraining
 from kd.metrics import class_offsets
 from kd.models import inference, registry
 from kd.tables import cells

@@ -17,7 +17,8 @@ from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.device import training_device
-from kd.experiments.base import Distillation, NetworkTeacher
+from kd.experiments.base import NetworkTeacher
+from kd.experiments.distil import Distillation
 from kd.tables import cells, methods
 from kd.tables.methods import FEW, STUDENT
 from kd.teachers import catalogue

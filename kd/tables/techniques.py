@@ -21,8 +21,9 @@ from kd.config.distil import DistilConfig
 from kd.data import digits
 from kd.data.task import MNIST
 from kd.device import training_device
-from kd.experiments.base import Distillation, NetworkTeacher
+from kd.experiments.base import NetworkTeacher
 from kd.experiments.compress import BATCHES, THREADS, FineTuning, SourceNetworks
+from kd.experiments.distil import Distillation
 from kd.metrics import classification
 from kd.metrics.latency import compare
 from kd.models import compression, inference, quantization, registry

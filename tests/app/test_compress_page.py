@@ -6,7 +6,7 @@ import pytest
 
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.store import runs
 from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, query, said

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.store import runs
 from kd.teachers import catalogue
 from kd.ui.shell import shared

@@ -13,7 +13,7 @@ from kd import paths
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.evaluation import comparison
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.figures import training
 from kd.metrics import latency
 from kd.models import registry

@@ -4,7 +4,7 @@ import pytest
 
 from kd import paths
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.models import registry
 from kd.store import checkpoints, runs
 from kd.ui.shell import session_keys, shared

@@ -10,7 +10,7 @@ from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.evaluation import comparison
 from kd.evaluation.comparison import ParetoPoint
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.figures.comparison import article, confusion, overlaid, pareto
 from kd.metrics.latency import BATCHES, ONNX
 from kd.store import runs

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.store import runs
 from kd.training import loop
 from tests.helpers import wait_until

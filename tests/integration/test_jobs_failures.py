@@ -8,7 +8,7 @@ import torch
 
 from kd.errors import UserError
 from kd.experiments import base
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.store import checkpoints, runs
 from kd.training import loop
 from tests.helpers import wait_until, weights

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.jobs.queue import MAX_PER_OWNER, MAX_WAITING
 from kd.store import runs
 from tests.jobs import LONG, ME, OTHER, SHORT, directly, same_as, settled, step, wait_for, wait_for_rows

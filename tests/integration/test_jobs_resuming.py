@@ -9,7 +9,7 @@ import pytest
 from kd import paths
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.experiments import base
+from kd.experiments import teacher
 from kd.jobs.manager import JobManager
 from kd.jobs.queue import MAX_PER_OWNER
 from kd.models import registry
@@ -77,7 +77,7 @@ def test_teacher_resumes_to_the_same_weights(manage, mnist):
     second = manage()
     second.resume(id, ME)
     wait_for(second, id, "done")
-    whole = base.TeacherTraining(config, mnist)
+    whole = teacher.TeacherTraining(config, mnist)
     for _ in whole.records():
         pass
     assert same_as(runs.load(id), {"teacher": weights(whole.trained["teacher"])})

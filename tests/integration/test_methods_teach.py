@@ -6,7 +6,7 @@ import pytest
 import torch.nn.functional as F
 
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.models import inference
 from kd.objectives import METHODS
 from kd.teachers import catalogue

@@ -10,7 +10,7 @@ import torch
 from kd.config.distil import DistilConfig
 from kd.config.mistake import MistakeConfig
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.experiments.mistake import MistakeExperiment, gradient_ratio
 from kd.models import inference, registry
 from kd.objectives import METHODS, hinton, soft_loss

@@ -11,8 +11,8 @@ from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.errors import UserError
 from kd.experiments import compress
-from kd.experiments.base import Distillation
 from kd.experiments.compress import FineTuning
+from kd.experiments.distil import Distillation
 from kd.export import formats
 from kd.metrics import classification
 from kd.models import inference, registry

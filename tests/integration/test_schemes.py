@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from kd.config.distil import DistilConfig
 from kd.config.schemes import SCHEMES
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.models import registry
 from kd.objectives import Outputs, hinton
 from kd.objectives.feature_matching import exits

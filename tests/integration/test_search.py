@@ -88,7 +88,7 @@ def test_best_trial_is_chosen_on_validation_and_stored(mnist, found):
 
 
 def test_test_images_are_read_after_the_last_trial(mnist, home, monkeypatch):
-    from kd.experiments.base import Distillation
+    from kd.experiments.distil import Distillation
 
     order, real = [], Distillation.measures
     monkeypatch.setattr(Distillation, "measures", lambda self, last: order.append("test") or real(self, last))

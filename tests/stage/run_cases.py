@@ -19,7 +19,7 @@ from kd.config.distil import DistilConfig
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
 from kd.evaluation import comparison
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.figures import training
 from kd.store import checkpoints, runs
 from tests.helpers import small_teacher

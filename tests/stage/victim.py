@@ -16,7 +16,7 @@ from kd.config.distil import DistilConfig
 from kd.data import sources
 from kd.data.digits import Digits, Mnist
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.jobs.manager import JobManager
 from kd.jobs.queue import STOPPED
 from kd.store import checkpoints, runs

@@ -60,7 +60,9 @@ def imported(path: Path) -> set[str]:
 
 def test_modules_are_found():
     assert {"kd", "kd.training.loop", "kd.jobs.manager", "kd.ui", "kd.__main__"} <= set(MODULES)
-    assert "kd.objectives" in imported(MODULES["kd.training.loop"]) | imported(MODULES["kd.experiments.base"])
+    assert "kd.objectives" in imported(MODULES["kd.training.loop"]) | imported(
+        MODULES["kd.experiments.distil"]
+    )
 
 
 @pytest.mark.parametrize("name", BELOW_UI)

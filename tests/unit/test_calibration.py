@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.figures import lab
 from kd.metrics import classification
 from kd.models import inference, registry

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.store import checkpoints, runs
 from tests.helpers import small_teacher
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from kd.cli import main as command_line
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.objectives import METHODS
 from kd.tables import cells, methods
 from kd.teachers import catalogue

@@ -11,7 +11,7 @@ from kd.config.distil import DistilConfig
 from kd.data.augmentation import AUGMENTATIONS
 from kd.data.digits import Mnist
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.metrics import size
 from kd.models import inference, registry
 from kd.models.layers import ClassToken

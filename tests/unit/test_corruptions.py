@@ -5,7 +5,7 @@ import torch
 
 from kd.config.distil import DistilConfig
 from kd.data import digits
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.lab.corruptions import CORRUPTIONS, blurred, noisy, rotated, shifted, thickened
 from kd.models import inference
 from kd.teachers import catalogue

@@ -9,7 +9,7 @@ from torch import nn
 
 from kd.config.distil import INITIALIZATIONS, DistilConfig
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.models import inference, registry
 from kd.models.layers import transformer
 from tests.helpers import identical, same, small_teacher, weights

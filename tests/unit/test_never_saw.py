@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.figures import lab
 from kd.lab import never_saw
 from kd.models import inference

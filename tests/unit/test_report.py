@@ -7,7 +7,7 @@ import pytest
 
 from kd.config.distil import DistilConfig
 from kd.evaluation import comparison
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.reports import report
 from kd.store import runs
 from tests.helpers import small_teacher

@@ -8,7 +8,7 @@ import torch
 
 from kd.config.sweep import SweepConfig
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.jobs.manager import JobManager
 from kd.models import inference
 from kd.store import runs

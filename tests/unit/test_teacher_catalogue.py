@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.metrics.size import network_size
 from kd.models import inference, registry
 from kd.store import runs

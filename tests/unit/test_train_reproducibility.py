@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd.config.distil import DistilConfig
-from kd.experiments.base import Distillation
+from kd.experiments.distil import Distillation
 from kd.models import registry
 from kd.training import batches
 from kd.training.loop import Training
