@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from kd.models.inference import Outputs
-from kd.objectives.base import (
-    Method,
-    Objective,
-    Settings,
-    Terms,
-    cross_entropy,
-    hinton,
-    labels_only,
-    soft_loss,
-)
+from kd.objectives.base import Method, Objective, Settings, Terms, cross_entropy, labels_only, soft_loss
 from kd.objectives.exits import self_distillation
 from kd.objectives.methods import METHODS
+from kd.objectives.response import hinton
 
 __all__ = [
     "METHODS",

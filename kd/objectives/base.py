@@ -83,7 +83,7 @@ class _SoftLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-        loss, gradient = _soft_with_gradient(student_logits, teacher_logits, temperature)
+        loss, gradient = soft_with_gradient(student_logits, teacher_logits, temperature)
         ctx.save_for_backward(gradient)
         return loss
 
@@ -92,7 +92,7 @@ class _SoftLoss(torch.autograd.Function):
         return ctx.saved_tensors[0] * gradient, None, None
 
 
-def _soft_with_gradient(
+def soft_with_gradient(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Return soft_loss() and its gradient with respect to the student's logits.
@@ -107,7 +107,7 @@ def _soft_with_gradient(
     return loss, student.exp_().sub_(probabilities).mul_(scale)
 
 
-def _hard_with_gradient(logits: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+def hard_with_gradient(logits: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     """Return weight * cross_entropy() and its gradient, with the operators that autograd uses."""
     log_probabilities = F.log_softmax(logits, dim=1)
     loss, count = torch.ops.aten.nll_loss_forward(log_probabilities, labels, None, _MEAN, UNLABELLED)
@@ -143,37 +143,9 @@ def with_label_term(
     return terms
 
 
-def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
-    """Return the terms of soft_weight * T^2 * KL(teacher_T || student_T) + (1 - soft_weight) * CE(labels).
-
-    Source: Hinton, Vinyals & Dean 2015 (arXiv 1503.02531), section 2.
-
-    Args:
-        student: logits (N, C).
-        teacher: logits (N, C), without gradient.
-        labels: class indices (N,), UNLABELLED for images without a label.
-        settings: temperature and soft_weight.
-
-    Raises:
-        ValueError: there is no teacher.
-    """
-    soft = soft_loss(student.logits, require_teacher(teacher).logits, settings["temperature"])
-    return with_label_term({"soft": soft}, student, labels, settings)
-
-
-def hinton_with_gradient(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, settings: Settings
-) -> tuple[Terms, Tensor]:
-    """Return the terms of hinton(), and their sum's gradient with respect to the student's logits (N, C)."""
-    weight = settings["soft_weight"]
-    soft, soft_gradient = _soft_with_gradient(student_logits, teacher_logits, settings["temperature"])
-    hard, hard_gradient = _hard_with_gradient(student_logits, labels, 1 - weight)
-    return {"soft": weight * soft, "hard": hard}, soft_gradient.mul_(weight).add_(hard_gradient)
-
-
 def labels_only_with_gradient(student_logits: Tensor, labels: Tensor) -> tuple[Terms, Tensor]:
     """Return the term of labels_only(), and its gradient with respect to the student's logits (N, C)."""
-    hard, gradient = _hard_with_gradient(student_logits, labels, 1.0)
+    hard, gradient = hard_with_gradient(student_logits, labels, 1.0)
     return {"hard": hard}, gradient
 
 

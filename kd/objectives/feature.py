@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, hinton, require_teacher
+from kd.objectives.base import Settings, Terms, require_teacher
+from kd.objectives.response import hinton
 
 HINT, ATTENTION, COSINE = 1.0, 5.0, 3.0  # fixed factors, multiplied by feature_weight
 

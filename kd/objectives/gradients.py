@@ -12,13 +12,12 @@ from kd.objectives.base import (
     Objective,
     Settings,
     Terms,
-    hinton,
-    hinton_with_gradient,
     labels_only,
     labels_only_with_gradient,
     require_teacher,
 )
 from kd.objectives.feature_matching import Connection
+from kd.objectives.response import hinton, hinton_with_gradient
 
 
 def output_gradients(

@@ -7,14 +7,11 @@ of its family and add an entry here.
 
 from __future__ import annotations
 
-from kd.objectives.base import (
-    Method,
-    hinton,
-)
+from kd.objectives.base import Method
 from kd.objectives.feature import attention, cosine, fitnets
 from kd.objectives.regularization import label_smoothing, virtual_teacher
 from kd.objectives.relation import pkt, rkd, similarity
-from kd.objectives.response import dist, dkd, jsd, mse, reverse_kl, standardized
+from kd.objectives.response import dist, dkd, hinton, jsd, mse, reverse_kl, standardized
 
 _SOFT = ("temperature", "soft_weight")
 _FEATURES = (*_SOFT, "feature_weight")

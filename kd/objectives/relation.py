@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, hinton, require_teacher
+from kd.objectives.base import Settings, Terms, require_teacher
+from kd.objectives.response import hinton
 
 #: Fixed factors, multiplied by feature_weight.
 SIMILARITY, DISTANCE, ANGLE, NEIGHBOURS = 1000.0, 25.0, 50.0, 300.0

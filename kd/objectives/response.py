@@ -17,12 +17,48 @@ from torch import Tensor
 
 from kd.data.digits import UNLABELLED
 from kd.models.inference import Outputs
-from kd.objectives.base import Settings, Terms, require_teacher, soft_loss, with_label_term
+from kd.objectives.base import (
+    Settings,
+    Terms,
+    hard_with_gradient,
+    require_teacher,
+    soft_loss,
+    soft_with_gradient,
+    with_label_term,
+)
 
 
 def kl(first: Tensor, second: Tensor) -> Tensor:
     """Return KL(first || second) of log-probabilities (N, C): a scalar in nats, averaged over the batch."""
     return (first.exp() * (first - second)).sum(1).mean()
+
+
+def hinton(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
+    """Return the terms of soft_weight * T^2 * KL(teacher_T || student_T) + (1 - soft_weight) * CE(labels).
+
+    Source: Hinton, Vinyals & Dean 2015 (arXiv 1503.02531), section 2.
+
+    Args:
+        student: logits (N, C).
+        teacher: logits (N, C), without gradient.
+        labels: class indices (N,), UNLABELLED for images without a label.
+        settings: temperature and soft_weight.
+
+    Raises:
+        ValueError: there is no teacher.
+    """
+    soft = soft_loss(student.logits, require_teacher(teacher).logits, settings["temperature"])
+    return with_label_term({"soft": soft}, student, labels, settings)
+
+
+def hinton_with_gradient(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, settings: Settings
+) -> tuple[Terms, Tensor]:
+    """Return the terms of hinton(), and their sum's gradient with respect to the student's logits (N, C)."""
+    weight = settings["soft_weight"]
+    soft, soft_gradient = soft_with_gradient(student_logits, teacher_logits, settings["temperature"])
+    hard, hard_gradient = hard_with_gradient(student_logits, labels, 1 - weight)
+    return {"soft": weight * soft, "hard": hard}, soft_gradient.mul_(weight).add_(hard_gradient)
 
 
 def mse(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:

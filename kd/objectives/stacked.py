@@ -10,7 +10,8 @@ from torch import Tensor
 from kd.data.digits import UNLABELLED
 from kd.data.task import MNIST
 from kd.models.inference import Outputs
-from kd.objectives.base import Objective, hinton, labels_only
+from kd.objectives.base import Objective, labels_only
+from kd.objectives.response import hinton
 
 
 class StackedLosses:
