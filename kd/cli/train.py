@@ -16,7 +16,7 @@ from kd.device import training_device
 from kd.errors import UserError
 from kd.experiments import compress
 from kd.experiments.base import Experiment
-from kd.figures import training
+from kd.figures import base
 from kd.store import checkpoints, runs
 from kd.sweeps import sweep_summary
 from kd.tables import cells
@@ -207,7 +207,7 @@ def _print_table(result: dict[str, Any]) -> None:
         return
     print(f"{'':14}{'accuracy':>10}{'errors':>8}{'agreement with teacher':>24}")
     names = [name for name, found in result.items() if isinstance(found, dict)]
-    for name in sorted(names, key=training.order):
+    for name in sorted(names, key=base.order):
         model = result[name]
         print(f"{name:14}{model['test_accuracy']:>10.2%}{model['test_errors']:>8}{model['agreement']:>24.2%}")
     if "stages" in result:

@@ -1,4 +1,4 @@
-"""Figures that compare stored runs, as plain dicts like those of kd.figures.training.
+"""Figures that compare stored runs, as plain dicts like those of kd.figures.base.
 
 Names are escaped, because Plotly interprets some HTML in texts.
 """
@@ -12,18 +12,7 @@ from typing import Any
 from kd.data.task import MNIST
 from kd.evaluation.comparison import ParetoPoint, frontier
 from kd.figures.averaging import averaged
-from kd.figures.training import (
-    COLOURS,
-    DASHES,
-    SYMBOLS,
-    Figure,
-    Rows,
-    base,
-    line,
-    log_ticks,
-    over_epochs,
-    thin,
-)
+from kd.figures.base import COLOURS, DASHES, SYMBOLS, Figure, Rows, base, line, log_ticks, over_epochs, thin
 
 #: The colours of runs that are compared: the first two for a pair, the rest for further runs.
 PAIR = ("#E8590C", "#0E9F6E", "#8B5CF6", "#DB2777")

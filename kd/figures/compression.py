@@ -1,11 +1,11 @@
-"""Figures of compression, as plain dicts like those of kd.figures.training: error rate against a cost."""
+"""Figures of compression, as plain dicts like those of kd.figures.base: error rate against a cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd.figures.training import COLOURS, DASHES, Figure, base, log_ticks, percent
+from kd.figures.base import COLOURS, DASHES, Figure, base, log_ticks, percent
 
 #: Role -> its name in the legend and its marker, before and after fine-tuning.
 BEFORE = {"student": ("distilled", "circle"), "alone": ("never distilled", "square")}

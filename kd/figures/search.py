@@ -1,4 +1,4 @@
-"""Figures of a search, as plain dicts like those of kd.figures.training."""
+"""Figures of a search, as plain dicts like those of kd.figures.base."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from kd.config.kind import short
-from kd.figures.training import COLOURS, Figure, base
+from kd.figures.base import COLOURS, Figure, base
 
 
 def history(study: Mapping[str, Any]) -> Figure:

@@ -1,4 +1,4 @@
-"""The heat map of a sweep, as a plain dict like those of kd.figures.training."""
+"""The heat map of a sweep, as a plain dict like those of kd.figures.base."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd.config.sweep import SweepConfig
-from kd.figures.training import COLOURS, Figure, base
+from kd.figures.base import COLOURS, Figure, base
 from kd.sweeps.sweep_summary import MEASURES, Place, place
 
 #: Axis -> its title next to the heat map and its name within a sentence.

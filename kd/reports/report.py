@@ -9,8 +9,8 @@ from typing import Any
 import plotly.io
 
 from kd.config.schemes import SCHEMES
-from kd.figures import comparison, training
-from kd.figures.training import Figure
+from kd.figures import base, comparison, training
+from kd.figures.base import Figure
 from kd.objectives import METHODS
 from kd.store import runs
 
@@ -106,9 +106,7 @@ def _introduction(run: runs.Run) -> str:
 
 def _results(run: runs.Run, measured: Mapping[str, Any] | None) -> str:
     lines = []
-    for name, scores in sorted(
-        run.measures.get("models", {}).items(), key=lambda item: training.order(item[0])
-    ):
+    for name, scores in sorted(run.measures.get("models", {}).items(), key=lambda item: base.order(item[0])):
         interval = measured["models"][name]["interval"] if measured and name in measured["models"] else None
         lines.append(
             [

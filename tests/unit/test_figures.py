@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kd import paths
-from kd.figures import comparison, training
+from kd.figures import base, comparison, training
 from kd.figures.lab import DIGIT_COLOURS
 
 
@@ -125,13 +125,13 @@ def test_bars_are_the_softmax_at_the_temperature():
 
 
 def test_roles_differ_with_and_without_colour():
-    for marks in (training.COLOURS, training.DASHES, training.PATTERNS):
+    for marks in (base.COLOURS, base.DASHES, base.PATTERNS):
         assert len(set(marks.values())) == 3
 
 
 def test_theme_has_the_same_colours():
     theme = tomllib.loads((paths.ROOT / ".streamlit/config.toml").read_text())["theme"]
-    assert theme["chartCategoricalColors"] == list(training.COLOURS.values())
+    assert theme["chartCategoricalColors"] == list(base.COLOURS.values())
 
 
 def _contrast(first: str, second: str) -> float:
@@ -149,7 +149,7 @@ def _contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_colours_contrast_with_the_page(mode):
     theme = tomllib.loads((paths.ROOT / ".streamlit/config.toml").read_text())["theme"]
-    for colour in [*training.COLOURS.values(), *DIGIT_COLOURS]:
+    for colour in [*base.COLOURS.values(), *DIGIT_COLOURS]:
         assert _contrast(colour, theme[mode]["backgroundColor"]) >= 3  # WCAG 1.4.11, graphical objects
     assert _contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5
 
@@ -193,9 +193,9 @@ def test_colours_differ_for_the_colour_blind(loss):
     """A just noticeable difference is about 2.3, and neighbouring lines need some ten times that."""
     distance = {
         (a, b): np.linalg.norm(
-            _lab(training.COLOURS[a], COLOUR_BLIND[loss]) - _lab(training.COLOURS[b], COLOUR_BLIND[loss])
+            _lab(base.COLOURS[a], COLOUR_BLIND[loss]) - _lab(base.COLOURS[b], COLOUR_BLIND[loss])
         )
-        for a, b in itertools.combinations([*training.COLOURS, "another"], 2)
+        for a, b in itertools.combinations([*base.COLOURS, "another"], 2)
     }
     assert all(d >= (15 if "another" in pair else 25) for pair, d in distance.items()), distance
     # The measure works: red and green of equal lightness look the same to most colour-blind people.
@@ -207,8 +207,8 @@ def test_colours_differ_for_the_colour_blind(loss):
 @pytest.mark.parametrize("low", [1e-3, 0.013, 0.2, 1.0, 3.1, 47.0, 900.0])
 @pytest.mark.parametrize("ratio", [1.6, 3.0, 20.0, 1e3])
 def test_logarithmic_axis_always_has_ticks(low, ratio):
-    axis = training.log_ticks([low, None, 0.0, low * ratio])
+    axis = base.log_ticks([low, None, 0.0, low * ratio])
     within = [tick for tick in axis["tickvals"] if low <= tick <= low * ratio]
     assert 1 <= len(within) <= 9
     assert [float(text) for text in axis["ticktext"]] == pytest.approx(axis["tickvals"])
-    assert training.log_ticks([None, 0.0]) == {}
+    assert base.log_ticks([None, 0.0]) == {}

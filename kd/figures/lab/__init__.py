@@ -1,4 +1,4 @@
-"""The lab's figures, as plain dicts like those of kd.figures.training."""
+"""The lab's figures, as plain dicts like those of kd.figures.base."""
 
 from kd.figures.lab.accuracy import BUDGET_LINES, label_budget, severity, wrong_labels
 from kd.figures.lab.networks import DIGIT_COLOURS, feature_map, weights

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kd.figures.training import COLOURS, DASHES, SYMBOLS, Figure, base
+from kd.figures.base import COLOURS, DASHES, SYMBOLS, Figure, base
 
 #: Learner of the label budget -> its name in the legend, its dash and its marker.
 BUDGET_LINES = {

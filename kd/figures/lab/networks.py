@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kd.data.task import MNIST
-from kd.figures.training import COLOURS, Figure, base
+from kd.figures.base import COLOURS, Figure, base
 from kd.lab import pictures
 
 #: A colour per digit that stands out from a light and a dark page. Colour is not needed to tell digits

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kd.data.task import MNIST
-from kd.figures.training import COLOURS, PATTERNS, Figure, base
+from kd.figures.base import COLOURS, PATTERNS, Figure, base
 from kd.lab.soft_targets import entropy, soft_targets
 
 #: From transparent, which shows the page in light and dark, to the teacher's colour.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from kd.figures.averaging import averaged
-from kd.figures.training import (
+from kd.figures.base import (
     COLOURS,
     DASHES,
     SYMBOLS,

@@ -14,7 +14,7 @@ from typing import Any
 import plotly
 import streamlit as st
 
-from kd.figures.training import Figure
+from kd.figures.base import Figure
 from kd.ui import frontend
 
 # The class names have a prefix, since the styles are not isolated: Plotly's stylesheet goes into

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kd.figures import training
+from kd.figures import base
 
-MARKS = training.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
+MARKS = base.Roles({"teacher": "◆", "student": "●", "control": "▲"}, other="■")
 
 
-STREAMLIT_COLOURS = training.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")
+STREAMLIT_COLOURS = base.Roles({"teacher": "blue", "student": "orange", "control": "gray"}, other="green")

@@ -10,7 +10,7 @@ from kd.config import kinds
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
-from kd.figures import training
+from kd.figures import base
 from kd.metrics.size import network_size
 from kd.models import diagrams, registry
 from kd.ui.charts.inline_svg import picture
@@ -70,7 +70,7 @@ def layers(config: DistilConfig | TeacherConfig) -> None:
             for i, name in enumerate(dict.fromkeys(joined.split("+"))):
                 size = network_size(name)
                 st.markdown(f":{STREAMLIT_COLOURS[role]}[{MARKS[role]} {role}] **{name}**")
-                picture(diagrams.svg(name, training.COLOURS[role], other), f"network_{role}{i or ''}")
+                picture(diagrams.svg(name, base.COLOURS[role], other), f"network_{role}{i or ''}")
                 st.caption(
                     f"{registry.architecture(name).purpose} {size.parameters:,} weights, "
                     f"{kilobytes(size.bytes)}, {macs(size.macs)} multiplications per image."

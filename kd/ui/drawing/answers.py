@@ -17,7 +17,7 @@ from kd.data import digits
 from kd.device import training_device
 from kd.drawing import familiarity, links
 from kd.figures import training
-from kd.figures.training import Figure
+from kd.figures.base import Figure
 from kd.jobs.snapshot import Snapshot
 from kd.models import inference
 from kd.ui.charts.chart import live_charts, packed

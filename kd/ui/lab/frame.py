@@ -10,7 +10,7 @@ from kd.config import kinds
 from kd.config.base import Settings
 from kd.drawing import links
 from kd.errors import UserError
-from kd.figures.training import Figure
+from kd.figures.base import Figure
 from kd.lab.settings import SHOWING, LabSettings
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.drawing import canvas

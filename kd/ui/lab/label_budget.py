@@ -10,7 +10,7 @@ import streamlit as st
 
 from kd.experiments import study
 from kd.figures import lab
-from kd.figures.training import Figure
+from kd.figures.base import Figure
 from kd.jobs.snapshot import Snapshot
 from kd.ui.lab import frame, running
 from kd.ui.shell import shared

@@ -9,7 +9,7 @@ import streamlit as st
 
 from kd.config.glossary import TERMS
 from kd.config.kinds import KINDS
-from kd.figures import training
+from kd.figures import base
 from kd.jobs.snapshot import Snapshot
 from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
 
@@ -22,7 +22,7 @@ def show(snap: Snapshot) -> None:
     sample = snap.source == "sample"
     count = snap.measures["test_images"]
     st.header("Result" if not sample else "Result on the 1,000 held-out images", anchor=False)
-    names = sorted(models, key=training.order)
+    names = sorted(models, key=base.order)
     for column, name in zip(st.columns(len(names)), names):
         model = models[name]
         with column:
