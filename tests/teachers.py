@@ -18,6 +18,7 @@ class Counted:
     """Count the images that pass through a teacher's model."""
 
     def __init__(self, cached):
+        assert inference.aligned(cached.model) is cached.model, "a copy would do the work, uncounted"
         self.images, self.modes = 0, set()
         cached.model.register_forward_hook(self._count)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.models.layers import Block
@@ -79,3 +81,39 @@ def in_chunks(
             )
     finally:
         model.train(was_training)
+
+
+class _AlignedLinear(nn.Module):
+    """A dense layer, computed with both widths padded to a multiple of 16."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self._width, self._added = layer.out_features, -layer.in_features % 16
+        rows = -layer.out_features % 16
+        weight = F.pad(layer.weight.detach(), (0, self._added, 0, rows))
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", None if layer.bias is None else F.pad(layer.bias.detach(), (0, rows)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(F.pad(inputs, (0, self._added)), self.weight, self.bias)[..., : self._width]
+
+
+def aligned(model: nn.Module) -> nn.Module:
+    """Return a network whose outputs for an image do not depend on the image's place in a chunk.
+
+    On some processors, a matrix product of rows that do not start at a multiple of 16 bytes, as behind 30
+    units, rounds differently from row to row. Such a network is returned as a copy with padded dense layers;
+    any other is returned as it is.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    if all(layer.in_features % 4 == 0 for layer in layers):
+        return model
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(parent, name, _AlignedLinear(layer))
+    return model

@@ -76,6 +76,7 @@ class CachedTeacher:
     ):
         self.name, self.architecture = name, architecture
         self.model = model.eval().requires_grad_(False)
+        self._aligned = inference.aligned(self.model)
         self.digest = weights_digest(model)
         self._device = next(model.parameters()).device
         self._task, self._rows, self._shipped = task, task.rows, shipped_logits
@@ -99,12 +100,12 @@ class CachedTeacher:
     def logits(self, digits: Digits) -> Tensor:
         """Return the raw logits of ``digits``, (N, 10), in their order."""
         if not self._repeat(digits):
-            return self._compute(digits, self.model)
+            return self._compute(digits, self._aligned)
         logits, filled = self._table(digits)
         missing = ~filled[self._places(digits)]
         if missing.any():
             new = digits.take(missing)
-            self._learn(new, self._compute(new, self.model))
+            self._learn(new, self._compute(new, self._aligned))
         return logits[self._places(digits)]
 
     def outputs(self, digits: Digits, view: View) -> Outputs:
@@ -118,7 +119,7 @@ class CachedTeacher:
         widths = view.widths(registry.feature_shapes(self.architecture, self._task))
 
         def ask(inputs: Tensor) -> Tensor:
-            said = inference.outputs(self.model, inputs)
+            said = inference.outputs(self._aligned, inputs)
             return torch.cat([said.logits, *view(said.features)], 1)
 
         repeat = self._repeat(digits)
@@ -153,8 +154,7 @@ class CachedTeacher:
 
     def _compute(self, digits: Digits, ask: Ask) -> Tensor:
         # Matrix products round differently for different numbers of rows. Full chunks make the logits of
-        # an image equal bit for bit in any batch (except for layers whose width is not a multiple of 4,
-        # because their rows are not aligned).
+        # an image equal bit for bit in any batch; inference.aligned() does the same for odd widths.
         inputs = F.pad(digits.inputs(), (0, 0, 0, 0, 0, 0, 0, -len(digits) % inference.CHUNK))
         # Clone, because a loss cannot use an inference tensor.
         return inference.in_chunks(self.model, ask, inputs)[: len(digits)].clone()

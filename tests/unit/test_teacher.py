@@ -35,7 +35,7 @@ def test_image_may_appear_several_times_in_a_batch(digits):
     assert close(logits, live(cached, batch)) and torch.equal(logits[0], logits[3])
 
 
-@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn", "cnn-separable", "vit"])
+@pytest.mark.parametrize("architecture", ["cnn-tiny", "cnn", "cnn-separable", "vit", "mlp-30", "mlp-31-17"])
 def test_logits_of_an_image_do_not_depend_on_its_batch(digits, architecture):
     few = digits.take(slice(0, 150))
     together, one_by_one, backwards = (small_teacher(architecture) for _ in range(3))
@@ -47,7 +47,7 @@ def test_logits_of_an_image_do_not_depend_on_its_batch(digits, architecture):
 
 
 def test_each_image_is_computed_once(digits):
-    cached = small_teacher()
+    cached = small_teacher("mlp-32")
     counted = Counted(cached)
     cached.logits(digits.take(slice(0, 128)))
     assert counted.images == 128
@@ -113,12 +113,12 @@ def test_features_of_data_sets_are_kept_apart(mnist):
 
 
 def test_logits_on_disk_belong_to_their_data_set(mnist, cache):
-    first, other = small_teacher(), other_images(mnist)
+    first, other = small_teacher("mlp-32"), other_images(mnist)
     for data in (mnist, other):
         first.logits(data.train)
     first.keep()
     assert len(list((cache / "logits").iterdir())) == 2
-    again = small_teacher()
+    again = small_teacher("mlp-32")
     counted = Counted(again)
     for data in (other, mnist):
         assert torch.equal(again.logits(data.train), first.logits(data.train))
@@ -127,12 +127,12 @@ def test_logits_on_disk_belong_to_their_data_set(mnist, cache):
 
 def test_few_data_sets_stay_in_memory(mnist, monkeypatch):
     monkeypatch.setattr("kd.teachers.cached.MAX_DATA", 1)
-    cached, other = small_teacher(), other_images(mnist)
+    cached, other = small_teacher("mlp-32"), other_images(mnist)
     counted = Counted(cached)
     for data in (mnist, other):
         cached.logits(data.train)
     images = counted.images
-    assert close(cached.logits(mnist.train), live(small_teacher(), mnist.train))
+    assert close(cached.logits(mnist.train), live(small_teacher("mlp-32"), mnist.train))
     assert counted.images == images, "the first data set's logits were kept on disk"
 
 
@@ -155,7 +155,7 @@ def test_data_set_is_the_same_on_another_day(mnist):
 
 
 def test_shifted_image_is_computed_once_per_shift(digits):
-    cached, random = small_teacher(), torch.Generator().manual_seed(0)
+    cached, random = small_teacher("mlp-32"), torch.Generator().manual_seed(0)
     counted = Counted(cached)
     plain = digits.take(slice(0, 64))
     views = [jitter(plain, random) for _ in range(3)]
@@ -222,10 +222,10 @@ def kept_file(cache):
 
 
 def test_computed_logits_are_kept_for_the_next_start(digits, cache):
-    first = small_teacher()
+    first = small_teacher("mlp-32")
     logits = first.logits(digits)
     first.keep()
-    again = small_teacher()
+    again = small_teacher("mlp-32")
     counted = Counted(again)
     assert torch.equal(again.logits(digits), logits) and counted.images == 0
     again.keep()
@@ -238,12 +238,12 @@ def test_cache_writes_no_file_without_new_logits(digits, cache):
 
 
 def test_partly_filled_cache_is_completed(digits):
-    first = small_teacher()
+    first = small_teacher("mlp-32")
     first.logits(digits.take(slice(0, 640)))
     first.keep()
-    again = small_teacher()
+    again = small_teacher("mlp-32")
     counted = Counted(again)
-    assert close(again.logits(digits), live(small_teacher(), digits))
+    assert close(again.logits(digits), live(small_teacher("mlp-32"), digits))
     assert counted.images == 384, "360 unknown images in six full chunks"
 
 

@@ -35,7 +35,8 @@ def test_teacher_run_is_loaded_by_its_id(home, mnist):
 
 @pytest.fixture
 def three():
-    return [small_teacher(seed=1), small_teacher("mlp-32", seed=2), small_teacher("cnn-tiny", seed=3)]
+    names = ("mlp-64", "mlp-32", "cnn-tiny")
+    return [small_teacher(name, seed) for seed, name in enumerate(names, 1)]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
@@ -62,7 +63,7 @@ def test_several_teachers_are_each_computed_once(three, digits):
 
 def test_size_of_several_teachers_is_the_sum(three):
     together = MeanTeacher("a+b+c", three)
-    assert together.architecture == "mlp-30+mlp-32+cnn-tiny"
+    assert together.architecture == "mlp-64+mlp-32+cnn-tiny"
     parts = [network_size(each.architecture) for each in three]
     whole = network_size(together.architecture)
     assert (whole.parameters, whole.macs) == (
