@@ -144,7 +144,7 @@ const showAll = (box, { figures, progress }) => {
 }
 
 // Spectators of a run fetch the same file, at the interval that the file gives. setInterval lets the browser
-// slow down a hidden page. A failed fetch is ignored: the next may succeed, and the page itself is updated too.
+// slow down a hidden page. A failed fetch is ignored: the next may succeed, and the page updates itself too.
 const fetchEvery = (box, seconds) => {
   if (box.every === seconds) return
   clearInterval(box.timer)
@@ -181,8 +181,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   box.state = latest.state
   fetchEvery(box, latest.follow ? latest.every : 0)
   showAll(box, latest)
-  // Streamlit also calls this when the chart stays on the page (in a full rerun after a fragment's rerun); the
-  // chart must then keep its node and its zoom. Wait, because drawing fails on a chart that is purged meanwhile.
+  // Streamlit also calls this when the chart stays on the page (in a full rerun after a fragment's rerun).
+  // The chart must then keep its node and its zoom. Wait, because drawing fails on a chart that was purged.
   return () => setTimeout(() => {
     if (box.isConnected) return
     for (const div of box.querySelectorAll(".kd-chart")) {

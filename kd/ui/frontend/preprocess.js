@@ -131,7 +131,7 @@ const resize = ({ values, rows, columns }, height, width) => {
   return small
 }
 
-// Return where `profile` (the ink per row or column) must start so that its mean is central and all of it fits.
+// Return where `profile` (the ink per row or column) must start so that its mean is central and all fits.
 const offset = (profile, { side, centre }) => {
   let sum = 0
   let moment = 0
