@@ -80,9 +80,10 @@ def test_table_has_means_and_paired_gains(monkeypatch):
         ]
     )
     few = result["methods"]["hinton"]["few"]
-    assert few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83)
+    assert few["mean"] == 92.0 and few["sd"] == pytest.approx(2.83, abs=0.005)
     assert few["values"] == pytest.approx([90, 94])
-    assert few["gain"] == {"mean": 17.0, "sd": pytest.approx(4.24)} and few["agreement"]["mean"] == 91.0
+    assert few["gain"] == {"mean": 17.0, "sd": pytest.approx(4.24, abs=0.005)}
+    assert few["agreement"]["mean"] == 91.0
     assert result["control"]["few"]["mean"] == 75.0 and result["control"]["all"]["mean"] == 97.5
     assert set(result["methods"]["hinton"]) == {"few", "all"}
     assert result["methods"]["pkt"]["alone"]["gain"]["mean"] == 10.0
