@@ -164,6 +164,8 @@ def _row(cells: Sequence[Any], tag: str) -> str:
 
 
 _NUMBER = ' class="number"'
+#: Without the button "Share chart...", which would upload the chart to Plotly's servers.
+_TOOLBAR = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
 
 
 def _charts(shown: Sequence[Figure], first: bool = False) -> str:
@@ -179,7 +181,7 @@ def _charts(shown: Sequence[Figure], first: bool = False) -> str:
                 white,
                 full_html=False,
                 include_plotlyjs=first and not parts,
-                config={"displaylogo": False, "responsive": True},
+                config=_TOOLBAR,
                 default_width="100%",
             )
         )

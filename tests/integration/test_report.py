@@ -1,10 +1,13 @@
 """The report of a run: one HTML file."""
 
+import ast
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
+from kd import paths
 from kd.config.distil import DistilConfig
 from kd.evaluation import comparison
 from kd.experiments.distil import Distillation
@@ -69,6 +72,30 @@ def test_report_of_a_measured_run_has_latencies(run, mnist):
         and "Confusion matrix of the teacher" not in text
     )
     assert "95% interval" in text and '"ink"' not in text
+
+
+def test_report_charts_offer_no_upload(run):
+    configs = [json.loads(text) for text in re.findall(r'\{[^{}]*"displaylogo"[^{}]*\}', report.page(run))]
+    assert len(configs) == 2
+    for config in configs:
+        assert config["showSendToCloud"] is False and "plotlyServerURL" not in config
+
+
+def test_every_chart_is_drawn_with_a_config_of_ours():
+    """Plotly's default offers to upload the chart. The app's own charts: tests/chart_layout.test.js."""
+    drawn = [
+        (path.name, call)
+        for folder in ("kd", "pages", "benchmarks")
+        for path in (paths.ROOT / folder).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("plotly_chart", "to_html", "write_html")
+    ]
+    assert drawn
+    for name, call in drawn:
+        given = {argument.arg: ast.unparse(argument.value) for argument in call.keywords}
+        assert given.get("config") == "_TOOLBAR", f"{name}: {ast.unparse(call)}"
 
 
 def test_run_name_in_a_report_is_escaped(run):

@@ -1,4 +1,3 @@
-// Buttons that Plotly must not offer: sendChartToCloud would upload the chart to Plotly's servers.
 const REMOVED_BUTTONS = ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"]
 
 // On devices that cannot hover, Plotly's toolbar would always cover the legend.
@@ -6,6 +5,8 @@ export const plotlyOptions = (canHover) => ({
   displaylogo: false,
   displayModeBar: canHover ? "hover" : false,
   modeBarButtonsToRemove: REMOVED_BUTTONS,
+  showSendToCloud: false, // Plotly's button "Share chart..." would upload the chart to Plotly's servers
+  plotlyServerURL: "",
 })
 
 // The layout in the page's colours and font. `style` holds the computed styles of the chart's node.

@@ -27,7 +27,8 @@ test("the layout takes the theme's colours and keeps its own settings", () => {
 })
 
 test("no button uploads a chart, and a touch screen gets no toolbar", () => {
-  assert.ok(plotlyOptions(true).modeBarButtonsToRemove.includes("sendChartToCloud"))
+  assert.equal(plotlyOptions(true).showSendToCloud, false)
+  assert.equal(plotlyOptions(true).plotlyServerURL, "")
   assert.equal(plotlyOptions(true).displayModeBar, "hover")
   assert.equal(plotlyOptions(false).displayModeBar, false)
 })
