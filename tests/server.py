@@ -45,6 +45,7 @@ class Server:
         options: further options of ``streamlit run``.
         start_in: the folder that it is started from; by default the project's.
         home: its folder of runs; by default one in ``folder``.
+        proxy: the address of its proxy for outgoing requests; by default one that refuses all.
 
     A download of MNIST fails at once, whatever the network: results must not depend on it.
     """
@@ -56,6 +57,7 @@ class Server:
         options: Sequence[str] = (),
         start_in: Path = ROOT,
         home: Path | None = None,
+        proxy: str = "http://127.0.0.1:9",
     ):
         self.home, self.log_file = home or folder / "runs", folder / "server.log"
         self.full = data_dir is None and mnist_folder() is not None
@@ -64,13 +66,12 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        nowhere = "http://127.0.0.1:9"
         environment = os.environ | {
             "KD_HOME": str(self.home),
             "KD_CACHE_DIR": str(folder / "cache"),
             "KD_DATA_DIR": str(self.data_dir),
-            "http_proxy": nowhere,
-            "https_proxy": nowhere,
+            "http_proxy": proxy,
+            "https_proxy": proxy,
             "no_proxy": "127.0.0.1",
         }
         command = [

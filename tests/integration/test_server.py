@@ -11,7 +11,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from kd.ui.server import access, assets, feed, lifespan
-from kd.ui.server.middleware import QuietDisconnects
+from kd.ui.server.middleware import QuietDisconnects, middleware
 from kd.ui.server.routes import routes
 from tests.asgi import Client, run
 
@@ -27,7 +27,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 @pytest.fixture
 def client(settings: dict[str, object]) -> Client:
-    return Client(Starlette(routes=routes()))
+    return Client(Starlette(routes=routes(), middleware=middleware()))
 
 
 def test_assets_are_served_gzipped_with_an_etag(client):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kd.ui.server.access import AccessChecks
+
 
 class QuietDisconnects:
     """Drop messages to a client whose websocket is gone, instead of raising an error.
@@ -45,4 +47,4 @@ class QuietDisconnects:
 
 def middleware() -> list[Middleware]:
     """Return the middleware for ``st.App``, outermost first."""
-    return [Middleware(QuietDisconnects)]
+    return [Middleware(AccessChecks), Middleware(QuietDisconnects)]

@@ -1,20 +1,18 @@
 """Our own routes, all below ``/kd/``: requests that do not run a page's script.
 
-Streamlit applies neither its checks nor ``server.baseUrlPath`` to them; both are done here. Handlers that
-wait for a lock or compute are plain functions, which Starlette calls in a thread: an ``async def`` would
-block every websocket.
+Streamlit does not apply ``server.baseUrlPath`` to them, so that is done here; Host and Origin are checked by
+the middleware (kd/ui/server/access.py). Handlers that wait for a lock or compute are plain functions, which
+Starlette calls in a thread: an ``async def`` would block every websocket.
 """
 
 from __future__ import annotations
 
 import streamlit as st
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from kd.ui.server import answers, assets, feed
-from kd.ui.server.access import AccessChecks
 
 
 def unknown(request: Request) -> Response:
@@ -40,6 +38,5 @@ def routes(base: str | None = None) -> list[Mount]:
                 Route("/answers/{run_id}", answers.serve),
                 Route("/{rest:path}", unknown),
             ],
-            middleware=[Middleware(AccessChecks)],
         )
     ]
