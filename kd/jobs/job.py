@@ -18,6 +18,7 @@ from kd.training.loop import Record
 
 MAX_ROWS = 1200  # records of a job kept for its charts
 WATCHING = 1.5 * GLANCE  # seconds for which a request counts somebody as a viewer
+MAX_COUNTED = 1000  # viewers of one job: anybody can make up tokens
 BEFORE_FIRST_STEP = -1  # a value of Commands.steps: pause when the job's turn comes
 
 
@@ -37,11 +38,16 @@ class Viewers:
     """The people who watch a job."""
 
     last_seen: float  # time of the last request by anybody
-    requests: dict[str | None, float] = field(default_factory=dict)  # digest of a viewer's token -> last time
+    requests: dict[str | None, float] = field(
+        default_factory=dict
+    )  # digest of a viewer's token -> last time, oldest first
 
     def look(self, viewer: str | None, now: float) -> None:
         """Count a request by the viewer whose token has this digest."""
+        self.requests.pop(viewer, None)
         self.last_seen = self.requests[viewer] = now
+        if len(self.requests) > MAX_COUNTED:  # the one who has been away the longest
+            del self.requests[next(iter(self.requests))]
 
     def count(self, now: float) -> int:
         """Return how many people sent a request recently."""

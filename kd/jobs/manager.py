@@ -205,8 +205,8 @@ class JobManager:
             self._queue.step(job)
 
     def stop(self, id: str, token: str) -> None:
-        """End the job, and measure and store its networks as they are."""
-        with self._commanded(id, token) as job:
+        """End the job, and measure and store its networks as they are. A presenter may end every job."""
+        with self._commanded(id, token, presenter=True) as job:
             self._queue.stop(job, STOPPED)
 
     def reset(self, id: str, token: str) -> None:
@@ -251,13 +251,18 @@ class JobManager:
                 job.experiment = None
 
     @contextlib.contextmanager
-    def _commanded(self, id: str, token: str) -> Iterator[Job]:
-        """Check that the token is the owner's, yield the job under the lock, then notify the worker."""
+    def _commanded(self, id: str, token: str, presenter: bool = False) -> Iterator[Job]:
+        """Check that the token is the owner's, yield the job under the lock, then notify the worker.
+
+        Args:
+            presenter: whether a presenter may give this command too.
+        """
         with self._changed:
             job = self._queue.jobs.get(id)
             if job is None:
                 raise UserError("This run is no longer there; press Reset.")
-            if job.owner != runs.owner_digest(token):
+            who = runs.owner_digest(token)
+            if job.owner != who and not (presenter and permissions.presenter(who)):
                 raise UserError("Only the person who started this run can control it.")
             yield job
             job.commands.attention = True

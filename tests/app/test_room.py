@@ -7,10 +7,13 @@ from streamlit.testing.v1 import AppTest
 
 from kd import permissions
 from kd.config.distil import DistilConfig
+from kd.errors import UserError
 from kd.models import registry
 from kd.store import quota, runs
+from kd.ui.shell import shared
 from tests.apps import TOKEN, said
-from tests.helpers import MEASURES
+from tests.helpers import MEASURES, wait_until
+from tests.jobs import LONG
 
 pytestmark = pytest.mark.app
 
@@ -22,6 +25,7 @@ ME = runs.owner_digest(TOKEN)
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch):
     monkeypatch.setattr(permissions, "_presenters", {})
+    monkeypatch.setattr(permissions, "_entered", {})
     monkeypatch.setattr(permissions, "_wrong", permissions.deque())
 
 
@@ -62,6 +66,22 @@ def test_presenter_may_start(app, monkeypatch):
     permissions.enter(PASSWORD, ME)
     at = app()
     assert "You are the presenter" in said(at) and not at.button(key="start").disabled
+
+
+def test_presenter_stops_a_run_of_somebody_else(app, monkeypatch):
+    monkeypatch.setenv(permissions.PASSWORD, PASSWORD)
+    at = app()
+    permissions.enter(PASSWORD, runs.owner_digest("another token"))
+    id = shared.manager().start(LONG, "another token", paused=True)
+    at = app(run=id)
+    assert at.button(key="stop").disabled and "only they can pause or stop it" in said(at)
+    permissions.enter(PASSWORD, ME)
+    at = app(run=id)
+    assert not at.button(key="stop").disabled and "As the presenter you can stop it" in said(at)
+    at.button(key="stop").click().run()
+    wait_until(lambda: not shared.manager().snapshot(id, counts=False).active, "a run that has ended")
+    with pytest.raises(UserError, match="Only the person who started this run"):
+        shared.manager().pause(id, TOKEN)
 
 
 def test_presenter_logs_in_and_out(app, monkeypatch):

@@ -21,6 +21,7 @@ ONE, TWO = runs.owner_digest(PRESENTER), runs.owner_digest(VISITOR)
 def fresh(home, monkeypatch):
     """Remove all presenters and stop the clock; return the time, which tests change."""
     monkeypatch.setattr(permissions, "_presenters", {})
+    monkeypatch.setattr(permissions, "_entered", {})
     monkeypatch.setattr(permissions, "_wrong", permissions.deque())
     monkeypatch.delenv(permissions.PASSWORD, raising=False)
     now = [1000.0]
@@ -130,6 +131,38 @@ def test_guesses_are_limited_per_browser_and_per_address(room, fresh):
 
 def test_guesses_are_limited_in_total(room):
     assert sum(not fail(f"browser {i}", f"10.0.0.{i}") for i in range(200)) == permissions.ALL_TRIES
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "behind the proxy"])
+def test_made_up_tokens_do_not_lock_out_the_presenter(room, address):
+    permissions.enter(PASSWORD, ONE, address)
+    for i in range(500):
+        fail(f"made up {i}", address)
+    assert permissions.presenter(ONE)
+    permissions.leave(ONE)
+    permissions.enter(PASSWORD, ONE, address)  # a browser that has entered it before, at the same address
+    permissions.enter(PASSWORD, "another browser", "10.0.0.8")
+
+
+def test_many_addresses_do_not_lock_out_the_server_itself(room):
+    for i in range(500):
+        fail(f"made up {i}", f"10.0.{i // 250}.{i % 250}")
+    permissions.enter(PASSWORD, ONE, permissions.THIS_MACHINE)
+
+
+def test_addresses_of_one_ipv6_network_count_as_one(room):
+    assert sum(not fail(f"browser {i}", f"2001:db8::{i:x}") for i in range(20)) == permissions.TRIES
+    assert not fail("browser", "2001:db8:0:1::1") and not fail("browser b", "::ffff:10.0.0.7")
+    for i in range(permissions.TRIES - 1):
+        fail(f"browser c {i}", "10.0.0.7")
+    assert fail("browser d", "10.0.0.7"), "the same address, written in both ways"
+
+
+def test_known_presenters_guesses_are_limited_too(room):
+    permissions.enter(PASSWORD, ONE, "10.0.0.7")
+    assert [fail(ONE, "10.0.0.7") for _ in range(permissions.TRIES + 1)] == [False] * permissions.TRIES + [
+        True
+    ]
 
 
 def test_number_of_presenters_is_limited(room):

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from kd.jobs.job import MAX_COUNTED, Viewers
 from kd.jobs.snapshot import pace
 from kd.store import checkpoints, runs
 from kd.training import clock
@@ -87,6 +88,16 @@ def test_recent_viewers_are_counted_once_each(manager, monkeypatch):
     monkeypatch.setattr("kd.jobs.job.WATCHING", 0.05)
     time.sleep(0.1)
     assert manager.snapshot(id, OTHER).viewers == 1
+
+
+def test_number_of_counted_viewers_is_bounded():
+    """Tokens can be made up; the ones that look on must stay, and nobody is forgotten who looked just now."""
+    viewers = Viewers(0.0)
+    for i in range(10 * MAX_COUNTED):
+        viewers.look(f"made up {i}", 1.0)
+        viewers.look("the owner", 1.0)
+    assert len(viewers.requests) == MAX_COUNTED and viewers.count(1.0) == MAX_COUNTED
+    assert {"the owner", f"made up {10 * MAX_COUNTED - 1}"} <= viewers.requests.keys()
 
 
 def test_uncounted_request_does_not_renew_the_lease(manage):

@@ -190,11 +190,16 @@ class RunView:
             "Stop",
             key=self.key("stop"),
             icon=":material/stop:",
-            disabled=not self.mine(snap),
+            disabled=not self.mine(snap) and not self._stoppable(snap),
             on_click=self.command,
             args=(shared.manager().stop,),
             help=help,
         )
+
+    @staticmethod
+    def _stoppable(snap: Snapshot | None) -> bool:
+        """Whether this visitor may stop the run as the presenter."""
+        return snap is not None and snap.active and permissions.presenter(visitor.digest())
 
     def save_button(self, snap: Snapshot) -> None:
         """Draw "Save again" if a finished run of this visitor could not be stored."""
@@ -219,6 +224,11 @@ class RunView:
     def watching(self, snap: Snapshot) -> None:
         """Tell spectators that somebody else controls the run."""
         if not snap.active or snap.mine:
+            return
+        if self._stoppable(snap):
+            st.info(
+                f"You are watching {self.noun} that somebody else started. As the presenter you can stop it."
+            )
             return
         own = ""
         if not self.prefix and permissions.allowed(visitor.digest()):

@@ -6,9 +6,11 @@ import streamlit as st
 
 from kd import permissions
 from kd.errors import UserError
+from kd.ui.server import access
 from kd.ui.shell import notices, visitor
 
 _PASSWORD = "presenter_password"
+_FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto")  # headers that proxies add
 
 
 def show() -> None:
@@ -38,6 +40,16 @@ def show() -> None:
 
 def _enter() -> None:
     try:
-        permissions.enter(st.session_state[_PASSWORD], visitor.digest(), st.context.ip_address)
+        permissions.enter(st.session_state[_PASSWORD], visitor.digest(), _address())
     except UserError as error:
         notices.notify("error", str(error))
+
+
+def _address() -> str:
+    """Return the visitor's network address; where a proxy does not pass it on, one name for all behind it."""
+    if st.context.ip_address:
+        return st.context.ip_address
+    headers = st.context.headers
+    forwarded = any(name in headers for name in _FORWARDED)
+    here = access.host_name(f"//{headers.get('Host')}") in ("localhost", "127.0.0.1", "::1")
+    return permissions.THIS_MACHINE if here and not forwarded else "behind the proxy"
