@@ -73,6 +73,19 @@ def test_qr_code_links_the_run_and_warns_of_local_addresses(app):
     )
 
 
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("http://localhost:8501/demo/?run=1", "probably http://192.168.1.5:8501/demo/."),
+        ("https://localhost/demo/runs", "probably https://192.168.1.5/demo/runs."),
+        ("http://127.0.0.1:8501/", "probably http://192.168.1.5:8501/."),
+    ],
+)
+def test_hint_for_phones_keeps_scheme_port_and_path(monkeypatch, address, hint):
+    monkeypatch.setattr(present, "_address_in_network", lambda: "192.168.1.5")
+    assert present.unreachable(address).endswith(hint)
+
+
 def test_replay_is_labelled_and_needs_no_worker(app, recorded):
     at = app(replay=recorded.id)
     assert not at.exception and not at.error

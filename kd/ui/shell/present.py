@@ -132,7 +132,8 @@ def unreachable(address: str) -> str:
     if not alone:
         return ""
     ours = _address_in_network()
-    there = f", probably http://{ours}:{parts.port or 80}" if ours else ""
+    port = f":{parts.port}" if parts.port else ""
+    there = f", probably {parts.scheme}://{ours}{port}{parts.path}" if ours else ""
     return (
         f"Phones can't open {host} – that address means 'this computer'. Start the server with `make app "
         f"ARGS=--server.address=0.0.0.0` and open the app at this machine's address in the network{there}."
