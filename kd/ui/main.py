@@ -35,6 +35,7 @@ with plainly():
     with st.container():
         present.bar(PAGES, page, replaying.begin_last)
         status.strip()
+        visitor.warn()
         login.show()
         notices.show()
     page.run()

@@ -57,7 +57,7 @@ def test_no_line_exceeds_110_characters(path: Path):
 
 
 def test_components_are_found():
-    assert {"chart.js", "in_browser.js", "full_screen.js", "owner_cookie.js"} <= set(COMPONENTS)
+    assert {"chart.js", "in_browser.js", "full_screen.js"} <= set(COMPONENTS)
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

@@ -26,6 +26,7 @@ def show() -> None:
             type=list(importing.SUFFIXES),
             key="import_file",
             max_upload_size=importing.MAX_BYTES // 2**20 + 1,
+            disabled=visitor.forgotten(),
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
             role = st.segmented_control(

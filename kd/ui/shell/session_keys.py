@@ -1,12 +1,14 @@
 """The keys of st.session_state, in one place so that none collide."""
 
 OWNER = "owner"
-OWNER_COMPONENT = "owner_component"
+FORGOTTEN = "forgotten"  # whether the browser sent no cookie with the token
 RUN = "run"  # the id of the run shown
+RUN_CHOICE = "run_choice"  # the id of the run that the Runs page shows
 LAB_RUN = "lab_run"  # the id of the lab's own run shown: a study, or a run with a mistake
 SETTINGS = "settings"  # mode -> dict of settings, kept when the page changes
 MODE = "mode"  # "distil" or "teacher"
 PRESET = "preset"
+LINK = "link"  # (page, what it ignored of the session's first link)
 NOTICE = "notice"  # (kind, sentence) to show once after a rerun
 DRAWING = "drawing"  # the strokes and the 28x28 picture, shared by all pages
 TEST_DIGITS = "test_digits"  # how many test pictures were taken instead of a drawing

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 
 import streamlit as st
 
 from kd.store import runs
-from kd.ui import frontend
+from kd.ui.server import owner_cookie
 from kd.ui.shell import session_keys
-
-COOKIE = "kd_owner"
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,64}")
-
-_cookie = st.components.v2.component("kd_owner_cookie", js=frontend.script("owner_cookie.js"))
 
 
 def token() -> str:
@@ -28,17 +22,30 @@ def digest() -> str:
 
 
 def remember() -> None:
-    """Find or create this browser's token, and store it in the browser."""
+    """Take this browser's token from its cookie; without one, make a token for this session alone."""
     if session_keys.OWNER not in st.session_state:
-        kept = st.context.cookies.get(COOKIE, "")
-        st.session_state[session_keys.OWNER] = kept if _TOKEN.fullmatch(kept) else secrets.token_urlsafe(24)
-    result = _cookie(
-        data={"cookie": COOKIE, "proposed": token()},
-        key=session_keys.OWNER_COMPONENT,
-        on_token_change=lambda: None,
-        height=1,
-    )
-    reported = result.get("token")
-    if isinstance(reported, str) and _TOKEN.fullmatch(reported) and reported != token():
-        st.session_state[session_keys.OWNER] = reported
-        st.rerun()
+        kept = owner_cookie.token_in(st.context.headers.get("Cookie", ""))
+        st.session_state[session_keys.OWNER] = kept or secrets.token_urlsafe(24)
+        st.session_state[session_keys.FORGOTTEN] = kept is None
+
+
+def forgotten() -> bool:
+    """Return whether this browser keeps no cookie here, so that its token is lost with the session."""
+    return st.session_state.get(session_keys.FORGOTTEN, False)
+
+
+def warn() -> None:
+    """Say what does not work where the browser keeps no cookie; show nothing where it does."""
+    if not forgotten():
+        return
+    with st.container(key="kd_no_cookie"):
+        st.warning(
+            "This browser keeps no cookies for this app here, as in a frame of another site's page. Uploads "
+            "are refused, and after a reload you cannot pause or stop a run that you start. Open the app in "
+            "its own tab, with cookies allowed, before you press Start. Watching and drawing work.",
+            icon=":material/cookie_off:",
+        )
+        if st.context.url:
+            st.link_button(
+                "Open in its own tab", st.context.url, type="tertiary", icon=":material/open_in_new:"
+            )
