@@ -71,7 +71,7 @@ def enter(password: str, owner: str | None, address: str | None = None) -> None:
 
     Args:
         owner: the digest of the visitor's token.
-        address: the visitor's network address, or THIS_MACHINE; None where it is not known.
+        address: the visitor's network address, or THIS_MACHINE; None if it is not known.
 
     Raises:
         UserError: the password is wrong, too many wrong ones were entered, or the server has no usable one.

@@ -54,7 +54,9 @@ def parts_of(text: str) -> list[str]:
 
 
 def plain_number(value: int | float) -> str:
-    """Return a number as people write it, such as 1, 0.25 or 1,000,000, and never rounded."""
+    """Return a number as people write it, such as 1, 0.25 or 1,000,000; only huge ones are rounded."""
+    if abs(value) >= 1e15:
+        return f"{float(value):.6g}"
     return f"{int(value):,}" if value == int(value) else f"{value:,}"
 
 

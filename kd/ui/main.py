@@ -6,7 +6,7 @@ from kd import paths
 from kd.ui import streamlit_internals
 from kd.ui.charts import chart
 from kd.ui.runs import replaying
-from kd.ui.shell import login, notices, present, status, style, url_state, visitor
+from kd.ui.shell import link, login, notices, present, status, style, url_state, visitor
 from kd.ui.shell.error_boundary import plainly
 
 streamlit_internals.mend()
@@ -36,6 +36,7 @@ with plainly():
         present.bar(PAGES, page, replaying.begin_last)
         status.strip()
         visitor.warn()
+        link.warn(page.url_path)
         login.show()
         notices.show()
     page.run()

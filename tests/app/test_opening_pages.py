@@ -26,7 +26,7 @@ def open_run(app, monkeypatch):
     def opened(config):
         monkeypatch.setattr(st, "session_state", {})
         went.clear()
-        details._open(ID, config)
+        details.open_run(ID, config)
         return went
 
     return opened

@@ -36,7 +36,7 @@ def client(base: str) -> Client:
 
 
 def cookie(client: Client, path: str = "/", **headers: str) -> tuple[str, set[str]] | None:
-    """Return the owner's token that an answer sets, and the cookie's attributes; None where it sets none."""
+    """Return the owner's token that an answer sets, and the cookie's attributes; None if it sets none."""
     answer = client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     assert answer.status_code == 200
     if "set-cookie" not in answer.headers:

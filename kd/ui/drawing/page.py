@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from kd.config.base import plain_number
 from kd.data.task import MNIST
 from kd.device import training_device
 from kd.drawing import preprocess
@@ -119,7 +120,7 @@ def _drawn(models: _Models) -> np.ndarray | None:
     return canvas("draw")
 
 
-def _from_test_set(models: _Models) -> np.ndarray:
+def _from_test_set(models: _Models) -> np.ndarray | None:
     test, snap = shared.manager().source.mnist().test, models.snap
     comparable = snap is not None and snap.saved
     order = st.radio(
@@ -129,15 +130,20 @@ def _from_test_set(models: _Models) -> np.ndarray:
         help=("By KL(teacher || student): the pictures on which student and teacher differ most come first."),
     )
     places = _most_disagreed(snap.id, models.teacher.name) if order.startswith("most") else range(len(test))
-    place = st.number_input(f"Picture 1 to {len(places):,}", 1, len(places), 1) - 1
-    number = places[min(max(0, place), len(places) - 1)]
+    place = st.number_input(f"Picture 1 to {len(places):,}", value=1, step=1)
+    if not 1 <= place <= len(places):
+        st.error(f"Choose a number from 1 to {len(places):,}, not {plain_number(place)}.")
+        return None
+    number = places[place - 1]
     st.caption(f"Its label is **{int(test.labels[number])}**.")
     return test.images[number].cpu().numpy()
 
 
 def _uploaded(models: _Models) -> np.ndarray | None:
     file = st.file_uploader(
-        "A picture of one digit, up to 5 MB", type=["png", "jpg", "jpeg", "webp", "bmp", "gif"]
+        "A picture of one digit, up to 5 MB",
+        type=["png", "jpg", "jpeg", "webp", "bmp", "gif"],
+        disabled=visitor.forgotten(),
     )
     if file is None:
         return None

@@ -147,7 +147,11 @@ class Form:
         if kind is st.selectbox and value not in options["options"]:
             options["options"] = [value, *options["options"]]
         if about["low"] is not None:
-            options |= {"min_value": about["low"], "max_value": about["high"], "step": about["step"]}
+            options |= {"step": about["step"]}
+            # A number out of range would never leave the browser: the field shows it, and the setting keeps
+            # its value. The settings themselves refuse it in a sentence.
+            if kind is not st.number_input:
+                options |= {"min_value": about["low"], "max_value": about["high"]}
         argument, shown = _shown(kind, value, options)
         if kind is st.multiselect:
             options["options"] = [

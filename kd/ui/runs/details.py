@@ -73,10 +73,10 @@ def _open_button(id: str, config: Settings, label: str = "Open") -> None:
         icon=":material/open_in_new:",
         help="Opens the run with its settings, on the page for this kind of run.",
     ):
-        _open(id, config)
+        open_run(id, config)
 
 
-def _open(id: str, config: Settings) -> None:
+def open_run(id: str, config: Settings) -> None:
     """Go to the page that shows runs of this kind: kd.ui.<Kind.page>.page has a function open_run()."""
     page = importlib.import_module(f"kd.ui.{kinds.of(config).page}.page")
     page.open_run(id, config)

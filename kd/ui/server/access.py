@@ -91,7 +91,7 @@ def host_name(address: str) -> str | None:
     """Return the host name of an address, such as ``//demo.local:8501``, in lower case.
 
     Returns:
-        None where it is more than a host and a port.
+        None if it is more than a host and a port.
     """
     try:
         parts = urlsplit(address)
@@ -146,7 +146,7 @@ class AccessChecks:
 
     @staticmethod
     def _problem(host: str | None, origin: str | None) -> str:
-        """Return why a request is refused; empty where it is not."""
+        """Return why a request is refused; empty if it is not."""
         if not host_is_allowed(host, st.get_option("server.allowedHosts") or ()):
             return _WRONG_HOST
         if not origin_is_allowed(origin, host, own_names(), not st.get_option("server.enableCORS")):

@@ -35,7 +35,7 @@ def forgotten() -> bool:
 
 
 def warn() -> None:
-    """Say what does not work where the browser keeps no cookie; show nothing where it does."""
+    """Say what does not work where the browser keeps no cookie; show nothing if it does."""
     if not forgotten():
         return
     with st.container(key="kd_no_cookie"):
