@@ -17,16 +17,16 @@ from tests.serving import Server, button, idle, select_run, visit
 from tests.strokes import DIGITS
 
 
-def draw(page: Page, strokes) -> None:
+def draw(page: Page, strokes, button: str = "left") -> None:
     paper = page.locator(".kd-own canvas")
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
     for (x, y), *rest in strokes:
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        page.mouse.down()
+        page.mouse.down(button=button)
         for x, y in rest:
             page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        page.mouse.up()
+        page.mouse.up(button=button)
 
 
 def test_browser_and_server_predict_the_same_digits(
@@ -51,6 +51,9 @@ def test_browser_and_server_predict_the_same_digits(
     monkeypatch.setenv("KD_HOME", str(server.home))
     model, right = runs.load(student).model("student"), 0
     sent.clear()
+    draw(page, DIGITS[1], "right")
+    draw(page, DIGITS[1], "middle")
+    expect(own.locator(".kd-own-answer")).to_have_text("Draw a digit.")
     for digit, strokes in DIGITS.items():
         own.get_by_role("button", name="Clear").click()
         expect(own.locator(".kd-own-answer")).to_have_text("Draw a digit.")

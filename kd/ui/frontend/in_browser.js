@@ -1,5 +1,6 @@
 import { formatMilliseconds, median, softmax } from "./numbers.js"
 import { loadOnnxRuntime, openModel } from "./onnx_runtime.js"
+import { listenToPen } from "./pen.js"
 import { inkFromCanvas, prepare } from "./preprocess.js"
 
 // The median time of one call in milliseconds, over rounds of about 20 ms each: a browser's clock is coarse.
@@ -14,42 +15,6 @@ const measureLatency = async (run) => {
     else calls = Math.max(calls, Math.min(1000, Math.ceil(20 / Math.max(each, 0.02))))
   }
   return median(rounds)
-}
-
-// Draw on the canvas with mouse, finger or pen, and call `changed` after each part of a stroke.
-const listenToPen = (canvas, pen, changed) => {
-  let last = null
-  const position = (event) => {
-    const box = canvas.getBoundingClientRect()
-    return [
-      (event.clientX - box.left) * canvas.width / box.width,
-      (event.clientY - box.top) * canvas.height / box.height,
-    ]
-  }
-  const drawTo = (event) => {
-    const next = position(event)
-    pen.beginPath()
-    pen.moveTo(...last)
-    pen.lineTo(...next)
-    pen.stroke()
-    last = next
-  }
-  canvas.onpointerdown = (event) => {
-    canvas.setPointerCapture(event.pointerId)
-    last = position(event)
-    drawTo(event)
-  }
-  canvas.onpointermove = (event) => {
-    if (!last) return
-    for (const part of event.getCoalescedEvents?.() ?? []) drawTo(part)
-    drawTo(event)
-    changed()
-  }
-  canvas.onpointerup = canvas.onpointercancel = () => {
-    if (!last) return
-    last = null
-    changed()
-  }
 }
 
 const addBars = (bars, classes) => {
@@ -104,7 +69,13 @@ const start = async (panel, { model, serverMilliseconds, canvasSize, penWidth, p
     busy = false
     if (changed) predict()
   }
-  listenToPen(canvas, pen, predict)
+  const draw = (from, to) => {
+    pen.beginPath()
+    pen.moveTo(...from)
+    pen.lineTo(...to)
+    pen.stroke()
+  }
+  listenToPen(canvas, draw, predict)
   panel.querySelector("button").onclick = () => {
     pen.clearRect(0, 0, canvas.width, canvas.height)
     predict()
