@@ -1,1 +1,1 @@
-"""The command line: one file per command, and the mechanism that all trainings share."""
+"""The command line. Trainings share train.py, tables share tables.py; each other command has its own file."""

@@ -91,3 +91,14 @@ def test_test_names_are_short():
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > 60
     ]
     assert not names
+
+
+def test_paths_named_in_documents_exist():
+    named = {
+        (document.name, path)
+        for document in [*paths.ROOT.glob("*.md"), *(paths.ROOT / "docs").glob("*.md")]
+        if document.name != "CHANGELOG.md"
+        for path in re.findall(r"`((?:kd|tests|pages|docs|benchmarks)/[\w./*-]*)`", document.read_text())
+    }
+    assert len(named) > 30
+    assert not {(name, path) for name, path in named if not list(paths.ROOT.glob(path.rstrip("/")))}
