@@ -1,4 +1,4 @@
-"""What pages claim, tested by trainings at small scale."""
+"""The claims of pages, tested by trainings at small scale."""
 
 from kd.config.distil import DistilConfig
 from kd.experiments.distil import Distillation
