@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kd import paths, permissions
 from kd.data.task import MNIST
-from kd.drawing import preprocess
+from kd.drawing import preprocess, uploads
 from kd.errors import UserError
 from kd.store import quota, runs
 
@@ -75,7 +75,7 @@ def load(token: str) -> tuple[Tensor, Tensor]:
         try:
             if path.is_symlink() or path.stat().st_size > preprocess.MAX_BYTES:
                 continue
-            picture = preprocess.grey(path.read_bytes(), MNIST.values)
+            picture = uploads.grey(path.read_bytes(), MNIST.values)
         except (OSError, UserError):
             continue
         if picture.shape == (MNIST.height, MNIST.width):

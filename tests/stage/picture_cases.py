@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kd.drawing import links, preprocess
+from kd.drawing import links, preprocess, uploads
 from tests.stage.invention import Invention
 
 SIDE = 4470  # pixels; an image of this side has 20 megapixels
@@ -29,7 +29,7 @@ class PictureCases(Invention):
         content = self.draw.choice(self.pictures)
         if self.draw.random() < 0.85:
             content = self.damaged(content)
-        return lambda: preprocess.prepare(preprocess.ink_from_picture(content))
+        return lambda: preprocess.prepare(uploads.ink_from_picture(content))
 
     def a_canvas(self) -> Callable[[], Any]:
         if self.draw.random() < 0.3:
@@ -38,7 +38,7 @@ class PictureCases(Invention):
             return lambda: preprocess.prepare(preprocess.ink_from_canvas(pixels))
         content = self.draw.choice(self.pictures)
         content = self.damaged(content) if self.draw.random() < 0.8 else content
-        return lambda: preprocess.prepare(preprocess.ink_from_canvas_file(content))
+        return lambda: preprocess.prepare(uploads.ink_from_canvas_file(content))
 
     def a_link(self) -> Callable[[], Any]:
         text = (
@@ -133,7 +133,7 @@ def worst_pictures() -> Iterator[tuple[str, Callable[[], Any]]]:
             except (OSError, ValueError):
                 continue
             yield f"20 megapixels, {mode} as {format}", partial(_prepare, content.getvalue())
-    read = preprocess.ink_from_picture
+    read = uploads.ink_from_picture
     for mode in ("L", "RGB", "RGBA"):
         content = io.BytesIO()
         Image.new(mode, (3160, 3160)).save(content, "WEBP", method=0)
@@ -151,10 +151,10 @@ def worst_pictures() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "a BMP of many runs", partial(read, pixel_runs(SIDE))
     for size in (2**31 - 1, 60_000, 14_000):
         yield "a PNG bomb", partial(read, bomb(size))
-        yield "a canvas bomb", partial(preprocess.ink_from_canvas_file, bomb(size))
+        yield "a canvas bomb", partial(uploads.ink_from_canvas_file, bomb(size))
     link = base64.urlsafe_b64encode(zlib.compress(bytes(10**6))).decode()
     yield "a link bomb", partial(links.from_text, link)
 
 
 def _prepare(content: bytes) -> Any:
-    return preprocess.prepare(preprocess.ink_from_picture(content))
+    return preprocess.prepare(uploads.ink_from_picture(content))

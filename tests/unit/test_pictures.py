@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import struct
+import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
+from kd import paths
 from kd.data.digits import Mnist
-from kd.drawing import preprocess
+from kd.data.task import MNIST
+from kd.drawing import preprocess, uploads
 from kd.errors import UserError
 from kd.teachers.cached import CachedTeacher
 from tests.drawings import answers, box, drawn
@@ -52,7 +58,7 @@ def clean() -> dict[int, np.ndarray]:
 
 
 def prepared(pictures: list[bytes]) -> list[np.ndarray]:
-    return [preprocess.prepare(preprocess.ink_from_picture(picture)) for picture in pictures]
+    return [preprocess.prepare(uploads.ink_from_picture(picture)) for picture in pictures]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
@@ -142,7 +148,7 @@ def test_odd_shapes_raise_no_warning(shape):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for pixels in (random, np.zeros(shape, np.uint8)):
-            ink = preprocess.ink_from_picture(encoded(pixels))
+            ink = uploads.ink_from_picture(encoded(pixels))
             assert ink.ndim == 2 and np.isfinite(ink).all()
             preprocess.prepare(ink)
 
@@ -184,7 +190,7 @@ def encode(image: Image.Image, format: str, **options) -> bytes:
 )
 def test_files_that_no_canvas_sends_are_refused(content):
     with pytest.raises(UserError, match="cannot be read as a picture|more than 2 megapixels"):
-        preprocess.ink_from_canvas_file(content)
+        uploads.ink_from_canvas_file(content)
 
 
 def test_canvas_of_size_zero_gives_none():
@@ -228,6 +234,87 @@ def test_other_files_are_refused_in_one_sentence(content, says):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a warning would reach the log, but not the user
         with pytest.raises(UserError, match=says) as refusal:
-            preprocess.ink_from_picture(content)
+            uploads.ink_from_picture(content)
     message = str(refusal.value)
     assert "choose" in message and message.count(".") == 1 and message.endswith(".")
+
+
+# -- real scans and exports of other programs -------------------------------------------------
+
+CASES = Path(__file__).parents[1] / "cases" / "pictures"
+SEVENS = sorted(path.name for path in CASES.iterdir() if not path.name.startswith(("blank", "two")))
+
+
+@pytest.mark.parametrize("name", SEVENS)
+def test_seven_in_any_kind_of_file_is_read(name, shipped: CachedTeacher):
+    assert answers(shipped, prepared([(CASES / name).read_bytes()])) == [7]
+
+
+@pytest.mark.parametrize("name", ["blank_black.png", "blank_white.png"])
+def test_blank_case_has_no_ink(name):
+    assert prepared([(CASES / name).read_bytes()]) == [None]
+
+
+@pytest.mark.parametrize(
+    "tones, expected",
+    [
+        (np.array([[0, 65535], [32768, 256]], np.uint16), [[0, 255], [128, 1]]),
+        (np.array([[0, 4095], [2048, 16]], np.uint16), [[0, 255], [128, 1]]),  # 12 bits
+        (np.array([[0, 200], [100, 10]], np.uint16), [[0, 200], [100, 10]]),  # 8 bits in a file of 16
+        (np.array([[0, 65535], [32768, -5]], np.int32), [[0, 255], [128, 0]]),
+        (np.array([[0, 1], [0.5, -1]], np.float32), [[0, 255], [127, 0]]),
+        (np.array([[0, 65535], [32768, np.nan]], np.float32), [[0, 255], [127, 0]]),
+        (np.array([[0, 255], [100, np.inf]], np.float32), [[0, 255], [100, 0]]),
+        (np.zeros((2, 2), np.uint16), [[0, 0], [0, 0]]),
+    ],
+    ids=["I;16", "12 bits", "8 bits", "I", "F to 1", "F to 65535", "F to 255", "black"],
+)
+def test_wide_modes_are_scaled_to_eight_bits(tones, expected):
+    image = Image.fromarray(tones)
+    assert image.mode in ("I;16", "I", "F")
+    scaled = preprocess.in_eight_bits(image)
+    assert scaled.mode == "L" and np.asarray(scaled).tolist() == expected
+
+
+def test_kept_drawing_of_16_bits_is_scaled():
+    tones = np.array([[0, 65535], [32768, 257]], np.uint16)
+    assert uploads.grey(encoded(tones), 4).tolist() == [[0, 255], [128, 1]]
+
+
+def test_rotation_of_a_16_bit_scan_is_undone(clean):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = (255 - clean[7]).astype(np.uint16) * 257
+    turned, upright = encoded(np.ascontiguousarray(np.rot90(wide)), exif=exif), encoded(wide)
+    assert np.abs(prepared([turned])[0].astype(int) - prepared([upright])[0]).mean() < 4
+
+
+# -- the parts that SciPy would do ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (2, 2), (3, 90), (37, 64)])
+def test_image_processing_equals_scipy(shape):
+    random = np.random.default_rng(0)
+    values = random.random(shape).astype(np.float32)
+    for size in (3, 4, 8, 33):
+        assert (preprocess._opening(values, size) == ndimage.grey_opening(values, size)).all()
+    assert preprocess._blurred(values) == pytest.approx(ndimage.gaussian_filter(values, 1), abs=1e-6)
+    for density in (0.1, 0.4, 0.6, 1):
+        mask = random.random(shape) < density
+        expected, count = ndimage.label(mask, np.ones((3, 3)))
+        labels, found = preprocess.label(mask)
+        assert found == count and (labels == expected).all()
+        for reach in (0.3, 1.0, 1.5, 5.0) if mask.any() else ():
+            distance = ndimage.distance_transform_edt(~mask)
+            assert (preprocess._within(mask, reach) == (distance <= reach)).all()
+
+
+def test_exported_files_need_only_numpy_and_pillow():
+    for path, allowed in (("preprocess", {"numpy", "PIL"}),):
+        tree = ast.parse((paths.PACKAGE / "drawing" / f"{path}.py").read_text())
+        imported = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names) == allowed
+    assert preprocess.SIDE == MNIST.height == MNIST.width

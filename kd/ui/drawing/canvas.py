@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from streamlit_drawable_canvas import st_canvas
 
-from kd.drawing import preprocess
+from kd.drawing import preprocess, uploads
 from kd.ui.drawing import thumbnails
 from kd.ui.shell import session_keys, url_state
 
@@ -38,7 +38,7 @@ def canvas(page: str) -> np.ndarray | None:
         png, strokes = result.image_bytes, dict(result.json_data or {})
         if png is not None and png != kept["png"]:
             kept.update(
-                png=png, strokes=strokes, picture=preprocess.prepare(preprocess.ink_from_canvas_file(png))
+                png=png, strokes=strokes, picture=preprocess.prepare(uploads.ink_from_canvas_file(png))
             )
     # A UserError is a ValueError. The canvas itself never sends such data.
     except (AttributeError, TypeError, KeyError, ValueError):

@@ -10,7 +10,7 @@ import streamlit as st
 from kd.config.base import plain_number
 from kd.data.task import MNIST
 from kd.device import training_device
-from kd.drawing import preprocess
+from kd.drawing import preprocess, uploads
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.metrics.latency import Latency, measure_latency
@@ -148,12 +148,13 @@ def _uploaded(models: _Models) -> np.ndarray | None:
     if file is None:
         return None
     try:
-        picture = preprocess.prepare(preprocess.ink_from_picture(file.getvalue()))
+        ink = uploads.ink_from_picture(file.getvalue())
     except UserError as error:
         st.error(plain(error))
         return None
+    picture = preprocess.prepare(ink)
     if picture is None:
-        st.warning("No digit was found in this picture; try one with a single dark digit on light paper.")
+        st.warning(preprocess.NO_DIGIT)
     return picture
 
 
