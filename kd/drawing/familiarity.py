@@ -51,13 +51,42 @@ class Familiar:
         """Return which normalized images, (N, C, H, W), look like a digit, (N,) bool."""
         return self.distance(inputs) <= self.limit
 
+    def network(self) -> nn.Module:
+        """Return this test as a network, to export it: (N, C, H, W) normalized -> (N,) unfamiliarity.
+
+        Unfamiliarity is the distance divided by the limit: above 1, an image does not look like a digit.
+        """
+        return _Unfamiliarity(self._body, self._channels, self._whiten, self._means, self.limit).eval()
+
     def _distance(self, features: Tensor) -> Tensor:
         return torch.cdist(features @ self._whiten, self._means).amin(1)
 
     def _features(self, inputs: Tensor) -> Tensor:
         """Return the input of the last layer, (N, F), averaged over positions if there are any."""
-        hidden = inference.logits_in_chunks(self._body, inputs)
-        return hidden.unflatten(1, (self._channels, -1)).mean(2) if self._channels else hidden
+        return _averaged(inference.logits_in_chunks(self._body, inputs), self._channels)
+
+
+class _Unfamiliarity(nn.Module):
+    """The test of Familiar as a network."""
+
+    whiten: Tensor
+    means: Tensor
+
+    def __init__(self, body: nn.Module, channels: int, whiten: Tensor, means: Tensor, limit: float):
+        super().__init__()
+        self.body, self.channels, self.limit = body, channels, limit
+        self.register_buffer("whiten", whiten)
+        self.register_buffer("means", means)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = _averaged(self.body(inputs), self.channels) @ self.whiten
+        # Not torch.cdist, which exporters do not know for any batch size.
+        return (features.unsqueeze(1) - self.means).square().sum(2).amin(1).sqrt() / self.limit
+
+
+def _averaged(hidden: Tensor, channels: int) -> Tensor:
+    """Return features (N, F), averaged over positions if they come from ``channels`` channels."""
+    return hidden.unflatten(1, (channels, -1)).mean(2) if channels else hidden
 
 
 def _without_last_layer(model: nn.Module) -> tuple[nn.Module, int]:

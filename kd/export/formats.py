@@ -30,11 +30,13 @@ from torch import Tensor, nn
 from kd import paths
 from kd.data.digits import Digits
 from kd.data.task import MNIST
+from kd.drawing.familiarity import Familiar
 from kd.errors import UserError
 from kd.models import inference, registry
 
-#: Classifies a picture of one digit: light ink on dark or dark ink on light, evenly coloured paper.
-SCRIPT = paths.EXPORT_SCRIPT
+#: Files of this program that exports come with, unchanged: how a picture becomes the pixels that a network
+#: takes, and which pixels are not those of one digit.
+PREPROCESSING = (paths.PACKAGE / "drawing" / "preprocess.py", paths.PACKAGE / "drawing" / "oddities.py")
 _exporting = threading.Lock()  # PyTorch's exporter is not thread-safe
 BATCHES = (1, 7, 512)  # the batch sizes on which every file is compared with the model
 TOLERANCE = 1e-3  # largest allowed difference between the logits of the exported model and of the model
@@ -98,8 +100,12 @@ def _own_copy(model: nn.Module) -> nn.Module:
     return FromPixels(copy.deepcopy(model)).eval().cpu()
 
 
-def to_onnx(model: nn.Module) -> bytes:
+def to_onnx(model: nn.Module, output: str = "logits") -> bytes:
     """Return the model as ONNX: input ``pixels`` (N, 28, 28) uint8, output ``logits`` (N, 10) float32.
+
+    Args:
+        model: a network, or any other module that takes normalized images.
+        output: the name of the output.
 
     Raises:
         UserError: the network cannot be exported.
@@ -118,13 +124,24 @@ def to_onnx(model: nn.Module) -> bytes:
             (torch.zeros(2, MNIST.height, MNIST.width, dtype=torch.uint8),),
             path,
             input_names=["pixels"],
-            output_names=["logits"],
+            output_names=[output],
             dynamic_shapes=[{0: torch.export.Dim("N")}],
             dynamo=True,
             external_data=False,
             verbose=False,
         )
         return path.read_bytes()
+
+
+def digit_check(familiar: Familiar) -> bytes:
+    """Return the test of what looks like a digit as ONNX, with the output ``unfamiliarity``, (N,) float32.
+
+    Above 1, an image does not look like a digit.
+
+    Raises:
+        UserError: the teacher's network cannot be exported.
+    """
+    return to_onnx(familiar.network(), "unfamiliarity")
 
 
 def run_onnx(content: bytes, threads: int = 0) -> LogitsFunction:
@@ -134,7 +151,7 @@ def run_onnx(content: bytes, threads: int = 0) -> LogitsFunction:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(["logits"], {"pixels": pixels})[0]
+    return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
 def to_torch_export(model: nn.Module) -> bytes:
@@ -208,7 +225,7 @@ FORMATS = {
 
 def _onnx(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], LogitsFunction]:
     content = to_onnx(model)
-    return {"model.onnx": content, "classify.py": SCRIPT.read_bytes()}, run_onnx(content)
+    return {"model.onnx": content, "classify.py": paths.EXPORT_SCRIPT.read_bytes()}, run_onnx(content)
 
 
 def _safetensors(model: nn.Module, architecture: str) -> tuple[dict[str, bytes], LogitsFunction]:
@@ -228,7 +245,9 @@ _MAKE = {"onnx": _onnx, "safetensors": _safetensors, "pt2": _torch_export}
 # -- the file that is handed out -----------------------------------------------------------
 
 
-def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> Exported:
+def export(
+    model: nn.Module, architecture: str, format: str, digits: Digits, familiar: Familiar | None = None
+) -> Exported:
     """Export the model as a zip in one of FORMATS, and check the file by loading it.
 
     Args:
@@ -236,6 +255,8 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
         architecture: its name, which names the zip too.
         format: a key of FORMATS.
         digits: the images on which the logits of file and model are compared.
+        familiar: a test of what looks like a digit, for the script that comes with ONNX files; without one,
+            the script recognizes only blots, several digits and ruled paper.
 
     Raises:
         UserError: there is no such format, the network cannot be exported in it, or the file's logits
@@ -246,6 +267,8 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
     with _plain_failures(format):
         files, run = _MAKE[format](model, architecture)
         difference = compare(run, model, digits)
+        if "classify.py" in files and familiar is not None:
+            files["digit_check.onnx"] = digit_check(familiar)
     if not difference < TOLERANCE:
         raise UserError(
             f"The {format} file's logits differ from the model's by {difference:.2g}, so you cannot "
@@ -253,7 +276,7 @@ def export(model: nn.Module, architecture: str, format: str, digits: Digits) -> 
         )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, file in files.items():
+        for name, file in (files | {path.name: path.read_bytes() for path in PREPROCESSING}).items():
             archive.writestr(name, file)
     return Exported(f"{architecture}-{format}.zip", content.getvalue(), difference, len(digits))
 

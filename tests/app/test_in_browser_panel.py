@@ -13,7 +13,7 @@ from kd.ui import frontend
 def panel() -> None:
     from kd.ui.drawing import in_browser
 
-    in_browser.show(b"model", 0.001, "panel")
+    in_browser.show(b"model", b"check", 0.001, "panel")
 
 
 def test_panel_says_how_to_install_onnx_runtime_web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

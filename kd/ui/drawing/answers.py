@@ -15,7 +15,7 @@ from torch import Tensor
 from kd.config.kinds import KINDS
 from kd.data import digits
 from kd.device import training_device
-from kd.drawing import familiarity, links
+from kd.drawing import doubts, familiarity, links
 from kd.figures import training
 from kd.figures.base import Figure
 from kd.jobs.snapshot import Snapshot
@@ -31,7 +31,7 @@ class Answers:
     """The raw logits (10,) of each model for one picture, by "teacher", "student", "control"."""
 
     logits: dict[str, Tensor]
-    is_digit: bool  # False if the teacher's features are unlike those of any digit
+    doubt: str | None  # why the picture does not show one digit, if so
 
 
 def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
@@ -46,7 +46,8 @@ def answer(pixels, snap: Snapshot | None, teacher_name: str) -> Answers:
     logits = {"teacher": taught}
     if snap is not None and KINDS[snap.kind].leaves_student:
         logits |= snapshots.logits(snap, inputs)
-    return Answers({name: value[0] for name, value in logits.items()}, is_digit)
+    doubt = doubts.not_one_digit(pixels, is_digit)
+    return Answers({name: value[0] for name, value in logits.items()}, doubt)
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
@@ -130,6 +131,7 @@ def _charts(
         figure = training.bars(logits, temperature)
         figure["headline"] = [_headline(role, logits[role], temperature) for role in logits]
         plain = ", ".join(f"{role} says {int(values.argmax())}" for role, values in logits.items())
+        figure["doubt"] = doubts.contradiction(logits)
         return {"chart_answers": (figure, f"Probabilities of the ten digits: {plain}.")}
     charts = {}
     for role, values in logits.items():
@@ -137,6 +139,7 @@ def _charts(
         figure["layout"] |= {"showlegend": False, "height": 220}
         figure["headline"] = [_headline(role, values, temperature)]
         figure["apart"] = True
+        figure["doubt"] = doubts.contradiction(logits) if role == "student" else None
         if role in captions:
             figure["caption"] = captions[role]
         charts[f"draw_{role}"] = (figure, f"{role} says {int(values.argmax())}.")
@@ -157,8 +160,7 @@ def _headline(role: str, logits: Tensor, temperature: float) -> dict[str, str]:
     }
 
 
-def warn_not_a_digit() -> None:
-    st.warning(
-        "Not a digit? The teacher's features say that it looks less like one than 99% of real digits do. "
-        "Networks always answer something."
-    )
+def warn(answer: Answers) -> None:
+    """Show why the picture does not show one digit, if so."""
+    if answer.doubt:
+        st.warning(answer.doubt)

@@ -8,7 +8,7 @@ import json
 import streamlit as st
 
 from kd.data.task import MNIST
-from kd.drawing import preprocess
+from kd.drawing import oddities, preprocess
 from kd.ui import frontend
 from kd.ui.drawing import canvas
 
@@ -27,11 +27,12 @@ _panel = st.components.v2.component(
 )
 
 
-def show(model: bytes, server: float, key: str) -> None:
+def show(model: bytes, check: bytes, server: float, key: str) -> None:
     """Show a canvas whose drawings the browser classifies, or how to install ONNX Runtime Web.
 
     Args:
         model: an ONNX file as kd.export.formats.to_onnx() makes it.
+        check: an ONNX file as kd.export.formats.digit_check() makes it, to tell digits from other drawings.
         server: seconds per image on the server, for comparison.
         key: a key of the element, unique on the page.
     """
@@ -40,10 +41,13 @@ def show(model: bytes, server: float, key: str) -> None:
         return
     data = {
         "model": base64.b64encode(model).decode(),
+        "check": base64.b64encode(check).decode(),
         "serverMilliseconds": 1e3 * server,
         "canvasSize": canvas.SIZE,
         "penWidth": canvas.PEN,
         "preprocessing": preprocess.constants(),
+        "oddities": oddities.constants(),
+        "warnings": oddities.WARNINGS,
         "classes": MNIST.class_names,
     }
     # Streamlit sends bytes unchanged; it would serialise a dictionary to JSON twice.

@@ -10,7 +10,7 @@ import streamlit as st
 from kd.config.base import plain_number
 from kd.data.task import MNIST
 from kd.device import training_device
-from kd.drawing import preprocess, uploads
+from kd.drawing import oddities, preprocess, uploads
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.metrics.latency import Latency, measure_latency
@@ -155,6 +155,8 @@ def _uploaded(models: _Models) -> np.ndarray | None:
     picture = preprocess.prepare(ink)
     if picture is None:
         st.warning(preprocess.NO_DIGIT)
+    elif oddities.has_lines(ink):
+        st.warning(oddities.WARNINGS["lines"])
     return picture
 
 
@@ -178,8 +180,7 @@ def _answers(picture: np.ndarray | None, models: _Models, temperature: float) ->
         return
     snap = models.snap
     result = answers.answer(picture, snap, models.teacher.name)
-    if not result.is_digit:
-        answers.warn_not_a_digit()
+    answers.warn(result)
     answers.show(
         result.logits,
         temperature,

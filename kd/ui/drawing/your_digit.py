@@ -84,8 +84,7 @@ def your_digit(
             "chart_answers",
             live=(now, picture) if now is not None else None,
         )
-        if not result.is_digit:
-            answers.warn_not_a_digit()
+        answers.warn(result)
 
 
 def _take_test_digit() -> None:

@@ -72,11 +72,14 @@ const addChart = (box, name) => {
   button.textContent = "⤓ Picture"
   const headline = document.createElement("p")
   headline.className = "kd-headline"
+  const doubt = document.createElement("p")
+  doubt.className = "kd-doubt"
+  doubt.setAttribute("role", "status")
   const caption = document.createElement("p")
   caption.className = "kd-caption"
   const frame = document.createElement("div")
   frame.className = "kd-frame"
-  frame.append(headline, div, button, caption)
+  frame.append(headline, doubt, div, button, caption)
   box.append(frame)
   prepareNode(div)
   return div
@@ -98,11 +101,14 @@ const answerNodes = ({ role, mark, colour, digit, share }) => {
   return answer
 }
 
-const showWords = (frame, { headline, caption, apart }) => {
+const showWords = (frame, { headline, doubt, caption, apart }) => {
   frame.classList.toggle("apart", Boolean(apart))
   const above = frame.querySelector(".kd-headline")
   above.hidden = !headline
   if (headline) above.replaceChildren(...headline.map(answerNodes))
+  const warning = frame.querySelector(".kd-doubt")
+  warning.hidden = !doubt
+  if (warning.textContent !== (doubt ?? "")) warning.textContent = doubt ?? ""
   const below = frame.querySelector(".kd-caption")
   // The page knows a caption, the route that sends newer figures does not.
   if (caption) below.textContent = caption

@@ -1,5 +1,6 @@
 import { formatMilliseconds, median, softmax } from "./numbers.js"
 import { loadOnnxRuntime, openModel } from "./onnx_runtime.js"
+import { oddity } from "./oddities.js"
 import { listenToPen } from "./pen.js"
 import { inkFromCanvas, prepare } from "./preprocess.js"
 
@@ -27,16 +28,21 @@ const addBars = (bars, classes) => {
   }
 }
 
-const start = async (panel, { model, serverMilliseconds, canvasSize, penWidth, preprocessing, classes }) => {
+const start = async (panel, settings) => {
+  const { model, check, serverMilliseconds, canvasSize, penWidth } = settings
+  const { preprocessing, classes, warnings } = settings
   const canvas = panel.querySelector("canvas")
   const answer = panel.querySelector(".kd-own-answer")
+  const warning = panel.querySelector(".kd-own-warning")
   const bars = panel.querySelector(".kd-own-bars")
   canvas.width = canvas.height = canvasSize
   const pen = canvas.getContext("2d", { willReadFrequently: true })
   Object.assign(pen, { lineWidth: penWidth, lineCap: "round", lineJoin: "round", strokeStyle: "#fff" })
 
   const { side } = preprocessing
-  const logits = await openModel(await loadOnnxRuntime(), model, side)
+  const ort = await loadOnnxRuntime()
+  const logits = await openModel(ort, model, side)
+  const unfamiliarity = await openModel(ort, check, side, "unfamiliarity")
   bars.replaceChildren()
   addBars(bars, classes)
   const browserMilliseconds = await measureLatency(() => logits(new Uint8Array(side * side)))
@@ -44,9 +50,11 @@ const start = async (panel, { model, serverMilliseconds, canvasSize, penWidth, p
     `${formatMilliseconds(browserMilliseconds)} per image in this browser (one thread), ` +
     `${formatMilliseconds(serverMilliseconds)} on the server. Your drawing stays in this browser.`
 
-  const show = (pixels, probabilities) => {
+  const show = (pixels, probabilities, odd) => {
     const best = probabilities.indexOf(Math.max(...probabilities))
     answer.textContent = pixels ? `It is a ${classes[best]}.` : "Draw a digit."
+    warning.hidden = !odd
+    warning.textContent = odd ? warnings[odd] : ""
     bars.querySelectorAll("i").forEach((bar, index) => {
       const percent = pixels ? 100 * probabilities[index] : 0
       bar.style.width = percent + "%"
@@ -54,6 +62,10 @@ const start = async (panel, { model, serverMilliseconds, canvasSize, penWidth, p
     })
     panel.dataset.pixels = pixels ? [...pixels].join() : ""
   }
+
+  // The key of the warning that the drawing deserves, or null.
+  const findOddity = async (pixels) =>
+    oddity(pixels, side, settings.oddities) ?? ((await unfamiliarity(pixels))[0] > 1 ? "unfamiliar" : null)
 
   // One prediction at a time; strokes drawn meanwhile lead to one more.
   let busy = false
@@ -65,7 +77,8 @@ const start = async (panel, { model, serverMilliseconds, canvasSize, penWidth, p
     const { width, height } = canvas
     const ink = inkFromCanvas(pen.getImageData(0, 0, width, height).data)
     const pixels = prepare(ink, height, width, preprocessing)
-    show(pixels, pixels ? softmax(await logits(pixels)) : [])
+    if (pixels) show(pixels, softmax(await logits(pixels)), await findOddity(pixels))
+    else show(null, [], null)
     busy = false
     if (changed) predict()
   }

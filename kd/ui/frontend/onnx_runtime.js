@@ -14,12 +14,12 @@ export const loadOnnxRuntime = () => (window.kdOrt ??= (async () => {
   throw error
 }))
 
-// Load a model (an ONNX file in base64) and return a function from one image (uint8 pixels) to its logits.
-export const openModel = async (ort, model, side) => {
+// Load a model (an ONNX file in base64) and return a function from one image (uint8 pixels) to an output.
+export const openModel = async (ort, model, side, output = "logits") => {
   const bytes = Uint8Array.from(atob(model), (character) => character.charCodeAt(0))
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] })
   return async (pixels) => {
     const results = await session.run({ pixels: new ort.Tensor("uint8", pixels, [1, side, side]) })
-    return results.logits.data
+    return results[output].data
   }
 }

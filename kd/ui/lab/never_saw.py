@@ -175,8 +175,7 @@ def _draw(snap: Snapshot) -> None:
                 1.0,
                 "lab_answers",
             )
-            if not shown.is_digit:
-                answers.warn_not_a_digit()
+            answers.warn(shown)
 
         st.fragment(plainly()(answer), run_every=snap.pace if snap.active else None)()
 

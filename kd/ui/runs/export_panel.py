@@ -6,13 +6,14 @@ import streamlit as st
 
 from kd import permissions
 from kd.data.task import MNIST
+from kd.evaluation import comparison
 from kd.export import formats
 from kd.jobs.snapshot import Snapshot
 from kd.metrics import latency
 from kd.models import registry
 from kd.store import runs
-from kd.ui.drawing import in_browser
-from kd.ui.runs import snapshots
+from kd.ui.drawing import answers, in_browser
+from kd.ui.runs import snapshots, teachers
 from kd.ui.shell import notices, shared, visitor
 
 
@@ -23,6 +24,7 @@ def _exported(run_id: str, which: str, format: str) -> formats.Exported:
         runs.load(run_id).architecture,
         format,
         shared.manager().source.mnist().test,
+        answers.familiar(teachers.find(comparison.teacher_of(runs.load(run_id))).name),
     )
 
 
@@ -32,14 +34,14 @@ def _latency(architecture: str) -> float:
     return latency.measure_latency(registry.build(architecture, 0).eval()).median
 
 
-def _run_here(run: runs.Run, which: str, model: bytes) -> None:
+def _run_here(run: runs.Run, which: str, model: bytes, check: bytes) -> None:
     """Draw a toggle that runs the network in the visitor's own browser."""
     if st.toggle(
         "Run it in this browser",
         key=f"in_browser_{run.id}",
         help="Downloads 3.7 MB of ONNX Runtime from this server once; then everything runs in your browser.",
     ):
-        in_browser.show(model, _latency(run.architecture), f"in_browser_{run.id}_{which}")
+        in_browser.show(model, check, _latency(run.architecture), f"in_browser_{run.id}_{which}")
 
 
 def _request(run_id: str) -> None:
@@ -88,7 +90,8 @@ def show(run: runs.Run, snap: Snapshot) -> None:
                 on_click="ignore",
             )
             if format == "onnx":
-                _run_here(run, which, formats.part(exported, "model.onnx"))
+                model, check = (formats.part(exported, name) for name in ("model.onnx", "digit_check.onnx"))
+                _run_here(run, which, model, check)
             st.caption(
                 f"Reloaded and compared on {exported.images:,} test images: no logit differs by more than "
                 f"{exported.difference:.1g}."

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs"
 import { test } from "node:test"
 import { inflateSync } from "node:zlib"
 
+import { oddity } from "../oddities.js"
 import { inkFromCanvas, prepare } from "../preprocess.js"
 
 const SETTINGS = { side: 28, digitSide: 20, centre: 13.999, smallest: 1 / 8, thin: 1.2, widened: 2 }
@@ -42,12 +43,13 @@ test("ink is the mean of red, green and blue, times the opacity", () => {
 })
 
 const skip = process.env.KD_CASES ? false : "tests/unit/test_frontend.py writes the cases and runs this"
-test("every case of kd.drawing gives the same pixels", { skip }, () => {
-  const { settings, cases } = JSON.parse(readFileSync(process.env.KD_CASES, "utf8"))
-  const different = cases.filter(({ rows, columns, rgba, expected }) => {
+test("every case of kd.drawing gives the same pixels and the same warning", { skip }, () => {
+  const { settings, oddities, cases } = JSON.parse(readFileSync(process.env.KD_CASES, "utf8"))
+  const different = cases.filter(({ rows, columns, rgba, expected, odd }) => {
     const ink = inkFromCanvas(inflateSync(Buffer.from(rgba, "base64")))
     const image = prepare(ink, rows, columns, settings)
-    return JSON.stringify(image && [...image]) !== JSON.stringify(expected)
+    const found = image && oddity(image, settings.side, oddities)
+    return JSON.stringify(image && [...image]) !== JSON.stringify(expected) || found !== odd
   })
   assert.deepEqual(different.map(({ name }) => name), [])
 })
