@@ -1,22 +1,72 @@
-"""Classify a picture of a digit: python classify.py digit.png. Needs numpy, pillow and onnxruntime."""
+"""Say which digit a picture shows: python classify.py PICTURE [PICTURE ...]
+
+Needs numpy, pillow and onnxruntime, and the other files of this folder. Prints the digit and its probability
+for each picture. Exit status: 0 if every picture shows one digit, 1 if one of them does not, and 2 if nothing
+could be tried.
+"""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
-import onnxruntime
-from PIL import Image
+FOLDER = Path(__file__).resolve().parent
+INSTALL = "Install what this needs with: pip install numpy pillow onnxruntime"
 
-ink = np.asarray(Image.open(sys.argv[1]).convert("L"), np.float32) / 255
-if np.median(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])) > 0.5:
-    ink = 1 - ink  # dark ink on light paper
-ink[ink < 0.02] = 0
-rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] / ink.max()
-height, width = (max(1, round(side * 20 / max(box.shape))) for side in box.shape)
-small = np.asarray(Image.fromarray(box).resize((width, height), Image.Resampling.BOX))
-middle = [(small.sum(1 - axis) * np.arange(small.shape[axis])).sum() / small.sum() for axis in (0, 1)]
-top, left = (int(np.clip(round(14 - m), 0, 28 - side)) for m, side in zip(middle, small.shape))
-pixels = np.zeros((1, 28, 28), np.uint8)
-pixels[0, top : top + height, left : left + width] = np.rint(small * 255)
-logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], {"pixels": pixels})[0][0]
-print(f"{logits.argmax()} ({np.exp(logits - logits.max()).max() / np.exp(logits - logits.max()).sum():.1%})")
+
+def main(pictures: list[str]) -> int:
+    """Classify the files called ``pictures``, and return the exit status."""
+    if not pictures or pictures[0] in ("-h", "--help"):
+        print(__doc__.strip(), file=sys.stdout if pictures else sys.stderr)
+        return 0 if pictures else 2
+    try:
+        import numpy
+        import oddities
+        import onnxruntime
+        import preprocess
+    except ImportError as error:
+        return complain(f"{error.name} is missing. {INSTALL}", 2)
+
+    def network(name: str, output: str) -> Callable:
+        session = onnxruntime.InferenceSession(FOLDER / name, providers=["CPUExecutionProvider"])
+        return lambda pixels: session.run([output], {"pixels": pixels[None]})[0][0]
+
+    try:
+        logits = network("model.onnx", "logits")
+        check = (
+            network("digit_check.onnx", "unfamiliarity") if (FOLDER / "digit_check.onnx").exists() else None
+        )
+    except Exception as error:  # noqa: BLE001 - the runtime raises its own classes
+        return complain(f"model.onnx cannot be opened ({error}); unpack the whole archive again.", 2)
+
+    status = 0
+    for picture in pictures:
+        name = f"{picture}: " if len(pictures) > 1 else ""
+        try:
+            ink = preprocess.ink_from_picture(Path(picture).read_bytes())
+        except OSError as error:
+            status = complain(f"{picture} cannot be opened ({error.strerror}).")
+            continue
+        except preprocess.PictureError as error:
+            status = complain(name + str(error))
+            continue
+        pixels = preprocess.prepare(ink)
+        if pixels is None:
+            status = complain(name + preprocess.NO_DIGIT)
+            continue
+        answers = logits(pixels).astype(float)
+        shares = numpy.exp(answers - answers.max())
+        print(f"{name}{answers.argmax()} ({shares.max() / shares.sum():.1%})", flush=True)
+        odd = oddities.oddity(pixels, ink) or ("unfamiliar" if check and check(pixels) > 1 else None)
+        if odd:
+            status = complain(name + oddities.WARNINGS[odd])
+    return status
+
+
+def complain(sentence: str, status: int = 1) -> int:
+    """Print a sentence as an error, and return the exit status."""
+    print(sentence, file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

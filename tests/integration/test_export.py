@@ -1,12 +1,13 @@
 """Exported models answer like the model itself, without this program."""
 
-import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kd.drawing import preprocess
+from kd import paths
+from kd.data import digits
+from kd.drawing import doubts, familiarity, oddities, preprocess, uploads
 from kd.errors import UserError
 from kd.export import formats
 from kd.models import inference, registry
@@ -124,26 +127,113 @@ def test_unknown_format_is_refused(mnist):
         formats.export(registry.build("linear", 0), "linear", "pickle", mnist.test)
 
 
-@pytest.mark.parametrize("paper", [False, True], ids=["light-on-dark", "dark-on-light"])
-def test_script_classifies_a_drawing_like_the_app(paper, shipped, mnist, tmp_path):
-    """Follow a user: unpack the zip and run the script on a picture."""
-    exported = formats.export(shipped, "cnn", "onnx", mnist.test)
-    for name, content in unpacked(exported).items():
-        (tmp_path / name).write_bytes(content)
-    for digit in (2, 7):
-        ink = preprocess.ink_from_canvas(strokes.render(strokes.DIGITS[digit]))
-        picture = np.rint(255 * (1 - ink if paper else ink)).astype(np.uint8)
-        Image.fromarray(picture).save(tmp_path / "digit.png")
-        script = subprocess.run(
-            [sys.executable, "classify.py", "digit.png"],
-            cwd=tmp_path,
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_export_contains_the_preprocessing_unchanged(format, mnist):
+    files = unpacked(formats.export(registry.build("linear", 0), "linear", format, mnist.test))
+    for name in ("preprocess.py", "oddities.py"):
+        assert files[name] == (paths.PACKAGE / "drawing" / name).read_bytes()
+
+
+# -- the script that classifies pictures -----------------------------------------------------
+
+CASES = Path(__file__).parents[1] / "cases" / "pictures"
+
+
+@pytest.fixture(scope="module")
+def familiar(shipped, sample):
+    return familiarity.Familiar(shipped, sample.validation)
+
+
+@pytest.fixture(scope="module")
+def script(shipped, mnist, familiar, tmp_path_factory):
+    """Unpack an export, and return a function that runs its script from another folder."""
+    folder, elsewhere = tmp_path_factory.mktemp("export"), tmp_path_factory.mktemp("elsewhere")
+    for name, content in unpacked(formats.export(shipped, "cnn", "onnx", mnist.test, familiar)).items():
+        (folder / name).write_bytes(content)
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, folder / "classify.py", *arguments],
+            cwd=elsewhere,
             capture_output=True,
             text=True,
             timeout=120,
         )
-        assert script.returncode == 0, script.stderr
-        pixels = torch.from_numpy(preprocess.prepare(ink)).unsqueeze(0)
-        inputs = dataclasses.replace(mnist.test.take(slice(0, 1)), images=pixels).inputs()
-        probabilities = inference.logits_in_chunks(shipped, inputs).double().softmax(1)[0]
-        assert script.stdout.strip() == f"{digit} ({probabilities[digit]:.1%})"
-        assert int(probabilities.argmax()) == digit
+
+    return run
+
+
+def drawings(folder):
+    """Write pictures of digits, letters, several digits, a blot and ruled paper; return their paths."""
+    drawn = {f"digit {digit}": strokes.DIGITS[digit] for digit in (2, 7)}
+    drawn |= {f"letter {name}": strokes.LETTERS[name] for name in ("W", "M")}
+    drawn |= {"fence": strokes.SCRIBBLES["fence"]}
+    drawn |= json.loads((CASES.parent / "two-digits.json").read_text())
+    inks = {name: preprocess.ink_from_canvas(strokes.render(drawing)) for name, drawing in drawn.items()}
+    y, x = np.mgrid[:280, :280] - 140
+    inks["blot"] = (x * x + 2 * y * y < 90**2).astype(np.float32)
+    inks["ruled paper"] = np.maximum(inks["digit 7"], np.where(y % 70 < 3, 1, 0))
+    for number, (name, ink) in enumerate(inks.items()):
+        grey = ink if number % 2 else 1 - ink
+        Image.fromarray(np.rint(255 * grey).astype(np.uint8)).save(folder / f"{name}.png")
+    return sorted(folder.iterdir())
+
+
+def said_by_app(path, model, familiar):
+    """Return what the Draw page makes of a picture: the answer or None, and the first warning or None."""
+    ink = uploads.ink_from_picture(path.read_bytes())
+    pixels = preprocess.prepare(ink)
+    if pixels is None:
+        return None, preprocess.NO_DIGIT
+    inputs = digits.normalize(torch.from_numpy(pixels)[None])
+    shares = inference.logits_in_chunks(model, inputs).double().softmax(1)[0]
+    said = f"{shares.argmax()} ({shares.max():.1%})"
+    if oddities.has_lines(ink):
+        return said, oddities.WARNINGS["lines"]
+    return said, doubts.not_one_digit(pixels, bool(familiar.knows(inputs)[0]))
+
+
+def test_script_and_app_agree_on_every_picture(script, shipped, familiar, tmp_path):
+    pictures = [*sorted(CASES.iterdir()), *drawings(tmp_path)]
+    done = script(*pictures)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    said = {path: said_by_app(path, shipped, familiar) for path in pictures}
+    assert done.stdout.splitlines() == [f"{path}: {answer}" for path, (answer, _) in said.items() if answer]
+    assert done.stderr.splitlines() == [
+        f"{path}: {warning}" for path, (_, warning) in said.items() if warning
+    ]
+    warned = {path.stem: warning for path, (_, warning) in said.items() if warning}
+    assert {warned.get(name) for name in ("two_far_3_7", "two_near_1_0", "10", "11", "42", "100")} == {
+        oddities.WARNINGS["several"]
+    }
+    assert warned["blot"] == oddities.WARNINGS["blot"]
+    assert warned["ruled paper"] == oddities.WARNINGS["lines"]
+    assert warned["fence"] == oddities.WARNINGS["unfamiliar"]
+    assert warned["blank_white"] == warned["blank_black"] == preprocess.NO_DIGIT
+    assert not {"digit 2", "digit 7", "grey240_ink10", "exif6"} & set(warned)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("grey240_ink10.png", 0, r"7 \(\d+\.\d%\)\n"),
+        ("blank_white.png", 1, "No digit was found in this picture; .*"),
+        ("nothing.png", 1, ".*nothing.png cannot be opened .*"),
+        (None, 2, "Say which digit a picture shows: python classify.py PICTURE.*"),
+    ],
+)
+def test_script_says_in_its_exit_status_what_happened(script, name, status, said):
+    done = script(*([CASES / name] if name else []))
+    assert done.returncode == status and "Traceback" not in done.stderr
+    assert re.fullmatch(said, done.stderr if status else done.stdout, re.DOTALL)
+    assert not (done.stdout if status else done.stderr)
+
+
+def test_script_without_its_model_says_so(tmp_path):
+    for path in (paths.EXPORT_SCRIPT, *formats.PREPROCESSING):
+        name = "classify.py" if path == paths.EXPORT_SCRIPT else path.name
+        (tmp_path / name).write_bytes(path.read_bytes())
+    done = subprocess.run(
+        [sys.executable, tmp_path / "classify.py", "x.png"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and re.fullmatch("model.onnx cannot be opened .*\n", done.stderr)
