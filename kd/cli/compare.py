@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.cli.output import add_json, load_mnist, nothing_kept
+from kd.cli.output import add_json, load_mnist, nothing_kept, say
 from kd.device import training_device
 from kd.errors import UserError
-from kd.evaluation.comparison import measured, teacher_of, text
+from kd.evaluation import comparison, speeds, text
 from kd.store import runs
 from kd.teachers import catalogue
 
@@ -30,6 +30,9 @@ def add(commands: Any) -> None:
         nargs="+",
         help="the id of a stored run, as the command that trained it printed",
     )
+    command.add_argument(
+        "--known", action="store_true", help="show sizes and accuracies, which are known without measuring"
+    )
     add_json(command)
     command.set_defaults(run=run, kept=nothing_kept)
 
@@ -42,9 +45,26 @@ def run(given: argparse.Namespace) -> int:
             raise UserError(
                 f"{run.id} has no network to measure; name runs of the command distil, teacher or compress."
             )
+    if given.known:
+        facts = {run.id: comparison.known(run) for run in chosen}
+        print(json.dumps(facts) if given.json else text.without_measuring(chosen))
+        return 0
     runs.check_writable()
-    mnist, found = load_mnist(), {}
-    for run in tqdm(chosen, unit="run", file=sys.stderr):
-        found[run.id] = measured(run, mnist, catalogue.load(teacher_of(run), training_device()))
-    print(json.dumps(found) if given.json else text(found))
-    return 0
+    teachers = {run.id: catalogue.load(comparison.teacher_of(run), training_device()) for run in chosen}
+    mnist = load_mnist()
+    architectures = [network.architecture for network in (*chosen, *teachers.values())]
+    evaluated = [run.architecture for run in chosen if comparison.stored(run) is None for _ in run.models]
+    seconds = speeds.expected_seconds(architectures, evaluated, len(mnist.test))
+    say(f"this takes about {speeds.duration(seconds)}; nothing else should run on this machine")
+    with tqdm(total=100, unit="%", file=sys.stderr) as bar:
+
+        def progress(share: float, what: str) -> None:
+            bar.update(round(100 * share) - bar.n)
+            bar.set_description_str(f"{what} ")
+
+        found, problems = comparison.measure(chosen, mnist, lambda run: teachers[run.id], progress=progress)
+    for id, problem in problems.items():
+        say(f"{id}: {problem}")
+    if found:
+        print(json.dumps(found) if given.json else text.table(found))
+    return 2 if problems else 0

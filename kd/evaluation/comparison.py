@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
-import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ from kd.data.digits import Mnist
 from kd.data.task import MNIST
 from kd.device import cores, training_device
 from kd.errors import UserError
+from kd.evaluation import speeds
 from kd.export import formats
 from kd.metrics import classification, size
-from kd.metrics.latency import ONNX, PYTORCH, ROUNDS, compare
+from kd.metrics.latency import BATCHES, PYTORCH, ROUNDS, compare, thread_counts
 from kd.models import inference
 from kd.store import runs, safe_files
 from kd.teachers.averaged import MeanTeacher
@@ -35,74 +36,155 @@ ARTICLE = "35% less time for 1 to 2 points"
 PRICES = (1.0, 0.5, 0.15)
 
 
-def measured(
-    run: runs.Run,
+Teacher = CachedTeacher | MeanTeacher
+
+_DISTURBED = (
+    "Training began during this measurement, so its times are unreliable and were not kept. "
+    "Measure again when the training has ended."
+)
+
+
+def measure(
+    chosen: Sequence[runs.Run],
     mnist: Mnist,
-    teacher: CachedTeacher | MeanTeacher,
+    teacher: Callable[[runs.Run], Teacher],
     rounds: int | None = None,
     seconds: float = 0.01,
+    progress: Callable[[float, str], Any] = lambda share, what: None,
     disturbed: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Measure a run's networks and its teacher on this machine's test set, and store the result with the run.
+) -> tuple[dict[str, dict[str, Any]], dict[str, UserError]]:
+    """Measure the networks of runs and their teachers, and store the results with the runs.
+
+    Accuracy and the like are measured on the test set, and only once for each run. The latency of each
+    architecture is measured once for all of its networks, all architectures in the same alternating rounds.
 
     Args:
-        run: a stored run.
+        chosen: stored runs.
         mnist: the data; only its test set is used.
-        teacher: the teacher that the run learned from; for a teacher's own run, any teacher to compare with.
+        teacher: returns the teacher that a run learned from; for a teacher's own run, any to compare with.
         rounds: rounds per latency (see kd.metrics.latency); latency.ROUNDS if None.
         seconds: minimum duration of one latency measurement, in seconds.
-        disturbed: called about once a second and at the end; if it returns True, nothing is stored.
+        progress: called often, while nothing is timed, with the fraction that is done and what comes next.
+        disturbed: called as often, and at the end; if it returns True, nothing is stored.
 
     Returns:
-        The measures by network, with accuracies as fractions, sizes in bytes and latencies in seconds.
+        The measures of each run by its id, with accuracies as fractions, sizes in bytes and latencies in
+        seconds; and the problem of each run that could not be measured or stored.
 
     Raises:
-        UserError: a file of the run is missing or damaged, the measurement was disturbed, or the result
-            cannot be stored.
+        UserError: the measurement was disturbed.
     """
-    device = training_device()
-    networks: dict[str, nn.Module] = {name: run.model(name).to(device) for name in run.models}
-    architectures = dict.fromkeys(networks, run.architecture)
-    if "teacher" not in networks:
-        networks["teacher"], architectures["teacher"] = teacher.model, teacher.architecture
-    test = mnist.to(device).test
-    logits = {
-        name: inference.logits_in_chunks(networks[name], test.inputs(), 512).cpu() for name in run.models
-    }
-    if "teacher" not in logits:
-        logits["teacher"] = teacher.logits(test).cpu()  # from its cache
+    device, found, problems = training_device(), {}, {}
+    networks: dict[str, nn.Module] = {}
+    for place, run in enumerate(chosen):
+        progress(0.3 * place / len(chosen), f"Classifying the test images: {run.name}")
+        try:
+            found[run.id] = _evaluated(run, mnist, teacher(run))
+            for role, model in found[run.id].items():
+                if model["architecture"] not in networks:
+                    network = run.model(role).to(device) if role in run.models else teacher(run).model
+                    networks[model["architecture"]] = network
+        except UserError as error:
+            found.pop(run.id, None)
+            problems[run.id] = error
+    total = max(1, len(networks)) * len(BATCHES) * len(thread_counts())
+    calls = itertools.count()
 
     def check() -> None:
+        share = min(1.0, next(calls) / (total + (rounds or ROUNDS) * total / max(1, len(networks))))
+        progress(0.3 + 0.7 * share, f"Timing {_count(len(networks), 'network')} in turn")
         if disturbed():
-            raise UserError(
-                "Training began during this measurement, so its times are unreliable and were not kept. "
-                "Measure again when the training has ended."
-            )
+            raise UserError(_DISTURBED)
 
     latencies = compare(
         networks, rounds=rounds or ROUNDS, seconds=seconds, exported=_exported(networks), between=check
     )
     check()
-    labels = test.labels.cpu()
-    measures = {
+    about = {
         "format": FORMAT,
         "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "machine": machine(),
         "source": mnist.source,
-        "test_images": len(test),
-        "models": {
-            name: {
-                "architecture": architectures[name],
-                **dataclasses.asdict(size.network_size(architectures[name])),
-                "file_bytes": _file_bytes(run, name),
-                "latency": latencies[name],
-                **classification.quality(outputs, labels, logits["teacher"]),
-            }
-            for name, outputs in logits.items()
-        },
+        "test_images": len(mnist.test),
     }
-    _store(run, measures)
-    return measures
+    measures = {}
+    for run in chosen:
+        if run.id in found:
+            models = {
+                role: model | {"latency": latencies[model["architecture"]]}
+                for role, model in found[run.id].items()
+            }
+            try:
+                _store(run, about | {"models": models})
+                measures[run.id] = about | {"models": models}
+            except UserError as error:
+                problems[run.id] = error
+    return measures, problems
+
+
+def measured(run: runs.Run, mnist: Mnist, teacher: Teacher, **options: Any) -> dict[str, Any]:
+    """Measure a single run, as measure() does, and return its measures.
+
+    Raises:
+        UserError: a file of the run is missing or damaged, the measurement was disturbed, or the result
+            cannot be stored.
+    """
+    measures, problems = measure([run], mnist, lambda run: teacher, **options)
+    for problem in problems.values():
+        raise problem
+    return measures[run.id]
+
+
+def _evaluated(run: runs.Run, mnist: Mnist, teacher: Teacher) -> dict[str, dict[str, Any]]:
+    """Return the sizes and the quality of a run's networks and its teacher, by role: stored ones if possible.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
+    device = training_device()
+    networks = {role: run.model(role).to(device) for role in run.models}
+    before = stored(run)
+    if before and (before["source"], before["test_images"]) == (mnist.source, len(mnist.test)):
+        return before["models"]
+    test = mnist.to(device).test
+    logits = {
+        role: inference.logits_in_chunks(network, test.inputs(), 512).cpu()
+        for role, network in networks.items()
+    }
+    if "teacher" not in logits:
+        logits["teacher"] = teacher.logits(test).cpu()  # from its cache
+    architectures = {"teacher": teacher.architecture} | dict.fromkeys(networks, run.architecture)
+    labels = test.labels.cpu()
+    return {
+        role: {
+            "architecture": architectures[role],
+            **dataclasses.asdict(size.network_size(architectures[role])),
+            "file_bytes": _file_bytes(run, role),
+            **classification.quality(outputs, labels, logits["teacher"]),
+        }
+        for role, outputs in logits.items()
+    }
+
+
+def known(run: runs.Run) -> dict[str, Any]:
+    """Return what is known of a run's first network without measuring: its size, and how accurate it is.
+
+    ``interval`` is Wilson's 95% confidence interval of the accuracy; ``points`` are lost against the teacher,
+    and ``control`` is the control's accuracy, None if there is none.
+    """
+    role, tested = run.models[0], run.measures["models"]
+    accuracy, images = tested[role]["test_accuracy"], run.measures.get("test_images", 0)
+    teacher = tested.get("teacher", {}).get("test_accuracy") if role != "teacher" else None
+    return {
+        "architecture": run.architecture,
+        **dataclasses.asdict(size.network_size(run.architecture)),
+        "file_bytes": _file_bytes(run, role),
+        "test_accuracy": accuracy,
+        "interval": classification.interval(round(accuracy * images), images) if images else None,
+        "control": tested.get("control", {}).get("test_accuracy"),
+        "teacher": teacher,
+        "points": None if teacher is None else 100 * (teacher - accuracy),
+    }
 
 
 def teacher_of(run: runs.Run) -> str:
@@ -112,14 +194,9 @@ def teacher_of(run: runs.Run) -> str:
 
 
 def _exported(networks: Mapping[str, nn.Module]) -> dict[str, Callable[[int], formats.LogitsFunction]]:
-    """Return a function per network that runs its ONNX file.
-
-    A student's control has none: its file equals the student's.
-    """
+    """Return a function per network that runs its ONNX file."""
     return {
-        name: functools.partial(formats.run_onnx, formats.to_onnx(model))
-        for name, model in networks.items()
-        if name != "control" or "student" not in networks
+        name: functools.partial(formats.run_onnx, formats.to_onnx(model)) for name, model in networks.items()
     }
 
 
@@ -229,22 +306,24 @@ def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, 
     """Compare a student with its teacher; return None if there is no student or no such latency.
 
     Returns:
-        ``faster``: the teacher's latency divided by the student's; ``less_time``: the fraction of time
-        saved; ``points``: the accuracy lost, in percentage points; ``smaller``: the teacher's size
-        divided by the student's.
+        ``faster``: the teacher's latency divided by the student's, ``low`` and ``high``: its range, and
+        ``clear``: whether the range is narrow and both were measured at the same time (1 or 0);
+        ``less_time``: the fraction of time saved; ``points``: the accuracy lost, in percentage points;
+        ``smaller``: the teacher's size divided by the student's.
     """
     models = measures["models"]
     if "student" not in models or "teacher" not in models:
         return None
-    student, teacher = (latency(models[name], batch, threads) for name in ("student", "teacher"))
-    found = measures["models"]
-    if "student" not in found or "teacher" not in found:
-        return None
-    student, teacher = (latency(found[name], batch, threads) for name in ("student", "teacher"))
+    student, teacher = (latency(models[role], batch, threads) for role in ("student", "teacher"))
     if student is None or teacher is None:
         return None
+    speedup = speeds.speedup(student, teacher)
+    together = models["student"].get("latency_when") == models["teacher"].get("latency_when")
     return {
-        "faster": teacher["median"] / student["median"],
+        "faster": speedup.median,
+        "low": speedup.low,
+        "high": speedup.high,
+        "clear": float(speedup.clear and together),
         "less_time": 1 - student["median"] / teacher["median"],
         "points": 100 * (models["teacher"]["test_accuracy"] - models["student"]["test_accuracy"]),
         "smaller": models["teacher"]["bytes"] / models["student"]["bytes"],
@@ -254,11 +333,14 @@ def verdict(measures: Mapping[str, Any], batch: int, threads: int) -> dict[str, 
 def bargains(
     measured_runs: Mapping[str, Mapping[str, Any]], batch: int, threads: int
 ) -> dict[float, tuple[str, dict[str, float]]]:
-    """Return the fastest student that costs no more than each of PRICES: price -> run id and verdict."""
+    """Return the fastest student that costs no more than each of PRICES: price -> run id and verdict.
+
+    Only students that are clearly faster than their teachers count.
+    """
     verdicts = {}
     for id, measures in measured_runs.items():
         result = verdict(measures, batch, threads)
-        if result:
+        if result and result["clear"] and result["faster"] > 1:
             verdicts[id] = result
     best = {}
     for price in PRICES:
@@ -275,72 +357,6 @@ def differences(*configs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         for key in {key: None for config in configs for key in config}
     }
     return {key: values for key, values in settings.items() if any(value != values[0] for value in values)}
-
-
-_COLUMNS = (  # heading, width
-    ("accuracy", 9),
-    ("control", 9),
-    ("teacher", 9),
-    ("points", 8),
-    ("images", 8),
-    ("threads", 8),
-    ("ms", 9),
-    ("teacher", 9),
-    ("faster", 8),
-    ("ONNX ms", 9),
-)
-
-
-def text(measured_runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a table of the measured students (run id -> measures), each compared with its teacher."""
-    lines = [f"{'run':34}{'student':16}" + "".join(f"{head:>{width}}" for head, width in _COLUMNS)]
-    for id, measures in measured_runs.items():
-        for row in measures["models"].get("student", {}).get("latency", []):
-            result = verdict(measures, row["batch"], row["threads"])
-            if row["runtime"] == PYTORCH and result is not None:
-                lines.append(_line(id, measures["models"], row, result))
-    conditions = {
-        (row["batch"], row["threads"])
-        for measures in measured_runs.values()
-        for model in measures["models"].values()
-        for row in model["latency"]
-    }
-    for batch, threads in sorted(conditions):
-        for price, (id, result) in bargains(measured_runs, batch, threads).items():
-            name = measured_runs[id]["models"]["student"]["architecture"]
-            lines.append(
-                f"{_count(batch, 'image')}, {_count(threads, 'thread')}, at most "
-                f"{price:g} point{'s' if price > 1 else ''}: "
-                f"{name} ({result['faster']:.1f}x for {result['points']:.2f})"
-            )
-    lines.append(
-        "Each network in its fastest form; medians of alternating rounds. "
-        "Accuracies are on the test set, which was not used to choose anything."
-    )
-    return "\n".join(lines)
-
-
-def _line(id: str, models: Mapping[str, Any], row: Mapping[str, Any], result: Mapping[str, float]) -> str:
-    """Return a student's line of the table for one batch size and thread count."""
-    batch, threads = row["batch"], row["threads"]
-    accuracies = [
-        f"{models[role]['test_accuracy']:.2%}" if role in models else ""
-        for role in ("student", "control", "teacher")
-    ]
-    teacher = latency(models["teacher"], batch, threads)
-    exported = latency(models["student"], batch, threads, ONNX)
-    cells = [
-        *accuracies,
-        f"{result['points']:.2f}",
-        str(batch),
-        str(threads),
-        f"{1e3 * row['median']:.3f}",
-        f"{1e3 * teacher['median']:.3f}" if teacher else "",
-        f"{result['faster']:.1f}x",
-        f"{1e3 * exported['median'] if exported else math.nan:.3f}",
-    ]
-    columns = "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS))
-    return f"{id:34}{models['student']['architecture']:16}{columns}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -31,7 +31,11 @@ class Latency:
 
 
 def alternating(
-    works: Mapping[Name, Callable[[], Any]], threads: int, rounds: int = ROUNDS, seconds: float = 0.01
+    works: Mapping[Name, Callable[[], Any]],
+    threads: int,
+    rounds: int = ROUNDS,
+    seconds: float = 0.01,
+    between: Callable[[], Any] = lambda: None,
 ) -> dict[Name, Latency]:
     """Return the latency of one call of each of ``works``, after a warm-up.
 
@@ -41,6 +45,7 @@ def alternating(
         rounds: the number of rounds; in each one, all functions are timed in turn, so that a slow moment
             affects all of them.
         seconds: the approximate duration of a turn.
+        between: called before each round, while nothing is timed.
     """
     from torch.utils import benchmark  # slow to import; warns without a GPU
 
@@ -52,6 +57,7 @@ def alternating(
         calls = {name: max(1, round(seconds / _least(timer))) for name, timer in timers.items()}
         taken: dict[Name, list[Any]] = {name: [] for name in works}
         for _ in range(rounds):
+            between()
             for name, timer in timers.items():
                 taken[name].append(timer.timeit(calls[name]))
     merged = {name: benchmark.Measurement.merge(measurements)[0] for name, measurements in taken.items()}
@@ -120,19 +126,19 @@ def compare(
         seconds: the approximate duration of a turn.
         exported: for some of the networks, a function from a number of threads to a runner of the ONNX
             file on pixels, (N, 28, 28) uint8. Runners are timed in the same rounds.
-        between: called about once a second while nothing is timed.
+        between: called before each round, and for each network, while nothing is timed.
 
     Returns:
         name -> rows with batch, threads, runtime, median and iqr in seconds, images_per_second and form.
     """
-    threads = threads or _threads()
+    threads = threads or thread_counts()
     ready = {(name, count): make(count) for name, make in (exported or {}).items() for count in threads}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     for batch in batches:
         for count in threads:
-            between()
             works, chosen = {}, {}
             for name, model in networks.items():
+                between()
                 tried = {form: _work(*how, batch) for form, how in forms(model.eval()).items()}
                 times = alternating(tried, count, rounds=3, seconds=seconds / 2) if len(tried) > 1 else {}
                 chosen[name] = min(tried, key=lambda form: times[form].median) if times else next(iter(tried))
@@ -141,7 +147,7 @@ def compare(
                     works[ONNX, name] = functools.partial(
                         ready[name, count], np.zeros((batch, MNIST.height, MNIST.width), np.uint8)
                     )
-            for (runtime, name), took in alternating(works, count, rounds, seconds).items():
+            for (runtime, name), took in alternating(works, count, rounds, seconds, between).items():
                 found[name].append(
                     {
                         "batch": batch,
@@ -156,7 +162,7 @@ def compare(
     return found
 
 
-def _threads() -> tuple[int, ...]:
+def thread_counts() -> tuple[int, ...]:
     """Return 1 and the number of all threads."""
     return tuple(sorted({1, torch.get_num_threads()}))
 

@@ -12,10 +12,8 @@ from torch import nn
 from kd import paths
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
-from kd.evaluation import comparison
 from kd.experiments.distil import Distillation
 from kd.figures import training
-from kd.metrics import latency
 from kd.models import registry
 from kd.store import checkpoints, runs
 from kd.ui.drawing import answers
@@ -344,34 +342,6 @@ def test_damaged_checkpoint_is_named_and_others_are_listed(app, stored, interrup
     )
     at = app(run=interrupted)
     assert not at.exception and "is damaged" in said(at) and at.button(key="start")
-
-
-def test_compare_page_measures_a_run_and_summarizes_it(app, stored, monkeypatch):
-    monkeypatch.setattr(latency, "ROUNDS", 2)
-    at = app("compare")
-    assert not at.exception and at.dataframe[0].value["ms"].isna().all()
-    at.button(key="measure").click().run(timeout=240)
-    assert not at.exception and at.button(key="measure").disabled, "all are measured"
-    line = at.dataframe[0].value.iloc[0]
-    assert (
-        line["ms"] > 0
-        and line["weights"] == 23860
-        and line["accuracy"] == pytest.approx(stored.measures["models"]["student"]["test_accuracy"])
-    )
-    assert "less time** than its teacher" in said(at) and comparison.ARTICLE in said(at)
-    at.segmented_control(key="compare_batch").set_value(256).run()
-    assert not at.exception and at.dataframe[0].value["images/s"].iloc[0] > 0
-
-
-def test_nothing_is_measured_during_training(app, stored, monkeypatch):
-    at = app("compare")
-    monkeypatch.setattr(type(shared.manager()), "busy", lambda self: True)
-    at.button(key="measure").click().run()
-    assert (
-        not at.exception
-        and "Try again when it has finished" in said(at)
-        and comparison.stored(stored) is None
-    )
 
 
 def test_imported_weights_are_a_run_for_every_page(app, mnist, tmp_path):

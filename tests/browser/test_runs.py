@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,19 @@ def test_report_draws_its_charts_without_a_network(
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     expect(page.get_by_role("heading", level=1)).to_have_text(stored)
     assert [url for url in asked if not url.startswith("blob:")] == [file.as_uri()]
+
+
+def test_measuring_can_be_cancelled(page: Page, server: Server, run: tuple[str, str]) -> None:
+    visit(page, server.link("compare"))
+    expect(page.get_by_text("Measuring takes about")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Measure ([0-9]+ new|all again)$")).click()
+    cancel = button(page, "Cancel")
+    # Where a run of an earlier test still trains, nothing is measured.
+    expect(cancel.or_(page.get_by_text("Try again when it has finished"))).to_be_visible()
+    if cancel.count():
+        cancel.click()
+        expect(page.get_by_text("The measurement was cancelled")).to_be_visible()
+        expect(cancel).to_have_count(0)
 
 
 def test_run_is_measured_and_compared(page: Page, server: Server, run: tuple[str, str]) -> None:

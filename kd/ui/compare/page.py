@@ -8,7 +8,7 @@ import streamlit as st
 import torch
 
 from kd import paths
-from kd.evaluation import comparison
+from kd.evaluation import comparison, speeds
 from kd.metrics import latency
 from kd.store import runs
 from kd.ui.compare import panels, table
@@ -20,9 +20,9 @@ def show() -> None:
     st.title("Compare", anchor=False)
     st.markdown(
         "A model is deployed for its **latency** and **size** as well as its **accuracy**. This page "
-        "measures latency, size and accuracy of every saved run on this machine: accuracy on the test set, "
-        "latency of teacher and student in alternating rounds, each in its fastest form. Tick one run to "
-        "look closer, or several to see them in one chart."
+        "shows size and test accuracy of every saved run, and measures the latency of each architecture on "
+        "this machine, all of them in alternating rounds, each in its fastest form. Tick one run to look "
+        "closer, or several to see them in one chart."
     )
     stored = [run for run in runs.list_runs()[0] if run.models and run.about.comparable and run.measures]
     if not stored:
@@ -31,7 +31,7 @@ def show() -> None:
         )
         st.page_link(paths.page("distil"), label="Distil a student", icon=":material/school:")
         st.stop()
-    measured = {run.id: measures for run in stored if (measures := comparison.stored(run))}
+    measured = speeds.unified({run.id: measures for run in stored if (measures := comparison.stored(run))})
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         batch = st.segmented_control(
@@ -53,16 +53,17 @@ def show() -> None:
         )
         missing = [run for run in stored if run.id not in measured]
         st.button(
-            f"Measure {len(missing)} new" if missing else "All are measured",
+            f"Measure {len(missing)} new" if missing else "Measure all again",
             key="measure",
             type="primary" if missing else "secondary",
             icon=":material/timer:",
-            disabled=not missing,
             on_click=panels.queue,
-            args=([run.id for run in missing],),
-            help="A few seconds per run. Nothing else should run on the machine.",
+            args=([run.id for run in stored],),
+            help="All networks are timed together, so that their times can be compared. Nothing else should "
+            "run on the machine.",
         )
-    place = st.empty()  # for the progress bar; what was measured before stays on the page below it
+        st.caption(f"Measuring takes about {panels.expected(stored, measured)}.")
+    place = st.container()  # for the progress bar; what was measured before stays on the page below it
     notices.show()
     ticked = st.dataframe(
         [table.row(run, measured.get(run.id), batch, threads) for run in stored],
@@ -82,7 +83,7 @@ def show() -> None:
     )
     panels.picture(stored, measured, batch, threads)
     if len(chosen) == 1:
-        panels.details(chosen[0], measured)
+        panels.details(chosen[0], stored, measured)
     elif chosen:
         panels.overlay(chosen)
     panels.measure(stored, place)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
+import time
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
 from kd import permissions
 from kd.config.glossary import TERMS
 from kd.errors import UserError
-from kd.evaluation import comparison
+from kd.evaluation import comparison, speeds
 from kd.figures import training
 from kd.figures.comparison import article, confusion, overlaid, pareto
 from kd.metrics import latency
@@ -23,6 +25,7 @@ from kd.ui.shell import notices, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 
 MOST = 4  # runs in one chart
+TOLD = 0.5  # seconds between updates of the progress bar, so that they do not disturb what is timed
 
 # -- measuring ---------------------------------------------------------------------------
 
@@ -41,37 +44,50 @@ def queue(ids: list[str]) -> None:
         st.session_state[session_keys.MEASURE] = list(ids)
 
 
+def expected(stored: list[runs.Run], measured: Measures) -> str:
+    """Return about how long it takes to measure runs, in words."""
+    names = {comparison.teacher_of(run) for run in stored}
+    architectures = [run.architecture for run in stored] + [teachers.architecture(name) for name in names]
+    evaluated = [run.architecture for run in stored if run.id not in measured for _ in run.models]
+    images = len(shared.manager().source.mnist().test)
+    return speeds.duration(speeds.expected_seconds(architectures, evaluated, images))
+
+
+def cancel() -> None:
+    """Forget the queue. As a callback: the rerun that it comes with ends the measurement."""
+    st.session_state.pop(session_keys.MEASURE, None)
+    notices.notify("info", "The measurement was cancelled. What was measured before is kept.")
+
+
 def measure(stored: list[runs.Run], place: st.delta_generator.DeltaGenerator) -> None:
-    """Measure the queued runs, one after the other, and store the result with each."""
+    """Measure the queued runs together, and store the result with each."""
     queued = st.session_state.get(session_keys.MEASURE)
     if not queued:
         return
-    bar, count = place.progress(0.0), len(queued)
+    bar = place.progress(0.0)
+    place.button("Cancel", key="measure_cancel", icon=":material/close:", on_click=cancel)
+    told = 0.0
 
-    def tell(run: runs.Run) -> None:
-        bar.progress(
-            1 - len(queued) / count,
-            f"Measuring {plain(run.name)}" + (f", {len(queued) - 1} to go" if len(queued) > 1 else ""),
+    def progress(share: float, what: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TOLD:
+            bar.progress(share, f"{plain(what)}…")  # ends the script here if the viewer cancels or leaves
+            told = time.monotonic()
+
+    try:
+        _, problems = comparison.measure(
+            [run for run in stored if run.id in queued],
+            shared.manager().source.mnist(),
+            lambda run: teachers.find(comparison.teacher_of(run)),
+            progress=progress,
+            disturbed=shared.manager().busy,
         )
-
-    def disturbed(run: runs.Run) -> bool:
-        tell(run)  # ends the script here if the viewer has left the page
-        return shared.manager().busy()
-
-    while queued:
-        run = next((run for run in stored if run.id == queued[0]), None)
-        if run is not None:
-            tell(run)
-            try:
-                comparison.measured(
-                    run,
-                    shared.manager().source.mnist(),
-                    teachers.find(comparison.teacher_of(run)),
-                    disturbed=partial(disturbed, run),
-                )
-            except UserError as error:
-                notices.notify("error", f"{run.name}: {error}")
-        queued.pop(0)
+        names = {run.id: run.name for run in stored}
+        if problems:
+            notices.notify("error", " ".join(f"{names[id]}: {error}" for id, error in problems.items()))
+    except UserError as error:
+        notices.notify("error", str(error))
+    st.session_state.pop(session_keys.MEASURE, None)
     st.rerun()
 
 
@@ -86,17 +102,24 @@ def picture(stored: list[runs.Run], measured: Measures, batch: int, threads: int
     if not shown:
         return
     spoken = "; ".join(
-        f"{point.role} {point.name} {1e3 * point.seconds:.3g} ms, {point.accuracy:.2%}"
+        f"{point.role} {point.name} {1e3 * point.seconds:.3g} ± {500 * point.iqr:.2g} ms, "
+        f"{point.accuracy:.2%}"
         for point in comparison.frontier(shown)
     )
     live_chart(pareto(shown, batch), "pareto", f"Accuracy against latency. Pareto front: {spoken}.")
     machines = {measures["machine"] for measures in measured.values()}
     st.caption(
         f"Measured on: {'; '.join(sorted(machines))}. The area of a mark is proportional to the network's "
-        f"size in bytes. Dashed line: the Pareto front. {TERMS['Pareto front']}"
+        f"size in bytes; a horizontal line through it is the interquartile range. Dashed line: the Pareto "
+        f"front. {TERMS['Pareto front']}"
     )
     headline, *prices = table.gains(stored, measured, batch, threads) or [""]
-    if headline:
+    if not headline:
+        st.markdown(
+            "No student is clearly faster than its teacher with these settings: the times vary too much, or "
+            "were not measured together. Measure again when nothing else runs on the machine."
+        )
+    else:
         st.markdown(headline)
         st.markdown("\n".join(f"- {price}" for price in prices))
 
@@ -104,8 +127,11 @@ def picture(stored: list[runs.Run], measured: Measures, batch: int, threads: int
 # -- one run --------------------------------------------------------------------------------
 
 
-def details(run: runs.Run, measured: Measures) -> None:
-    """Show one run: its latencies, confusion matrices, and training curves next to its teacher's."""
+def details(run: runs.Run, stored: list[runs.Run], measured: Measures) -> None:
+    """Show one run: its latencies, confusion matrices, and training curves next to its teacher's.
+
+    Measuring it again measures all ``stored`` runs, so that their times can be compared.
+    """
     st.header(plain(run.name), anchor=False)
     measures = measured.get(run.id)
     st.button(
@@ -113,7 +139,7 @@ def details(run: runs.Run, measured: Measures) -> None:
         key="measure_one",
         icon=":material/timer:",
         on_click=queue,
-        args=([run.id],),
+        args=([run.id for run in stored],),
     )
     if measures:
         st.dataframe(
@@ -126,7 +152,7 @@ def details(run: runs.Run, measured: Measures) -> None:
             },
         )
         st.caption(
-            f"Measured {measures['when'][:16].replace('T', ' ')}, on {measures['machine']}; medians of "
+            f"Measured {_when(measures)}, on {measures['machine']}; medians of "
             f"{latency.ROUNDS} alternating rounds, ± half the interquartile range."
         )
         charts = {}
@@ -163,6 +189,12 @@ def details(run: runs.Run, measured: Measures) -> None:
                 st.caption(again)
         else:
             curves.show(snapshots.find(run.id))
+
+
+def _when(measures: Mapping[str, Any]) -> str:
+    """Return when the latencies of a run's networks were measured."""
+    times = sorted({model["latency_when"] for model in measures["models"].values()})
+    return " and ".join(time[:16].replace("T", " ") for time in times)
 
 
 def _curve(name: str) -> tuple[list[dict[str, float]], str]:

@@ -22,9 +22,11 @@ NUMBERS = {
     "± ms": ("%.2g", "Half the interquartile range."),
     "images/s": ("%d", None),
     "ONNX ms": ("%.3g", "Median for the exported file in ONNX Runtime, normalization included."),
+    "± ONNX ms": ("%.2g", "Half the interquartile range."),
     "× teacher's speed": (
         "%.1f",
-        "The teacher's latency divided by the student's, each in its fastest form.",
+        "The teacher's latency divided by the student's, each in its fastest form. Empty if its range is too "
+        "wide to say.",
     ),
     "points lost": ("%.2f", "Test accuracy lost against the teacher, in percentage points."),
     "weights": ("localized", None),
@@ -41,31 +43,34 @@ COLUMNS = dict.fromkeys(("accuracy", "± 95%"), _PERCENT) | {
 
 
 def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: int) -> dict[str, Any]:
-    """Return a row of the table; values that were not measured are empty."""
-    role = run.models[0]
+    """Return a row of the table. Sizes and accuracies are known; times that were not measured are empty."""
+    role, facts = run.models[0], comparison.known(run)
     settings, tested = run.config.to_dict(), run.measures["models"]
     model = measures["models"][role] if measures else {}
     took = comparison.latency(model, batch, threads) if model else None
     exported = comparison.latency(model, batch, threads, latency.ONNX) if model else None
     worth = comparison.verdict(measures, batch, threads) if measures else None
+    interval = facts["interval"]
     return {
         "run": cell(run.name),
         "network": run.architecture,
         "method": settings.get("method", run.about.taught_by),
         "T": settings.get("temperature"),
         "accuracy": tested[role]["test_accuracy"],
-        "± 95%": (model["interval"][1] - model["interval"][0]) / 2 if model else None,
-        "control": tested.get("control", {}).get("test_accuracy"),
+        "± 95%": (interval[1] - interval[0]) / 2 if interval else None,
+        "control": facts["control"],
         "ms": 1e3 * took["median"] if took else None,
         "± ms": 500 * took["iqr"] if took else None,
         "images/s": took["images_per_second"] if took else None,
         "ONNX ms": 1e3 * exported["median"] if exported else None,
-        "× teacher's speed": worth["faster"] if worth else None,
-        "points lost": worth["points"] if worth else None,
-        "weights": model.get("parameters"),
-        "multiplications": model.get("macs"),
-        "file KB": _kilobytes(model.get("file_bytes")),
-        "memory KB": _kilobytes(model.get("memory")),
+        "± ONNX ms": 500 * exported["iqr"] if exported else None,
+        "× teacher's speed": worth["faster"] if worth and worth["clear"] else None,
+        "× from, to": _range(worth) if worth else None,
+        "points lost": facts["points"],
+        "weights": facts["parameters"],
+        "multiplications": facts["macs"],
+        "file KB": _kilobytes(facts["file_bytes"]),
+        "memory KB": _kilobytes(facts["memory"]),
         "agreement": tested[role].get("agreement"),
         "ECE": model.get("ece"),
         "epochs": run.config.epochs,
@@ -74,18 +79,26 @@ def row(run: runs.Run, measures: Mapping[str, Any] | None, batch: int, threads: 
     }
 
 
+def _range(worth: Mapping[str, float]) -> str:
+    return f"{worth['low']:.1f} to {worth['high']:.1f}"
+
+
 def _kilobytes(count: int | None) -> float | None:
     return None if count is None else round(count / 1024, 1)
 
 
 def gains(stored: list[runs.Run], measured: Measures, batch: int, threads: int) -> list[str]:
-    """Return sentences on the most accurate student that is faster, and the fastest that lose little."""
+    """Return sentences on the most accurate student that is faster, and the fastest that lose little.
+
+    They only mention students that are clearly faster than their teachers.
+    """
     named = {run.id: f"**{run.architecture}** ({plain(run.name)})" for run in stored}
     worth = {
         id: verdict
         for id in measured
         if id in named
         and (verdict := comparison.verdict(measured[id], batch, threads))
+        and verdict["clear"]
         and verdict["faster"] > 1
     }
     if not worth:
@@ -94,24 +107,28 @@ def gains(stored: list[runs.Run], measured: Measures, batch: int, threads: int) 
     gain = worth[best]
     sentences = [
         f"{named[best]} takes **{gain['less_time']:.0%} less time** than its teacher, "
-        f"{gain['faster']:.1f} times as fast, for **{gain['points']:.2f} points** of accuracy, and is "
-        f"{gain['smaller']:.2g} times smaller. "
+        f"{gain['faster']:.1f} times as fast ({_range(gain)}), for **{gain['points']:.2f} points** of "
+        f"accuracy, and is {gain['smaller']:.2g} times smaller. "
         f"The article that inspired this app reports {comparison.ARTICLE}."
     ]
     for points, (id, gain) in comparison.bargains(measured, batch, threads).items():
         if id in worth:
             sentences.append(
                 f"The fastest that loses at most **{points:g} point{'s' if points > 1 else ''}**: "
-                f"{named[id]}, **{gain['faster']:.1f} times** as fast, {gain['points']:.2f} points lost."
+                f"{named[id]}, **{gain['faster']:.1f} times** as fast ({_range(gain)}), "
+                f"{gain['points']:.2f} points lost."
             )
     return sentences
 
 
 def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return all latencies of one run's networks."""
+    """Return all latencies of one run's networks, once for networks of one architecture."""
+    roles: dict[str, list[str]] = {}
+    for role, model in measures["models"].items():
+        roles.setdefault(model["architecture"], []).append(role)
     return [
         {
-            "network": role,
+            "network": ", ".join(same),
             "images at once": timing["batch"],
             "threads": timing["threads"],
             "runtime": timing["runtime"],
@@ -120,8 +137,8 @@ def latencies(measures: Mapping[str, Any]) -> list[dict[str, Any]]:
             "images/s": timing["images_per_second"],
             "fastest form": timing["form"],
         }
-        for role, model in measures["models"].items()
-        for timing in model["latency"]
+        for same in roles.values()
+        for timing in measures["models"][same[0]]["latency"]
     ]
 
 

@@ -7,6 +7,7 @@ import contextlib
 import streamlit as st
 
 from kd.config.base import Settings
+from kd.data.task import MNIST
 from kd.device import training_device
 from kd.errors import UserError
 from kd.store import runs
@@ -42,6 +43,23 @@ def find(name: str) -> CachedTeacher | MeanTeacher:
                 st.warning(f"{plain(error)} The shipped teacher {other} is used instead.")
                 return teacher
         raise
+
+
+def architecture(name: str) -> str:
+    """Return the architecture of the teacher called ``name``, without loading it.
+
+    It is that of a shipped one if there is no such teacher, as in find().
+    """
+    try:
+        return "+".join(map(_architecture, name.split("+")))
+    except UserError:
+        return MNIST.teacher
+
+
+def _architecture(name: str) -> str:
+    if runs.is_id(name):
+        return runs.load(name).architecture
+    return catalogue.describe(name)["architecture"] if name in catalogue.shipped() else MNIST.teacher
 
 
 @st.cache_data(show_spinner=False, max_entries=12)

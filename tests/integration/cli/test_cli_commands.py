@@ -23,8 +23,18 @@ def test_compare_measures_runs_and_stores_the_results(run):
     code, out, _ = run("compare", id, "--json")
     found = json.loads(out)
     assert code == 0 and set(found) == {id} and comparison.stored(runs.load(id)) == found[id]
-    code, out, _ = run("compare", id)
+    code, out, err = run("compare", id)
     assert code == 0 and id in out and "faster" in out
+    assert "kd: this takes about" in err and err.index("this takes about") < err.index("Timing 1 network")
+
+
+def test_compare_shows_what_is_known_without_measuring(run, monkeypatch):
+    id = json.loads(run("distil", *FAST, "--json")[1])["run"]
+    monkeypatch.setattr(comparison, "measure", lambda *_: pytest.fail("measured"))
+    code, out, _ = run("compare", id, "--known", "--json")
+    assert code == 0 and json.loads(out)[id]["parameters"] == 23860
+    code, out, _ = run("compare", id, "--known")
+    assert code == 0 and id in out and "23,860" in out
 
 
 def test_compare_refuses_a_missing_run(run):
