@@ -72,7 +72,7 @@ def measure(browser: Browser, server: Server, panel: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     expect.set_options(timeout=PATIENCE * 1000)

@@ -127,3 +127,10 @@ def test_pages_name_no_folder_of_the_server(app, store):
     (store().folder / "measures.json").unlink()
     at = app("runs")
     assert str(paths.home()) not in said(at) and f"$KD_HOME/{run.id}" in said(at)
+
+
+def test_unusable_device_is_named_on_the_page(app, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("KD_DEVICE", "banana")
+        at = app()
+    assert not at.exception and "KD_DEVICE is 'banana', on which PyTorch cannot compute here" in said(at)

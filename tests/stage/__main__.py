@@ -49,7 +49,7 @@ def run(name: str, options: list[str], minutes: float) -> int:
 
 def main(arguments: list[str]) -> int:
     if set(arguments) & {"-h", "--help"}:
-        print(__doc__)
+        print(__doc__ or "")
         return 0
     first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     names, options = arguments[:first] or list(FORMS), arguments[first:]

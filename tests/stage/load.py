@@ -243,7 +243,9 @@ async def measure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.stage load", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stage load", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--viewers", type=int, default=50)
     parser.add_argument("--browsers", type=int, default=2)
     parser.add_argument("--drawing", type=int, default=10)

@@ -242,7 +242,9 @@ def soak(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.stage soak", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stage soak", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
     given = parser.parse_args()
     expect.set_options(timeout=PATIENCE * 1000)

@@ -138,7 +138,9 @@ async def measure(server: Server, owners: int, seconds: float) -> list[Promise]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.stage starts", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stage starts", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--owners", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0, help="in which all press Start")
     given = parser.parse_args()
