@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,9 @@ def _from_test_set(models: _Models) -> np.ndarray | None:
         horizontal=True,
         help=("By KL(teacher || student): the pictures on which student and teacher differ most come first."),
     )
-    places = _most_disagreed(snap.id, models.teacher.name) if order.startswith("most") else range(len(test))
+    places: Sequence[int] = range(len(test))
+    if order.startswith("most"):
+        places = _most_disagreed(snap.id, models.teacher.name, shared.source())
     place = st.number_input(f"Picture 1 to {len(places):,}", value=1, step=1)
     if not 1 <= place <= len(places):
         st.error(f"Choose a number from 1 to {len(places):,}, not {plain_number(place)}.")
@@ -161,7 +164,7 @@ def _uploaded(models: _Models) -> np.ndarray | None:
 
 
 @st.cache_data(show_spinner="Comparing on all test pictures…", max_entries=16)
-def _most_disagreed(run_id: str, teacher_name: str, count: int = 100) -> list[int]:
+def _most_disagreed(run_id: str, teacher_name: str, source: str, count: int = 100) -> list[int]:
     """Return the test pictures with the largest KL(teacher || student), largest first."""
     test = shared.manager().source.mnist().test
     teacher = shared.manager().teacher(teacher_name).logits(test.to(training_device())).cpu().log_softmax(1)

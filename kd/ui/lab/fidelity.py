@@ -44,7 +44,7 @@ def _curves(snap: Snapshot) -> None:
         else:
             st.caption("This run has no stored fidelity over time.")
     part = "glance" if snap.active else "validation"
-    groups = _groups(snap.id, snap.version, part, snap)
+    groups = _groups(snap.id, snap.version, part, shared.source(), snap)
     if groups:
         digits = getattr(shared.manager().source.mnist(), part)
         errors = ", ".join(f"{role} {classification.distance(group):.2%}" for role, group in groups.items())
@@ -89,7 +89,7 @@ def _over_time(run_id: str, version: int, _snap: Snapshot) -> bytes:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _groups(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
+def _groups(run_id: str, version: int, part: str, source: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Return the reliability of each model on a part of MNIST; empty until student and control exist."""
     digits = getattr(shared.manager().source.mnist().to(training_device()), part)
     logits = snapshots.logits(_snap, digits.inputs())

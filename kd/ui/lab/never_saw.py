@@ -59,7 +59,7 @@ def _listed(omitted: str) -> str:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _logits(run_id: str, version: int, part: str, _snap: Snapshot) -> dict[str, Tensor]:
+def _logits(run_id: str, version: int, part: str, source: str, _snap: Snapshot) -> dict[str, Tensor]:
     """Return logits of student and control on "glance", "validation" or "test", once for all viewers."""
     digits = getattr(shared.manager().source.mnist().to(training_device()), part)
     logits = snapshots.logits(_snap, digits.inputs())
@@ -76,12 +76,12 @@ def _offsets(snap: Snapshot) -> dict[str, Tensor]:
     if chosen.offset_by == "frequency":
         return {
             role: never_saw.by_frequency(logits, omitted)
-            for role, logits in _logits(snap.id, snap.version, "glance", snap).items()
+            for role, logits in _logits(snap.id, snap.version, "glance", shared.source(), snap).items()
         }
     if chosen.offset_by == "test" and not snap.active:
         return {
             role: class_offsets.by_labels(logits, _labels("test"), omitted)
-            for role, logits in _logits(snap.id, snap.version, "test", snap).items()
+            for role, logits in _logits(snap.id, snap.version, "test", shared.source(), snap).items()
         }
     offset = chosen.offset if chosen.offset_by == "hand" else 0.0
     return {role: never_saw.by_hand(omitted, offset) for role in ("student", "control")}
@@ -106,7 +106,7 @@ def _with_an_offset(snap: Snapshot) -> None:
 
 def _bars(snap: Snapshot) -> None:
     omitted = snap.config.omitted
-    models = _logits(snap.id, snap.version, "glance", snap)
+    models = _logits(snap.id, snap.version, "glance", shared.source(), snap)
     if not models:
         return
     labels, moved = _labels("glance"), _offsets(snap)
@@ -181,11 +181,11 @@ def _draw(snap: Snapshot) -> None:
 
 
 @st.cache_data(max_entries=24, show_spinner="Evaluating on the test set…")
-def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
+def _test_errors(run_id: str, source: str, _snap: Snapshot) -> list[dict[str, str]]:
     """Return a row for each way of choosing the offset."""
     omitted, labels = _snap.config.omitted, _labels("test")
-    logits = _logits(run_id, _snap.version, "test", _snap)
-    unlabelled = _logits(run_id, _snap.version, "validation", _snap)
+    logits = _logits(run_id, _snap.version, "test", source, _snap)
+    unlabelled = _logits(run_id, _snap.version, "validation", source, _snap)
     ways = {
         "no offset": lambda role: torch.zeros(MNIST.classes),
         "by class frequency": lambda role: never_saw.by_frequency(unlabelled[role], omitted),
@@ -206,7 +206,7 @@ def _test_errors(run_id: str, _snap: Snapshot) -> list[dict[str, str]]:
 
 
 def _on_the_test_set(snap: Snapshot) -> None:
-    rows = _test_errors(snap.id, snap)
+    rows = _test_errors(snap.id, shared.source(), snap)
     labels = _labels("test")
     out = int(torch.isin(labels, torch.tensor([int(digit) for digit in snap.config.omitted])).sum())
     st.header("Errors on the test set", anchor=False)

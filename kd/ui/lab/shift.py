@@ -39,7 +39,7 @@ def show() -> None:
         _spoiled(snap)
     else:
         # Computed now, so that the first curves appear at once.
-        _teacher(MNIST.teacher, frame.settings().corruption, LIVE)
+        _teacher(MNIST.teacher, frame.settings().corruption, LIVE, shared.source())
 
 
 @st.fragment
@@ -76,7 +76,7 @@ def _strip(corruption: Corruption) -> None:
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _teacher(name: str, corruption: str, count: int) -> list[float]:
+def _teacher(name: str, corruption: str, count: int, source: str) -> list[float]:
     """Return the teacher's accuracy at each level."""
     labels, model = _digits(count).labels, shared.manager().teacher(name).model
     return [
@@ -87,7 +87,7 @@ def _teacher(name: str, corruption: str, count: int) -> list[float]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _students(
-    run_id: str, version: int, corruption: str, count: int, _snap: Snapshot
+    run_id: str, version: int, corruption: str, count: int, source: str, _snap: Snapshot
 ) -> dict[str, list[float]]:
     """Return the accuracy of student and control at each level; empty until they exist."""
     labels, accuracies = _digits(count).labels, {}
@@ -106,8 +106,9 @@ def _share(logits: Tensor, labels: Tensor) -> float:
 def _curves(snap: Snapshot) -> None:
     corruption = CORRUPTIONS[frame.settings().corruption]
     count = LIVE if snap.active else ALL
-    shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count)} | _students(
-        snap.id, snap.version, corruption.name, count, snap
+    source = shared.source()
+    shares = {"teacher": _teacher(snap.config.teacher, corruption.name, count, source)} | _students(
+        snap.id, snap.version, corruption.name, count, source, snap
     )
     spoken = ", ".join(f"{role} {values[-1]:.0%}" for role, values in shares.items())
     figure = lab.severity(shares, list(corruption.levels), corruption.unit, corruption.name)

@@ -24,3 +24,8 @@ def manager() -> JobManager:
     made = JobManager(sources.Source())
     lifespan.at_end(made.close)
     return made
+
+
+def source() -> str:
+    """Return the source of the data now, which changes when the download ends: a key of what is cached."""
+    return manager().source.mnist().source
