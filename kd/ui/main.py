@@ -5,7 +5,7 @@ import streamlit as st
 from kd import paths
 from kd.ui import streamlit_internals
 from kd.ui.charts import chart
-from kd.ui.runs import replaying
+from kd.ui.run import replaying
 from kd.ui.shell import link, login, notices, present, status, style, url_state, visitor
 from kd.ui.shell.error_boundary import plainly
 

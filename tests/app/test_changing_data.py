@@ -7,7 +7,7 @@ import pytest
 from kd.config.distil import DistilConfig
 from kd.models import registry
 from kd.store import runs
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import shared, visitor
 from tests.apps import TOKEN
 from tests.helpers import MEASURES

@@ -124,7 +124,7 @@ def begin_last() -> AppTest:
     """Run what key L does alone: the harness runs the bar of a multipage app only once."""
 
     def script() -> None:
-        from kd.ui.runs import replaying
+        from kd.ui.run import replaying
         from kd.ui.shell import notices
 
         replaying.begin_last()

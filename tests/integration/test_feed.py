@@ -161,7 +161,7 @@ def test_failed_drawing_leaves_the_feed_usable(manager, clock):
 def client(manager, drawn, monkeypatch):
     """Return a client of the route, which serves the run of the manager above."""
     monkeypatch.setattr(shared, "manager", lambda: manager)
-    monkeypatch.setattr("kd.ui.runs.curves.feed_message", drawn)
+    monkeypatch.setattr("kd.ui.run.curves.feed_message", drawn)
     route.feed.cache_clear()
     yield Client(Starlette(routes=routes("")))
     route.feed.cache_clear()

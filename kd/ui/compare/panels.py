@@ -20,7 +20,7 @@ from kd.teachers import catalogue
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.compare import table
 from kd.ui.compare.table import NUMBERS, Measures
-from kd.ui.runs import curves, snapshots, teachers
+from kd.ui.run import curves, snapshots, teachers
 from kd.ui.shell import notices, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 

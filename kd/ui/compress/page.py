@@ -13,8 +13,8 @@ from kd.figures.compression import AXES
 from kd.jobs.snapshot import Snapshot
 from kd.store import runs
 from kd.ui.compress import preview, recipe, results
-from kd.ui.runs import curves
-from kd.ui.runs.run_view import RunView
+from kd.ui.run import curves
+from kd.ui.run.run_view import RunView
 from kd.ui.shell import notices, session_keys, shared
 from kd.ui.shell.escape import plain
 

@@ -10,7 +10,7 @@ from kd.models import compression, quantization
 from kd.store import runs
 from kd.teachers import catalogue
 from kd.ui.forms.form import Form
-from kd.ui.runs import names
+from kd.ui.run import names
 from kd.ui.shell import session_keys, url_state
 
 FORM = Form(CompressConfig, session_keys.COMPRESS, "compress", always_valid=True)

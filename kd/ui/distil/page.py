@@ -10,8 +10,8 @@ from kd.data.task import MNIST
 from kd.jobs.snapshot import Snapshot
 from kd.ui.distil import networks, settings
 from kd.ui.drawing.your_digit import your_digit
-from kd.ui.runs import curves, progress, replaying, results, teachers, titles
-from kd.ui.runs.run_view import RunView
+from kd.ui.run import curves, progress, replaying, results, teachers, titles
+from kd.ui.run.run_view import RunView
 from kd.ui.shell import layout, notices, present, session_keys, shared, url_state, visitor
 
 VIEW = RunView(

@@ -19,7 +19,7 @@ from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
 from kd.ui.forms.form import Form
-from kd.ui.runs import teachers
+from kd.ui.run import teachers
 from kd.ui.shell import session_keys, shared, url_state
 from kd.ui.shell.escape import plain
 

@@ -22,7 +22,7 @@ from kd.jobs.snapshot import Snapshot
 from kd.models import inference
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.charts.roles import MARKS, STREAMLIT_COLOURS
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import shared
 
 

@@ -21,7 +21,7 @@ from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
 from kd.ui.drawing import answers, thumbnails
 from kd.ui.drawing.canvas import canvas
-from kd.ui.runs import names, snapshots, teachers
+from kd.ui.run import names, snapshots, teachers
 from kd.ui.shell import notices, shared, visitor
 from kd.ui.shell.escape import plain
 

@@ -7,7 +7,7 @@ import streamlit as st
 from kd.jobs.snapshot import Snapshot
 from kd.ui.drawing import answers
 from kd.ui.drawing.canvas import canvas, clear, show
-from kd.ui.runs import teachers
+from kd.ui.run import teachers
 from kd.ui.shell import present, session_keys, shared, url_state, visitor
 from kd.ui.shell.error_boundary import plainly
 

@@ -12,7 +12,7 @@ import streamlit as st
 from kd.config.base import Settings, parts_of
 from kd.errors import UserError
 from kd.training.optimizers import OPTIMIZERS
-from kd.ui.runs import teachers
+from kd.ui.run import teachers
 from kd.ui.shell import notices, session_keys
 from kd.ui.shell.escape import plain
 

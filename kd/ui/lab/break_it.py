@@ -9,7 +9,7 @@ from kd.figures import lab
 from kd.jobs.snapshot import Snapshot
 from kd.objectives.mistakes import MISTAKES
 from kd.ui.lab import frame, running
-from kd.ui.runs import titles
+from kd.ui.run import titles
 
 
 def show() -> None:

@@ -10,7 +10,7 @@ from kd.figures import lab
 from kd.jobs.snapshot import Snapshot
 from kd.metrics import classification
 from kd.ui.lab import frame, running
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import shared
 
 

@@ -15,7 +15,7 @@ from kd.lab.settings import SHOWING, LabSettings
 from kd.ui.charts.chart import live_chart, live_charts, packed
 from kd.ui.drawing import canvas
 from kd.ui.forms.form import Form
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import notices, session_keys, url_state
 
 DRAWN = "drawn"  # the link's parameter that holds a drawing

@@ -15,7 +15,7 @@ from kd.jobs.snapshot import Snapshot
 from kd.lab import inside, soft_targets
 from kd.ui.drawing import thumbnails
 from kd.ui.lab import frame, running
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import shared
 
 UNITS = 32  # maximum number of first-layer units shown

@@ -16,7 +16,7 @@ from kd.metrics import class_offsets
 from kd.ui.drawing import answers
 from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame, running
-from kd.ui.runs import snapshots, titles
+from kd.ui.run import snapshots, titles
 from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 

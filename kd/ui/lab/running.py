@@ -11,8 +11,8 @@ from kd.config.distil import DistilConfig
 from kd.config.study import StudyConfig
 from kd.jobs.snapshot import Snapshot
 from kd.ui.lab import frame
-from kd.ui.runs import progress, titles
-from kd.ui.runs.run_view import RunView
+from kd.ui.run import progress, titles
+from kd.ui.run.run_view import RunView
 from kd.ui.shell import session_keys
 
 #: The Distil page's run, which all pages can show.

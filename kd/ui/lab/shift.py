@@ -16,7 +16,7 @@ from kd.lab.corruptions import CORRUPTIONS, Corruption
 from kd.models import inference
 from kd.ui.drawing import thumbnails
 from kd.ui.lab import frame, running
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 

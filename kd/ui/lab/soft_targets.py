@@ -16,7 +16,7 @@ from kd.lab.settings import DIGITS, PICTURES
 from kd.ui.drawing import answers, thumbnails
 from kd.ui.drawing.canvas import canvas
 from kd.ui.lab import frame
-from kd.ui.runs import teachers
+from kd.ui.run import teachers
 from kd.ui.shell import shared
 from kd.ui.shell.error_boundary import plainly
 

@@ -1,1 +1,1 @@
-"""The Runs page, and parts of pages that show a run."""
+"""The Runs page."""

@@ -14,7 +14,8 @@ from kd.evaluation import comparison
 from kd.jobs.snapshot import Snapshot
 from kd.reports import report, settings_file
 from kd.store import checkpoints, runs
-from kd.ui.runs import curves, export_panel, progress, replaying, results, snapshots, titles
+from kd.ui.run import curves, progress, replaying, results, snapshots, titles
+from kd.ui.runs import export_panel
 from kd.ui.shell import notices, session_keys, url_state, visitor
 from kd.ui.shell.escape import plain
 

@@ -13,7 +13,7 @@ from kd.metrics import latency
 from kd.models import registry
 from kd.store import runs
 from kd.ui.drawing import answers, in_browser
-from kd.ui.runs import snapshots, teachers
+from kd.ui.run import snapshots, teachers
 from kd.ui.shell import notices, shared, visitor
 
 

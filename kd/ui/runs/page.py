@@ -8,7 +8,8 @@ import streamlit as st
 
 from kd import paths
 from kd.store import checkpoints, runs
-from kd.ui.runs import details, import_panel, names, replaying, storage_panel, table
+from kd.ui.run import names, replaying
+from kd.ui.runs import details, import_panel, storage_panel, table
 from kd.ui.shell import notices, session_keys, shared, url_state, visitor
 from kd.ui.shell.escape import plain
 

@@ -16,7 +16,7 @@ from kd.data import digits
 from kd.errors import UserError
 from kd.models import inference
 from kd.store import checkpoints, drawings, runs
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import notices, visitor
 from kd.ui.shell.escape import cell
 

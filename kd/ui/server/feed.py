@@ -21,7 +21,7 @@ _UNKNOWN = "No run with this id is in training here. Reload the page to see whet
 def feed() -> Feed:
     """Return the feed, one per process. Its drawing code is imported for the first spectator."""
     from kd.store import runs
-    from kd.ui.runs import curves
+    from kd.ui.run import curves
     from kd.ui.shell import shared
 
     def snapshot(run_id: str):

@@ -8,7 +8,7 @@ from kd import paths
 from kd.config import kinds
 from kd.config.base import Settings
 from kd.errors import UserError
-from kd.ui.runs import snapshots
+from kd.ui.run import snapshots
 from kd.ui.shell import session_keys
 from kd.ui.sweep import search_panel, sweep_panel
 

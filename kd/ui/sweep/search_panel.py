@@ -20,7 +20,7 @@ from kd.sweeps import search_results, sweep_time
 from kd.ui.charts.chart import live_charts, packed
 from kd.ui.distil import settings as distil_settings
 from kd.ui.forms.form import Form
-from kd.ui.runs.run_view import RunView
+from kd.ui.run.run_view import RunView
 from kd.ui.shell import notices, session_keys, shared, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes

@@ -9,7 +9,7 @@ import streamlit as st
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.sweeps import sweep, sweep_store
-from kd.ui.runs.run_view import RunView
+from kd.ui.run.run_view import RunView
 from kd.ui.shell import notices, session_keys, url_state
 from kd.ui.shell.escape import plain
 from kd.ui.sweep import axes, heat_map

@@ -15,7 +15,7 @@ from kd.config.kinds import KINDS
 from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.ui.charts.watch import watch
-from kd.ui.runs import progress, snapshots, teachers, titles
+from kd.ui.run import progress, snapshots, teachers, titles
 from kd.ui.shell import notices, present, session_keys, shared, visitor
 from kd.ui.shell.escape import plain
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kd.config.kinds import KINDS
 from kd.jobs.snapshot import Snapshot
-from kd.ui.runs import names
+from kd.ui.run import names
 
 
 def title(snap: Snapshot) -> str:

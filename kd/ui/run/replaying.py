@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.jobs.snapshot import TICK, Snapshot
 from kd.store import replay, runs
 from kd.ui.drawing.your_digit import your_digit
-from kd.ui.runs import curves, results, snapshots, titles
+from kd.ui.run import curves, results, snapshots, titles
 from kd.ui.shell import layout, notices, present, session_keys, url_state, visitor
 
 

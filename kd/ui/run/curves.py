@@ -12,7 +12,7 @@ from kd.figures import training
 from kd.jobs.snapshot import Snapshot
 from kd.ui.charts import feed
 from kd.ui.charts.chart import live_charts, packed
-from kd.ui.runs import progress, teachers
+from kd.ui.run import progress, teachers
 from kd.ui.shell import shared
 
 

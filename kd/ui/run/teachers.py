@@ -14,7 +14,7 @@ from kd.store import runs
 from kd.teachers import catalogue, doubts
 from kd.teachers.averaged import MeanTeacher
 from kd.teachers.cached import CachedTeacher
-from kd.ui.runs import names
+from kd.ui.run import names
 from kd.ui.shell import shared
 from kd.ui.shell.escape import plain
 

@@ -1,0 +1,1 @@
+"""A run on any page: found, named, followed, replayed, and its results."""
