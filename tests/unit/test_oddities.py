@@ -39,8 +39,8 @@ def picture(ink: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pen", [8, 12, 20, 28])
-@pytest.mark.parametrize("name", [name for name in SEVERAL if "touching" not in name])
-def test_separate_digits_are_noticed(name: str, pen: int):
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_digits_are_noticed(name: str, pen: int):
     assert oddities.oddity(drawn(SEVERAL[name], pen)) == "several"
 
 
@@ -64,8 +64,8 @@ def test_detached_strokes_are_one_digit():
 
 
 def test_real_digits_are_hardly_ever_odd(sample: Mnist):
-    found = [oddities.oddity(image) for image in sample.train.images.numpy()]
-    assert len(found) == 4000 and sum(map(bool, found)) < 0.005 * len(found)
+    found = [oddities.oddity(image) for image in sample.train.images.numpy()[::4]]
+    assert len(found) == 1000 and sum(map(bool, found)) < 0.005 * len(found)
 
 
 # -- blots and ruled paper ------------------------------------------------------------------

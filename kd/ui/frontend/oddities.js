@@ -3,14 +3,15 @@
 //   ink      pixels above this are ink
 //   tall     parts side by side are digits of their own if each has this share of the drawing's height ...
 //   heavy    ... and this share of its ink
+//   hole     holes side by side belong to several digits if each has this share of the drawing's height
 //   blot     a solid square of this many pixels is a blot
 
-// The first and last row and column of each connected part, and how many pixels it has.
-const connectedParts = (isInk, side) => {
+// The first and last row and column of each connected part of a mask, and how many pixels it has.
+const connectedParts = (mask, side, corners) => {
   const seen = new Uint8Array(side * side)
   const parts = []
   for (let start = 0; start < seen.length; start++) {
-    if (!isInk[start] || seen[start]) continue
+    if (!mask[start] || seen[start]) continue
     const part = { top: side, bottom: -1, left: side, right: -1, size: 0 }
     const edge = [start]
     seen[start] = 1
@@ -25,7 +26,8 @@ const connectedParts = (isInk, side) => {
       for (let down = Math.max(0, y - 1); down <= Math.min(side - 1, y + 1); down++) {
         for (let across = Math.max(0, x - 1); across <= Math.min(side - 1, x + 1); across++) {
           const next = down * side + across
-          if (!isInk[next] || seen[next]) continue
+          const diagonal = down !== y && across !== x
+          if (!mask[next] || seen[next] || diagonal && !corners) continue
           seen[next] = 1
           edge.push(next)
         }
@@ -36,14 +38,21 @@ const connectedParts = (isInk, side) => {
   return parts
 }
 
-const hasSeveralDigits = (pixels, side, { ink, tall, heavy }) => {
-  const parts = connectedParts(pixels.map((value) => value > ink ? 1 : 0), side)
+// Whether two parts that are at least `tall` have no column in common.
+const areSideBySide = (parts, tall) => {
+  const tallOnes = parts.filter((part) => part.bottom - part.top + 1 >= tall)
+  return tallOnes.some((left) => tallOnes.some((right) => left.right < right.left))
+}
+
+const hasSeveralDigits = (pixels, side, { ink, tall, heavy, hole }) => {
+  const parts = connectedParts(pixels.map((value) => value > ink ? 1 : 0), side, true)
   const top = Math.min(...parts.map((part) => part.top))
   const height = Math.max(...parts.map((part) => part.bottom)) - top + 1
   const total = parts.reduce((sum, part) => sum + part.size, 0)
-  const digits = parts.filter((part) =>
-    part.bottom - part.top + 1 >= tall * height && part.size >= heavy * total)
-  return digits.some((left) => digits.some((right) => left.right < right.left))
+  const holes = connectedParts(pixels.map((value) => value > ink ? 0 : 1), side, false).filter((part) =>
+    part.top > 0 && part.left > 0 && part.bottom < side - 1 && part.right < side - 1)
+  return areSideBySide(parts.filter((part) => part.size >= heavy * total), tall * height) ||
+    areSideBySide(holes, hole * height)
 }
 
 const isBlot = (pixels, side, { blot }) => {
