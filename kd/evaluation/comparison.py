@@ -236,9 +236,9 @@ def stored(run: runs.Run) -> dict[str, Any] | None:
     """Return a run's stored measures; None if there are none or another version of the program wrote them."""
     try:
         measures = safe_files.read_json(run.folder / FILE)
-        if measures["format"] != FORMAT or not all(model["latency"] for model in measures["models"].values()):
-            return None
-        return measures
+        whole = measures["format"] == FORMAT and measures["machine"] and measures["when"]
+        timed = all(model["latency"] and model["architecture"] for model in measures["models"].values())
+        return measures if whole and timed else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -20,6 +20,7 @@ from kd.objectives.base import Settings, Terms, require_teacher
 from kd.objectives.response import hinton
 
 HINT, ATTENTION, COSINE = 1.0, 5.0, 3.0  # fixed factors, multiplied by feature_weight
+TINY = 1e-12  # a mean square up to which a layer counts as silent
 
 
 def fitnets(student: Outputs, teacher: Outputs | None, labels: Tensor, settings: Settings) -> Terms:
@@ -30,11 +31,12 @@ def fitnets(student: Outputs, teacher: Outputs | None, labels: Tensor, settings:
     stage trains the layers up to the hint on the hint alone, and a second stage trains on soft
     targets; here the hint is a term of the loss throughout training. The paper sums over units;
     dividing by the teacher's mean square gives the weight the same meaning for every teacher and
-    width.
+    width. The hint is 0 if the teacher's layer is silent, as nothing can be predicted relative to it.
     Source: Romero et al. 2015 (FitNets, arXiv 1412.6550), equation 3.
     """
     (ours,), (theirs,) = student.features, require_teacher(teacher).features
-    hint = (ours - theirs).square().mean() / (2 * theirs.square().mean().clamp_min(1e-12))
+    size = theirs.square().mean()
+    hint = ((ours - theirs).square().mean() / (2 * size.clamp_min(TINY))).where(size > TINY, 0)
     return hinton(student, teacher, labels, settings) | {"hint": settings["feature_weight"] * HINT * hint}
 
 

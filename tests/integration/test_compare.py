@@ -110,7 +110,15 @@ def test_sizes_and_accuracies_are_known_without_measuring(run, mnist):
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"format": 0, "models": {}}', '{"format": 1, "models": {"student": {}}}']
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 0, "models": {}}',
+        '{"format": 1, "models": {"student": {}}}',
+        '{"format": 2, "models": {"student": {"latency": [1], "architecture": "cnn"}}}',
+    ],
 )
 def test_damaged_measures_count_as_not_measured(run, mnist, damage):
     measured(run, mnist)

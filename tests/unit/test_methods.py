@@ -154,6 +154,23 @@ def test_batch_without_labels_learns_from_the_teacher_alone(method, count):
 
 
 @taught
+def test_batch_of_one_weighs_no_more_than_in_its_batch(method):
+    student, teacher, given = said(0), said(1), settings(method)
+    together = method.objective(student, teacher, LABELS, given)
+    alone = [
+        method.objective(
+            *(Outputs(who.logits[i : i + 1], (who.features[0][i : i + 1],)) for who in (student, teacher)),
+            LABELS[i : i + 1],
+            given,
+        )
+        for i in range(N)
+    ]
+    for name in set(together) - {"hard", "hint"}:  # a hint is relative to the batch's mean square
+        mean = sum(terms[name].item() for terms in alone) / N
+        assert mean == pytest.approx(together[name].item()) or mean == 0, name
+
+
+@taught
 def test_student_equal_to_its_teacher_learns_only_from_labels(method):
     teacher = said(1)
     terms = method.objective(teacher, teacher, LABELS, settings(method))

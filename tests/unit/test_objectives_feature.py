@@ -43,6 +43,12 @@ def test_hint_is_half_the_normalized_squared_distance():
     assert term(fitnets, "hint", 0 * student, teacher) == pytest.approx(0.7 * HINT / 2, rel=1e-12)
 
 
+def test_hint_of_a_silent_teacher_is_0():
+    student, teacher = random.normal(size=(2, N, 7))
+    assert term(fitnets, "hint", student, 0 * teacher) == 0
+    assert term(fitnets, "hint", student, 1e-3 * teacher) > 1e5, "a faint layer still teaches"
+
+
 def test_cosine_term_is_one_minus_the_mean_cosine():
     student, teacher = random.normal(size=(2, N, 7))
     cosines = [s @ t / np.sqrt((s @ s) * (t @ t)) for s, t in zip(student, teacher)]
