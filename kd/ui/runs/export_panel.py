@@ -6,6 +6,7 @@ import streamlit as st
 
 from kd import permissions
 from kd.data.task import MNIST
+from kd.drawing import familiarity
 from kd.evaluation import comparison
 from kd.export import formats
 from kd.jobs.snapshot import Snapshot
@@ -24,8 +25,13 @@ def _exported(run_id: str, which: str, format: str) -> formats.Exported:
         runs.load(run_id).architecture,
         format,
         shared.manager().source.mnist().test,
-        answers.familiar(teachers.find(comparison.teacher_of(runs.load(run_id))).name),
+        _familiar(run_id) if format == "onnx" else None,
     )
+
+
+def _familiar(run_id: str) -> familiarity.Familiar:
+    """Return the test of what looks like a digit to the run's teacher."""
+    return answers.familiar(teachers.find(comparison.teacher_of(runs.load(run_id))).name)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
