@@ -24,8 +24,10 @@ EVIL = "<img src=x onerror=alert(1)> ![x](https://evil.example/x.png) :red[a] **
         ("mlp-30 T=4 ×5", "mlp-30 T=4 ×5"),
         ("Set KD_MAX_RUNS to 12: more.", "Set KD_MAX_RUNS to 12: more."),
         ("<b>", r"\<b>"),
-        ("![x](https://e.example/x.png)", r"!\[x\](https\://e.example/x.png)"),
-        ("www.e.example", r"www\.e.example"),
+        ("![x](https://e.example/x.png)", "!\\[x\\](https\\:\u2060//e.example/x.png)"),
+        ("www.e.example", "www\u2060.e.example"),
+        ("a@e.example", "a@\u2060e.example"),
+        (":material/delete: 1 @ 2", "\\:\u2060material/delete: 1 @ 2"),
         ("$x$ `c` ~~d~~ _e_ &lt;", r"\$x\$ \`c\` \~\~d\~\~ \_e\_ \&lt;"),
         ("# a\n# b", r"\# a # b"),
         ("1. a", r"1\. a"),
@@ -50,11 +52,23 @@ def test_no_markup_is_left_unescaped(text):
     assert not re.search(r"[<\[\]`*$~]|:\S", bare)
 
 
-@given(st.text(alphabet=":a1_+- "))
-def test_no_emoji_is_left(text):
-    """The pattern is that of remark-emoji, which Streamlit applies to the parsed text."""
-    parsed = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain(text))
-    assert not re.search(r":\+1:|:-1:|:[\w-]+:", parsed)
+#: What Streamlit replaces in parsed text, by remark-emoji, remark-gfm and its own plugin for icons.
+REPLACED = [
+    r":\+1:|:-1:|:[\w-]+:",
+    r":material/(\w+):",
+    r"(https?://|www(?=\.))([-.\w]+)([^ \t\r\n]*)",
+    r"([-.\w+]+)@([-\w]+(?:\.[-\w]+)+)",
+]
+
+
+@given(
+    st.lists(
+        st.sampled_from([":", "a", "+1", "-1", "_", " ", "material/", "https://", "www.", ".", "@", "-"])
+    )
+)
+def test_nothing_is_left_that_is_replaced_in_parsed_text(parts):
+    parsed = re.sub(r"\\([!-/:-@[-`{-~])", r"\1", plain("".join(parts)))
+    assert not [pattern for pattern in REPLACED if re.search(pattern, parsed, re.IGNORECASE | re.ASCII)]
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝"])

@@ -7,12 +7,11 @@ import re
 from kd import paths
 
 # What has a meaning in one line of Markdown. Streamlit adds $formula$, :red[colours], :emoji: and bare links.
-_MEANS_SOMETHING = re.compile(
-    r"[\\`*\[\]<~$]|(?<!\w)_|_(?!\w)|:(?=\S)|&(?=[#\w])|(?<=www)\.|^[#+>=-]", re.IGNORECASE
-)
+_MEANS_SOMETHING = re.compile(r"[\\`*\[\]<~$]|(?<!\w)_|_(?!\w)|:(?=\S)|&(?=[#\w])|^[#+>=-]")
 _NUMBERED = re.compile(r"^(\d+)([.)])")
-# Streamlit looks for :emoji: where a backslash has no effect, so an invisible character tells them apart.
-_EMOJI = re.compile(r":(?=[\w+-]+:)")
+# Streamlit looks for :emoji:, :material/icons: and addresses of pages and mail in the text that is left
+# once the backslashes are gone, so an invisible character (a word joiner) breaks these up.
+_FOUND_LATER = re.compile(r":(?=[\w+-]+:|material/|//)|(?<=www)(?=\.)|(?<=[\w.+-])@(?=[\w-])", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -21,7 +20,7 @@ def plain(text: object) -> str:
 
     Folders of the server are called by their names, such as $KD_HOME: visitors need not know where they are.
     """
-    line = _EMOJI.sub(":\u2060", " ".join(paths.without_folders(str(text)).split()))
+    line = _FOUND_LATER.sub("\\g<0>\u2060", " ".join(paths.without_folders(str(text)).split()))
     return _NUMBERED.sub(r"\1\\\2", _MEANS_SOMETHING.sub(r"\\\g<0>", line))
 
 
