@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from kd import paths
 from kd.cli import main as cli
 from kd.cli import train
 from kd.device import training_device
@@ -109,3 +110,9 @@ def test_unusable_device_is_one_line_on_the_command_line(monkeypatch, capsys):
     monkeypatch.setenv("KD_DEVICE", "banana")
     assert cli.main(["distil"]) == 2
     assert capsys.readouterr().err.startswith("kd: KD_DEVICE is 'banana'")
+
+
+def test_no_program_needs_its_docstring():
+    folders = [paths.ROOT / name for name in ("kd", "pages", "benchmarks", "tests/stage")]
+    files = [path for folder in folders for path in folder.rglob("*.py") if "node_modules" not in path.parts]
+    assert len(files) > 100 and not [path for path in files if "__doc__." in path.read_text()]
