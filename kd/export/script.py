@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+USAGE = "python classify.py PICTURE [PICTURE ...]"  # Python can be told to drop docstrings
 INSTALL = "Install what this needs with: pip install numpy pillow onnxruntime"
 
 
 def main(pictures: list[str]) -> int:
     """Classify the files called ``pictures``, and return the exit status."""
     if not pictures or pictures[0] in ("-h", "--help"):
-        print(__doc__.strip(), file=sys.stdout if pictures else sys.stderr)
+        print((__doc__ or USAGE).strip(), file=sys.stdout if pictures else sys.stderr)
         return 0 if pictures else 2
     try:
         import numpy
