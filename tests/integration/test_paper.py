@@ -115,8 +115,8 @@ def test_table_has_mean_sd_and_difference():
     result = paper.table([cell(0, 70, 140), cell(1, 80, 146), cell(2, 75, 160)])
     control, student = result["lines"]
     assert (student["mean"], student["sd"], student["values"]) == (75, 5, [70, 80, 75])
-    assert control["mean"] == student["control"]["mean"] == pytest.approx(148.67)
-    assert student["difference"]["mean"] == pytest.approx(-73.67)
+    assert control["mean"] == student["control"]["mean"] == pytest.approx(446 / 3, abs=1e-6)
+    assert student["difference"]["mean"] == pytest.approx(-221 / 3, abs=1e-6)
     assert student["difference"]["sd"] == pytest.approx(10.02, abs=0.01)
     assert result["core_minutes"] == {"teachers": 0, "students": 3}
     assert "75.0 ± 5.0" in paper.text(result)
