@@ -15,6 +15,7 @@ from kd.jobs.snapshot import Snapshot
 from kd.store import runs
 from kd.ui.charts.feed import Feed, address
 from kd.ui.server import feed as route
+from kd.ui.server.middleware import middleware
 from kd.ui.server.routes import routes
 from kd.ui.shell import shared
 from tests.asgi import Client
@@ -163,7 +164,7 @@ def client(manager, drawn, monkeypatch):
     monkeypatch.setattr(shared, "manager", lambda: manager)
     monkeypatch.setattr("kd.ui.run.curves.feed_message", drawn)
     route.feed.cache_clear()
-    yield Client(Starlette(routes=routes("")))
+    yield Client(Starlette(routes=routes(""), middleware=middleware()))
     route.feed.cache_clear()
 
 

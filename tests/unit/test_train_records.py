@@ -70,7 +70,7 @@ def test_pause_changes_neither_weights_nor_counted_time(mnist, monkeypatch):
         clock[0] += 0.001
         return clock[0]
 
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=tick))
+    monkeypatch.setattr(loop, "clock", types.SimpleNamespace(now=tick))
     seconds = []
 
     def pause(record):
