@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 import pytest
 import streamlit as st
 from starlette.applications import Starlette
@@ -14,7 +12,7 @@ from kd.ui.server.middleware import middleware
 from kd.ui.server.owner_cookie import token_in
 from tests.asgi import Client
 
-TOKEN, OTHER = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+TOKEN, OTHER = "Aa0-" * 8, "Bb1_" * 8  # the same in each process that runs the tests
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "none"}
 SCRIPT = {"Accept": "*/*", "Sec-Fetch-Site": "same-origin"}
 CROSS = PAGE | {"Sec-Fetch-Site": "cross-site"}
