@@ -65,7 +65,10 @@ def pareto(points: Sequence[ParetoPoint], batch: int) -> Figure:
                     "opacity": 0.75,
                     "line": {"width": 1, "color": COLOURS[role]},
                 },
-                "hovertemplate": "%{text}<br>%{x:.3g} ms, %{y:.2%}<extra>" + role + "</extra>",
+                "customdata": [500 * point.iqr for point in same_role],
+                "hovertemplate": "%{text}<br>%{x:.3g} ± %{customdata:.2g} ms, %{y:.2%}<extra>"
+                + role
+                + "</extra>",
             }
         )
     layout = base("Accuracy and latency")

@@ -293,4 +293,8 @@ def test_plotly_accepts_all_comparison_figures(run, mnist):
             trace.get("textfont", {}).pop("color", None)  # "ink" is the app's own: see kd.ui.charts.chart
         go.Figure(figure)
     marks = [trace for trace in figures[0]["data"] if trace["mode"] == "markers"]
+    for trace in marks:
+        assert trace["customdata"] == trace["error_x"]["array"], (
+            "the interquartile range in words and as a line"
+        )
     assert [trace["name"] for trace in marks] == ["teacher", "student", "control"]
