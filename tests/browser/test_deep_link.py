@@ -18,8 +18,11 @@ def test_first_request_may_be_a_link_to_any_page(browser: Browser, tmp_path: Pat
         page.set_default_timeout(PATIENCE * 1000)
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(server.link(f"{base}/methods".lstrip("/")))
+        page.goto(server.link(f"{base}/methods".lstrip("/")), wait_until="commit")
+        expect(page.locator("#kd-first-paint")).to_be_visible()
+        expect(page).to_have_title("Distillation, live")
         expect(page.get_by_role("heading", level=1)).to_have_text("Every method, side by side")
+        expect(page.locator("#kd-first-paint")).to_have_count(0)
         navigation = page.get_by_role("link", name="The paper", exact=True).first
         expect(navigation).to_be_visible()
         expect(page.get_by_role("link", name="dark knowledge", exact=True)).to_have_count(0)

@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kd.ui.server.access import AccessChecks
+from kd.ui.server.first_paint import FirstPaint
 from kd.ui.server.owner_cookie import OwnerCookie
 
 
@@ -48,4 +49,4 @@ class QuietDisconnects:
 
 def middleware() -> list[Middleware]:
     """Return the middleware for ``st.App``, outermost first."""
-    return [Middleware(AccessChecks), Middleware(QuietDisconnects), Middleware(OwnerCookie)]
+    return [Middleware(one) for one in (AccessChecks, QuietDisconnects, OwnerCookie, FirstPaint)]
