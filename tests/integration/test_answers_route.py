@@ -14,6 +14,7 @@ from kd.drawing import links
 from kd.jobs.snapshot import Snapshot
 from kd.store import runs
 from kd.ui.drawing import answers
+from kd.ui.server.middleware import middleware
 from kd.ui.server.routes import routes
 from kd.ui.shell import shared
 from tests.asgi import Client
@@ -59,7 +60,7 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def client(manager, asked):
-    return Client(Starlette(routes=routes("")))
+    return Client(Starlette(routes=routes(""), middleware=middleware()))
 
 
 def ask(client, temperature=1.0, apart=False, **headers):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd.errors import UserError
-from kd.experiments import base
+from kd.experiments import distil
 from kd.experiments.distil import Distillation
 from kd.store import checkpoints, runs
 from kd.training import loop
@@ -50,7 +50,7 @@ def test_divergence_before_the_first_record_stores_nothing(manager, monkeypatch)
         return {"soft": student.logits.sum() * float("nan")}
 
     monkeypatch.setitem(
-        base.METHODS, "hinton", dataclasses.replace(base.METHODS["hinton"], objective=spoiled)
+        distil.METHODS, "hinton", dataclasses.replace(distil.METHODS["hinton"], objective=spoiled)
     )
     id = manager.start(SHORT, ME)
     assert "try a lower learning rate" in wait_for(manager, id, "failed").message
