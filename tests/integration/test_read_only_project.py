@@ -1,4 +1,4 @@
-"""A project folder that cannot be written to, used by another user: every page works, and a sentence says it."""
+"""A project folder without write access, used by another user: every page works, and says what it cannot."""
 
 from __future__ import annotations
 
