@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -18,6 +19,7 @@ from tests.asgi import Client
 
 INDEX = Path(importlib.util.find_spec("streamlit").origin).parent / "static" / "index.html"
 PAGE = {"Accept": "text/html,*/*;q=0.8"}
+REPORT = "<html><head><title>Streamlit</title></head><body>a report</body></html>"
 ETAG = '"the file"'
 
 
@@ -32,9 +34,12 @@ def index(request: Request) -> Response:
 @pytest.fixture
 def client() -> Client:
     """Return a client of an app with Streamlit's page and another file, behind the app's middleware."""
-    page = Route("/", index)
+    report = Route("/media/report.html", lambda request: HTMLResponse(REPORT))
+    page = Route("/{page:path}", index)
     text = Route("/text", lambda request: PlainTextResponse("<title>Streamlit</title></body>"))
-    return Client(Starlette(routes=[page, text], middleware=[*middleware(), Middleware(GZipMiddleware)]))
+    return Client(
+        Starlette(routes=[text, report, page], middleware=[*middleware(), Middleware(GZipMiddleware)])
+    )
 
 
 def test_page_begins_with_a_sentence_and_the_apps_title(client):
@@ -54,8 +59,23 @@ def test_page_is_whole_whatever_the_browser_has(client):
         assert answer.status_code == 200 and answer.content == whole.content
 
 
+def test_report_is_downloaded_as_it_is(client):
+    answer = client.get("/media/report.html", headers=PAGE)
+    assert answer.status_code == 200 and answer.text == REPORT
+
+
 def test_other_answers_are_not_changed(client):
     assert client.get("/", headers={"Accept": "*/*"}).content == INDEX.read_bytes()
     assert client.get("/text", headers=PAGE).text == "<title>Streamlit</title></body>"
     assert client.ask("HEAD", "/", headers=PAGE).status_code == 200
-    assert client.get("/nowhere", headers=PAGE).status_code == 404
+
+
+@pytest.mark.parametrize("base", ["", "teaching/demo"])
+def test_address_below_a_page_is_answered_in_a_sentence(client, monkeypatch, base):
+    """Streamlit's page would stay empty there: it looks for its files next to that address."""
+    read = st.get_option
+    monkeypatch.setattr(st, "get_option", lambda name: base if name == "server.baseUrlPath" else read(name))
+    answer = client.get(f"/{base}/runs/deeper".replace("//", "/"), headers=PAGE)
+    assert answer.status_code == 404 and answer.text.startswith("There is no page at this address.")
+    for page in ("", "/", "/runs", "/runs/"):
+        assert client.get(f"/{base}{page}".replace("//", "/") or "/", headers=PAGE).status_code == 200

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 
+import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kd.ui import frontend
 
 TITLE = b"<title>Distillation, live</title>"
+NO_PAGE = "There is no page at this address. Shorten it to the app's own address."
+_ROOT = b'<div id="root">'  # in Streamlit's page
 _CONDITIONS = ("accept-encoding", "if-none-match", "if-modified-since", "range")
 
 
@@ -24,6 +28,12 @@ def painted(page: bytes) -> bytes:
     page = page.replace(b"<title>Streamlit</title>", TITLE, 1)
     before, end, after = page.rpartition(b"</body>")
     return before + _added() + end + after if end else page
+
+
+def _is_too_deep(path: str) -> bool:
+    """Return whether a path is below a page, from where Streamlit's page finds none of its files."""
+    base = (st.get_option("server.baseUrlPath") or "").strip("/")
+    return "/" in path.strip("/").removeprefix(base).strip("/")
 
 
 class FirstPaint:
@@ -56,7 +66,14 @@ class FirstPaint:
                 await send(message)
             elif message["type"] == "http.response.body":
                 content += message.get("body", b"")
-                if not message.get("more_body"):
+                if message.get("more_body"):
+                    return
+                if _ROOT not in content:  # not Streamlit's page, but a report that is downloaded
+                    await send(start)
+                    await send({"type": "http.response.body", "body": content})
+                elif _is_too_deep(scope["path"]):
+                    await PlainTextResponse(NO_PAGE, 404)(scope, receive, send)
+                else:
                     page = painted(content)
                     answer = MutableHeaders(scope=start)
                     answer["content-length"] = str(len(page))
