@@ -1,10 +1,8 @@
 """The MNIST experiments of Hinton's paper, each compared with the figure in the paper.
 
-As in the paper, everything is trained on all 60,000 training images, with teachers of its own. All
-choices were made earlier, on the 55,000 training and 5,000 validation images that the rest of the
-product uses. kd.tables.cells computes the cells.
-
-Source: Hinton, Vinyals & Dean 2015, section 3.
+As in the paper (Hinton, Vinyals & Dean 2015, section 3), everything is trained on all 60,000 training images,
+with teachers of its own. All choices were made earlier, on the 55,000 training and 5,000 validation images
+that the rest of the product uses. kd.tables.cells computes the cells.
 """
 
 from __future__ import annotations

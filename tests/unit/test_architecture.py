@@ -104,3 +104,10 @@ def test_one_module_knows_where_files_lie():
     knowing = {name for name, path in MODULES.items() if "__file__" in path.read_text()}
     # The script that exports come with looks for the files next to it, wherever it is unpacked.
     assert knowing <= {"kd.paths", "kd.export.script"}, "other modules ask kd.paths"
+
+
+def test_no_file_exceeds_400_lines():
+    files = [path for folder in ("kd", "pages", "tests") for path in (ROOT.parent / folder).rglob("*.py")]
+    assert len(files) > 200
+    long = {str(path.relative_to(ROOT.parent)): len(path.read_text().splitlines()) for path in files}
+    assert not {name: count for name, count in long.items() if count > 400}
