@@ -1,5 +1,6 @@
 """Jobs that wait for each other; tests/unit/test_job_queue.py tests the queue alone."""
 
+import threading
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from kd.errors import UserError
 from kd.experiments.distil import Distillation
 from kd.jobs.queue import MAX_PER_OWNER, MAX_WAITING
 from kd.store import runs
+from tests.helpers import Given
 from tests.jobs import LONG, ME, OTHER, SHORT, directly, same_as, settled, step, wait_for, wait_for_rows
 
 
@@ -48,11 +50,14 @@ def test_queue_and_jobs_per_owner_are_bounded(manager):
     manager.start(LONG, OTHER)
 
 
-def test_manager_is_busy_unless_all_jobs_are_paused(manage):
+def test_manager_is_busy_unless_all_jobs_are_paused(manage, monkeypatch):
+    data = threading.Event()  # until it is set, the worker waits for the data, however slow this thread is
+    monkeypatch.setattr(Given, "mnist", lambda given: data.wait(60) and given._mnist)
     manager = manage(patience=60.0)
     assert not manager.busy()
     first = manager.start(LONG, ME, paused=True)
     assert manager.busy()
+    data.set()
     wait_for(manager, first, "paused")
     assert not manager.busy() and manager.active() == 1
     second = manager.start(SHORT, OTHER)
