@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,16 @@ def restore() -> str:
     return mode
 
 
-def adopt(config: Config, mode: str) -> None:
-    """Show ``config`` in the widgets, which must not have been drawn in this run yet."""
-    FORMS[mode].adopt(config)
+def adopt(config: Config, mode: str, but: Collection[str] = ()) -> None:
+    """Show ``config`` in the widgets, which must not have been drawn in this run yet.
+
+    Args:
+        but: settings, and parts of settings, that stay as they were.
+    """
+    FORMS[mode].adopt(config, but)
     for part in _PARTS:
-        FORMS[mode].renew(part)
+        if part not in but:
+            FORMS[mode].renew(part)
 
 
 def show(config: DistilConfig) -> None:
@@ -71,7 +76,8 @@ def _apply_preset() -> None:
     preset = PRESETS.get(st.session_state[session_keys.PRESET])
     if preset is not None:
         kept = FORMS["distil"].values
-        adopt(DistilConfig(seed=kept["seed"], teacher=kept["teacher"], **preset), "distil")
+        config = DistilConfig(seed=kept["seed"], teacher=kept["teacher"], **preset)
+        adopt(config, "distil", but=("seed", "teacher", "more_teachers"))
 
 
 @dataclass(frozen=True)
@@ -200,10 +206,14 @@ def _schedule(form: Form, locked: bool) -> None:
     st.button(
         "Remove the schedule",
         key=form.key("no_schedule"),
-        on_click=form.values.update,
-        kwargs={"schedule": []},
+        on_click=_remove_schedule,
+        args=(form,),
         disabled=locked,
     )
+
+
+def _remove_schedule(form: Form) -> None:
+    form.values["schedule"] = []
 
 
 def _refusal(student: str, teacher: str) -> str:
@@ -228,7 +238,9 @@ def _student(form: Form, locked: bool) -> str:
         if own or kept in registry.students()
         else [kept, *registry.students(), OWN]
     )
-    choice = st.selectbox(about["label"], options, key=key, help=about["help"], disabled=locked)
+    # Kept by a callback too: a change of the mode in the same run hides these widgets before they are read.
+    common: dict[str, Any] = {"disabled": locked, "on_change": _keep_student, "args": (form,)}
+    choice = st.selectbox(about["label"], options, key=key, help=about["help"], **common)
     if choice != OWN:
         return choice
     widths = own or OWN_START
@@ -238,7 +250,7 @@ def _student(form: Form, locked: bool) -> str:
         registry.MAX_LAYERS,
         len(widths),
         key=form.key("layers"),
-        disabled=locked,
+        **common,
     )
     chosen = [
         st.slider(
@@ -248,11 +260,26 @@ def _student(form: Form, locked: bool) -> str:
             widths[i] if i < len(widths) else 64,
             2,
             key=form.key(f"width{i}"),
-            disabled=locked,
+            **common,
         )
         for i in range(layers)
     ]
     return registry.own_name(tuple(chosen))
+
+
+def _keep_student(form: Form) -> None:
+    choice = st.session_state.get(form.key("student"))
+    if choice is None:  # a preset has just set the student
+        return
+    if choice == OWN:
+        kept = form.values["student"]
+        widths = (registry.own_widths(kept) if kept not in registry.ARCHITECTURES else None) or OWN_START
+        layers = st.session_state.get(form.key("layers"), len(widths))
+        padded = (*widths, *[64] * layers)[:layers]
+        choice = registry.own_name(
+            tuple(st.session_state.get(form.key(f"width{i}"), width) for i, width in enumerate(padded))
+        )
+    form.values["student"] = choice
 
 
 def _teacher(form: Form, locked: bool) -> str:
@@ -264,7 +291,14 @@ def _teacher(form: Form, locked: bool) -> str:
     st.session_state.setdefault(key, first)
     st.session_state.setdefault(more_key, more)
     choice = st.selectbox(
-        about["label"], list(known), key=key, help=about["help"], disabled=locked, format_func=known.get
+        about["label"],
+        list(known),
+        key=key,
+        help=about["help"],
+        disabled=locked,
+        format_func=known.get,
+        on_change=_keep_teacher,
+        args=(form,),
     )
     others = [name for name in known if name != choice]
     if not others:
@@ -281,10 +315,18 @@ def _teacher(form: Form, locked: bool) -> str:
                 placeholder="none",
                 disabled=locked,
                 format_func=known.get,
+                on_change=_keep_teacher,
+                args=(form,),
                 help="Averages their answers with the teacher's: the geometric mean of the probabilities.",
             ),
         ]
     )
+
+
+def _keep_teacher(form: Form) -> None:
+    first = st.session_state[form.key("teacher")]
+    more = st.session_state.get(form.key("more_teachers"), [])
+    form.values["teacher"] = "+".join([first, *(name for name in more if name != first)])
 
 
 def write_link(config: Config, mode: str, run_id: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +80,17 @@ class Form:
         self.keep(config.to_dict())
         return bool(query.keys() & {spec.name for spec in dataclasses.fields(self.cls)})
 
-    def adopt(self, config: Settings) -> None:
-        """Show ``config``. Call it before any widget of this form is drawn in the current run."""
+    def adopt(self, config: Settings, but: Collection[str] = ()) -> None:
+        """Show ``config``. Call it before any widget of this form is drawn in the current run.
+
+        Args:
+            but: settings that stay as they were, in ``config`` too. Their widgets keep their keys, because
+                the visitor may have changed one of them in the same run.
+        """
         self.keep(config.to_dict())
         for spec in dataclasses.fields(config):
-            self.renew(spec.name)
+            if spec.name not in but:
+                self.renew(spec.name)
 
     def put(self, **changes: Any) -> None:
         """Change some settings; their widgets show the new values when they are next drawn.
@@ -197,8 +203,8 @@ class Form:
     def _take(
         self, kind: Callable[..., Any], name: str, key: str, changed: Callable[[str], Any] | None
     ) -> None:
-        """Keep the current value of a widget."""
-        if key not in st.session_state:  # another callback in this script run has given the widget a new key
+        """Keep the current value of a widget, unless a callback in the same run has just set this setting."""
+        if key != self.key(name) or key not in st.session_state:
             return
         value = _written(kind, st.session_state[key])
         if self.always_valid:

@@ -51,8 +51,8 @@ def show_run(id: str, config: Settings) -> None:
 
 
 def reset() -> None:
-    """Reset all settings of the current experiment to their defaults."""
-    FORM.put(**LabSettings(panel=settings().panel).to_dict())
+    """Reset all settings of the experiments to their defaults."""
+    FORM.put(**{name: value for name, value in LabSettings().to_dict().items() if name != "panel"})
 
 
 def write_link() -> None:
