@@ -45,7 +45,7 @@ class JobManager:
         source: where the data come from.
         tick: seconds between records.
         lease: seconds after which an unwatched job ends; None: never.
-        patience: seconds that a paused job keeps the worker while others wait.
+        patience: seconds that a paused or unwatched job keeps the worker while others wait.
     """
 
     def __init__(
@@ -136,6 +136,16 @@ class JobManager:
             if counts:
                 job.viewers.look(viewer, now)
             return job.snapshot(viewer, self._queue.place(job), now)
+
+    def under_way(self, token: str | None = None) -> list[Snapshot]:
+        """Return all active jobs, without counting a viewer: first the running one, then the queued ones.
+
+        Args:
+            token: the visitor's secret, by which their own jobs are marked.
+        """
+        with self._changed:
+            viewer, now = runs.owner_digest(token), clock.now()
+            return [job.snapshot(viewer, self._queue.place(job), now) for job in self._queue.under_way()]
 
     def active(self) -> int:
         """Return how many jobs are queued, running or paused."""

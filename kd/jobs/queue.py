@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.jobs.job import BEFORE_FIRST_STEP, Job
 
 LEASE = 180.0  # seconds without a viewer after which a job ends; hidden tabs poll once a minute
-PATIENCE = 120.0  # seconds that a paused job keeps the worker while others wait
+PATIENCE = 120.0  # seconds that a paused or unwatched job keeps the worker while others wait
 MAX_WAITING = 8
 MAX_PER_OWNER = 3
 # Over all owners: paused jobs keep their memory, and one visitor can appear as any number of owners.
@@ -21,6 +21,7 @@ MAX_REMEMBERED = 20  # finished jobs kept in memory
 STOPPED = "Stopped."
 UNWATCHED = "Ended because nobody was watching."
 GAVE_WAY = "Paused so that others can train. Resume puts this run back in the queue."
+WENT_BACK = "Nobody was watching and others waited, so this run went back in the queue."
 
 
 class JobQueue:
@@ -28,11 +29,12 @@ class JobQueue:
 
     A job goes from queued to running when its turn comes; its owner can pause and resume it. While
     others wait, a paused job keeps the worker for at most ``patience`` seconds; after that,
-    resuming puts it back in the queue.
+    resuming puts it back in the queue. A running job that nobody has watched for so long goes to
+    the end of the queue if somebody watches one of the others.
 
     Args:
         lease: seconds without a viewer after which a job ends; None: never.
-        patience: seconds that a paused job keeps the worker while others wait.
+        patience: seconds that a paused or unwatched job keeps the worker while others wait.
     """
 
     def __init__(self, lease: float | None = LEASE, patience: float = PATIENCE):
@@ -74,6 +76,12 @@ class JobQueue:
     def active(self) -> int:
         """Return how many jobs are queued, running or paused."""
         return sum(job.active for job in self.jobs.values())
+
+    def under_way(self) -> list[Job]:
+        """Return the active jobs: the running one, the queued ones in their order, then the paused ones."""
+        order = ("running", "queued", "paused")
+        active = [job for job in self.jobs.values() if job.active]
+        return sorted(active, key=lambda job: (order.index(job.state), self.place(job)))
 
     def busy(self) -> bool:
         """Return whether a job trains now or is about to.
@@ -149,12 +157,26 @@ class JobQueue:
     # -- for the worker --------------------------------------------------------------
 
     def expire(self, now: float) -> None:
-        """End the jobs that nobody watches any more."""
+        """End the jobs that nobody watches any more; before that, they yield to those that wait."""
         if not self._lease:
             return
+        self._yield_unwatched(now)
         for job in self.jobs.values():
             if now - job.viewers.last_seen > self._lease:
                 self.stop(job, UNWATCHED)
+
+    def _yield_unwatched(self, now: float) -> None:
+        """Put the running job back in the queue if nobody watches it while others are watched and wait."""
+        job = self._current
+        if job is None or job.state != "running" or job.commands.stop or self._watched(job, now):
+            return
+        if any(self._watched(other, now) for other in self._waiting):
+            job.set("queued", WENT_BACK)
+            self._waiting.append(job)
+            self._current = None
+
+    def _watched(self, job: Job, now: float) -> bool:
+        return now - job.viewers.last_seen <= self._patience
 
     def next(self, now: float) -> Job | None:
         """Return the job that the worker should train next, or None.

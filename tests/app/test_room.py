@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -10,7 +12,7 @@ from kd.config.distil import DistilConfig
 from kd.errors import UserError
 from kd.models import registry
 from kd.store import quota, runs
-from kd.ui.shell import shared
+from kd.ui.shell import session_keys, shared
 from tests.apps import TOKEN, said
 from tests.helpers import MEASURES, wait_until
 from tests.jobs import LONG
@@ -150,3 +152,38 @@ def test_hostile_link_is_quoted_as_plain_text(app):
     at = app(student="<img src=x onerror=alert(1)>![x](//e.example/x.png)")
     (error,) = at.error
     assert r"\<img" in error.value and r"!\[x\]" in error.value
+
+
+# -- somebody trains ------------------------------------------------------------------
+
+ENDLESS = DistilConfig(student="mlp-30", epochs=200, batch_size=5)
+
+
+def test_arriving_visitor_sees_the_time_left_and_can_watch(app):
+    assert not [button for button in app().button if button.key == "room_open"], "nobody trains"
+    manager, other = shared.manager(), "another visitor's token of 32 letters"
+    id = manager.start(ENDLESS, other)
+    manager.start(ENDLESS, "a third visitor's token of 32 letters")
+    wait_until(lambda: manager.snapshot(id, other).rows, "the first record")
+    at = app()
+    assert not at.exception and re.search(
+        r"Somebody else is training now: .*mlp-30.*\. About \d+ (s|min) left\. 1 more is waiting\.", said(at)
+    )
+    (button,) = (button for button in at.button if button.key == "room_open")
+    assert button.label == "Watch it" and not at.button(key="start").disabled
+    button.click().run()
+    assert at.session_state[session_keys.RUN] == id and "You are watching a run" in said(at)
+    assert "room_open" not in {button.key for button in at.button}
+
+
+def test_visitor_returns_to_their_own_run(app):
+    app()
+    manager = shared.manager()
+    manager.start(ENDLESS, "another visitor's token of 32 letters", paused=True)
+    id = manager.start(ENDLESS, TOKEN, paused=True)
+    at = app()
+    assert not at.exception and "Your run is under way" in said(at) and "Somebody else" not in said(at)
+    (button,) = (button for button in at.button if button.key == "room_open")
+    assert button.label == "Return to your run"
+    button.click().run()
+    assert at.session_state[session_keys.RUN] == id and not at.button(key="stop").disabled

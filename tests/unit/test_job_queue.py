@@ -15,6 +15,7 @@ from kd.jobs.queue import (
     MAX_WAITING,
     STOPPED,
     UNWATCHED,
+    WENT_BACK,
     JobQueue,
 )
 
@@ -331,3 +332,63 @@ def test_job_shows_paused_during_a_step_after_its_first_record(queue):
     assert job.shown_state == "paused"
     queue.resume(job)
     assert job.shown_state == "running"
+
+
+# -- yielding --------------------------------------------------------------------------
+
+
+def test_unwatched_job_yields_after_two_minutes_if_others_wait():
+    queue = JobQueue()  # with the lease and patience of the app
+    (job,) = added(queue, "a")
+    assert begin(queue) is job
+    (other,) = added(queue, "b")
+    other.viewers.look("b", 115.0)
+    queue.expire(120.0)
+    assert queue.next(120.0) is job and job.state == "running"
+    queue.expire(120.1)
+    assert queue.next(120.1) is other
+    assert (job.state, job.message, queue.place(job)) == ("queued", WENT_BACK, 1)
+    queue.end(other, "done", "")
+    assert queue.next(130.0) is job and job.state == "running" and job.message == "", "nothing is lost"
+
+
+def test_watched_job_keeps_the_worker_while_others_wait():
+    queue = JobQueue()
+    (job,) = added(queue, "a")
+    begin(queue)
+    (other,) = added(queue, "b")
+    for now in range(0, 600, 60):  # a hidden tab asks once a minute
+        job.viewers.look("a", float(now))
+        other.viewers.look("b", float(now))
+        queue.expire(float(now))
+        assert queue.next(float(now)) is job
+
+
+def test_unwatched_job_does_not_yield_to_unwatched_ones():
+    queue = JobQueue()
+    (job,) = added(queue, "a")
+    begin(queue)
+    added(queue, "b")
+    queue.expire(150.0)
+    assert queue.next(150.0) is job, "both would only take turns"
+
+
+def test_job_that_is_being_stopped_does_not_yield():
+    queue = JobQueue()
+    (job,) = added(queue, "a")
+    begin(queue)
+    queue.stop(job, STOPPED)
+    (other,) = added(queue, "b")
+    other.viewers.look("b", 121.0)
+    queue.expire(121.0)
+    assert queue.next(121.0) is job
+
+
+def test_jobs_under_way_are_listed_in_the_order_of_training(queue):
+    old = paused(queue)
+    running, first, second = added(queue, "a", "b", "c")
+    assert queue.next(60.0) is running
+    ended = job_of()
+    queue.jobs[ended.id] = ended
+    ended.set("done")
+    assert queue.under_way() == [running, first, second, old]

@@ -8,7 +8,7 @@ from kd import paths, permissions
 from kd.config.base import Config
 from kd.data.task import MNIST
 from kd.jobs.snapshot import Snapshot
-from kd.ui.distil import networks, settings
+from kd.ui.distil import networks, room, settings
 from kd.ui.drawing.your_digit import your_digit
 from kd.ui.run import curves, progress, replaying, results, teachers, titles
 from kd.ui.run.run_view import RunView
@@ -173,7 +173,9 @@ def _head(snap: Snapshot | None, config: Config | None, mode: str) -> None:
         if url_state.presenting() and snap.state in ("failed", "interrupted"):
             st.info("To go on with your talk, press **L**: it replays the last run that finished.")
         VIEW.save_button(snap)
-    elif config is not None and mode == "distil":
+        return
+    room.show()
+    if config is not None and mode == "distil":
         teacher = teachers.find(config.teacher).architecture
         st.caption(f"**{config.student}** has {networks.cost(config.student, teacher)}.")
 

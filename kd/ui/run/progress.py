@@ -34,7 +34,7 @@ def line(snap: Snapshot) -> tuple[float, str]:
         if snap.active:
             parts.append(f"{last['images_per_second']:,.0f} images/s")
             if snap.state == "running":
-                parts.append(f"{last['seconds'] / max(share, 1e-9) * (1 - share):.0f} s left")
+                parts.append(f"{seconds_left(snap):.0f} s left")
         else:
             parts.append(f"{last['seconds']:.1f} s of training")
             models = snap.measures.get("models", {})
@@ -62,6 +62,15 @@ def line(snap: Snapshot) -> tuple[float, str]:
     if snap.active:
         parts.append(snap.message)
     return min(1.0, share), " · ".join(filter(None, [label, *parts]))
+
+
+def seconds_left(snap: Snapshot) -> float | None:
+    """Estimate for how many more seconds training goes on; None before the first record."""
+    if not snap.rows or not snap.steps:
+        return None
+    last = snap.rows[-1]
+    share = last["step"] / snap.steps
+    return last["seconds"] / max(share, 1e-9) * (1 - share)
 
 
 def outcome(snap: Snapshot) -> None:
