@@ -77,7 +77,11 @@ def loss(rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = 
 
 
 def accuracy(
-    rows: Rows, epochs: float, changes: Sequence[tuple[int, str, float]] = (), teacher: float | None = None
+    rows: Rows,
+    epochs: float,
+    changes: Sequence[tuple[int, str, float]] = (),
+    teacher: float | None = None,
+    before: Rows = (),
 ) -> Figure:
     """Plot validation accuracy over the epochs; the teacher's is a level line.
 
@@ -86,6 +90,7 @@ def accuracy(
         epochs: the run's length, which is the axis's range.
         changes: settings changed during training: step, name and new value.
         teacher: the teacher's validation accuracy, 0 to 1, or None.
+        before: the metrics of the previous run, whose lines are drawn faintly behind this run's.
     """
     rows = thin(rows)
     ends = [row for row in rows if row.get("whole_validation")]
@@ -120,8 +125,10 @@ def accuracy(
                 "hovertemplate": "%{y:.2%}",
             }
         )
+    traces += _behind(thin(before))
     layout = over_epochs("Validation accuracy", epochs, rows, changes)
     # With omitted digits or very few labels a model stays below the usual range.
+    ends += [row for row in before if row.get("whole_validation")]
     low = any(value < 0.8 for row in ends for key, value in row.items() if key.startswith("validation "))
     layout["yaxis"] |= {
         "range": [0.0 if low else 0.8, 1.003],
@@ -129,6 +136,17 @@ def accuracy(
         "title": {"text": "accuracy"},
     }
     return {"data": traces, "layout": layout}
+
+
+def _behind(rows: Rows) -> list[dict[str, Any]]:
+    """Return the accuracies of the previous run as faint lines, without legend entries."""
+    traces = []
+    for key in columns(rows, "validation "):
+        role = key.removeprefix("validation ")
+        faint = {"opacity": 0.35, "zorder": -1, "showlegend": False, "legendgroup": role}
+        values = [row.get(key) for row in rows]
+        traces.append(line(rows, values, f"{role}, previous run", role, "%{y:.2%}") | faint)
+    return traces
 
 
 def bars(logits: Mapping[str, Tensor], temperature: float = 1.0) -> Figure:

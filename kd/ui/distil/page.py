@@ -7,10 +7,11 @@ import streamlit as st
 from kd import paths, permissions
 from kd.config.base import Config
 from kd.data.task import MNIST
+from kd.errors import UserError
 from kd.jobs.snapshot import Snapshot
 from kd.ui.distil import networks, room, settings
 from kd.ui.drawing.your_digit import your_digit
-from kd.ui.run import curves, progress, replaying, results, teachers, titles
+from kd.ui.run import curves, progress, replaying, results, snapshots, teachers, titles
 from kd.ui.run.run_view import RunView
 from kd.ui.shell import layout, notices, present, session_keys, shared, url_state, visitor
 
@@ -112,7 +113,7 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
             shortcut=present.key("S"),
             disabled=not startable,
         ):
-            _start(config, False)
+            _start(config, snap, False)
         _step_button(snap, config, startable)
         VIEW.stop_button(snap, "Ends training, then measures and stores the networks as they are now.")
         st.button(
@@ -132,7 +133,6 @@ def _buttons(snap: Snapshot | None, config: Config | None) -> None:
 
 
 def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) -> None:
-    active = snap is not None and snap.active
     paused = VIEW.mine(snap) and snap.state == "paused"
     # A callback runs before the rest of the page: on a busy server a click on Resume may already be waiting.
     stepped = st.button(
@@ -140,12 +140,12 @@ def _step_button(snap: Snapshot | None, config: Config | None, startable: bool) 
         key="step",
         icon=":material/skip_next:",
         shortcut=present.key("T"),
-        disabled=not startable or VIEW.interrupted(snap) or (active and not paused),
+        disabled=not startable or (snap is not None and not paused),
         help="One optimizer step, on one batch.",
-        on_click=_step if active else None,
+        on_click=_step if snap is not None else None,
     )
-    if stepped and not active:
-        _start(config, True)
+    if stepped and snap is None:  # after the end it does nothing: a key must not replace a finished run
+        _start(config, None, True)
 
 
 def _step() -> None:
@@ -155,10 +155,25 @@ def _step() -> None:
         VIEW.command(shared.manager().resume)
 
 
-def _start(config: Config, one_step: bool) -> None:
+def _start(config: Config | None, shown: Snapshot | None, one_step: bool) -> None:
+    """Start a run; the curves of the finished run ``shown`` stay behind its own."""
     if config is not None:
         VIEW.start(config, one_step)
+        if shown is not None and not shown.active:
+            st.session_state[session_keys.PREVIOUS] = (st.session_state[session_keys.RUN], shown.id)
         st.rerun()
+
+
+def _previous(snap: Snapshot) -> Snapshot | None:
+    """Return the finished run that this visitor saw when starting ``snap``; None if there was none."""
+    started, before = st.session_state.get(session_keys.PREVIOUS, (None, None))
+    if started != snap.id or before == snap.id:
+        return None
+    try:
+        found = snapshots.find(before)
+    except UserError:  # deleted meanwhile
+        return None
+    return found if found.kind == snap.kind else None
 
 
 # -- the run -----------------------------------------------------------------------------
@@ -187,7 +202,8 @@ def _body(snap: Snapshot | None, config: Config | None, mode: str) -> None:
     introduced = url_state.presenting() and snap is None and config is not None and mode == "distil"
     with charts_at:
         if snap is not None:
-            VIEW.follow(snap, curves.show, spectate=curves.follow)
+            previous = _previous(snap)
+            VIEW.follow(snap, lambda now: curves.show(now, previous=previous), spectate=curves.follow)
         elif introduced:  # half a screen would be empty until Start
             networks.layers(config)
     with digit_at:

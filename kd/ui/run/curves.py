@@ -16,9 +16,15 @@ from kd.ui.run import progress, teachers
 from kd.ui.shell import shared
 
 
-def show(snap: Snapshot, label: str = "") -> None:
-    """Show loss and accuracy, updated in place. ``label`` is appended to their titles."""
-    live_charts(_charts_once(snap.id, snap.version, _level(snap), label, snap), "charts")
+def show(snap: Snapshot, label: str = "", previous: Snapshot | None = None) -> None:
+    """Show loss and accuracy, updated in place.
+
+    Args:
+        label: appended to their titles.
+        previous: an earlier run, whose accuracy stays faintly behind that of ``snap``.
+    """
+    before = previous.id if previous else ""
+    live_charts(_charts_once(snap.id, snap.version, _level(snap), label, before, snap, previous), "charts")
 
 
 def feed_message(snap: Snapshot, **more: str) -> bytes:
@@ -42,7 +48,11 @@ def follow(snap: Snapshot) -> None:
 
 
 def _charts(
-    snap: Snapshot, teacher_accuracy: float | None, label: str, news: Mapping[str, Any] | None = None
+    snap: Snapshot,
+    teacher_accuracy: float | None,
+    label: str,
+    news: Mapping[str, Any] | None = None,
+    before: training.Rows = (),
 ) -> bytes:
     """Pack both charts for the browser."""
     shown = [c for c in snap.changes if not snap.rows or c[0] <= snap.rows[-1]["step"]]
@@ -53,10 +63,11 @@ def _charts(
         for key, value in last.items()
         if key.startswith("loss ") and value
     )
+    behind = f" The previous run: {training.last_accuracies(before)}." if before else ""
     epochs = snap.config.total_epochs
     loss, accuracy = (
         training.loss(snap.rows, epochs, shown),
-        training.accuracy(snap.rows, epochs, shown, teacher_accuracy),
+        training.accuracy(snap.rows, epochs, shown, teacher_accuracy, before),
     )
     for figure in (loss, accuracy):
         figure["layout"]["title"]["text"] += label
@@ -68,7 +79,7 @@ def _charts(
             ),
             "chart_accuracy": (
                 accuracy,
-                f"Accuracy on validation images{label}: {accuracies or 'nothing measured yet'}.",
+                f"Accuracy on validation images{label}: {accuracies or 'nothing measured yet'}.{behind}",
             ),
         },
         news,
@@ -77,10 +88,16 @@ def _charts(
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _charts_once(
-    run_id: str, version: int, teacher_accuracy: float | None, label: str, _snap: Snapshot
+    run_id: str,
+    version: int,
+    teacher_accuracy: float | None,
+    label: str,
+    previous_id: str,
+    _snap: Snapshot,
+    _previous: Snapshot | None,
 ) -> bytes:
     """Pack both charts, once for all viewers of the run."""
-    return _charts(_snap, teacher_accuracy, label)
+    return _charts(_snap, teacher_accuracy, label, before=_previous.rows if _previous else ())
 
 
 def _level(snap: Snapshot) -> float | None:

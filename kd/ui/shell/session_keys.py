@@ -3,6 +3,7 @@
 OWNER = "owner"
 FORGOTTEN = "forgotten"  # whether the browser sent no cookie with the token
 RUN = "run"  # the id of the run shown
+PREVIOUS = "previous"  # the id of a run started here, and of the finished run that was shown before it
 RUN_CHOICE = "run_choice"  # the id of the run that the Runs page shows
 LAB_RUN = "lab_run"  # the id of the lab's own run shown: a study, or a run with a mistake
 SETTINGS = "settings"  # mode -> dict of settings, kept when the page changes
