@@ -51,7 +51,6 @@ def test_presenter_mode_has_keys_and_is_in_the_link(app):
         "Test digit": "D",
         "Clear": "X",
         "Replay": "L",
-        "Join": "Q",
         "Draw": "N",
     }.items() <= keyed.items()
     assert len(set(keyed.values())) == len(keyed), "one key, one meaning"

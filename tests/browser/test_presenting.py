@@ -5,10 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import pytest
 import segno
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, chart, points, run_id, says, until, visit
+from tests.serving import Server, answers, chart, draw, idle, points, run_id, says, until, visit
+from tests.strokes import line
+
+#: The top, left, bottom and right end of what is drawn on a canvas; null if it is empty.
+INK = """canvas => {
+    const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+    const lit = [...data.keys()].filter(i => i % 4 === 0 && data[i] > 128).map(i => i / 4)
+    const ends = values => [Math.min(...values), Math.max(...values)]
+    const [top, bottom] = ends(lit.map(i => Math.floor(i / width)))
+    const [left, right] = ends(lit.map(i => i % width))
+    return lit.length ? [top, left, bottom, right] : null
+}"""
+#: Types keys without a pause, as a browser reports them: no keypress where keydown was prevented.
+TYPE = """() => keys => {
+    for (const key of keys) for (const type of ["keydown", "keypress", "keyup"]) {
+        const code = key.toUpperCase().charCodeAt(0), which = type === "keypress" ? key.charCodeAt(0) : code
+        const options = { key, which, keyCode: which, charCode: which, bubbles: true, cancelable: true }
+        if (!document.body.dispatchEvent(new KeyboardEvent(type, options)) && type === "keydown") break
+    }
+}"""
 
 
 def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server, student: str) -> None:
@@ -50,13 +70,13 @@ def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server
     code = page.get_by_role("img", name=re.compile("QR code"))
     expect(code).to_be_visible()
     link = f"{server.url}/?run={run}"
-    expect(page.get_by_test_id("stDialog").locator("code").first).to_have_text(link)
+    expect(page.get_by_role("dialog").locator("code")).to_have_text(link)
     assert code.get_attribute("src") == segno.make(link, error="m").svg_data_uri(
         border=3, light="white", scale=8
     )
-    expect(page.get_by_test_id("stDialog")).to_contain_text("Phones can't open 127.0.0.1")
+    expect(page.get_by_role("dialog")).to_contain_text("Phones can't open 127.0.0.1")
     page.keyboard.press("Escape")
-    expect(code).to_have_count(0)
+    expect(code).to_be_hidden()
 
     page.keyboard.press("f")
     until(page, lambda: page.evaluate("!!document.fullscreenElement"), "full screen")
@@ -86,6 +106,42 @@ def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server
     )
     says(page, int(re.search(r", a (\d)", taken.inner_text())[1]), "student")
     visit(page, server.link(run=run))  # the run of this talk, to be ended
+
+
+@pytest.mark.parametrize("width, height", [(1280, 720), (2560, 1440)])
+def test_stroke_ends_lie_where_they_were_drawn(
+    visitor: Callable[..., Page], server: Server, width: int, height: int
+) -> None:
+    page = visitor(viewport={"width": width, "height": height})
+    visit(page, server.link(present=1))
+    page.wait_for_timeout(1000)
+    draw(page, [line((0.1, 0.1), (0.6, 0.7))])
+    canvas = page.locator("canvas.dc-canvas.lower-canvas")
+    assert canvas.evaluate("node => node.getBoundingClientRect().width") == pytest.approx(
+        {1280: 210, 2560: 406}[width], abs=1
+    )
+    top, left, bottom, right = until(page, lambda: canvas.evaluate(INK), "ink", 20)
+    size, pen = 280, 10
+    assert (left, top) == pytest.approx((0.1 * size - pen, 0.1 * size - pen), abs=3)
+    assert (right, bottom) == pytest.approx((0.6 * size + pen, 0.7 * size + pen), abs=3)
+
+
+def test_code_takes_all_keys_and_closes_however_fast(visitor: Callable[..., Page], server: Server) -> None:
+    page = visitor()
+    visit(page, server.link(present=1, **server.endless()))
+    code = page.get_by_role("dialog")
+    press_start = page.evaluate_handle(TYPE)
+    for keys, shown in (("qq", False), ("qsdtq", False), ("qsn", True)):
+        page.evaluate("([type, keys]) => type(keys)", [press_start, keys])
+        expect(code).to_be_visible(visible=shown)
+    page.keyboard.type("sxptdln")
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(500)
+    idle(page)
+    expect(code).to_be_hidden()
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
+    expect(page.get_by_text("Test picture")).to_have_count(0)
+    assert run_id(page) is None
 
 
 def test_keys_do_nothing_while_typing(visitor: Callable[..., Page], server: Server, student: str) -> None:

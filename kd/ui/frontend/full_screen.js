@@ -1,9 +1,4 @@
-const isField = (node) => /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName) || node.isContentEditable
-
-const isTyping = (event) => event.composedPath().some(isField)
-
-const isShortcut = (event, key) =>
-  event.key.toUpperCase() === key && !event.repeat && !event.ctrlKey && !event.metaKey && !event.altKey
+import { isShortcut, isTyping } from "./keys.js"
 
 const toggle = () => {
   const change = document.fullscreenElement
@@ -13,7 +8,7 @@ const toggle = () => {
 }
 
 export default function ({ data, parentElement }) {
-  const button = parentElement.querySelector(".kd-full-screen")
+  const button = parentElement.querySelector(".kd-stage-button")
   button.hidden = !document.fullscreenEnabled // phones allow it for videos only
   if (button.listeners) return
   button.listeners = new AbortController()

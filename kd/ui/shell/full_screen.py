@@ -12,7 +12,7 @@ from kd.ui import frontend
 _button = st.components.v2.component(
     "kd_full_screen",
     html=frontend.read("full_screen.html"),
-    css=frontend.read("full_screen.css"),
+    css=frontend.read("stage_button.css"),
     js=frontend.script("full_screen.js"),
 )
 

@@ -7,10 +7,9 @@ import socket
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-import segno
 import streamlit as st
 
-from kd.ui.shell import full_screen, session_keys, url_state
+from kd.ui.shell import full_screen, join, session_keys, url_state
 
 #: Key -> what it does. Pages assign the keys to their buttons with key(), so that none has two meanings.
 #: Streamlit reserves C and R. Keys do nothing while somebody types into a field.
@@ -31,7 +30,7 @@ def key(letter: str) -> str | None:
 
 
 def _switch(on: bool) -> None:
-    st.session_state[session_keys.PRESENT], st.session_state[session_keys.QR] = on, False
+    st.session_state[session_keys.PRESENT] = on
 
 
 def offer() -> None:
@@ -69,14 +68,8 @@ def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool
             and replay_last()
         ):
             st.switch_page(pages[0], query_params=url_state.mode())
-        st.button(
-            "Join",
-            key="stage_qr",
-            type="tertiary",
-            icon=":material/qr_code_2:",
-            shortcut=key("Q"),
-            on_click=_turn_qr,
-        )
+        address = url_state.to_watch(first_page)
+        join.button("Q", address, unreachable(address), [letter for letter in legend if letter not in "QF"])
         full_screen.button("F")
         if st.button(
             following.title,
@@ -95,30 +88,6 @@ def bar(pages: Sequence[st.Page], shown: st.Page, replay_last: Callable[[], bool
             args=(False,),
             help="Ends presenter mode.",
         )
-    if st.session_state.get(session_keys.QR):
-        st.dialog("Watch on your own screen", width="large", on_dismiss=_turn_qr)(_code)(
-            url_state.to_watch(first_page)
-        )
-
-
-def _turn_qr() -> None:
-    st.session_state[session_keys.QR] = not st.session_state.get(session_keys.QR)
-
-
-def _code(address: str) -> None:
-    """Show the QR code of ``address``, and the address as text."""
-    if not address:
-        st.warning("This browser has not reported its address; copy it from the address bar.")
-        return
-    code = segno.make(address, error="m").svg_data_uri(border=3, light="white", scale=8)
-    picture, words = st.columns([3, 2], vertical_alignment="center", gap="medium")
-    picture.html(
-        f'<img class="kd-qr" src="{code}" alt="QR code of this page\'s address, which is written next to it">'
-    )
-    with words.container(key="kd_qr"):
-        st.code(address, language=None, wrap_lines=True)
-        if warning := unreachable(address):
-            st.warning(warning)
 
 
 def unreachable(address: str) -> str:

@@ -35,7 +35,6 @@ GRID_OPEN = "grid_open_clicked"  # whether to open the cell that was clicked
 GRID_NEWS = "grid_news"  # whether a click has just picked another cell
 MEASURE = "measure_runs"  # ids of the runs still to be measured
 PRESENT = "present"  # whether in presenter mode
-QR = "qr"  # whether the QR code of the page's address is shown
 STRIP = "strip"  # whether the visitor came during the download of MNIST
 REPLAY = "replay"  # the id of the run that is replayed
 PLAYER = "player"  # the position of its replay
