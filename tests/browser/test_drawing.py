@@ -97,6 +97,10 @@ def test_drawing_survives_a_page_change(page: Page, server: Server) -> None:
         says(page, 3)
     draw(page, [line((0.2, 0.5), (0.8, 0.5))])
     until(page, lambda: lit(page) > ink + 500, "a stroke more")
+    clear(page)  # a kept drawing, too
+    assert lit(page) == 0
+    go_to(page, "Distil")
+    assert lit(page) == 0 and not answers(page)
 
 
 def test_scribble_does_not_look_like_a_digit(page: Page, server: Server, student: str) -> None:

@@ -58,6 +58,11 @@ def test_no_line_exceeds_110_characters(path: Path):
     assert not [line for line in path.read_text().splitlines() if len(line) > 110]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_no_rule_zooms_since_browsers_disagree_on_pointers(path: Path):
+    assert not re.search(r"\bzoom\s*:", path.read_text())
+
+
 def test_components_are_found():
     assert {"chart.js", "in_browser.js", "full_screen.js"} <= set(COMPONENTS)
 

@@ -7,11 +7,16 @@ import streamlit as st
 from streamlit_drawable_canvas import st_canvas
 
 from kd.drawing import preprocess, uploads
+from kd.ui import frontend
 from kd.ui.drawing import thumbnails
 from kd.ui.shell import session_keys, url_state
 
 SIZE = 280
 PEN = 20
+
+_bin = st.components.v2.component(
+    "kd_canvas_bin", html="<span></span>", js=frontend.script("canvas_bin.js"), isolate_styles=False
+)
 
 
 def canvas(page: str) -> np.ndarray | None:
@@ -25,16 +30,24 @@ def canvas(page: str) -> np.ndarray | None:
         # Frozen for this visit: a changed initial drawing would reset the canvas.
         kept.update(page=page, initial=kept["strokes"], visit=kept["visit"] + 1)
     try:
-        result = st_canvas(
-            stroke_width=PEN,
-            stroke_color="#FFFFFF",
-            background_color="#000000",
-            height=SIZE,
-            width=SIZE,
-            initial_drawing=kept["initial"],
-            return_image_data=True,
-            key=f"canvas_{page}_{kept['visit']}",
-        )
+        with st.container(key="kd_pen", gap=None):
+            result = st_canvas(
+                stroke_width=PEN,
+                stroke_color="#FFFFFF",
+                background_color="#000000",
+                height=SIZE,
+                width=SIZE,
+                initial_drawing=kept["initial"],
+                return_image_data=True,
+                key=f"canvas_{page}_{kept['visit']}",
+            )
+            # The canvas' own bin would bring back the drawing that it began with.
+            _bin(
+                data={"restored": bool((kept["initial"] or {}).get("objects"))},
+                key=f"canvas_bin_{page}",
+                on_emptied_change=clear,
+                height=1,
+            )
         png, strokes = result.image_bytes, dict(result.json_data or {})
         if png is not None and png != kept["png"]:
             kept.update(
