@@ -66,6 +66,7 @@ def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server
     page.keyboard.press("t")
     until(page, lambda: points(page)[-1] > before, "one step more")
 
+    page.locator("dialog[data-ready]").wait_for(state="attached")
     page.keyboard.press("q")
     code = page.get_by_role("img", name=re.compile("QR code"))
     expect(code).to_be_visible()
@@ -129,10 +130,11 @@ def test_stroke_ends_lie_where_they_were_drawn(
 def test_code_takes_all_keys_and_closes_however_fast(visitor: Callable[..., Page], server: Server) -> None:
     page = visitor()
     visit(page, server.link(present=1, **server.endless()))
+    page.locator("dialog[data-ready]").wait_for(state="attached")
     code = page.get_by_role("dialog")
-    press_start = page.evaluate_handle(TYPE)
+    keyboard = page.evaluate_handle(TYPE)
     for keys, shown in (("qq", False), ("qsdtq", False), ("qsn", True)):
-        page.evaluate("([type, keys]) => type(keys)", [press_start, keys])
+        page.evaluate("([type, keys]) => type(keys)", [keyboard, keys])
         expect(code).to_be_visible(visible=shown)
     page.keyboard.type("sxptdln")
     page.keyboard.press("Escape")

@@ -35,4 +35,5 @@ export default function ({ data, parentElement }) {
     if (turns || closes) turn()
   }, { capture: true, signal })
   keepEarlyKeys(window, data.keys, { buttonOf, isIdle, signal })
+  dialog.dataset.ready = "yes"
 }
