@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd.data.task import MNIST, Task
-from kd.errors import UserError
+from kd.errors import UserError, hindrance
 from kd.models import compression
 from kd.models.inference import Mean, outputs
 from kd.models.layers import Block, cnn, mlp, regularized_mlp, separable_cnn, transformer
@@ -252,10 +252,13 @@ def load(path: Path, name: str, task: Task = MNIST) -> nn.Module:
         UserError: the file is missing or damaged, or its weights do not fit the network.
     """
     try:
-        state = load_file(path)
+        with open(path, "rb"):  # safetensors says of every file that cannot be opened that it is missing
+            state = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path.name} is missing; restore it or choose another.") from None
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        if why := hindrance(error):
+            raise UserError(f"{path.name} cannot be read ({why}); change that, or choose another.") from None
         raise UserError(f"{path.name} is damaged and cannot be read; restore it or choose another.") from None
     return with_weights(name, state, path.name, task)
 

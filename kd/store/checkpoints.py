@@ -30,7 +30,7 @@ from kd import paths, permissions
 from kd.config import kinds
 from kd.config.base import Settings
 from kd.config.kind import Kind
-from kd.errors import UserError
+from kd.errors import UserError, hindrance
 from kd.store import runs, safe_files, validation
 from kd.training.loop import Record
 
@@ -212,7 +212,7 @@ def load(id: str, state: bool = True) -> Checkpoint:
             "it has finished, or was stopped before its first checkpoint."
         )
     try:
-        with safe_open(path, "pt") as file:
+        with open(path, "rb"), safe_open(path, "pt") as file:  # safetensors hides the reason
             about = safe_files.parsed((file.metadata() or {})["about"])
             tensors = {key: file.get_tensor(key) for key in file.keys()} if state else {}
         if about.get("format") not in READABLE:
@@ -237,8 +237,6 @@ def load(id: str, state: bool = True) -> Checkpoint:
             f"The checkpoint {path} was written by another version of the program. "
             "Resume it with that version, or start a new run."
         ) from None
-    except PermissionError as error:
-        raise UserError(f"The checkpoint {path} cannot be read ({error.strerror}).") from None
     except (
         SafetensorError,
         OSError,
@@ -248,7 +246,9 @@ def load(id: str, state: bool = True) -> Checkpoint:
         TypeError,
         AttributeError,
         RuntimeError,
-    ):
+    ) as error:
+        if why := hindrance(error):
+            raise UserError(f"The checkpoint {path} cannot be read ({why}).") from None
         raise UserError(
             f"The checkpoint {path} is damaged and cannot be resumed. Delete it and start a new run."
         ) from None

@@ -33,7 +33,7 @@ from kd.config import kinds
 from kd.config.base import Settings, is_id
 from kd.config.kind import NAME_LENGTH, Kind
 from kd.config.kinds import KINDS
-from kd.errors import UserError
+from kd.errors import UserError, hindrance
 from kd.models import registry
 from kd.paths import home
 from kd.store import safe_files, validation
@@ -147,7 +147,9 @@ class Run:
                 [{key: float(value) for key, value in row.items() if value != ""} for row in rows],
                 self.about.columns,
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+            if why := hindrance(error):
+                raise UserError(f"The metrics of {self.name} cannot be read ({why}).") from None
             raise UserError(
                 f"The metrics of {self.name} are missing or damaged, so its curves cannot be shown."
             ) from None
@@ -295,9 +297,9 @@ def load(id: str) -> Run:
             raise ValueError
         validation.check_measures(kind, run.models, run.measures)
         return run
-    except PermissionError as error:
-        raise UserError(f"The run {id} cannot be read: {folder} ({error.strerror}).") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if why := hindrance(error):
+            raise UserError(f"The run {id} cannot be read: {folder} ({why}).") from None
         raise UserError(
             f"The run {id} is damaged: a file in {folder} is missing or cannot be read. "
             "Restore or delete that folder."

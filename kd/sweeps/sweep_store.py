@@ -8,7 +8,7 @@ from typing import Any
 
 from kd import paths
 from kd.config.sweep import SweepConfig
-from kd.errors import UserError
+from kd.errors import UserError, hindrance
 from kd.sweeps.sweep_summary import by_place, place, spread
 from kd.tables.cells import rounded
 
@@ -59,7 +59,9 @@ def load() -> list[dict[str, Any]]:
                     "summary": summary(config, sweep["cells"]) + NOTES.get(student, ""),
                 }
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if why := hindrance(error):
+                raise UserError(f"The stored sweep {path(student).name} cannot be read ({why}).") from None
             raise UserError(f"The stored sweep {path(student).name} is damaged. Restore this file.") from None
     return sweeps
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kd.errors import UserError
+from kd.errors import UserError, hindrance
 from kd.metrics.size import network_size
 from kd.models import registry
 from kd.store import runs
@@ -108,9 +108,12 @@ def _tensors(run: runs.Run, names: Collection[str]) -> Weights:
     if not names:
         return {}
     try:
-        with safe_open(run.file(f"{FILE}.safetensors"), "pt") as file:
+        path = run.file(f"{FILE}.safetensors")
+        with open(path, "rb"), safe_open(path, "pt") as file:  # safetensors hides the reason
             return {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError, RuntimeError):
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        if why := hindrance(error):
+            raise UserError(f"{FILE}.safetensors of {run.name} cannot be read ({why}).") from None
         raise UserError(
             f"{FILE}.safetensors of {run.name} is damaged and cannot be read. "
             "Open the cell's settings instead."

@@ -30,7 +30,7 @@ from kd.config.base import Config
 from kd.data import sources
 from kd.data.digits import Mnist
 from kd.device import cores
-from kd.errors import UserError
+from kd.errors import UserError, hindrance
 from kd.experiments.base import Experiment
 
 KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
@@ -264,7 +264,9 @@ def stored(file: Path, command: str) -> dict[str, Any] | None:
         return json.loads(file.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if why := hindrance(error):
+            raise UserError(f"The stored table {file.name} cannot be read ({why}).") from None
         raise UserError(
             f"The stored table {file.name} is damaged. Restore it, or make it again with: {command}"
         ) from None

@@ -370,12 +370,10 @@ def load() -> dict[str, Any]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    try:
-        return json.loads(STORED.read_text())
-    except (OSError, ValueError):
-        raise UserError(
-            f"The stored table {STORED.name} is missing or damaged. Restore it, or make it with: {COMMAND}"
-        ) from None
+    table = cells.stored(STORED, COMMAND)
+    if table is None:
+        raise UserError(f"The stored table {STORED.name} is missing. Restore it, or make it with: {COMMAND}")
+    return table
 
 
 def store(result: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ import torch
 from kd.config.teacher import TeacherConfig
 from kd.errors import UserError
 from kd.models import registry
-from kd.store import runs
+from kd.store import checkpoints, runs
+from kd.sweeps import sweep_store
+from kd.tables import cells, paper
 from tests.stored_run import MEASURES, OWNER, content
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -161,3 +164,32 @@ def test_weights_are_stored_exactly_for_any_memory_layout(save):
     run = save(config=TeacherConfig(teacher="cnn-tiny"), trained={"teacher": model})
     images = torch.randn(4, 1, 28, 28)
     torch.testing.assert_close(run.model("teacher")(images), model.eval()(images))
+
+
+def test_file_that_cannot_be_opened_is_not_called_damaged(save):
+    """Nobody is told to restore or delete an intact file because the process may open no more files."""
+    run = save()
+    unfinished = runs.new_id()
+    (run.folder.parent / f"{unfinished}.checkpoint").write_bytes(b"whatever it holds")
+    asked = {
+        "the run": lambda: runs.load(run.id),
+        "its metrics": lambda: run.metrics(),
+        "its weights": lambda: registry.load(run.folder / "student.safetensors", "linear"),
+        "a checkpoint": lambda: checkpoints.load(unfinished),
+        "a table": lambda: cells.stored(run.folder / "config.json", "make"),
+        "the table of the paper": paper.load,
+        "stored sweeps": sweep_store.load,
+    }
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    said = {}
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        for name, ask in asked.items():
+            with pytest.raises(UserError) as refusal:
+                ask()
+            said[name] = str(refusal.value)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for name, sentence in said.items():
+        assert "cannot be read" in sentence and "Too many open files" in sentence, name
+        assert not re.search("damaged|missing|[Dd]elete|[Rr]estore", sentence), name
