@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,7 +15,7 @@ from kd.models import registry
 from kd.store import runs
 from tests.helpers import MEASURES
 from tests.serving import Server, button, choose, until, visit
-from tests.stage import load, soak, starts
+from tests.stage import clicker, load, soak, starts
 from tests.stage.promise import Promise
 
 EVIL = "<img src=x onerror=alert(1)>![x](https://e.example/x.png)"
@@ -59,6 +60,12 @@ def test_round_of_use_leaves_no_error(
     monkeypatch.setattr(soak, "WARM", -1)  # one round
     promises = stranger_to_playwright(soak.soak, server, 0.0, 0.0)
     assert not of(promises)
+
+
+def test_random_clicks_break_and_lose_nothing(tmp_path: Path, stranger_to_playwright: Callable) -> None:
+    with Server(tmp_path) as own:
+        promises = stranger_to_playwright(clicker.click, own, 25, 0)
+    assert not of(promises, "longest wait")
 
 
 @pytest.fixture

@@ -31,12 +31,14 @@ def test_all_run_although_one_fails_or_is_missing(ran, monkeypatch, capsys):
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name: None if name.endswith(("kills", "fuzz", "pages")) else there(name),
+        lambda name: None if name.endswith(("kills", "fuzz", "pages", "clicker")) else there(name),
     )
     assert stage.main([]) == 1
     assert [name for name, _ in ran] == ["load", "starts", "soak"]
     told = capsys.readouterr().out
-    assert "tests/stage/kills.py is not there" in told and "Not kept: soak, kills, fuzz, pages." in told
+    assert (
+        "tests/stage/kills.py is not there" in told and "Not kept: soak, kills, fuzz, pages, clicker." in told
+    )
 
 
 def test_unknown_name_lists_the_known_ones(ran, capsys):

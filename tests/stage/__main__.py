@@ -1,6 +1,6 @@
 """Run all stress tests of a live demo, one after another, or those named.
 
-    python -m tests.stage [load starts soak kills fuzz pages] [options of the one named]
+    python -m tests.stage [load starts soak kills fuzz pages clicker] [options of the one named]
 
 Each runs in its own process within a time limit. Options are passed on unchanged, so
 `python -m tests.stage soak --minutes 3` is a short one. The exit code is 1 if a promise was
@@ -18,7 +18,7 @@ import sys
 import time
 
 #: Name -> the minutes after which it is ended, whatever it does.
-FORMS = {"load": 15, "starts": 10, "soak": 45, "kills": 45, "fuzz": 45, "pages": 45}
+FORMS = {"load": 15, "starts": 10, "soak": 45, "kills": 45, "fuzz": 45, "pages": 45, "clicker": 120}
 
 
 def run(name: str, options: list[str], minutes: float) -> int:
