@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kd.cli.output import add_json, load_mnist, nothing_kept, say
+from kd.cli.output import add_json, load_mnist, not_empty, nothing_kept, say
 from kd.device import training_device
 from kd.errors import UserError
 from kd.evaluation import comparison, speeds, text
-from kd.store import runs
+from kd.store import finding, runs
 from kd.teachers import catalogue
 
 
@@ -28,7 +28,8 @@ def add(commands: Any) -> None:
         "runs",
         metavar="RUN",
         nargs="+",
-        help="the id of a stored run, as the command that trained it printed",
+        type=not_empty,
+        help="a stored run: its id, its name, or how its id begins",
     )
     command.add_argument(
         "--known", action="store_true", help="show sizes and accuracies, which are known without measuring"
@@ -39,7 +40,7 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure runs, store the measures with each run, and print them."""
-    chosen = [runs.load(id) for id in given.runs]
+    chosen = [finding.find(text) for text in given.runs]
     for run in chosen:
         if not (run.about.comparable and run.measures):
             raise UserError(

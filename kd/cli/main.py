@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kd.cli import bench, compare, console, distil, search, sweep, tables, teacher, train
+from kd.cli import bench, compare, console, distil, search, stored, sweep, tables, teacher, train
 from kd.cli.output import say
 from kd.config.kinds import KINDS
 from kd.errors import UserError
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         if kind.help:
             train.add(commands, kind, EXTRAS.get(kind.name, train.Extra()))
     tables.add(commands)
-    for module in (search, compare, bench):
+    for module in (search, compare, bench, stored):
         module.add(commands)
     names = " | ".join(commands.choices)
     commands.metavar = names
@@ -45,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    0, 2 after an error of the user, 130 after Ctrl-C, or 141 where nobody reads the output any more.
+    0 is success, and 1 a "no" that is an answer, such as a deletion that was declined. It is 2 after
+    an error of the user, 130 after Ctrl-C, and 141 where nobody reads the output any more;
+    docs/command-line.md documents them.
 
     Args:
         arguments: the command's words, such as ["distil", "--json"]; by default those of the process.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -91,7 +92,7 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(result))
     else:
-        _print_table(result)
+        print_table(result)
     return 0
 
 
@@ -147,26 +148,30 @@ def _trained(id: str, experiment: Experiment, checkpoint: checkpoints.Checkpoint
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
+    return result_of(id, measures) | _details(experiment.config, measures)
+
+
+def result_of(id: str, measures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run measured, as its command prints it."""
     return {
         "run": id,
         "seconds": round(measures["seconds"], 2),
         "source": measures["source"],
         **measures["models"],
-        **_details(experiment.config, measures),
+        **{key: measures[key] for key in ("curves", "stages", "cells") if key in measures},
     }
 
 
 def _details(config: Any, measures: dict[str, Any]) -> dict[str, Any]:
-    """Return what some kinds of run measure beyond the scores of their networks."""
-    found: dict[str, Any] = {key: measures[key] for key in ("curves", "stages", "cells") if key in measures}
-    if "cells" in measures:
-        found |= {
-            "means": sweep_summary.means(measures["cells"]),
-            "config": config.to_dict(),
-            "command": config.command,
-            "machine": cells.machine(),
-        }
-    return found
+    """Return what goes with the cells of a sweep."""
+    if "cells" not in measures:
+        return {}
+    return {
+        "means": sweep_summary.means(measures["cells"]),
+        "config": config.to_dict(),
+        "command": config.command,
+        "machine": cells.machine(),
+    }
 
 
 def _records(
@@ -195,7 +200,8 @@ def _records(
     return rows, last
 
 
-def _print_table(result: dict[str, Any]) -> None:
+def print_table(result: dict[str, Any]) -> None:
+    """Print the results of a run, which are what --json prints."""
     print(f"run {result['run']}, {result['seconds']} s, MNIST {result['source']}")
     if "cells" in result:
         print(sweep_summary.text(result["cells"]))

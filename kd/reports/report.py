@@ -48,6 +48,11 @@ small {{ color: #6b7280; }}
 """
 
 
+def offered(run: runs.Run) -> bool:
+    """Return whether this kind of run has a report: its curves are those of the Distil page."""
+    return run.about.page == "distil"
+
+
 def page(run: runs.Run, measured: Mapping[str, Any] | None = None) -> str:
     """Return the report of a run as HTML.
 

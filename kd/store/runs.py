@@ -193,11 +193,10 @@ def save(
     }
     folder, temporary = home() / id, home() / f".{id}.tmp"
     try:
-        if temporary.exists():  # a process was killed while storing the run, which was resumed
-            shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed storing the run
         temporary.mkdir(parents=True)
-        _write_json(temporary / "config.json", about)
-        _write_json(temporary / "measures.json", measures)
+        for file_name, values in {"config": about, "measures": measures}.items():
+            _write_json(temporary / f"{file_name}.json", values)
         with open(temporary / "metrics.csv", "w", newline="") as file:
             columns = list(dict.fromkeys(key for record in records for key in record))
             writer = csv.DictWriter(file, columns)
@@ -241,19 +240,14 @@ def cannot_save(
     code = getattr(error, "errno", None)
     if code == errno.ENOSPC or "No space" in str(error):
         return f"{what} was not {done} because the disk is full: free some space in {home()}{then}."
-    then = f",{then}" if then else ""
     return (
         f"{what} was not {done} because {home()} cannot be written to: "
-        f"change its permissions, or set KD_HOME{then}."
+        f"change its permissions, or set KD_HOME{',' if then else ''}{then}."
     )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, allow_nan=False)
-
-
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(_json(value))
+    path.write_text(json.dumps(value, indent=1, allow_nan=False))
 
 
 def load(id: str) -> Run:
@@ -341,8 +335,6 @@ def list_runs() -> tuple[list[Run], list[str]]:
 def _owned(id: str, token: str | None) -> Run:
     """Return the run if the visitor is its owner or the presenter.
 
-    A run that was started from the command line can only be changed in its folder.
-
     Raises:
         UserError: the visitor may not change it.
     """
@@ -378,23 +370,30 @@ def pin(id: str, pinned: bool, token: str | None) -> None:
 def _change(run: Run, done: str, **values: Any) -> None:
     path = run.folder / "config.json"
     try:
-        safe_files.replace(path, _json({**safe_files.read_json(path), **values}))
+        changed = {**safe_files.read_json(path), **values}
+        safe_files.replace(path, json.dumps(changed, indent=1, allow_nan=False))
     except OSError as error:
         raise UserError(cannot_save(error, then=" and try again", done=done)) from None
 
 
 def delete(id: str, token: str | None) -> None:
-    """Delete the run: first rename its folder, so that no list shows it, then remove it.
-
-    Only its owner and the presenter may.
+    """Delete the run. Only its owner and the presenter may.
 
     Raises:
         UserError: the run is somebody else's, or the disk cannot be written to.
     """
-    run = _owned(id, token)
-    gone = run.folder.with_name(f".{id}.deleted")
+    remove(_owned(id, token))
+
+
+def remove(run: Run) -> None:
+    """Delete the run, whoever owns it.
+
+    Raises:
+        UserError: it is the recorded run, or the disk cannot be written to.
+    """
+    if run.folder.parent != home():
+        raise UserError(f"{run.name} ships with the program and cannot be deleted.")
     try:
-        os.rename(run.folder, gone)
+        safe_files.remove_folder(run.folder)
     except OSError as error:
         raise UserError(f"{run.name} could not be deleted: {error.strerror or error}.") from None
-    shutil.rmtree(gone, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 import unicodedata
@@ -44,6 +45,17 @@ def replace(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder: first rename it, so that no list shows it, then remove it.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    gone = folder.with_name(f".{folder.name}.deleted")
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def read_text(path: Path) -> str:

@@ -49,7 +49,7 @@ def test_character_that_a_console_lacks_is_spelt_out(printed, monkeypatch):
             return self
 
         def run(self, given):
-            train._print_table(result)
+            train.print_table(result)
             print("×…é火")
             return 0
 

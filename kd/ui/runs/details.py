@@ -104,7 +104,7 @@ def _downloads(run: runs.Run) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-    if run.about.page == "distil":
+    if report.offered(run):
         # Built on request, because it holds all of Plotly.
         st.download_button(
             "report.html",
