@@ -175,6 +175,8 @@ class Clicker:
         except (Missed, PlaywrightError) as error:
             if page.is_closed():
                 self._problem("pages frozen", f"the tab is gone: {error}")
+            if action.kind == "owner":  # whatever hindered it, ownership was not shown
+                self._problem("lost ownership", str(error)[:2000])
             self.missed.append(f"{self._trail[-1]}: {str(error).splitlines()[0]}")
         except AssertionError as error:
             kind = "lost ownership" if action.kind == "owner" else "pages frozen"
@@ -319,10 +321,10 @@ def click(
     say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> list[Promise]:
     """Do so many actions, and return what held."""
-    begin = time.monotonic()
+    begin, steps = time.monotonic(), plan(seed, actions)
     with sync_playwright() as playwright, launch(playwright) as browser, Relay(server.port) as relay:
         clicker = Clicker(server, relay, browser, seed, say)
-        for action in plan(seed, actions):
+        for action in steps:
             clicker.act(action)
             if action.number % 50 == 49:
                 say(
@@ -341,7 +343,9 @@ def click(
     problems = clicker.problems
     return [
         Promise.least("share of the actions that found something to act on", done / max(1, actions), DONE),
-        Promise.least("runs whose ownership was checked", clicker.owned, max(1, clicker.done["owner"])),
+        Promise.least(
+            "runs whose ownership was checked", clicker.owned, sum(action.kind == "owner" for action in steps)
+        ),
         *(
             Promise.none(kind, problems[kind])
             for kind in (

@@ -68,7 +68,8 @@ class Relay(threading.Thread):
         both = {writer, to_server}
         self._open |= both
         try:
-            await asyncio.gather(self._pump(reader, to_server), self._pump(from_server, writer))
+            with contextlib.suppress(asyncio.CancelledError):  # the relay's end
+                await asyncio.gather(self._pump(reader, to_server), self._pump(from_server, writer))
         finally:
             self._open -= both
             for end in both:
