@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kd.cli import bench, compare, console, distil, search, stored, sweep, tables, teacher, train
+from kd.cli import bench, compare, console, distil, networks, search, stored, sweep, tables, teacher, train
 from kd.cli.output import say
 from kd.config.kinds import KINDS
 from kd.errors import UserError
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         if kind.help:
             train.add(commands, kind, EXTRAS.get(kind.name, train.Extra()))
     tables.add(commands)
-    for module in (search, compare, bench, stored):
+    for module in (search, compare, bench, stored, networks):
         module.add(commands)
     names = " | ".join(commands.choices)
     commands.metavar = names

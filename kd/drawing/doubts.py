@@ -14,14 +14,15 @@ from kd.drawing import oddities
 SURE = 0.9
 
 
-def not_one_digit(pixels: np.ndarray, is_digit: bool) -> str | None:
+def not_one_digit(pixels: np.ndarray, is_digit: bool, ink: np.ndarray | None = None) -> str | None:
     """Return a warning if an image does not show one digit, otherwise None.
 
     Args:
         pixels: (28, 28) uint8, as the networks see it.
         is_digit: whether it looks like a digit to the teacher; see kd.drawing.familiarity.
+        ink: (H, W) float32, a picture's ink, to recognize ruled paper; None for a drawing.
     """
-    odd = oddities.oddity(pixels) or (None if is_digit else "unfamiliar")
+    odd = oddities.oddity(pixels, ink) or (None if is_digit else "unfamiliar")
     return oddities.WARNINGS[odd] if odd else None
 
 

@@ -73,6 +73,13 @@ def read(content: bytes) -> tuple[str, nn.Module]:
     return name, registry.with_weights(name, weights, "The file")
 
 
+def name_of(file: str) -> str:
+    """Return the name of a run that is imported from a file: that of the file, as far as it fits."""
+    for suffix in SUFFIXES:
+        file = file.removesuffix(suffix)
+    return file[: runs.NAME_LENGTH]
+
+
 def _too_large(size: int) -> UserError:
     return UserError(
         f"The file is {size / 1e6:,.0f} MB; no network in this program needs more than "
@@ -166,6 +173,24 @@ def store(
     reference: CachedTeacher | MeanTeacher,
     owner: str | None,
 ) -> runs.Run:
+    """Store a visitor's network as a run; see add().
+
+    Raises:
+        UserError: as for add(), or there is no room, or only the presenter may import networks.
+    """
+    permissions.check(owner, "import networks")
+    quota.check()
+    return add(content, role, name, mnist, reference, owner)
+
+
+def add(
+    content: bytes,
+    role: str,
+    name: str,
+    mnist: digits.Mnist,
+    reference: CachedTeacher | MeanTeacher,
+    owner: str | None = None,
+) -> runs.Run:
     """Check a network's weights, measure it on the test set and store it as a run.
 
     The run's message says if nothing useful can be learned from a teacher.
@@ -176,14 +201,11 @@ def store(
         name: the run's name.
         mnist: the data.
         reference: the teacher to compare the network with.
-        owner: the digest of the owner's token.
+        owner: the digest of the owner's token; None: imported from the command line.
 
     Raises:
-        UserError: the file or the name cannot be used, there is no room, the disk refuses, or only the
-            presenter may import networks.
+        UserError: the file or the name cannot be used, or the disk refuses.
     """
-    permissions.check(owner, "import networks")
-    quota.check()
     architecture, model = read(content)
     config = ImportConfig(network=architecture, role=role)
     test = mnist.to(training_device()).test

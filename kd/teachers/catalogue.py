@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -56,6 +57,26 @@ def load(name: str, device: torch.device | str = "cpu") -> CachedTeacher | MeanT
     if "+" in name:
         return MeanTeacher(name, [_load_one(part, device) for part in name.split("+")])
     return _load_one(name, device)
+
+
+def load_or_shipped(name: str, device: torch.device | str = "cpu") -> tuple[CachedTeacher | MeanTeacher, str]:
+    """Return the teacher called ``name``, or a shipped one and a sentence that says so.
+
+    Raises:
+        UserError: no teacher can be loaded.
+    """
+    try:
+        return load(name, device), ""
+    except UserError as error:
+        for other in shipped():
+            with contextlib.suppress(UserError):
+                return load(other, device), f"{error} The shipped teacher {other} is used instead."
+        raise
+
+
+def first(teacher: CachedTeacher | MeanTeacher) -> CachedTeacher:
+    """Return the first of several teachers, or the only one."""
+    return teacher.parts[0] if isinstance(teacher, MeanTeacher) else teacher
 
 
 def _load_one(name: str, device: torch.device | str) -> CachedTeacher:

@@ -49,15 +49,12 @@ def show() -> None:
 
 def _store(file: st.runtime.uploaded_file_manager.UploadedFile, role: str) -> None:
     try:
-        name = file.name
-        for suffix in importing.SUFFIXES:
-            name = name.removesuffix(suffix)
         digest = runs.owner_digest(visitor.token())
         reference = shared.manager().teacher(ImportConfig.teacher)
         run = importing.store(
             file.getvalue(),
             role,
-            name[: runs.NAME_LENGTH],
+            importing.name_of(file.name),
             shared.manager().source.mnist(),
             reference,
             digest,
