@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from urllib.parse import parse_qsl
 
 from streamlit.testing.v1 import AppTest
 
 from kd import paths
-from kd.ui.shell import shared
+from kd.ui.shell import shared, url_state
 from tests.helpers import wait_until
 
 # The main script that app.py serves. In Streamlit's harness, app.py itself shows an
@@ -17,8 +19,9 @@ TOKEN = secrets.token_urlsafe(24)
 
 
 def query(at: AppTest) -> dict[str, str]:
-    """Return the link's parameters."""
-    return {name: value[0] if isinstance(value, list) else value for name, value in at.query_params.items()}
+    """Return the parameters of the address that the browser shows."""
+    (shown,) = (found for found in at.get("bidi_component") if found.key == url_state.COMPONENT)
+    return dict(parse_qsl(json.loads(shown.proto.json)["query"], keep_blank_values=True))
 
 
 def said(at: AppTest) -> str:

@@ -40,4 +40,5 @@ with plainly():
         login.show()
         notices.show()
     page.run()
+url_state.show()
 chart.preload()

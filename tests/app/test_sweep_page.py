@@ -32,7 +32,7 @@ def test_sweep_is_counted_trained_and_its_cells_open(app):
     id = ended(at, session_keys.GRID_RUN)
     at.run()
     assert not at.exception and runs.load(id).kind == "sweep"
-    assert "Best setting (chosen on validation)" in said(at) and id in at.query_params["run"]
+    assert "Best setting (chosen on validation)" in said(at) and query(at)["run"] == id
     next(box for box in at.selectbox if box.label == "Cell").set_value(
         ("mlp-30", 0, "hinton", 1.0, 1.0)
     ).run()

@@ -34,7 +34,7 @@ def show() -> None:
     """Draw the whole page."""
     if recording := replaying.chosen():
         replaying.show(recording)
-        st.stop()
+        return
     mode = settings.restore()
     with st.container():
         snap = VIEW.find()
