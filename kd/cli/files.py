@@ -68,7 +68,7 @@ def write(path: Path, content: bytes, force: bool) -> None:
             try:
                 file.write(content)
                 file.flush()
-            except OSError:
+            except BaseException:  # Ctrl-C too
                 with contextlib.suppress(OSError):
                     unfinished.unlink()
                 raise

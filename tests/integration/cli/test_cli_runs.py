@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from kd.cli import files
 from kd.config.distil import DistilConfig
 from kd.config.sweep import SweepConfig
 from kd.models import registry
@@ -226,6 +227,19 @@ def test_unwritable_file_is_refused_before_any_work(run, stored, tmp_path, monke
 
 def test_device_is_never_replaced(run, stored):
     assert "/dev/null is not an ordinary file" in run("report", "first", "-o", "/dev/null", "--force")[2]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_written_file_is_whole_or_absent(tmp_path, monkeypatch, force):
+    class Unfinished(io.FileIO):
+        def write(self, content):
+            super().write(content[:2])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "open", Unfinished, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        files.write(tmp_path / "page.html", b"content", force)
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- delete ----------------------------------------------------------------------------------------
