@@ -47,7 +47,7 @@ SETS = {
     "lab_digit": "lab_like.*",
     "grid_stored": "grid_(cell|x|y|fixed).*",  # another sweep has other cells
     "name": "remove_runs",  # whose options are the runs' names
-    "run_choice": "export_.*",  # each run has a choice of its own
+    "run_choice": "export_.*|name|pin.*|delete.*",  # each run has widgets of its own
     "compress_network": "compress_teacher.*",
     "distil_teacher": "distil_more_teachers.*",
 }
