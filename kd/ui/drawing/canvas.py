@@ -44,7 +44,7 @@ def canvas(page: str) -> np.ndarray | None:
             # The canvas' own bin would bring back the drawing that it began with.
             _bin(
                 data={"restored": bool((kept["initial"] or {}).get("objects"))},
-                key=f"canvas_bin_{page}",
+                key=f"bin_{page}",
                 on_emptied_change=clear,
                 height=1,
             )
