@@ -369,7 +369,7 @@ def click(
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.stage clicker", description=__doc__.splitlines()[0]
+        prog="python -m tests.stage clicker", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--actions", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
