@@ -9,7 +9,7 @@ import pytest
 import segno
 from playwright.sync_api import Page, expect
 
-from tests.serving import Server, answers, chart, draw, idle, points, run_id, says, until, visit
+from tests.serving import Server, answers, button, chart, draw, idle, points, run_id, says, until, visit
 from tests.strokes import line
 
 #: The top, left, bottom and right end of what is drawn on a canvas; null if it is empty.
@@ -106,7 +106,8 @@ def test_talk_works_with_keys_alone(visitor: Callable[..., Page], server: Server
         page, lambda: taken.count() or page.keyboard.press("d") or page.wait_for_timeout(3000), "a test digit"
     )
     says(page, int(re.search(r", a (\d)", taken.inner_text())[1]), "student")
-    visit(page, server.link(run=run))  # the run of this talk, to be ended
+    visit(page, server.link(run=run))
+    expect(button(page, "Stop")).to_be_enabled()  # the run of this talk is ended with the test
 
 
 @pytest.mark.parametrize("width, height", [(1280, 720), (2560, 1440)])
