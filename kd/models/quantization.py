@@ -17,7 +17,8 @@ INT8 = ("off", "dynamic", "static")
 def quantize(model: nn.Module, how: str, images: Tensor) -> nn.Module:
     """Return a copy of ``model`` on the CPU, with the weights of its linear layers as int8.
 
-    Each output has its own scale. The result cannot be trained.
+    Each output has its own scale. A layer with a single input stays as it is: torchao cannot quantize it. The
+    result cannot be trained.
 
     Args:
         how: "dynamic" computes a scale for each image's inputs to a layer; "static" uses one scale, from
@@ -44,7 +45,11 @@ def quantize(model: nn.Module, how: str, images: Tensor) -> nn.Module:
 
     model = copy.deepcopy(model).cpu().eval()
     if how == "dynamic":
-        quantize_(model, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+        quantize_(
+            model,
+            Int8DynamicActivationInt8WeightConfig(set_inductor_config=False),
+            filter_fn=lambda module, name: _has_several_inputs(module),
+        )
         return model
     scales: dict[nn.Module, Tensor] = {}
 
@@ -54,8 +59,14 @@ def quantize(model: nn.Module, how: str, images: Tensor) -> nn.Module:
     with torch.no_grad():
         watch(model, (nn.Linear,), record_scale, images.cpu())
     for layer, scale in scales.items():
+        if not _has_several_inputs(layer):
+            continue
         config = Int8StaticActivationInt8WeightConfig(
             act_quant_scale=scale, granularity=[PerTensor(), PerRow()], set_inductor_config=False
         )
         quantize_(model, config, filter_fn=lambda module, name, layer=layer: module is layer)
     return model
+
+
+def _has_several_inputs(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.in_features > 1

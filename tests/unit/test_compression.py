@@ -343,3 +343,12 @@ def test_invalid_shares_are_refused(technique, share):
 def test_share_of_zero_changes_nothing(technique):
     model = settled("cnn-tiny")
     assert identical(technique(model, 0), model)
+
+
+@pytest.mark.parametrize("how", quantization.INT8[1:])
+def test_layer_with_a_single_input_stays_as_it_is(how):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 1), nn.ReLU(), nn.Linear(1, 10))
+    images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    small = quantization.quantize(model, how, images)
+    assert torch.equal(small[3].weight, model[3].weight)
+    assert torch.allclose(small(images), model(images), atol=0.05)
