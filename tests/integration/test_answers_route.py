@@ -9,33 +9,18 @@ import pytest
 import torch
 from starlette.applications import Starlette
 
-from kd.config.distil import DistilConfig
 from kd.drawing import links
-from kd.jobs.snapshot import Snapshot
-from kd.store import runs
 from kd.ui.drawing import answers
 from kd.ui.server.middleware import middleware
 from kd.ui.server.routes import routes
 from kd.ui.shell import shared
 from tests.asgi import Client
 from tests.drawings import drawn
+from tests.one_run import ID, RUN, Manager
 from tests.strokes import DIGITS
 
-ID = runs.new_id()
 SEVEN = drawn(DIGITS[7])
-RUN = Snapshot(ID, "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, (), {}, False, {}, "full")
 LOGITS = {"teacher": 9.0, "student": 2.0, "control": 1.0}
-
-
-class Manager:
-    """A manager with a single run, which tests change."""
-
-    def __init__(self) -> None:
-        self.run: Snapshot | None = RUN
-
-    def snapshot(self, id: str, counts: bool) -> Snapshot | None:
-        assert not counts, "asking for answers must not count as another viewer"
-        return self.run if id == ID else None
 
 
 @pytest.fixture

@@ -10,29 +10,14 @@ import threading
 import pytest
 from starlette.applications import Starlette
 
-from kd.config.distil import DistilConfig
 from kd.jobs.snapshot import Snapshot
-from kd.store import runs
 from kd.ui.charts.feed import Feed, address
 from kd.ui.server import feed as route
 from kd.ui.server.middleware import middleware
 from kd.ui.server.routes import routes
 from kd.ui.shell import shared
 from tests.asgi import Client
-
-ID = runs.new_id()
-RUN = Snapshot(ID, "distil", DistilConfig(), "running", "", 0, False, 1, (), 0, (), {}, False, {}, "full")
-
-
-class Manager:
-    """A manager with a single run, which tests change."""
-
-    def __init__(self) -> None:
-        self.run: Snapshot | None = RUN
-
-    def snapshot(self, id: str, counts: bool) -> Snapshot | None:
-        assert not counts, "the feed must not count spectators; their pages do"
-        return self.run if id == ID else None
+from tests.one_run import ID, RUN, Manager
 
 
 class Drawn:

@@ -358,12 +358,7 @@ def click(
             )
         ),
         Promise.below("longest wait for a page to come to rest", clicker.longest, FROZEN, " s"),
-        Promise(
-            "the server still answers",
-            f"exit code {server.process.poll()}",
-            "None",
-            server.process.poll() is None,
-        ),
+        Promise.alive(server.process),
     ]
 
 

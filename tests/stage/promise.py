@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,12 @@ class Promise:
             "none",
             not problems,
         )
+
+    @classmethod
+    def alive(cls, process: subprocess.Popen) -> Promise:
+        """Return a promise that the server's process has not ended."""
+        code = process.poll()
+        return cls("the server still answers", f"exit code {code}", "None", code is None)
 
 
 def tell(promises: Iterable[Promise]) -> int:

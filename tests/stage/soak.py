@@ -232,12 +232,7 @@ def soak(
         Promise.none("rounds cut short by an unexpected page", cut_short),
         Promise.none("console errors", complaints),
         Promise.none("exceptions in the server's log", exceptions),
-        Promise(
-            "the server still answers",
-            f"exit code {server.process.poll()}",
-            "None",
-            server.process.poll() is None,
-        ),
+        Promise.alive(server.process),
     ]
 
 
