@@ -10,7 +10,8 @@ import itertools
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw
+
+from benchmarks.drawings import tones
 
 Stroke = list[tuple[float, float]]
 
@@ -115,14 +116,5 @@ SCRIBBLES: dict[str, list[Stroke]] = {
 
 def render(strokes: list[Stroke], size: int = 280, width: int = 20) -> np.ndarray:
     """Render strokes like a browser's canvas: (size, size, 4) uint8 RGBA, white on black, round ends."""
-    fine = 4  # drawn larger and averaged, since Pillow's lines have hard edges
-    image = Image.new("L", (size * fine, size * fine))
-    draw = ImageDraw.Draw(image)
-    radius = width * fine / 2
-    for stroke in strokes:
-        points = [(x * size * fine, y * size * fine) for x, y in stroke]
-        draw.line(points, fill=255, width=width * fine)
-        for x, y in points:
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    grey = np.asarray(image.reduce(fine))
+    grey = tones(strokes, size, width)
     return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
