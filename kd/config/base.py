@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from kd.config import fields
-from kd.data.augmentation import AUGMENTATIONS
+from kd.data.augmentation import AUGMENTATIONS, BY_LABEL
 from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
@@ -228,7 +228,12 @@ def check_labels(count: int) -> None:
         raise UserError(f"Labels must be at least {MNIST.classes}, one per digit, or 0 for all.")
 
 
-def check_augmentation(name: str) -> None:
-    """Raise a UserError unless ``name`` is an augmentation."""
+def check_augmentation(name: str, labels: int = 0, label_noise: float = 0.0) -> None:
+    """Raise a UserError unless ``name`` is an augmentation that these labels allow."""
     if name not in AUGMENTATIONS:
-        raise UserError("Augmentation must be none, jitter or affine.")
+        raise UserError(f"Augmentation must be one of {', '.join(AUGMENTATIONS)}.")
+    if name in BY_LABEL and (labels or label_noise):
+        raise UserError(
+            f"Augmentation {name} draws digits by their labels, so it needs all labels, and right ones. Set "
+            "labels and label noise to 0, or choose another augmentation."
+        )

@@ -146,7 +146,7 @@ class DistilConfig(Config):
         feature_matching.check(METHODS[self.method], "student", self.student)
         if self.initialization not in INITIALIZATIONS:
             raise UserError("Initial weights must be random or teacher.")
-        check_augmentation(self.augmentation)
+        check_augmentation(self.augmentation, self.labels, self.label_noise)
         object.__setattr__(self, "omitted", checked_omitted(self.omitted))
         check_labels(self.labels)
         if self.label_noise and len(self.omitted) == MNIST.classes - 1:

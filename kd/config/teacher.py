@@ -9,7 +9,6 @@ from kd.config import fields
 from kd.config.base import Config, check_augmentation
 from kd.config.fields import setting
 from kd.config.kind import Kind
-from kd.data.task import MNIST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +17,9 @@ class TeacherConfig(Config):
 
     _architectures: ClassVar = ("teacher",)
 
-    teacher: str = setting(MNIST.teacher, "Architecture", "The network to train.")
+    teacher: str = setting("cnn", "Architecture", "The network to train.")
     augmentation: str = fields.augmentation("affine")
+    precision: str = fields.precision()
 
     def __post_init__(self) -> None:
         super().__post_init__()

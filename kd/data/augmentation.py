@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kd.data import handwriting as drawing
 from kd.data.digits import Digits
 
 REACH = 2  # jitter moves an image by at most this many pixels in each direction
-#: All shifts (pixels down, pixels right); Digits.shifts holds indices into this list.
+#: All shifts (pixels down, pixels right); Digits.views holds indices into this list.
 SHIFTS = [(down, right) for down in range(-REACH, REACH + 1) for right in range(-REACH, REACH + 1)]
 
 
@@ -39,8 +40,40 @@ def jitter(digits: Digits, generator: torch.Generator) -> Digits:
     teacher and student see the same view.
     Source: Beyer et al. 2022 (arXiv 2106.05237), section 3.
     """
-    shifts = torch.randint(0, len(SHIFTS), (len(digits),), generator=generator).to(digits.images.device)
-    return dataclasses.replace(digits, images=shifted(digits.images, shifts), shifts=shifts)
+    return view(digits, "jitter", _random(digits, len(SHIFTS), generator))
+
+
+def handwriting(digits: Digits, generator: torch.Generator) -> Digits:
+    """Return one of four views of each image, as others write it; see kd.data.handwriting.
+
+    Every image needs its true label, since what is drawn depends on it.
+    """
+    return view(digits, "handwriting", _random(digits, VIEWS["handwriting"], generator))
+
+
+def new_handwriting(digits: Digits, generator: torch.Generator) -> Digits:
+    """Return a new view of each image, as others write it, that no table of logits has.
+
+    Where such a view would be the image itself, it is rotated, scaled and shifted as by affine().
+    """
+    views = _random(digits, 1 << 20, generator) + VIEWS["handwriting"]
+    images = drawing.view(digits.images, digits.labels, digits.ids, views)
+    same = drawing.kinds(digits.ids, views) == drawing.Kind.SAME
+    images[same] = affine(digits, generator).images[same]
+    return Digits(images, digits.labels, digits.ids, "")
+
+
+def view(digits: Digits, augmentation: str, views: Tensor) -> Digits:
+    """Return these views, (N,) int64, of the images, by an augmentation with a fixed number of views."""
+    if augmentation == "jitter":
+        images = shifted(digits.images, views)
+    else:
+        images = drawing.view(digits.images, digits.labels, digits.ids, views)
+    return dataclasses.replace(digits, images=images, views=views, augmentation=augmentation)
+
+
+def _random(digits: Digits, views: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, views, (len(digits),), generator=generator).to(digits.images.device)
 
 
 def affine(digits: Digits, generator: torch.Generator) -> Digits:
@@ -73,8 +106,14 @@ def affine(digits: Digits, generator: torch.Generator) -> Digits:
     return Digits(images, digits.labels, digits.ids, "")
 
 
+#: The augmentations with a fixed number of views per image, for which a teacher's logits are cached.
+VIEWS = {"jitter": len(SHIFTS), "handwriting": 4}
 AUGMENTATIONS: dict[str, Callable[[Digits, torch.Generator], Digits] | None] = {
     "none": None,
     "jitter": jitter,
     "affine": affine,
+    "handwriting": handwriting,
+    "new-handwriting": new_handwriting,
 }
+#: Those that draw by the label, and so need all labels, and right ones.
+BY_LABEL = ("handwriting", "new-handwriting")

@@ -40,7 +40,8 @@ class Digits:
         ids: (N,) int64, each image's index in its MNIST file. Cached teacher logits are found by it,
             whatever the order.
         file: "train" or "test"; "" if the images are no longer those of a file.
-        shifts: None, or (N,) int64: which of kd.data.augmentation.SHIFTS each image was moved by.
+        views: None, or (N,) int64: which view of its image each is, by the augmentation called
+            ``augmentation``.
         data: a digest of the images of the whole file; with file and id it identifies an image in any data
             set. "" before the digits are part of a Mnist, which fills it in.
     """
@@ -49,24 +50,26 @@ class Digits:
     labels: Tensor
     ids: Tensor
     file: str
-    shifts: Tensor | None = None
+    views: Tensor | None = None
     data: str = ""
+    augmentation: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor | slice) -> Digits:
         """Return the digits at these indices, as a tensor of indices, a boolean mask or a slice."""
-        shifts = None if self.shifts is None else self.shifts[index]
+        views = None if self.views is None else self.views[index]
         if isinstance(index, slice):
-            return Digits(
-                self.images[index], self.labels[index], self.ids[index], self.file, shifts, self.data
-            )
-        if index.dtype == torch.bool:
-            index = index.nonzero().squeeze(1)
-        # index_select copies whole rows: 12 times as fast as images[index], which goes pixel by pixel.
-        images = self.images.flatten(1).index_select(0, index).unflatten(1, self.images.shape[1:])
-        return Digits(images, self.labels[index], self.ids[index], self.file, shifts, self.data)
+            images = self.images[index]
+        else:
+            if index.dtype == torch.bool:
+                index = index.nonzero().squeeze(1)
+            # index_select copies whole rows: 12 times as fast as images[index], which goes pixel by pixel.
+            images = self.images.flatten(1).index_select(0, index).unflatten(1, self.images.shape[1:])
+        return dataclasses.replace(
+            self, images=images, labels=self.labels[index], ids=self.ids[index], views=views
+        )
 
     def inputs(self) -> Tensor:
         """Return the normalized images that networks take: (N, 1, H, W) float32."""
@@ -74,9 +77,12 @@ class Digits:
 
     def to(self, device: torch.device) -> Digits:
         """Return the digits on ``device``."""
-        shifts = None if self.shifts is None else self.shifts.to(device)
-        return Digits(
-            self.images.to(device), self.labels.to(device), self.ids.to(device), self.file, shifts, self.data
+        return dataclasses.replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            ids=self.ids.to(device),
+            views=None if self.views is None else self.views.to(device),
         )
 
 

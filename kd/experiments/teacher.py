@@ -34,5 +34,6 @@ class TeacherTraining(Experiment):
             config.seed,
             config.augmentation,
             optimizer=config.optimizer,
+            precision=config.precision,
         )
         self.settings = {}

@@ -114,8 +114,13 @@ ARCHITECTURES: dict[str, Architecture] = {
             lambda task: cnn((32, 32, 64, 64, 128, 128), (1, 1, 2, 1, 2, 1), dropout=0.3, task=task),
         ),
         Architecture(
+            "cnn-pen",
+            "Six convolutions and five times the weights of mlp-128: the teacher.",
+            lambda task: cnn((24, 48, 64, 96, 128, 192), (1, 2, 1, 2, 1, 1), dropout=0.3, task=task),
+        ),
+        Architecture(
             "cnn",
-            "Five convolutions: the teacher.",
+            "Five convolutions: a smaller teacher, trained on MNIST alone.",
             lambda task: cnn((24, 32, 48, 64, 64), (1, 2, 1, 2, 1), dropout=0.3, task=task),
         ),
     ]

@@ -33,6 +33,8 @@ from kd.device import cores
 from kd.errors import UserError, hindrance
 from kd.experiments.base import Experiment
 
+#: The teacher of the tables of methods, schemes and compression that are stored in kd/measured.
+TEACHER = "cnn"
 KEEP = 30.0  # seconds between the checkpoints of a cell, at the ends of epochs
 
 Cell = tuple[str, int]  # the row's name and the seed
@@ -55,7 +57,7 @@ def full_mnist() -> Mnist:
 
 def path(table: str, cell: Cell, recipes: Sequence[Config]) -> Path:
     """Return the file of a cell, named by all recipes that its result depends on."""
-    digest = hashlib.sha256(json.dumps([recipe.to_query() for recipe in recipes]).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([recipe.to_dict() for recipe in recipes]).encode()).hexdigest()[:8]
     return paths.cache_folder() / table / f"{cell[0]}-seed{cell[1]}-{digest}.json"
 
 

@@ -16,7 +16,6 @@ from typing import Any
 from kd import paths
 from kd.config.distil import DistilConfig
 from kd.data import digits
-from kd.data.task import MNIST
 from kd.device import training_device
 from kd.experiments.base import NetworkTeacher
 from kd.experiments.distil import Distillation
@@ -35,7 +34,7 @@ COMMAND = "python -m kd methods --json > kd/measured/methods.json"
 
 def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
     """Return the configs to train, by row."""
-    plain = DistilConfig(student=STUDENT, epochs=epochs)
+    plain = DistilConfig(student=STUDENT, teacher=cells.TEACHER, epochs=epochs)
     configs = {}
     for name, method in METHODS.items():
         configs[f"{name}-{FEW}"] = plain.replace(method=name, labels=FEW)
@@ -90,7 +89,7 @@ def run_cell(
 @functools.cache
 def _data_and_teacher() -> tuple[digits.Mnist, NetworkTeacher]:
     """Return data and teacher, once per process, so that cells share the teacher's cached features."""
-    return cells.full_mnist(), catalogue.load(MNIST.teacher, training_device())
+    return cells.full_mnist(), catalogue.load(cells.TEACHER, training_device())
 
 
 def table(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

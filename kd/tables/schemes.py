@@ -31,7 +31,7 @@ COMMAND = "python -m kd schemes --json > kd/measured/schemes.json"
 #: Title in the table -> its settings.
 SCHEMES: dict[str, dict[str, Any]] = {
     "One teacher": {},
-    "Two teachers averaged": {"teacher": "cnn+vit"},
+    "Two teachers averaged": {"teacher": f"{cells.TEACHER}+vit"},
     "Through an assistant": {"scheme": "assistant", "assistant": "cnn-small"},
     "Born again, one generation (Tf-KD self)": {"scheme": "born-again", "generations": 1},
     "Born again, two generations": {"scheme": "born-again", "generations": 2},
@@ -43,7 +43,7 @@ COLUMNS = {"few": FEW, "all": 0}  # column -> number of labels; 0 is all
 
 def rows(epochs: int = EPOCHS) -> dict[str, DistilConfig]:
     """Return the configs to train, by row."""
-    plain = DistilConfig(student=STUDENT, epochs=epochs)
+    plain = DistilConfig(student=STUDENT, teacher=cells.TEACHER, epochs=epochs)
     return {
         f"{column}-{i}": plain.replace(**changes, labels=labels)
         for column, labels in COLUMNS.items()

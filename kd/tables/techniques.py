@@ -19,7 +19,6 @@ from kd.config.base import Config
 from kd.config.compress import CompressConfig
 from kd.config.distil import DistilConfig
 from kd.data import digits
-from kd.data.task import MNIST
 from kd.device import training_device
 from kd.experiments.base import NetworkTeacher
 from kd.experiments.compress import BATCHES, THREADS, FineTuning, SourceNetworks
@@ -38,7 +37,14 @@ STORED = paths.MEASURED / "compress.json"
 COMMAND = "python -m kd techniques --json > kd/measured/compress.json"
 
 #: Hinton's student, as in the documentation.
-BASE = DistilConfig(student=STUDENT, temperature=20.0, soft_weight=1.0, learning_rate=2e-3, epochs=20)
+BASE = DistilConfig(
+    student=STUDENT,
+    teacher=cells.TEACHER,
+    temperature=20.0,
+    soft_weight=1.0,
+    learning_rate=2e-3,
+    epochs=20,
+)
 _PLAIN = CompressConfig(neurons=0)
 #: Row -> the technique's title and settings.
 ROWS: dict[str, tuple[str, CompressConfig]] = {
@@ -124,7 +130,7 @@ def _weights(name: str, seed: int) -> Path:
 
 @functools.cache
 def _data_and_teacher() -> tuple[digits.Mnist, NetworkTeacher]:
-    return cells.full_mnist(), catalogue.load(MNIST.teacher, training_device())
+    return cells.full_mnist(), catalogue.load(cells.TEACHER, training_device())
 
 
 def _quantized(

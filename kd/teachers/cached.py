@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd.data.augmentation import SHIFTS
+from kd.data.augmentation import VIEWS, view
 from kd.data.digits import Digits, Mnist
 from kd.data.sources import IMAGES
 from kd.data.task import MNIST, Task
@@ -45,11 +47,11 @@ Ask = Callable[[Tensor], Tensor]  # images -> (N, D)
 
 
 class Key(NamedTuple):
-    """The images that a table of logits belongs to: those of a file of a data set, as they are or shifted."""
+    """The images that a table of logits belongs to: a file of a data set, as it is or augmented."""
 
     file: str
     data: str
-    shifted: bool
+    augmentation: str
 
 
 class CachedTeacher:
@@ -62,7 +64,8 @@ class CachedTeacher:
         name: the teacher's name, or the id of its run.
         architecture: its name in kd.models.registry.
         model: the trained network; it is set to eval mode, without gradients.
-        shipped_logits: a file of logits that the same weights computed earlier for all of MNIST.
+        shipped_logits: files of logits that the same weights computed earlier for all of MNIST: by the
+            augmentation of the images, "" for none.
         task: the task that the model was trained for.
     """
 
@@ -71,7 +74,7 @@ class CachedTeacher:
         name: str,
         architecture: str,
         model: nn.Module,
-        shipped_logits: Path | None = None,
+        shipped_logits: Mapping[str, Path] = MappingProxyType({}),
         task: Task = MNIST,
     ):
         self.name, self.architecture = name, architecture
@@ -90,8 +93,8 @@ class CachedTeacher:
         return [self]
 
     def _places(self, digits: Digits) -> Tensor:
-        """Return the rows of ``digits`` in a table: by image id, or by shift and image id."""
-        return digits.ids if digits.shifts is None else digits.shifts * self._rows[digits.file] + digits.ids
+        """Return the rows of ``digits`` in a table: by image id, or by view and image id."""
+        return digits.ids if digits.views is None else digits.views * self._rows[digits.file] + digits.ids
 
     def _repeat(self, digits: Digits) -> bool:
         """Return whether the images are known to be those of a file of a data set."""
@@ -123,7 +126,7 @@ class CachedTeacher:
             return torch.cat([said.logits, *view(said.features)], 1)
 
         repeat = self._repeat(digits)
-        if not repeat or digits.file != "train" or digits.shifts is not None or sum(widths) > MAX_FEATURES:
+        if not repeat or digits.file != "train" or digits.views is not None or sum(widths) > MAX_FEATURES:
             logits, *features = self._compute(digits, ask).split([self._task.classes, *widths], 1)
             if not repeat:
                 return Outputs(logits, tuple(features))
@@ -162,8 +165,8 @@ class CachedTeacher:
     def _table(self, digits: Digits) -> tuple[Tensor, Tensor]:
         """Return the logits by image id and a mask of the known ones; read the known ones on first use.
 
-        For shifted images rows go by shift and image id, which takes 60 MB. Tables of the last
-        MAX_DATA data sets are kept.
+        For augmented images rows go by view and image id; the 25 views of jitter take 60 MB. Tables of the
+        last MAX_DATA data sets are kept.
         """
         key = _key(digits)
         if key not in self._tables:
@@ -173,9 +176,8 @@ class CachedTeacher:
                 del self._tables[same[0]]
                 self._grown.discard(same[0])
             rows = self._rows[key.file]
-            self._tables[key] = self._empty(rows * (len(SHIFTS) if key.shifted else 1), self._task.classes)
-            if not key.shifted:
-                self._read(key)
+            self._tables[key] = self._empty(rows * VIEWS.get(key.augmentation, 1), self._task.classes)
+            self._read(key)
         return self._tables[key]
 
     def _empty(self, rows: int, width: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -190,7 +192,7 @@ class CachedTeacher:
 
     def keep(self) -> None:
         """Save logits computed since loading for the next start. Errors are ignored: it is only a cache."""
-        for key in [key for key in self._grown if not key.shifted]:
+        for key in [key for key in self._grown if not key.augmentation]:
             path = self._kept_at(key)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,6 +211,24 @@ class CachedTeacher:
         for digits in (mnist.train, mnist.validation, mnist.test):
             self.logits(digits)
         tables = {digits.file: self._table(digits)[0].cpu() for digits in (mnist.train, mnist.test)}
+        self._write(path, tables, {"teacher": self.digest})
+
+    def save_views(self, path: Path, digits: Sequence[Digits], augmentation: str) -> None:
+        """Write the logits of all views of images in half precision to ``path``, atomically, to be shipped.
+
+        Args:
+            digits: parts of one file.
+            augmentation: one with a fixed number of views.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        rows = VIEWS[augmentation]
+        table = torch.full((rows, self._rows[digits[0].file], self._task.classes), torch.nan)
+        for part, number in itertools.product(digits, range(rows)):
+            viewed = view(part, augmentation, torch.full_like(part.ids, number))
+            table[number, part.ids.cpu()] = self._compute(viewed, self._aligned).cpu()
+        tables = {digits[0].file: table.flatten(0, 1).half()}
         self._write(path, tables, {"teacher": self.digest})
 
     def _write(self, path: Path, tables: dict[str, Tensor], about: dict[str, str]) -> None:
@@ -235,9 +255,10 @@ class CachedTeacher:
 
     def _read(self, key: Key) -> None:
         """Fill a table with logits from disk; ignore a damaged file and one of other logits."""
-        if self._shipped is not None and IMAGES.get(key.file) == key.data:
-            self._fill(key, self._shipped, {"teacher": self.digest})
-        self._fill(key, self._kept_at(key), self._origin(key))
+        if key.augmentation in self._shipped and IMAGES.get(key.file) == key.data:
+            self._fill(key, self._shipped[key.augmentation], {"teacher": self.digest})
+        if not key.augmentation:
+            self._fill(key, self._kept_at(key), self._origin(key))
 
     def _fill(self, key: Key, path: Path, origin: dict[str, str]) -> None:
         try:
@@ -247,16 +268,17 @@ class CachedTeacher:
         except (SafetensorError, OSError):
             return
         logits, filled = self._tables[key]
-        if table.shape != logits.shape or table.dtype != torch.float32:
-            return
         # The whole file of shipped logits was checked by kd.teachers.catalogue.
-        intact = path == self._shipped or about.get("logits") == logits_digest(table)
+        shipped = path in self._shipped.values()
+        if table.shape != logits.shape or table.dtype not in (torch.float32, *[torch.float16] * shipped):
+            return
+        intact = shipped or about.get("logits") == logits_digest(table)
         if intact and origin.items() <= about.items():
             # Logits read first stay: shipped logits are equal on every machine.
             new = (table.isfinite().all(1) & ~filled.cpu()).to(self._device)
-            logits[new] = table.to(self._device)[new]
+            logits[new] = table.to(self._device)[new].float()
             filled |= new
 
 
 def _key(digits: Digits) -> Key:
-    return Key(digits.file, digits.data, digits.shifts is not None)
+    return Key(digits.file, digits.data, digits.augmentation)

@@ -11,6 +11,8 @@ import torch
 
 from kd import paths
 from kd.config.base import MAX_TEACHERS
+from kd.data.augmentation import VIEWS
+from kd.data.task import MNIST
 from kd.errors import UserError
 from kd.models import registry
 from kd.store import runs
@@ -21,12 +23,9 @@ WEIGHTS = paths.WEIGHTS
 
 
 def shipped() -> list[str]:
-    """Return the names of the shipped teachers, sorted."""
-    return sorted(
-        path.name.removesuffix(".safetensors")
-        for path in WEIGHTS.glob("*.safetensors")
-        if "." not in path.stem
-    )
+    """Return the names of the shipped teachers, the default one first."""
+    names = (path.stem for path in WEIGHTS.glob("*.safetensors") if "." not in path.stem)
+    return sorted(names, key=lambda name: (name != MNIST.teacher, name))
 
 
 def describe(name: str) -> dict:
@@ -96,11 +95,28 @@ def _load_one(name: str, device: torch.device | str) -> CachedTeacher:
     )
 
 
-def _shipped_logits(name: str, about: dict) -> Path | None:
-    """Return the file of a shipped teacher's logits; None if its checksum is wrong, to compute them again."""
-    path = WEIGHTS / f"{name}.logits.safetensors"
+def _shipped_logits(name: str, about: dict) -> dict[str, Path]:
+    """Return the files of a shipped teacher's logits, by augmentation; without damaged ones."""
+    files = {augmentation: logits_path(name, augmentation) for augmentation in ("", *VIEWS)}
+    return {
+        augmentation: path
+        for augmentation, path in files.items()
+        if _digest(path) == about.get(digest_name(augmentation), "")
+    }
+
+
+def logits_path(name: str, augmentation: str = "") -> Path:
+    """Return the file of a shipped teacher's logits of images with this augmentation."""
+    return WEIGHTS / f"{name}{augmentation and '.'}{augmentation}.logits.safetensors"
+
+
+def digest_name(augmentation: str = "") -> str:
+    """Return the entry of a teacher's description that holds the checksum of such a file."""
+    return f"{augmentation}{augmentation and '_'}logits_sha256"
+
+
+def _digest(path: Path) -> str | None:
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-    return path if digest == about.get("logits_sha256") else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from kd.config.base import Settings
 from kd.config.teacher import TeacherConfig
+from kd.data.augmentation import BY_LABEL
 from kd.data.digits import Mnist
 from kd.errors import UserError
 from kd.store import runs, safe_files
@@ -88,8 +89,11 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
     target.write_bytes((run.folder / "teacher.safetensors").read_bytes())
     shipped = CachedTeacher(name, run.architecture, run.model("teacher"))
     validation_errors = _validation_errors(shipped, mnist)
-    logits = catalogue.WEIGHTS / f"{name}.logits.safetensors"
-    shipped.save_logits(logits, mnist)
+    shipped.save_logits(catalogue.logits_path(name), mnist)
+    files = {"": catalogue.logits_path(name)}
+    if run.config.to_dict().get("augmentation") in BY_LABEL:
+        files["handwriting"] = catalogue.logits_path(name, "handwriting")
+        shipped.save_views(files["handwriting"], (mnist.train, mnist.validation), "handwriting")
     arguments = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in run.config.to_dict().items())
     description = {
         "architecture": run.architecture,
@@ -99,7 +103,10 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
         "versions": run.measures["versions"],
         "data_sha256": run.measures["data"],
         "weights_sha256": shipped.digest,
-        "logits_sha256": hashlib.sha256(logits.read_bytes()).hexdigest(),
+        **{
+            catalogue.digest_name(augmentation): hashlib.sha256(path.read_bytes()).hexdigest()
+            for augmentation, path in files.items()
+        },
         "train_images": len(mnist.train),
         "validation_errors": validation_errors,
         "validation_images": len(mnist.validation),
@@ -133,7 +140,8 @@ def tell_again(name: str, run: runs.Run, mnist: Mnist) -> None:
 
 
 def _files(name: str) -> list[Path]:
-    return [catalogue.WEIGHTS / f"{name}{end}" for end in (".safetensors", ".logits.safetensors", ".json")]
+    logits = [catalogue.logits_path(name), catalogue.logits_path(name, "handwriting")]
+    return [catalogue.WEIGHTS / f"{name}.safetensors", catalogue.WEIGHTS / f"{name}.json", *logits]
 
 
 def _validation_errors(teacher: CachedTeacher, mnist: Mnist) -> int:

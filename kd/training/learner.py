@@ -92,12 +92,13 @@ class LearnerState:
         learner: the model and what it learns from.
         optimizer: a name in OPTIMIZERS.
         ranks: the processes that share the training.
+        precision: a name in kd.training.forward_backward.PRECISIONS.
     """
 
-    def __init__(self, learner: Learner, optimizer: str, ranks: Ranks):
+    def __init__(self, learner: Learner, optimizer: str, ranks: Ranks, precision: str = "float32"):
         self.name, self.means = learner.name, RunningMeans(learner.name)
         self._learner, self._ranks = learner, ranks
-        self._passes = choose_passes(learner.model)
+        self._passes = choose_passes(learner.model, precision)
         self.parameters: list[Tensor] = [*self._passes.parameters]
         if learner.connection and learner.connection.projection:
             self.parameters += learner.connection.projection.parameters()

@@ -108,7 +108,10 @@ class Training:
 
     def _make_trainables(self) -> Sequence[Trainable]:
         """Return the objects to update at each step: one per learner, each with its own optimizer."""
-        return [LearnerState(learner, self.plan.optimizer, self._ranks) for learner in self.learners]
+        return [
+            LearnerState(learner, self.plan.optimizer, self._ranks, self.plan.precision)
+            for learner in self.learners
+        ]
 
     def records(self, due: Callable[[int], bool] = every_epoch) -> Generator[Record, None, None]:
         """Train from the current step to the end.

@@ -23,6 +23,7 @@ class Plan:
         augmentation: a name in AUGMENTATIONS.
         schedule: (step, setting, value) changes that take effect after that step.
         optimizer: a name in OPTIMIZERS.
+        precision: a name in kd.training.forward_backward.PRECISIONS.
     """
 
     epochs: int
@@ -32,6 +33,7 @@ class Plan:
     augmentation: str = "none"
     schedule: tuple[tuple[int, str, float], ...] = field(default=())
     optimizer: str = "adamw"
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)

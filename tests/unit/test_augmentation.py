@@ -35,10 +35,10 @@ def moved(image, down, right):
 def test_jitter_shifts_by_up_to_2_pixels_and_records_it():
     before = noise(300)
     after = augmentation.jitter(before, seeded())
-    for image, result, shift in zip(before.images, after.images, after.shifts):
+    for image, result, shift in zip(before.images, after.images, after.views):
         assert torch.equal(result, moved(image, *augmentation.SHIFTS[shift]))
     assert set(augmentation.SHIFTS) == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
-    assert len(after.shifts.unique()) == 25, "all shifts of up to 2 px must be used"
+    assert len(after.views.unique()) == 25, "all shifts of up to 2 px must be used"
     assert (
         torch.equal(after.ids, before.ids)
         and torch.equal(after.labels, before.labels)
@@ -46,12 +46,12 @@ def test_jitter_shifts_by_up_to_2_pixels_and_records_it():
     )
 
 
-def test_parts_of_shifted_digits_keep_their_shifts():
+def test_parts_of_shifted_digits_keep_their_views():
     digits = augmentation.jitter(noise(20), seeded())
     places = torch.tensor([7, 3, 3, 19])
-    assert torch.equal(digits.take(places).shifts, digits.shifts[places])
-    assert torch.equal(digits.take(slice(4, 9)).shifts, digits.shifts[4:9])
-    assert torch.equal(digits.to(torch.device("cpu")).shifts, digits.shifts)
+    assert torch.equal(digits.take(places).views, digits.views[places])
+    assert torch.equal(digits.take(slice(4, 9)).views, digits.views[4:9])
+    assert torch.equal(digits.to(torch.device("cpu")).views, digits.views)
 
 
 @pytest.mark.parametrize("augment", [augmentation.jitter, augmentation.affine])
@@ -100,4 +100,6 @@ def test_every_augmentation_has_a_name():
         "none": None,
         "jitter": augmentation.jitter,
         "affine": augmentation.affine,
+        "handwriting": augmentation.handwriting,
+        "new-handwriting": augmentation.new_handwriting,
     }

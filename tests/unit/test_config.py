@@ -19,9 +19,11 @@ from kd.config.presets import PRESETS
 from kd.config.search import SearchConfig
 from kd.config.sweep import SweepConfig
 from kd.config.teacher import TeacherConfig
+from kd.data.augmentation import AUGMENTATIONS
 from kd.errors import UserError
 from kd.models import registry
 from kd.objectives import METHODS
+from kd.training.forward_backward import PRECISIONS
 
 CONFIGS = [DistilConfig, TeacherConfig]
 NUMBERS = ["epochs", "batch_size", "learning_rate", "seed", *METHOD_SETTINGS]
@@ -69,7 +71,11 @@ def distil_configs(draw):
 
 
 teacher_configs = st.builds(
-    TeacherConfig, **shared, teacher=architectures, augmentation=st.sampled_from(["none", "jitter", "affine"])
+    TeacherConfig,
+    **shared,
+    teacher=architectures,
+    augmentation=st.sampled_from(list(AUGMENTATIONS)),
+    precision=st.sampled_from(list(PRECISIONS)),
 )
 configs = distil_configs() | teacher_configs
 
@@ -250,7 +256,7 @@ def test_unknown_architecture_is_refused(student):
 
 
 def test_augmentation_teacher_and_initialization_are_checked():
-    with pytest.raises(UserError, match="Augmentation must be none, jitter or affine"):
+    with pytest.raises(UserError, match="Augmentation must be one of none, jitter, affine"):
         TeacherConfig(augmentation="mixup")
     with pytest.raises(UserError, match="Augmentation must be a name"):
         TeacherConfig(augmentation=["jitter"])

@@ -134,3 +134,23 @@ def test_gradients_of_hidden_layers_propagate_to_earlier_layers(name):
         found = a_step_along(network.parameters[0], found[0], [model])
     for ours, autograds in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, autograds, rtol=1e-3, atol=1e-3)
+
+
+def test_bfloat16_gives_nearly_the_gradients_of_float32():
+    images, gradient = IMAGES.reshape(50, 1, 28, 28), normal(50, 10)
+    found = {}
+    for precision in forward_backward.PRECISIONS:
+        network = forward_backward.choose_passes(build("cnn-tiny", 1)[0], precision)
+        outputs = network.outputs(images, (), features=True)
+        assert all(value.dtype == torch.float32 for value in (outputs.logits, *outputs.features))
+        gradients = network.gradients(Outputs(gradient, (None,) * len(outputs.features)))
+        assert all(value.dtype == torch.float32 for value in gradients)
+        found[precision] = torch.cat([value.flatten() for value in gradients])
+    similarity = torch.cosine_similarity(found["float32"], found["bfloat16"], 0)
+    assert 0.98 < similarity and not torch.equal(found["float32"], found["bfloat16"])
+
+
+def test_perceptrons_are_computed_in_float32_always():
+    networks = [forward_backward.choose_passes(build("mlp-30", 1)[0], p) for p in forward_backward.PRECISIONS]
+    first, second = (network.outputs(IMAGES, ()).logits for network in networks)
+    assert torch.equal(first, second)

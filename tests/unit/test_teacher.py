@@ -356,5 +356,5 @@ def test_shipped_logits_are_preferred_to_cached_ones(digits, tmp_path):
     cached.keep()
     marked = {name: torch.full((rows, 10), 3.0) for name, rows in MNIST.rows.items()}
     save_file(marked, tmp_path / "shipped.safetensors", {"teacher": cached.digest})
-    again = CachedTeacher("small", "mlp-30", cached.model, tmp_path / "shipped.safetensors")
+    again = CachedTeacher("small", "mlp-30", cached.model, {"": tmp_path / "shipped.safetensors"})
     assert (again.logits(digits) == 3.0).all()

@@ -9,6 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from kd.config.distil import DistilConfig
 from kd.config.teacher import TeacherConfig
+from kd.data import habits, handwriting
+from kd.data.augmentation import VIEWS, view
+from kd.data.digits import normalize
 from kd.errors import UserError
 from kd.experiments.distil import Distillation
 from kd.metrics.size import network_size
@@ -245,3 +248,44 @@ def test_shipped_logits_cover_all_of_mnist(cnn, full_mnist):
     for part in (full_mnist.train, full_mnist.validation, full_mnist.test):
         assert cnn.logits(part).isfinite().all()
     assert counted.images == 0
+
+
+# -- the teacher of handwriting -------------------------------------------------------------------
+
+
+@pytest.fixture
+def pen():
+    return catalogue.load("cnn-pen")
+
+
+def test_pen_teacher_is_large_and_accurate_enough(pen):
+    told = catalogue.describe("cnn-pen")
+    teacher, student = network_size(pen.architecture), network_size("mlp-128")
+    assert student.parameters <= teacher.parameters / 5, "the student is to be visibly smaller"
+    assert teacher.parameters < 0.55e6 and teacher.macs < 30e6 and teacher.bytes < 5e6
+    assert told["test_errors"] <= 36 and told["config"]["augmentation"] == "new-handwriting"
+
+
+def test_pen_teacher_ships_the_logits_of_all_views(pen, sample):
+    told, path = catalogue.describe("cnn-pen"), catalogue.logits_path("cnn-pen", "handwriting")
+    assert path.stat().st_size < 5e6
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == told["handwriting_logits_sha256"]
+    teacher = catalogue.load("cnn-pen")
+    counted = Counted(teacher)
+    few = sample.train.take(slice(0, 200))
+    for number in range(VIEWS["handwriting"]):
+        seen = view(few, "handwriting", torch.full_like(few.ids, number))
+        logits = teacher.logits(seen)
+        assert counted.images == 0, "the shipped logits have gaps"
+        # Every machine draws the views itself: a rounded pixel may differ by one tone.
+        assert close(logits, inference.logits_in_chunks(teacher.model, seen.inputs()), 0.1)
+        counted.images = 0
+
+
+def test_pen_teacher_reads_habits_that_it_was_not_trained_on(pen):
+    book = handwriting.Book(habits.HELD_OUT)
+    ids = torch.arange(20 * len(book.habits))
+    images = handwriting.draw(book, ids // 20, handwriting.uniform(ids, ids * 0, 128))
+    logits = inference.logits_in_chunks(pen.model, normalize(images))
+    wrong = (logits.argmax(1) != book.digits[ids // 20]).float().mean()
+    assert wrong < 0.05
