@@ -74,7 +74,7 @@ def test_wheel_finds_its_teachers_and_keeps_runs_with_the_user(installed, tmp_pa
     )
     assert shown.returncode == 0, shown.stderr
     teachers, recorded, home = shown.stdout.splitlines()
-    assert teachers == "['cnn', 'vit']" and recorded
+    assert teachers == "['cnn', 'cnn-pen', 'vit']" and recorded
     assert Path(home) == tmp_path / "data" / "kd-live" / "runs"
 
 

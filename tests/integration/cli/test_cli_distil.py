@@ -114,7 +114,10 @@ def test_app_and_command_line_give_the_same_weights(run, quick):
             "Teacher can combine up to 5 different teachers, joined by +.",
         ),
         (["distil", "--schedule", "later"], "A schedule is written like"),
-        (["teacher", "--augmentation", "mixup"], "Augmentation must be none, jitter or affine."),
+        (
+            ["teacher", "--augmentation", "mixup"],
+            "Augmentation must be one of none, jitter, affine, handwriting",
+        ),
     ],
 )
 def test_bad_input_gives_one_plain_line_and_exit_code_2(run, arguments, message, monkeypatch):
