@@ -63,9 +63,12 @@ class Autograd:
         """
         if self._has_dropout:
             torch.manual_seed(seed(*key))  # dropout draws from the global generator
+        # Outputs come in the images' precision, so that losses are computed in it.
         with torch.autocast(images.device.type, self._precision, enabled=self._precision != torch.float32):
             given = outputs(self._model, images) if features else Outputs(self._model(images))
-        self._outputs = Outputs(given.logits.float(), tuple(feature.float() for feature in given.features))
+        self._outputs = Outputs(
+            given.logits.to(images.dtype), tuple(feature.to(images.dtype) for feature in given.features)
+        )
         return Outputs(
             self._outputs.logits.detach(), tuple(feature.detach() for feature in self._outputs.features)
         )
