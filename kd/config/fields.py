@@ -149,8 +149,8 @@ def precision() -> Any:
     return setting(
         "float32",
         "Precision",
-        "The number format of the multiplications. bfloat16 trains a CNN up to twice as fast where the "
-        "processor supports it, and much more slowly where not.",
+        "The number format of the multiplications. bfloat16 trains a CNN faster where the processor "
+        "supports it.",
         choices=tuple(PRECISIONS),
     )
 

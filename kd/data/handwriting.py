@@ -218,11 +218,8 @@ def with_habit(images: Tensor, digits: Tensor, uniforms: Tensor) -> Tensor:
     x, y = (left + right) / 2, (top + bottom) / 2
     reach = 0.5 + 0.8 * u[:, 1]
     # A slash from the upper right, a bar, or now and then a slash from the upper left.
-    lean = (
-        torch.where(u[:, 2] < 0.15, -1.0, 1.0) * (0.4 + 0.8 * u[:, 3]),
-        torch.where(u[:, 4] < 0.3, 0.1, 1.0),
-    )
-    dx, dy = reach * wide * (0.3 + lean[0].abs()), -reach * high * lean[1] * lean[0].sign()
+    side, steepness = torch.where(u[:, 2] < 0.15, -1.0, 1.0), torch.where(u[:, 4] < 0.3, 0.1, 1.0)
+    dx, dy = reach * wide * (0.3 + (0.4 + 0.8 * u[:, 3])), -reach * high * steepness * side
     slash = torch.stack([x - dx, y - dy, x + dx, y + dy], 1)
     low = 0.4 + 0.2 * u[:, 5]
     at, half, tilt = middle(low), 2 + 3.5 * u[:, 6], (u[:, 7] - 0.6) * 3

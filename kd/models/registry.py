@@ -115,7 +115,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture(
             "cnn-pen",
-            "Six convolutions and five times the weights of mlp-128: the teacher.",
+            "Six convolutions and five times the weights of mlp-128: a teacher that knows handwriting.",
             lambda task: cnn((24, 48, 64, 96, 128, 192), (1, 2, 1, 2, 1, 1), dropout=0.3, task=task),
         ),
         Architecture(

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd.data.augmentation import VIEWS, view
+from kd.data.augmentation import VIEWS
+from kd.data.augmentation import view as augmented
 from kd.data.digits import Digits, Mnist
 from kd.data.sources import IMAGES
 from kd.data.task import MNIST, Task
@@ -226,7 +227,7 @@ class CachedTeacher:
         rows = VIEWS[augmentation]
         table = torch.full((rows, self._rows[digits[0].file], self._task.classes), torch.nan)
         for part, number in itertools.product(digits, range(rows)):
-            viewed = view(part, augmentation, torch.full_like(part.ids, number))
+            viewed = augmented(part, augmentation, torch.full_like(part.ids, number))
             table[number, part.ids.cpu()] = self._compute(viewed, self._aligned).cpu()
         tables = {digits[0].file: table.flatten(0, 1).half()}
         self._write(path, tables, {"teacher": self.digest})

@@ -97,11 +97,11 @@ def _load_one(name: str, device: torch.device | str) -> CachedTeacher:
 
 def _shipped_logits(name: str, about: dict) -> dict[str, Path]:
     """Return the files of a shipped teacher's logits, by augmentation; without damaged ones."""
-    files = {augmentation: logits_path(name, augmentation) for augmentation in ("", *VIEWS)}
     return {
-        augmentation: path
-        for augmentation, path in files.items()
-        if _digest(path) == about.get(digest_name(augmentation), "")
+        augmentation: logits_path(name, augmentation)
+        for augmentation in ("", *VIEWS)
+        if (expected := about.get(digest_name(augmentation)))
+        and file_digest(logits_path(name, augmentation)) == expected
     }
 
 
@@ -115,7 +115,8 @@ def digest_name(augmentation: str = "") -> str:
     return f"{augmentation}{augmentation and '_'}logits_sha256"
 
 
-def _digest(path: Path) -> str | None:
+def file_digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file, in hexadecimal; None if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -104,7 +103,7 @@ def ship(name: str, run: runs.Run, mnist: Mnist) -> None:
         "data_sha256": run.measures["data"],
         "weights_sha256": shipped.digest,
         **{
-            catalogue.digest_name(augmentation): hashlib.sha256(path.read_bytes()).hexdigest()
+            catalogue.digest_name(augmentation): catalogue.file_digest(path)
             for augmentation, path in files.items()
         },
         "train_images": len(mnist.train),

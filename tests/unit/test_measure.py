@@ -18,6 +18,15 @@ def convolution(side, inputs, outputs):
     return side * side * outputs * 9 * inputs
 
 
+def plain(*layers):
+    """Return weights and MACs of 3x3 convolutions, (side, channels) of each output, and a linear layer."""
+    inputs = [1, *(channels for _, channels in layers[:-1])]
+    weights = sum(9 * before * channels + 2 * channels for before, (_, channels) in zip(inputs, layers))
+    macs = sum(convolution(side, before, channels) for before, (side, channels) in zip(inputs, layers))
+    side, channels = layers[-1]
+    return weights + side * side * channels * 10 + 10, macs + side * side * channels * 10
+
+
 def separable(inputs, outputs):
     """Return the weights of a depthwise and a pointwise convolution with their batch normalization."""
     return 9 * inputs + 2 * inputs + inputs * outputs + 2 * outputs
@@ -49,56 +58,11 @@ BY_HAND = {
     "mlp-128": (784 * 128 + 128 + 128 * 10 + 10, 784 * 128 + 128 * 10),
     "mlp-800x2": (1_276_810, 784 * 800 + 800 * 800 + 800 * 10),
     "mlp-64-32": (784 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10, 784 * 64 + 64 * 32 + 32 * 10),
-    "cnn-tiny": (
-        9 * (1 * 8 + 8 * 16 + 16 * 32) + 2 * (8 + 16 + 32) + 4 * 4 * 32 * 10 + 10,
-        convolution(14, 1, 8) + convolution(7, 8, 16) + convolution(4, 16, 32) + 4 * 4 * 32 * 10,
-    ),
-    "cnn-small": (
-        9 * (1 * 16 + 16 * 32 + 32 * 48 + 48 * 48) + 2 * (16 + 32 + 48 + 48) + 7 * 7 * 48 * 10 + 10,
-        convolution(14, 1, 16)
-        + convolution(14, 16, 32)
-        + convolution(7, 32, 48)
-        + convolution(7, 48, 48)
-        + 7 * 7 * 48 * 10,
-    ),
-    "cnn": (
-        9 * (1 * 24 + 24 * 32 + 32 * 48 + 48 * 64 + 64 * 64)
-        + 2 * (24 + 32 + 48 + 64 + 64)
-        + 7 * 7 * 64 * 10
-        + 10,
-        convolution(28, 1, 24)
-        + convolution(14, 24, 32)
-        + convolution(14, 32, 48)
-        + convolution(7, 48, 64)
-        + convolution(7, 64, 64)
-        + 7 * 7 * 64 * 10,
-    ),
-    "cnn-pen": (
-        9 * (1 * 24 + 24 * 48 + 48 * 64 + 64 * 96 + 96 * 128 + 128 * 192)
-        + 2 * (24 + 48 + 64 + 96 + 128 + 192)
-        + 7 * 7 * 192 * 10
-        + 10,
-        convolution(28, 1, 24)
-        + convolution(14, 24, 48)
-        + convolution(14, 48, 64)
-        + convolution(7, 64, 96)
-        + convolution(7, 96, 128)
-        + convolution(7, 128, 192)
-        + 7 * 7 * 192 * 10,
-    ),
-    "cnn-wide": (
-        9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
-        + 2 * 2 * (32 + 64 + 128)
-        + 7 * 7 * 128 * 10
-        + 10,
-        convolution(28, 1, 32)
-        + convolution(28, 32, 32)
-        + convolution(14, 32, 64)
-        + convolution(14, 64, 64)
-        + convolution(7, 64, 128)
-        + convolution(7, 128, 128)
-        + 7 * 7 * 128 * 10,
-    ),
+    "cnn-tiny": plain((14, 8), (7, 16), (4, 32)),
+    "cnn-small": plain((14, 16), (14, 32), (7, 48), (7, 48)),
+    "cnn": plain((28, 24), (14, 32), (14, 48), (7, 64), (7, 64)),
+    "cnn-pen": plain((28, 24), (14, 48), (14, 64), (7, 96), (7, 128), (7, 192)),
+    "cnn-wide": plain((28, 32), (28, 32), (14, 64), (14, 64), (7, 128), (7, 128)),
     "cnn-separable": (
         9 * 16 + 2 * 16 + separable(16, 32) + separable(32, 64) + separable(64, 64) + 64 * 10 + 10,
         convolution(14, 1, 16)
