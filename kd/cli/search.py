@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from typing import Any
 
 from tqdm import tqdm
 
+from kd.cli import logs
 from kd.cli.output import add_json, all_kept, load_mnist, say
 from kd.config.search import SearchConfig
 from kd.device import training_device
 from kd.store import runs
-from kd.sweeps import search, search_results
+from kd.sweeps import search, search_journal, search_results
 from kd.teachers import catalogue, doubts
 from kd.training.loop import Record
 
@@ -27,6 +29,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser("search", help=help, description=help)
     SearchConfig.add_arguments(command)
     add_json(command)
+    logs.add_arguments(command)
     command.set_defaults(run=run, kept=all_kept)
 
 
@@ -37,13 +40,16 @@ def run(given: argparse.Namespace) -> int:
     teacher, mnist = catalogue.load(config.teacher, training_device()), load_mnist()
     if doubt := doubts.of(teacher, mnist.to(training_device()).glance):
         say(f"warning: {doubt}")
-    with tqdm(unit="epoch", file=sys.stderr) as bar:
+    log = logs.opened(given, search_journal.folder(config, mnist, teacher).name, config.to_dict())
+    with contextlib.closing(log), tqdm(unit="epoch", file=sys.stderr) as bar:
+        experiment = search.Search(config, mnist, teacher)
 
         def note(trial: int, record: Record) -> None:
             bar.update()
             bar.set_description_str(f"trial {trial + 1} ")
             bar.set_postfix({name: f"{value:.2%}" for name, value in record.validation_accuracy.items()})
+            log.write(experiment.series(record))
 
-        found = search.search(config, mnist, teacher, note)
+        found = search.driven(experiment, note)
     print(json.dumps(found) if given.json else search_results.summary(found))
     return 0

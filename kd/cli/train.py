@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kd.cli import logs
 from kd.cli.output import add_json, load_mnist, not_empty, say
 from kd.config import kinds
 from kd.config.kind import Kind
@@ -59,6 +60,8 @@ def add(commands: Any, kind: Kind, extra: Extra) -> None:
         metavar="ID",
         help="go on with a run that was interrupted; it keeps its own settings",
     )
+    if kind.logged:
+        logs.add_arguments(command)
     extra.add_arguments(command)
     command.set_defaults(run=run, kept=kept, kind=kind, extra=extra, id="")
 
@@ -87,7 +90,8 @@ def run(given: argparse.Namespace) -> int:
             for _ in experiment.records(state=checkpoint.state if checkpoint else None):
                 pass
             return 0
-        result = _trained(given.id, experiment, checkpoint)
+        log = logs.opened(given, given.id, config.to_dict()) if kind.logged else logs.Logs()
+        result = _trained(given.id, experiment, checkpoint, log)
     given.extra.finish(runs.load(given.id), experiment, given)
     if given.json:
         print(json.dumps(result))
@@ -119,7 +123,9 @@ def _experiment(config: Any) -> Experiment:
     return kind.build(config, mnist, reference)
 
 
-def _trained(id: str, experiment: Experiment, checkpoint: checkpoints.Checkpoint | None) -> dict[str, Any]:
+def _trained(
+    id: str, experiment: Experiment, checkpoint: checkpoints.Checkpoint | None, log: logs.Logs
+) -> dict[str, Any]:
     """Train with a progress bar, store the run, and return what --json prints."""
     owner = checkpoint.owner if checkpoint else None  # a run that the app began stays its owner's
     keeper = checkpoints.Keeper(id, owner)
@@ -133,8 +139,9 @@ def _trained(id: str, experiment: Experiment, checkpoint: checkpoints.Checkpoint
             checkpoint = checkpoints.load(
                 id
             )  # again: before the claim, another process could have resumed it
-        rows, last = _records(id, experiment, keeper, checkpoint)
+        rows, last = _records(id, experiment, keeper, checkpoint, log)
         measures = experiment.measures(last)
+        log.write(logs.results(measures, last.step if last else 0))
         runs.save(
             id,
             experiment.config,
@@ -148,6 +155,7 @@ def _trained(id: str, experiment: Experiment, checkpoint: checkpoints.Checkpoint
         keeper.leave(ended=True)
     finally:
         keeper.leave(ended=False)
+        log.close()
     return result_of(id, measures) | _details(experiment.config, measures)
 
 
@@ -175,16 +183,21 @@ def _details(config: Any, measures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records(
-    id: str, experiment: Experiment, keeper: checkpoints.Keeper, checkpoint: checkpoints.Checkpoint | None
+    id: str,
+    experiment: Experiment,
+    keeper: checkpoints.Keeper,
+    checkpoint: checkpoints.Checkpoint | None,
+    log: logs.Logs,
 ) -> tuple[list[dict[str, float]], Record | None]:
     """Train to the end, with a checkpoint now and then, and return all rows and the last record."""
     rows: list[dict[str, float]] = list(checkpoint.rows) if checkpoint else []
     last, told = None, None
-    records = experiment.records(state=checkpoint.state if checkpoint else None)
+    records = experiment.records(log.due, checkpoint.state if checkpoint else None)
     few_learners = kinds.of(experiment.config).few_learners
     with tqdm(unit="step", initial=int(rows[-1]["step"]) if rows else 0, file=sys.stderr) as bar:
         for last in records:
             rows.append(last.row())
+            log.write(experiment.series(last))
             bar.total = last.steps
             bar.update(last.step - bar.n)
             if few_learners:

@@ -313,6 +313,7 @@ def _control_note(config: DistilConfig) -> str:
 
 DISTIL = Kind(
     name="distil",
+    logged=True,
     config=DistilConfig,
     experiment="kd.experiments.distil:Distillation",
     help="distil a student from a teacher, train its control, and store the run",

@@ -67,6 +67,7 @@ class Kind:
     check_teacher: Callable[[Any, str], None] = no_check
     live: bool = False  #: temperature and soft weight can change while it trains
     distributed: bool = False  #: several processes can train it together
+    logged: bool = False  #: its command can write logs for TensorBoard and MLflow
     few_learners: bool = True  #: a progress line has room for all of its networks
 
     # -- what it stores ----------------------------------------------------------------

@@ -161,6 +161,7 @@ def _title(config: SweepConfig, named: Callable[[str], str]) -> str:
 
 SWEEP = Kind(
     name="sweep",
+    logged=True,
     config=SweepConfig,
     experiment="kd.sweeps.sweep:Sweep",
     help="train students for all combinations of temperature, soft weight and other settings, many at once",

@@ -28,6 +28,7 @@ class TeacherConfig(Config):
 
 TEACHER = Kind(
     name="teacher",
+    logged=True,
     config=TeacherConfig,
     experiment="kd.experiments.teacher:TeacherTraining",
     help="train a teacher, and store the run",

@@ -7,8 +7,10 @@ gives the same weights from both.
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +34,25 @@ from kd.training.stages import Chain, Stage
 
 #: A teacher that is a network, or the mean of several, and keeps its logits.
 NetworkTeacher = CachedTeacher | MeanTeacher
+
+
+@dataclass(frozen=True)
+class Series:
+    """One point of each curve of a learner, cell or trial, for the logs of other programs.
+
+    Attributes:
+        name: of the learner, cell or trial; empty for what concerns the whole run.
+        step: optimizer steps done in its training.
+        values: measure -> value; measures are grouped by the part before "/", as in "accuracy/validation".
+        settings: those of a cell or a trial; empty for the learners of a run, which share the run's.
+        ended: whether this is its last point.
+    """
+
+    name: str
+    step: int
+    values: Mapping[str, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ended: bool = False
 
 
 class ExperimentTraining(Protocol):
@@ -144,6 +165,22 @@ class Experiment:
     def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Further tensors to store with the run: name of a safetensors file -> its contents."""
         return {}
+
+    def series(self, record: Record) -> list[Series]:
+        """Return what the charts show of a record: for each learner, and for the whole run."""
+        values: dict[str, dict[str, float]] = collections.defaultdict(dict)
+        values[""]["speed/images per second"] = record.images_per_second
+        for name, accuracy in record.train_accuracy.items():
+            values[name]["accuracy/training"] = accuracy
+        for name, accuracy in record.validation_accuracy.items():
+            values[name]["accuracy/validation"] = accuracy
+        for key, loss in record.losses.items():
+            name, _, term = key.partition(" ")
+            values[name][f"loss/{term or 'loss'}"] = loss
+        for key, value in record.fidelity.items():
+            measure, _, name = key.partition(" ")
+            values[name][f"fidelity/{measure}"] = value
+        return [Series(name, record.step, found) for name, found in values.items()]
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         """Measure all networks on the test set. Only this method reads it.

@@ -136,6 +136,7 @@ class ClusterTraining(SweepTraining):
             whole_validation=True,
             fidelity={f"agreement {name}": outcome["validation_agreement"] for name, outcome in finite},
             group=group.index,
+            own_step=self._cell_steps,
             outcomes=tuple(outcomes),
         )
 

@@ -30,7 +30,7 @@ from kd.config.search import SearchConfig
 from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.errors import UserError
-from kd.experiments.base import Experiment, NetworkTeacher
+from kd.experiments.base import Experiment, NetworkTeacher, Series
 from kd.experiments.distil import Distillation
 from kd.objectives import METHODS, feature_matching
 from kd.randomness import seed
@@ -68,7 +68,11 @@ def search(
         UserError: the search runs in another process, the folder cannot be written, or no trial was
             completed.
     """
-    run = Search(config, mnist, teacher)
+    return driven(Search(config, mnist, teacher), note)
+
+
+def driven(run: Search, note: Callable[[int, Record], None]) -> dict[str, Any]:
+    """Run a search to its end and return its result; see search()."""
     for record in run.records():
         if isinstance(record, SearchRecord) and record.fresh:
             note(record.trial, record)
@@ -83,6 +87,7 @@ class SearchRecord(Record):
     """
 
     trial: int = 0  # its place among the trials that count
+    own_step: int = 0  # steps of the trial's training
     state: str = "running"  # one of STATES
     params: Mapping[str, float] = field(default_factory=dict)  # its settings; the method as an index
     again: bool = False  # whether this is the final training, which is stored as a run
@@ -128,6 +133,22 @@ class Search(Experiment):
     def result(self) -> dict[str, Any]:
         """The result of the search; empty until it has ended."""
         return self.training.result if self.training else {}
+
+    def series(self, record: Record) -> list[Series]:
+        """Return the accuracies of the record's trial; none for trials of an earlier process."""
+        assert isinstance(record, SearchRecord)
+        if not record.fresh:
+            return []
+        values = {
+            "accuracy/validation" if name == "student" else f"accuracy/validation {name}": value
+            for name, value in record.validation_accuracy.items()
+        }
+        methods = self.config.methods.split(",")
+        settings = {
+            name: methods[int(value)] if name == "method" else value for name, value in record.params.items()
+        }
+        name = f"trial {record.trial + 1}{' again' if record.again else ''}"
+        return [Series(name, record.own_step, values, settings, ended=record.state != "running")]
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         """Return the result; that of a stopped search has no test scores, since it read no test images."""
@@ -267,7 +288,7 @@ class Trials:
             name: getattr(record, name)
             for name in ("images_per_second", "validation_accuracy", "whole_validation")
         }
-        return self._record(self.seconds, **same, **values)
+        return self._record(self.seconds, own_step=record.step, **same, **values)
 
     def _earlier(self, place: int, trial: Any) -> SearchRecord:
         """Return the last record of a trial that had ended before."""

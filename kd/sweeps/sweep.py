@@ -20,7 +20,7 @@ from kd.config.sweep import SweepConfig
 from kd.data.digits import Mnist
 from kd.device import training_device
 from kd.errors import UserError
-from kd.experiments.base import Experiment, NetworkTeacher, environment
+from kd.experiments.base import Experiment, NetworkTeacher, Series, environment
 from kd.experiments.outcomes import from_tensors, to_tensors
 from kd.metrics import classification
 from kd.objectives import METHODS, feature_matching
@@ -31,6 +31,9 @@ from kd.sweeps.sweep_groups import Outcome
 from kd.sweeps.sweep_weights import Weights
 from kd.training.loop import Record, Training, every_epoch
 
+#: The measures of an ended cell on the test images.
+TEST = ("test_accuracy", "test_errors", "agreement", "kl")
+
 
 @dataclass(frozen=True)
 class SweepRecord(Record):
@@ -40,6 +43,7 @@ class SweepRecord(Record):
     """
 
     group: int = 0
+    own_step: int = 0  # steps of the group's training
     outcomes: tuple[Outcome, ...] = ()  # empty until the group ends
 
     def row(self) -> dict[str, float]:
@@ -89,6 +93,24 @@ class Sweep(Experiment):
     @property
     def tensors(self) -> Mapping[str, Weights]:
         return {sweep_weights.FILE: self.training.weights} if self.training else {}
+
+    def series(self, record: Record) -> list[Series]:
+        """Return the measures of the cells of a record's group, with their settings."""
+        assert isinstance(record, SweepRecord)
+        found = []
+        for i, cell in enumerate(groups(self.config)[record.group].cells):
+            values = {}
+            if str(i) in record.validation_accuracy:
+                values["accuracy/validation"] = record.validation_accuracy[str(i)]
+            if f"agreement {i}" in record.fidelity:
+                values["fidelity/agreement"] = record.fidelity[f"agreement {i}"]
+            if record.outcomes:
+                outcome = record.outcomes[i]
+                values |= {f"test/{name}": outcome[name] for name in TEST if name in outcome}
+            found.append(
+                Series(f"cell {cell.index}", record.own_step, values, cell.settings, bool(record.outcomes))
+            )
+        return found
 
     def measures(self, last: Record | None) -> dict[str, Any]:
         """Return the outcomes of all cells that have ended, and the teacher's test scores."""
@@ -200,6 +222,7 @@ class SweepTraining:
                 validation_accuracy={},
                 whole_validation=True,
                 group=group.index,
+                own_step=self._cell_steps,
                 outcomes=tuple(self.outcomes[cell.index] for cell in group.cells),
             )
 
@@ -214,7 +237,9 @@ class SweepTraining:
             "seconds": before + record.seconds,
             "images_per_second": record.images_per_second * len(group.cells),
         }
-        return SweepRecord(**vars(record) | changes, group=group.index, outcomes=tuple(outcomes))
+        return SweepRecord(
+            **vars(record) | changes, group=group.index, own_step=record.step, outcomes=tuple(outcomes)
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is needed to resume, as tensors by name."""
